@@ -1,0 +1,78 @@
+# Everything runs in .venv, which the first target that needs it builds; nothing but python3 and make is assumed.
+PYTHON ?= python3
+JOBS ?= 2
+COMPAT_TRANSFORMERS := 4.57.1
+
+BIN := .venv/bin
+COMPAT := .venv-compat
+PIP_FLAGS := -qq --disable-pip-version-check
+ENV_STAMP := .venv/.stamp-env
+REAL_STAMP := .venv/.stamp-real
+COMPAT_STAMP := $(COMPAT)/.stamp-env
+
+# pytest-xdist runs JOBS processes; one thread each keeps them from competing for the same cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help env demo test test-slow test-real test-compat check format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+env: $(ENV_STAMP) ## Build .venv, or bring it up to date
+	@:
+
+demo: env ## Run the demonstration
+	@$(BIN)/grow demo
+
+test: env ## Run the tests (not the slow, real and compat ones)
+	@$(PYTEST)
+
+test-slow: env ## Run the full cross product
+	@$(PYTEST) -m slow
+
+test-real: $(REAL_STAMP) ## Run the tests that need downloaded real weights
+	@$(PYTEST) -m real
+
+test-compat: env $(COMPAT_STAMP) ## Run the tests against another transformers version
+	@GROWTH_COMPAT_PYTHON="$(CURDIR)/$(COMPAT)/bin/python" $(PYTEST) -m compat
+
+check: env ## Check formatting, lint and types, then run the tests
+	@$(BIN)/ruff format -q --check
+	@$(BIN)/ruff check -q
+	@$(BIN)/mypy --no-error-summary growth cli
+	@$(MAKE) test
+
+format: env ## Format the code and fix what ruff can fix
+	@$(BIN)/ruff check -q --fix-only
+	@$(BIN)/ruff format -q
+
+clean: ## Remove build products and tool caches (keeps the environments)
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first, alone, at the tested version: left to the resolver it can come as another, far larger build.
+$(ENV_STAMP): pyproject.toml constraints.txt
+	@echo "Setting up .venv (the first time downloads PyTorch)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(REAL_STAMP): $(ENV_STAMP)
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev,real]'
+	@touch $@
+
+# growth itself is left out: this environment stands for someone who only loads what growth has written. The pins
+# that the other transformers release does not accept are dropped from the constraints.
+$(COMPAT_STAMP): Makefile constraints.txt
+	@echo "Setting up $(COMPAT) with transformers $(COMPAT_TRANSFORMERS)"
+	@$(COMPAT)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(COMPAT)
+	@grep -vE '^(transformers|huggingface_hub|tokenizers)==' constraints.txt > $(COMPAT)/constraints.txt
+	@$(COMPAT)/bin/python -m pip install $(PIP_FLAGS) -c $(COMPAT)/constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@$(COMPAT)/bin/python -m pip install $(PIP_FLAGS) -c $(COMPAT)/constraints.txt \
+		transformers==$(COMPAT_TRANSFORMERS) numpy safetensors
+	@touch $@

@@ -1,0 +1,1 @@
+"""The ``grow`` command: parse, call, show. No mathematics."""

@@ -1,0 +1,163 @@
+"""How plans, growths and reports look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+from transformers import logging as transformers_logging
+
+from growth import architectures
+from growth.checkpoint import WidenedCheckpoint
+from growth.equivalence.logits import Distance, EquivalenceReport
+from growth.plan import Plan
+
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[int] = ()) -> str:
+    """Aligned columns; those numbered in ``right`` are right-aligned."""
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in cells
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def size(count: int) -> str:
+    """Bytes, readable."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+class Progress:
+    """A bar over the bytes written; nothing where stderr is not a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def update(self, done: int, total: int, name: str) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=total, unit="B", unit_scale=True, disable=None, leave=False, desc="writing")
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Steps:
+    """A bar over named steps; nothing where stderr is not a terminal."""
+
+    def __init__(self, count: int, quiet: bool = False) -> None:
+        self._bar: tqdm[Any] = tqdm(
+            total=count, disable=True if quiet else None, leave=False, bar_format="{desc} [{n_fmt}/{total_fmt}] {elapsed}"
+        )
+        self._begun = False
+
+    def next(self, what: str) -> None:
+        if self._begun:
+            self._bar.update()
+        self._begun = True
+        self._bar.set_description_str(what)
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.close()
+
+
+def plan_text(plan: Plan, verbose: bool = False) -> str:
+    old, new = plan.parameters(new=False), plan.parameters(new=True)
+    parts = [
+        f"{plan.model_class.__name__}, width {plan.options.width}, attention {plan.options.attention}, scaling {plan.options.scaling}",
+        table(("space", "old", "new", "law"), plan.spaces(), right=(1, 2)),
+        f"{len(plan.tensors)} tensors, {old:,} -> {new:,} parameters, {size(plan.bytes(new=False))} -> {size(plan.bytes(new=True))}",
+        "config: " + ("; ".join(f"{name} {_brief(a)} -> {_brief(b)}" for name, (a, b) in plan.config_changes.items()) or "unchanged"),
+    ]
+    rounded = [t.name for t in plan.tensors.values() if not t.exact]
+    parts.append(
+        f"{len(plan.tensors) - len(rounded)} tensors are exact in every dtype" + (f", {len(rounded)} round once" if rounded else "")
+    )
+    if plan.left_out:
+        parts.append(f"left out, computed by the model itself: {', '.join(plan.left_out[:4])}{' ...' if len(plan.left_out) > 4 else ''}")
+    if verbose:
+        rows = [(t.name, _shape(t.shape), _shape(t.new_shape), "; ".join(map(str, t.roles))) for t in plan.tensors.values()]
+        parts.append(table(("tensor", "old", "new", "roles"), rows))
+    return "\n\n".join([*parts, *(f"note: {note}" for note in plan.notes)])
+
+
+def widened_text(result: WidenedCheckpoint, src: str) -> str:
+    plan = result.plan
+    rows = [(name, f"{old:,}", f"{plan.new_sizes[name]:,}") for name, old in plan.old_sizes.items() if plan.new_sizes[name] != old]
+    rows.append(("parameters", f"{plan.parameters(new=False):,}", f"{plan.parameters(new=True):,}"))
+    rows.append(("bytes", size(result.bytes_before), size(result.bytes_after)))
+    parts = [table((plan.model_class.__name__, "before", "after"), rows, right=(1, 2)), str(result.proof)]
+    if plan.lossy:
+        twin = result.proof.twin
+        parts.append(f"LOSSY, as you asked: outputs of the miniature move by up to {twin.difference:.3g} (they go up to {twin.scale:.3g}).")
+    if result.left_behind:
+        parts.append(f"not copied, since it may describe the old sizes: {', '.join(result.left_behind)}")
+    parts += [f"note: {note}" for note in plan.notes]
+    return "\n\n".join([*parts, f"written: {result.path}\nnext: grow verify {src} {result.path}"])
+
+
+def report_text(report: EquivalenceReport) -> str:
+    def row(label: str, of: Distance) -> tuple[str, ...]:
+        kl = "-" if of.kl is None else f"{of.kl:.2e}"
+        return label, f"{of.largest:.2e}", f"{of.mean:.2e}", kl, "-" if of.top1 is None else f"{100 * of.top1:.2f} %"
+
+    head = (f"{report.output} on {report.tokens} tokens", f"max |d| ({report.dtype})", "mean |d|", "KL (nats)", "same top-1")
+    rows = [row("grown - source", report.difference), row(f"floor: source - source in {report.floor_dtype}", report.floor)]
+    parts = [table(head, rows, right=(1, 2, 3, 4))]
+    if report.perplexity:
+        parts.append(f"perplexity: source {report.perplexity[0]:.6g}, grown {report.perplexity[1]:.6g}")
+    if report.diverges_at:
+        parts.append(f"hidden states diverge first at {report.diverges_at}")
+    verdict = "equal: within the order of the rounding floor" if report.equal else "NOT EQUAL: further apart than rounding explains"
+    return "\n".join([*parts, f"{verdict} (on {report.device})"])
+
+
+def architectures_json() -> list[dict[str, Any]]:
+    rows = []
+    for name in architectures.known():
+        architecture = architectures.find(name)
+        laws = {space.name: str(law) for space, law in architecture.laws.items()}
+        choices = ["heads", "head-dim (slots, pairs)" if architecture.rotary else "head-dim"]
+        rows.append(
+            {
+                "model_type": name,
+                "norm": laws["residual"],
+                "positions": architecture.positions,
+                "attention": choices,
+                "refused": architecture.refuses,
+            }
+        )
+    return rows
+
+
+def architectures_text() -> str:
+    rows = [(r["model_type"], r["norm"], r["positions"], ", ".join(r["attention"]), r["refused"] or "-") for r in architectures_json()]
+    return table(("model_type", "norm", "positions", "attention grows by", "refused"), rows)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

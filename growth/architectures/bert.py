@@ -1,0 +1,64 @@
+"""BERT: post-norm LayerNorm, learned positions. The residual stream is what a norm leaves, so one space enters and leaves each norm."""
+
+from growth.architecture import Architecture, Variant
+from growth.axis import Axis
+from growth.law import Dual, LayerNorm
+from growth.role import Keeps
+from growth.rules.attention import attention, attention_laws
+from growth.rules.embedding import embedding
+from growth.rules.feedforward import FFN_LAWS, feed_forward
+from growth.rules.head import HEAD_LAWS, POOLED, transform
+from growth.rules.linear import Rule, linear
+from growth.rules.norm import FINAL, RESIDUAL, norm
+
+
+def _layer(stream: Axis) -> dict[str, Rule]:
+    return {
+        **attention(
+            "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", reads=stream, writes=stream
+        ),
+        "attention.output.LayerNorm": norm(RESIDUAL, RESIDUAL),
+        **feed_forward(("intermediate.dense",), "output.dense", reads=stream, writes=stream),
+        "output.LayerNorm": norm(RESIDUAL, RESIDUAL),
+    }
+
+
+ENCODER: dict[str, Rule] = {
+    "embeddings.word_embeddings": embedding(RESIDUAL),
+    "embeddings.position_embeddings": embedding(RESIDUAL),
+    "embeddings.token_type_embeddings": embedding(RESIDUAL),
+    "embeddings.LayerNorm": norm(RESIDUAL, RESIDUAL),
+    **{f"encoder.layer.*.{name}": rule for name, rule in _layer(RESIDUAL).items()},
+    "pooler.dense": linear(RESIDUAL, POOLED),
+    "qa_outputs": linear(RESIDUAL),
+}
+
+BERT = Architecture(
+    model_type="bert",
+    modules={
+        **ENCODER,
+        **transform("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
+        "cls.predictions": {"bias": (Keeps(),)},
+        "cls.predictions.decoder": linear(FINAL),
+        "cls.seq_relationship": linear(POOLED),
+        "classifier": linear(POOLED),
+    },
+    laws={RESIDUAL: LayerNorm(), FINAL: Dual(RESIDUAL), **HEAD_LAWS, **FFN_LAWS, **attention_laws()},
+    outputs={"hidden_states": RESIDUAL, "last_hidden_state": RESIDUAL, "pooler_output": POOLED},
+    epsilon="layer_norm_eps",
+    prefixes=("bert",),
+    constants={"attention_scale": lambda config, sizes: sizes["head_dim"] ** -0.5},
+    vouched={
+        "hidden_act": None,
+        "hidden_dropout_prob": None,
+        "attention_probs_dropout_prob": None,
+        "classifier_dropout": None,
+        "initializer_range": None,
+        "type_vocab_size": None,
+        "is_decoder": None,
+        "position_embedding_type": ("absolute",),
+    },
+    refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
+    variants={"BertForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
+    buffers=("embeddings.position_ids", "embeddings.token_type_ids"),
+)

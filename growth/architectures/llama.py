@@ -1,0 +1,62 @@
+"""Llama and the families that share its block: pre-norm RMS, rotary attention with grouped keys and values, gated feed-forward.
+
+Mistral adds a sliding window, Qwen2 biases on q, k and v: neither depends on width.
+"""
+
+from dataclasses import replace
+
+from growth.architecture import Architecture
+from growth.law import Dual, Linear, RMSNorm
+from growth.rules.attention import attention, attention_laws
+from growth.rules.embedding import embedding
+from growth.rules.feedforward import FFN_LAWS, feed_forward
+from growth.rules.linear import linear
+from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+
+_ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=RESIDUAL)
+_FEED_FORWARD = feed_forward(("gate_proj", "up_proj"), "down_proj", reads=NORMED, writes=RESIDUAL)
+
+LLAMA = Architecture(
+    model_type="llama",
+    modules={
+        "embed_tokens": embedding(RESIDUAL),
+        "layers.*.input_layernorm": norm(RESIDUAL, NORMED),
+        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        "layers.*.post_attention_layernorm": norm(RESIDUAL, NORMED),
+        **{f"layers.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        "norm": norm(RESIDUAL, FINAL),
+        "lm_head": linear(FINAL),
+        "score": linear(FINAL),
+        "qa_outputs": linear(FINAL),
+    },
+    laws={RESIDUAL: RMSNorm(), NORMED: Linear(), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws(rotary="half")},
+    outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
+    epsilon="rms_norm_eps",
+    prefixes=("model", "transformer"),
+    constants={"attention_scale": lambda config, sizes: sizes["head_dim"] ** -0.5},
+    rotary=True,
+    positions="rotary",
+    refuses="head-dim under yarn or dynamic rotary scaling",
+    vouched={
+        "hidden_act": None,
+        "attention_bias": None,
+        "mlp_bias": None,
+        "attention_dropout": None,
+        "initializer_range": None,
+        "rope_interleaved": (False,),
+        "is_llama_config": None,
+    },
+    buffers=("layers.*.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
+)
+
+MISTRAL = replace(
+    LLAMA,
+    model_type="mistral",
+    vouched={"hidden_act": None, "attention_dropout": None, "initializer_range": None, "sliding_window": None},
+)
+
+QWEN2 = replace(
+    MISTRAL,
+    model_type="qwen2",
+    vouched={**MISTRAL.vouched, "use_sliding_window": None, "max_window_layers": None, "layer_types": None, "use_mrope": (False,)},
+)

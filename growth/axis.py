@@ -1,0 +1,168 @@
+"""Maps and their algebra: how the coordinates of an axis grow.
+
+Old activations x (n coordinates) become x' (m coordinates) with ``x'[j] = write[j] * x[source[j]]``. A parameter that
+*writes* the axis takes ``W'[j] = write[j] * W[source[j]]``, one that *reads* it takes ``W'[..., j] = read[j] * W[..., source[j]]``.
+Reading undoes writing when, for every old coordinate i, ``sum(write[j] * read[j] for j with source[j] == i) == 1``.
+That sum is the whole proof of a linear layer: ``W'x' = sum_j W[source[j]] read[j] write[j] x[source[j]] = W x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """A growth of one axis from n to m coordinates.
+
+    Args:
+        n: number of old coordinates.
+        source: ``[m]``, the old coordinate that each new one copies.
+        write: ``[m]``, factor on the activation, hence on every parameter that produces it.
+        read: ``[m]``, factor on every parameter that consumes it.
+
+    Raises:
+        ValueError: if reading does not undo writing, so that a lossy map cannot be built by accident.
+    """
+
+    n: int
+    source: Integers
+    write: Floats
+    read: Floats
+
+    def __post_init__(self) -> None:
+        if not self.source.shape == self.write.shape == self.read.shape:
+            raise ValueError(f"source, write and read differ in shape: {self.source.shape}, {self.write.shape}, {self.read.shape}")
+        if self.m and not (self.source.min() >= 0 and self.source.max() < self.n):
+            raise ValueError(f"a source lies outside the {self.n} old coordinates")
+        undone = np.bincount(self.source, self.write * self.read, minlength=self.n)
+        if not np.allclose(undone, 1.0, rtol=0, atol=1e-12):
+            worst = int(np.abs(undone - 1).argmax())
+            raise ValueError(f"reading does not undo writing: the copies of coordinate {worst} add up to {undone[worst]}, not 1")
+
+    @property
+    def m(self) -> int:
+        """Number of new coordinates."""
+        return len(self.source)
+
+    @cached_property
+    def counts(self) -> Integers:
+        """``[n]``, how many copies each old coordinate has."""
+        return np.bincount(self.source, minlength=self.n)
+
+    @property
+    def grows(self) -> bool:
+        return self.m != self.n or not np.array_equal(self.source, np.arange(self.n))
+
+    @cached_property
+    def energy(self) -> float | None:
+        """Mean square of x' over mean square of x, ``sum(write**2 over copies) * n / m``; None where it differs by coordinate."""
+        per_source = np.bincount(self.source, self.write**2, minlength=self.n)
+        if not np.allclose(per_source, per_source[0], rtol=1e-12, atol=0):
+            return None
+        return float(per_source[0] * self.n / self.m)
+
+    @property
+    def dual(self) -> Map:
+        """Write and read swapped: what stands between the final norm and a head that shares its matrix with the embedding."""
+        return Map(self.n, self.source, self.read, self.write)
+
+    def scaled(self, factor: float) -> Map:
+        """The same copies, ``factor`` times larger."""
+        return Map(self.n, self.source, self.write * factor, self.read / factor)
+
+    def __mul__(self, inner: Map) -> Map:
+        """Kronecker product ``self * inner``: the outer index varies slowly."""
+        return Map(
+            self.n * inner.n,
+            (self.source[:, None] * inner.n + inner.source[None, :]).ravel(),
+            np.outer(self.write, inner.write).ravel(),
+            np.outer(self.read, inner.read).ravel(),
+        )
+
+    def __add__(self, after: Map) -> Map:
+        """Concatenation: block diagonal, offsets added."""
+        return Map(
+            self.n + after.n,
+            np.concatenate([self.source, after.source + self.n]),
+            np.concatenate([self.write, after.write]),
+            np.concatenate([self.read, after.read]),
+        )
+
+    @classmethod
+    def identity(cls, n: int) -> Map:
+        return cls(n, np.arange(n, dtype=np.int64), np.ones(n), np.ones(n))
+
+    @classmethod
+    def repeat(cls, n: int, m: int, write: float | Floats = 1.0) -> Map:
+        """Blocks ``[x; x; ...]``, the last cut off at m. ``write``: one factor, or one per old coordinate; read = 1/(count * write)."""
+        source = np.arange(m, dtype=np.int64) % n
+        counts = np.bincount(source, minlength=n)
+        factors = np.broadcast_to(np.asarray(write, dtype=np.float64), (n,))[source]
+        return cls(n, source, factors, 1.0 / (counts[source] * factors))
+
+
+class Axis:
+    """What one dimension of a tensor ranges over: a space, a product ``a * b`` or a concatenation ``a + b``."""
+
+    def __mul__(self, inner: Axis) -> Axis:
+        return Product(self, inner)
+
+    def __add__(self, after: Axis) -> Axis:
+        return Concatenation(self, after)
+
+    def map(self, maps: Mapping[Space, Map]) -> Map:
+        """The map of this axis, from those of its spaces."""
+        raise NotImplementedError(type(self).__name__)
+
+
+@dataclass(frozen=True)
+class Space(Axis):
+    """A named set of coordinates that grows as one.
+
+    Args:
+        name: how messages call it.
+        size: which of the standard sizes it has (``hidden_size``, ``intermediate_size``, ``num_key_value_heads``,
+            ``queries_per_kv``, ``head_dim``).
+    """
+
+    name: str
+    size: str
+
+    def map(self, maps: Mapping[Space, Map]) -> Map:
+        return maps[self]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Product(Axis):
+    outer: Axis
+    inner: Axis
+
+    def map(self, maps: Mapping[Space, Map]) -> Map:
+        return self.outer.map(maps) * self.inner.map(maps)
+
+    def __str__(self) -> str:
+        return f"{self.outer} * {self.inner}"
+
+
+@dataclass(frozen=True)
+class Concatenation(Axis):
+    before: Axis
+    after: Axis
+
+    def map(self, maps: Mapping[Space, Map]) -> Map:
+        return self.before.map(maps) + self.after.map(maps)
+
+    def __str__(self) -> str:
+        return f"{self.before} + {self.after}"

@@ -1,0 +1,250 @@
+"""Widening a checkpoint folder: headers -> plan -> twin -> one tensor at a time, folded as it goes -> temporary folder -> rename.
+
+The temporary folder has no ``config.json`` until everything else is written, so that nothing that was cut short looks like a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import safetensors
+import torch
+import transformers
+
+from growth.card import write_card
+from growth.destination import appearing, check_apart, check_space, check_target
+from growth.equivalence.report import Proof
+from growth.equivalence.twin import prove_twin
+from growth.errors import CheckpointError
+from growth.model import check_finite, check_fold
+from growth.options import Options
+from growth.plan import Plan, build_plan
+from growth.safetensors_writer import SafetensorsWriter
+from growth.source import FLOATS, Checkpoint, open_checkpoint, read_json
+from growth.tensor import Fold, grow_blocks
+from growth.version import __version__
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "B": 1, "": 1}
+# What comes along beside weights and config. Anything else (optimizer states, other frameworks' weights) describes the old sizes.
+_COMPANIONS = (
+    *("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.jinja", "chat_template*"),
+    *("generation_config.json", "LICEN[CS]E*", "NOTICE*", "USE_POLICY*", "*preprocessor_config.json", "processor_config.json"),
+    *(
+        "modules.json",
+        "sentence_bert_config.json",
+        "config_sentence_transformers.json",
+        "1_Pooling/config.json",
+        "spiece*",
+        "sentencepiece*",
+    ),
+)
+
+Progress = Callable[[int, int, str], None]
+"""(bytes written, bytes in all, tensor at hand)."""
+
+
+@dataclass(frozen=True)
+class WidenedCheckpoint:
+    """A checkpoint that was written: where, how, what was proved, and what of the source stayed behind."""
+
+    path: Path
+    plan: Plan
+    proof: Proof
+    files: tuple[str, ...]
+    left_behind: tuple[str, ...]
+    bytes_before: int
+    bytes_after: int
+
+
+def widen_checkpoint(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    width: int = 2,
+    attention: str = "heads",
+    rope: str = "slots",
+    scaling: str = "unit",
+    noise: float = 0.0,
+    seed: int = 0,
+    lossy: bool = False,
+    vouch: Sequence[str] = (),
+    dtype: str | torch.dtype | None = None,
+    max_shard_size: str | int = "5GB",
+    overwrite: bool = False,
+    allow_nonfinite: bool = False,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> WidenedCheckpoint:
+    """Write a checkpoint of the same kind, ``width`` times as wide, that computes the same function.
+
+    Peak memory is a few blocks beside the largest tensor, whatever the model's size.
+    ``dst`` appears whole or not at all; ``src`` is only read.
+
+    Args:
+        src: a folder or hub id, safetensors or ``pytorch_model*.bin``.
+        dst: the folder to make.
+        width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.plan.Options`.
+        dtype: of the result; by default each tensor keeps its own.
+        max_shard_size: as in ``save_pretrained``, for example ``"5GB"``.
+        overwrite: replace ``dst`` if it exists, once the new one is whole.
+        allow_nonfinite: carry NaN and infinity over instead of refusing them.
+        device: for the proof by twin.
+        progress: called as bytes are written.
+
+    Raises:
+        GrowthError: in one sentence, for anything that stands in the way; nothing is left behind.
+    """
+    options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
+    target, limit, wanted = Path(dst).absolute(), _bytes(max_shard_size), _dtype(dtype)
+    check_target(target, overwrite)
+    with open_checkpoint(src) as source:
+        check_apart(source.folder, target)
+        plan = replace(build_plan(source.config, source.shapes, options), dtypes=source.dtypes)
+        dtypes = {name: wanted or source.dtypes[name] for name in plan.tensors}
+        for name in plan.tensors:
+            if source.dtypes[name] not in FLOATS:
+                raise CheckpointError(
+                    f"tensor '{name}' has dtype {source.dtypes[name]}, which cannot hold shares of a weight. Widen the "
+                    "unquantised original."
+                )
+        shards = _shards(plan, dtypes, limit)
+        size = sum(_size(plan, name, dtypes) for name in plan.tensors)
+        check_space(target.parent, size)
+        twin = prove_twin(plan, device)
+        with appearing(target, overwrite) as folder, ThreadPoolExecutor(1) as hasher:
+            hashes = hasher.submit(lambda: {path.name: _sha256(path) for path in [source.folder / "config.json", *source.weight_files]})
+            proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, options.seed, allow_nonfinite, progress))
+            left_behind = _copy_companions(source.folder, folder, plan)
+            record = _record(plan, proof, source, hashes.result(), dtype=str(wanted or "as the source").removeprefix("torch."))
+            _write_json(folder / "growth.json", record)
+            write_card(source.folder, folder, target.name, plan, proof)
+            _write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
+    files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
+    return WidenedCheckpoint(target, plan, proof, files, left_behind, plan.bytes(new=False), size)
+
+
+def _write_weights(
+    folder: Path,
+    source: Checkpoint,
+    plan: Plan,
+    dtypes: Mapping[str, torch.dtype],
+    shards: Sequence[Sequence[str]],
+    size: int,
+    seed: int,
+    allow_nonfinite: bool,
+    progress: Progress | None,
+) -> Fold:
+    fold, done, weight_map = Fold(), 0, {}
+    for number, names in enumerate(shards, 1):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        with SafetensorsWriter(folder / file, {name: (plan.tensors[name].new_shape, dtypes[name]) for name in names}) as writer:
+            for name in names:
+                old = source.read(name)
+                check_finite(name, old, allow_nonfinite)
+                for _, block in grow_blocks(old, plan.tensors[name], dtypes[name], seed=seed, fold=fold):
+                    writer.append(block)
+                    done += block.nbytes
+                    if progress is not None:
+                        progress(done, size, name)
+                check_fold(name, fold, allow_nonfinite)
+                weight_map[name] = file
+    if len(shards) > 1:
+        _write_json(
+            folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+        )
+    return fold
+
+
+def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[list[str]]:
+    """Tensor names per file: filled in order until the next would pass the limit."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name in plan.tensors:
+        size = _size(plan, name, dtypes)
+        if shards[-1] and filled + size > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
+
+
+def _size(plan: Plan, name: str, dtypes: Mapping[str, torch.dtype]) -> int:
+    return int(numpy.prod(plan.tensors[name].new_shape)) * dtypes[name].itemsize
+
+
+def _copy_companions(source: Path, folder: Path, plan: Plan) -> tuple[str, ...]:
+    """Copy tokenizer files and the like; return the names of what stayed behind."""
+    wanted = {
+        path for pattern in _COMPANIONS for path in source.glob(pattern) if path.is_file() and path.suffix not in (".bin", ".safetensors")
+    }
+    for path in sorted(wanted):
+        copy = folder / path.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
+    pooling = folder / "1_Pooling" / "config.json"
+    if pooling.is_file():  # sentence-transformers keeps the width of the embedding beside the model's own config
+        _write_json(pooling, {**read_json(pooling), "word_embedding_dimension": plan.new_sizes["hidden_size"]})
+    replaced = {"config.json", "README.md", "growth.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"}
+    behind = [p for p in source.iterdir() if p.name not in replaced and p not in wanted and not any(p in w.parents for w in wanted)]
+    return tuple(sorted(p.name for p in behind if p.suffix not in (".safetensors", ".bin") and not p.name.startswith(".")))
+
+
+def _record(plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, str], dtype: str) -> dict[str, Any]:
+    packages = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
+    versions = {"growth": __version__, **packages, "safetensors": safetensors.__version__, "numpy": numpy.__version__}
+    return {
+        "source": {"name": source.folder.resolve().name, "sha256": dict(hashes)},
+        "dtype": dtype,
+        "proof": proof.to_json(),
+        "versions": versions,
+        "plan": plan.to_json(),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:
+    """The config with the dtype it is now in, under the key its dialect uses; where it has none, the weights speak for themselves."""
+    if dtype is None:
+        return dict(raw)
+    return {key: str(dtype).removeprefix("torch.") if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _bytes(size: str | int) -> int:
+    number = str(size).strip().upper()
+    unit = number.lstrip("0123456789.").strip()
+    digits = number[: len(number) - len(unit)].strip() if unit else number
+    try:
+        value = int(float(digits) * _UNITS[unit])
+    except (KeyError, ValueError):
+        value = 0
+    if value <= 0:
+        raise CheckpointError(f"max_shard_size must be a size such as '5GB' or '500MB', not {size!r}.")
+    return value
+
+
+def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    if dtype is None or dtype in FLOATS:
+        return dtype
+    if str(dtype) not in DTYPES:
+        raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
+    return DTYPES[str(dtype)]

@@ -1,0 +1,145 @@
+"""Reading and editing ``config.json`` as plain JSON, in the dialect it was written in.
+
+transformers 4 and 5 spell rotary parameters and dtypes differently, and each ignores or reinterprets the other's; so a config is never
+re-serialised, only the fields that change are edited, and the result is parsed again to see that it says what was meant.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from growth.architecture import Architecture
+from growth.errors import UnsupportedModelError
+
+Raw = dict[str, Any]
+
+# Fields of any config that say nothing about how hidden states are computed, beside those of PreTrainedConfig itself.
+_NEUTRAL = frozenset(
+    """_name_or_path _commit_hash architectures torch_dtype dtype transformers_version model_type vocab_size max_position_embeddings
+    num_hidden_layers n_layer num_layers use_cache pad_token_id bos_token_id eos_token_id sep_token_id decoder_start_token_id
+    mask_token_id tie_word_embeddings rope_theta rope_scaling rope_parameters gradient_checkpointing output_past task_specific_params
+    id2label label2id num_labels problem_type finetuning_task language tokenizer_class prefix unsloth_version unsloth_fixed
+    transformers.js_config is_encoder_decoder use_bfloat16 torchscript output_hidden_states output_attentions return_dict
+    return_dict_in_generate chunk_size_feed_forward max_length min_length do_sample early_stopping num_beams num_beam_groups
+    diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
+    encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores forced_bos_token_id forced_eos_token_id
+    remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens""".split()  # noqa: SIM905
+)
+
+
+def parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
+    """The config object of a raw config.
+
+    Raises:
+        UnsupportedModelError: for a missing or unknown model_type, remote code or values transformers rejects.
+    """
+    model_type = raw.get("model_type")
+    if not model_type:
+        raise UnsupportedModelError('the config has no \'model_type\'. Add the one it was trained with, for example "model_type": "llama".')
+    if raw.get("auto_map"):
+        raise UnsupportedModelError(
+            "the config has 'auto_map', code that comes with the checkpoint, and such code is never executed. "
+            "Remove 'auto_map' if the stock class of the same model_type computes the same."
+        )
+    if quantised := raw.get("quantization_config"):
+        method = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else quantised
+        raise UnsupportedModelError(
+            f"the checkpoint is quantised ({method}); shares of rounded weights are not exact. Widen the original and quantise the result."
+        )
+    if model_type not in CONFIG_MAPPING:
+        raise UnsupportedModelError(
+            f"transformers {transformers.__version__} does not know model_type '{model_type}'. Check the spelling or upgrade transformers."
+        )
+    try:
+        return CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(raw)))
+    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+        raise UnsupportedModelError(f"transformers cannot parse the config: {' '.join(str(error).split())[:300]}") from error
+
+
+def model_class(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
+    """The stock class named in ``architectures``, or the plain model where none is named."""
+    names = raw.get("architectures") or []
+    if not names:
+        plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parse(raw))]  # type: ignore[assignment]
+        return plain
+    found = getattr(transformers, names[0], None)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise UnsupportedModelError(
+            f"transformers {transformers.__version__} has no model class '{names[0]}', which the config names in 'architectures'."
+        )
+    return found
+
+
+def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Collection[str] = ()) -> None:
+    """Refuse any field that neither the declaration nor the caller vouches for, unless it is at its default.
+
+    Raises:
+        UnsupportedModelError: naming the field and its value.
+    """
+    config = parse(raw)
+    defaults = AutoConfig.for_model(architecture.model_type).to_dict()
+    sizes = {
+        architecture.field(size) for size in ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    }
+    aliases = type(config).attribute_map
+    allowed = _NEUTRAL | {aliases.get(name, name) for name in _NEUTRAL} | set(aliases) | sizes | {architecture.epsilon, *vouch}
+    for name in sorted(set(raw) | set(config.to_dict())):
+        if name in allowed or name.startswith("_"):
+            continue
+        value = getattr(config, name, raw.get(name))
+        if name in architecture.vouched:
+            values = architecture.vouched[name]
+            if values is None or value in values:
+                continue
+        elif value == defaults.get(name, None) or (not value and name not in defaults):
+            continue
+        raise UnsupportedModelError(
+            f"config field '{name}' is {value!r}, which the '{architecture.model_type}' declaration does not vouch for. "
+            f"If it does not change what the model computes, say --vouch {name}."
+        )
+
+
+def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str, Any] | None = None) -> Raw:
+    """A copy of ``raw`` with ``changes`` applied to the fields it spells out; what it leaves implied must follow from those, and is
+    written down where it does not.
+
+    Args:
+        raw: the config as JSON.
+        changes: config field -> value the parsed result must have.
+        rope: new ``rope_parameters`` in the dialect of transformers 5, or None.
+    """
+    result = copy.deepcopy(dict(raw))
+    aliases = type(parse(raw)).attribute_map
+    spelled = {target: alias for alias, target in aliases.items() if alias in raw and target not in raw}
+    for name, value in changes.items():
+        key = spelled.get(name, name)
+        if result.get(key) is not None:
+            result[key] = value
+    if rope is not None:
+        _write_rope(result, rope)
+    for name, value in changes.items():
+        if getattr(parse(result), name, None) not in (value, None):
+            result[spelled.get(name, name)] = value
+    return result
+
+
+def rope_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """``rope_parameters`` in the dialect of transformers 5, whichever the config is written in."""
+    parameters = getattr(parse(raw), "rope_parameters", None) or {}
+    if not isinstance(parameters.get("rope_type", ""), str) or any(isinstance(value, Mapping) for value in parameters.values()):
+        raise UnsupportedModelError("the config has different rotary parameters per layer type, which this declaration does not vouch for.")
+    return dict(parameters)
+
+
+def _write_rope(raw: Raw, rope: Mapping[str, Any]) -> None:
+    """In place, in the dialect at hand: ``rope_parameters`` (5) or ``rope_theta`` beside ``rope_scaling`` (4)."""
+    if "rope_parameters" in raw:
+        raw["rope_parameters"] = dict(rope)
+    else:
+        raw["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}

@@ -1,0 +1,1 @@
+"""Proofs that a grown model computes the same function."""

@@ -1,0 +1,78 @@
+"""Running a model of any family on the same inputs, and comparing what two models return."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from growth.axis import Map
+from growth.plan import Plan
+
+Outputs = dict[str, Tensor]
+
+
+def random_inputs(model: PreTrainedModel, vocabulary: int, *, batch: int = 2, length: int = 11, seed: int = 0) -> dict[str, Tensor]:
+    """Token ids, left padding on one row, and decoder inputs where the model takes them."""
+    generator = torch.Generator().manual_seed(seed)
+    accepted = inspect.signature(model.forward).parameters
+    ids = torch.randint(2, vocabulary - 1, (batch, length), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[0, : length // 3] = 0
+    if "decoder_input_ids" in accepted and type(model).__name__.endswith("SequenceClassification"):
+        # Pooled at the last end-of-sequence token, which every row must have equally often.
+        eos = int(model.config.eos_token_id)
+        ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, eos + 1), torch.full((batch, 1), eos)], dim=1)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if "decoder_input_ids" in accepted:
+        inputs["decoder_input_ids"] = torch.randint(2, vocabulary - 1, (batch, length), generator=generator)
+    if type(model).__name__.endswith("MultipleChoice"):
+        inputs = {name: value[:, None].expand(-1, 2, -1).contiguous() for name, value in inputs.items()}
+    return inputs
+
+
+@torch.no_grad()
+def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Outputs:
+    """Every floating tensor of the model's output, by field; entries of ``hidden_states`` by ``field.index``."""
+    result = model(**inputs, output_hidden_states=True, use_cache=False) if _caches(model) else model(**inputs, output_hidden_states=True)
+    outputs: Outputs = {}
+    for name, value in result.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            outputs[name] = value
+        elif isinstance(value, tuple) and "hidden_states" in name:
+            outputs |= {f"{name}.{i}": entry for i, entry in enumerate(value)}
+    return outputs
+
+
+def _caches(model: PreTrainedModel) -> bool:
+    return "use_cache" in inspect.signature(model.forward).parameters
+
+
+def output_map(name: str, names: Mapping[str, Any], plan: Plan) -> Map | None:
+    """How an output field grows, None if it does not (logits)."""
+    base, _, index = name.partition(".")
+    space = plan.architecture.output_space(base, plan.model_class.__name__)
+    if index and f"{base}.{int(index) + 1}" not in names:
+        last = {"encoder_hidden_states": "encoder_last_hidden_state"}.get(base, "last_hidden_state")
+        space = plan.architecture.output_space(last, plan.model_class.__name__)
+    return None if space is None else plan.maps[space]
+
+
+def grown_output(value: Tensor, grown: Map | None) -> Tensor:
+    """What a grown model must return where the old one returns ``value``."""
+    if grown is None:
+        return value
+    source = torch.from_numpy(grown.source).to(value.device)
+    return value.index_select(-1, source) * torch.from_numpy(grown.write).to(value.device, value.dtype)
+
+
+def largest_difference(before: Outputs, after: Outputs, plan: Plan) -> float:
+    """max |after - grown before| over all outputs; NaN counts as NaN, a field that only one has as infinity."""
+    if before.keys() != after.keys():
+        return float("inf")
+    differences = [(after[name] - grown_output(value, output_map(name, before, plan))).abs().max() for name, value in before.items()]
+    return float(torch.stack(differences).max())

@@ -1,0 +1,111 @@
+"""Getting two models, one at a time, to read the same tokens."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel
+
+from growth.config import model_class
+from growth.equivalence.exact import exact_arithmetic
+from growth.equivalence.outputs import Outputs, forward
+from growth.errors import CheckpointError
+from growth.source import FLOATS, open_checkpoint, resolve
+
+EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"
+SEQUENCE = 128
+
+Model = str | os.PathLike[str] | PreTrainedModel
+
+
+def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch.dtype]:
+    if isinstance(model, PreTrainedModel):
+        return model.config.to_dict(), type(model), model.dtype
+    with open_checkpoint(model) as checkpoint:
+        floats = [dtype for dtype in checkpoint.dtypes.values() if dtype in FLOATS]
+        return checkpoint.config, model_class(checkpoint.config), max(set(floats), key=floats.count)
+
+
+def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int) -> dict[str, Tensor]:
+    ids = _tokens(a, raw, text, tokens)
+    name = kind.__name__
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if "decoder_input_ids" in inspect.signature(kind.forward).parameters:
+        start = int(raw.get("decoder_start_token_id") or 0)
+        inputs["decoder_input_ids"] = torch.cat([torch.full((len(ids), 1), start), ids[:, :-1]], dim=1)
+        inputs["labels"] = ids
+    elif "MultipleChoice" in name:
+        inputs = {key: value[:, None] for key, value in inputs.items()}
+    elif "MaskedLM" in name or "PreTraining" in name:
+        masked = torch.arange(ids.numel()).reshape(ids.shape) % 7 == 3
+        inputs["labels"] = ids.masked_fill(~masked, -100)
+        inputs["input_ids"] = ids.masked_fill(masked, _mask_token(a))
+    elif "LMHead" in name or "CausalLM" in name:
+        inputs["labels"] = torch.cat([ids[:, 1:], torch.full((len(ids), 1), -100)], dim=1)
+    return inputs
+
+
+def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> Tensor:
+    length = min(SEQUENCE, tokens, int(raw.get("max_position_embeddings") or raw.get("n_positions") or SEQUENCE) - 4)
+    count = max(1, tokens // length)
+    vocabulary = int(raw["vocab_size"])
+    ids: list[int] = []
+    if not isinstance(a, PreTrainedModel) and (tokenizer := _tokenizer(resolve(a))) is not None:
+        passage = (text if text is not None else EXCERPT.read_text(encoding="utf-8"))[: 40 * tokens]
+        ids = [token for token in tokenizer(passage, add_special_tokens=False, verbose=False)["input_ids"] if token < vocabulary]
+    if len(ids) < 2:
+        ids = torch.randint(min(5, vocabulary - 1), vocabulary, (count * length,), generator=torch.Generator().manual_seed(0)).tolist()
+    if len(ids) < count * length:
+        count = max(1, len(ids) // length)
+        length = min(length, len(ids))
+    return torch.tensor(ids[: count * length]).reshape(count, length)
+
+
+def _tokenizer(folder: Path) -> Any:
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError, ImportError):
+        return None
+
+
+def _mask_token(a: Model) -> int:
+    tokenizer = None if isinstance(a, PreTrainedModel) else _tokenizer(resolve(a))
+    return int(getattr(tokenizer, "mask_token_id", None) or 0)
+
+
+def run_model(model: Model, dtype: torch.dtype, device: torch.device, inputs: Mapping[str, Tensor], exact: bool = False) -> Outputs:
+    loaded = copy.deepcopy(model) if isinstance(model, PreTrainedModel) else _load(model, dtype)
+    loaded = loaded.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
+    passed = {name: value.to(device) for name, value in inputs.items() if name != "labels"}
+    collected: dict[str, list[Tensor]] = {}
+    with exact_arithmetic() if exact else nullcontext():
+        for row in range(len(inputs["input_ids"])):
+            for name, value in forward(loaded, {key: entry[row : row + 1] for key, entry in passed.items()}).items():
+                collected.setdefault(name, []).append(value.cpu())
+    del loaded
+    gc.collect()
+    return {name: torch.cat(values) for name, values in collected.items()}
+
+
+def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
+    with open_checkpoint(path) as checkpoint:
+        kind, folder = model_class(checkpoint.config), checkpoint.folder
+    loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} tensors of {kind.__name__}, for example '{missing[0]}'. Check 'architectures' in its config."
+        )
+    return model

@@ -1,0 +1,137 @@
+"""Widening a model in memory: the same plan, the same proofs and the same arithmetic as for a checkpoint on disk."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from growth.config import parse
+from growth.equivalence.report import Proof
+from growth.equivalence.twin import prove_twin
+from growth.errors import CheckpointError, ProofError, UnsupportedModelError
+from growth.options import Options
+from growth.plan import Plan, build_plan
+from growth.tensor import Fold, grow_tensor
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A widened model, how it was made and what was proved."""
+
+    model: PreTrainedModel
+    plan: Plan
+    proof: Proof
+
+
+def widen(
+    model: PreTrainedModel,
+    *,
+    width: int = 2,
+    attention: str = "heads",
+    rope: str = "slots",
+    scaling: str = "unit",
+    noise: float = 0.0,
+    seed: int = 0,
+    lossy: bool = False,
+    vouch: Sequence[str] = (),
+    allow_nonfinite: bool = False,
+) -> Grown:
+    """A new model, ``width`` times as wide, that computes the same function. The one given is not touched.
+
+    Devices, dtypes, ties, ``requires_grad``, train or eval mode and the generation config are kept. Dropout masks are drawn anew: "the same
+    function" is that of eval mode.
+
+    Args:
+        model: a stock transformers model of a declared architecture, unwrapped.
+        width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.plan.Options`.
+        allow_nonfinite: carry NaN and infinity over instead of refusing them.
+
+    Raises:
+        UnsupportedModelError: for a wrapped or foreign model.
+        GrowthError: in one sentence, for anything else that stands in the way.
+
+    Example:
+        >>> grown = growth.widen(model, width=2, noise=0.1)
+        >>> model = grown.model
+    """
+    name = type(model).__name__
+    if not isinstance(model, PreTrainedModel) or getattr(transformers, name, None) is not type(model):
+        raise UnsupportedModelError(
+            f"{name} is not a stock transformers model class. Unwrap it (torch.compile, DDP, FSDP, PEFT) and widen what is inside."
+        )
+    options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
+    raw = {**model.config.to_dict(), "architectures": [name]}
+    state, ties = _untied(model)
+    plan = build_plan(raw, {key: tuple(value.shape) for key, value in state.items()}, options)
+    twin = prove_twin(plan)
+    fold = Fold()
+    grown: dict[str, Tensor] = {}
+    for key, tensor in plan.tensors.items():
+        check_finite(key, state[key], allow_nonfinite)
+        grown[key] = grow_tensor(state[key], tensor, seed=seed, fold=fold)
+        check_fold(key, fold, allow_nonfinite)
+    return Grown(_rebuild(model, plan, grown, ties), plan, Proof(twin, fold))
+
+
+def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> None:
+    """Raise CheckpointError if a weight is NaN or infinite and that was not asked for."""
+    if not allow_nonfinite and not all(bool(torch.isfinite(part).all()) for part in tensor.reshape(-1).split(1 << 24)):
+        raise CheckpointError(f"tensor '{name}' holds NaN or infinity. Repair the checkpoint, or carry them over with --allow-nonfinite.")
+
+
+def check_fold(name: str, fold: Fold, allow_nonfinite: bool) -> None:
+    """Raise ProofError if what was read back is not what went in."""
+    if not fold.ok and not allow_nonfinite:
+        raise ProofError(
+            f"tensor '{name}' does not fold back to its source (relative difference {fold.error:.3g}), so nothing was "
+            "kept. Please report this."
+        )
+
+
+def _untied(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The state dict with every shared parameter once, and {left-out name: name it shares with}."""
+    first: dict[int, str] = {}
+    state: dict[str, Tensor] = {}
+    ties: dict[str, str] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) in first:
+            ties[name] = first[id(value)]
+        else:
+            first[id(value)] = name
+            state[name] = value.detach()
+    return state, ties
+
+
+def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str]) -> PreTrainedModel:
+    config = parse(plan.new_config)
+    with no_init_weights():
+        new: PreTrainedModel = type(model)._from_config(config, attn_implementation=model.config._attn_implementation)
+    old_buffers = dict(model.named_buffers())
+    for name, buffer in new.named_buffers():
+        if name in old_buffers:
+            buffer.data = buffer.data.to(old_buffers[name].device, old_buffers[name].dtype)
+    new.load_state_dict(state, strict=False, assign=True)
+    for name, shared in ties.items():
+        _set_parameter(new, name, new.get_parameter(shared))
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    for name, parameter in new.named_parameters():
+        parameter.requires_grad_(trained.get(name, True))
+    if model.can_generate():
+        new.generation_config = copy.deepcopy(model.generation_config)
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        new.gradient_checkpointing_enable()
+    new.train(model.training)
+    return new
+
+
+def _set_parameter(model: nn.Module, name: str, parameter: Any) -> None:
+    owner, _, last = name.rpartition(".")
+    setattr(model.get_submodule(owner), last, parameter)

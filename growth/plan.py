@@ -1,0 +1,290 @@
+"""Plans: what growing a checkpoint would do, tensor by tensor, worked out from its config and tensor shapes alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from growth import architectures, config
+from growth.architecture import CONFIG_SIZES, Architecture
+from growth.axis import Map, Space
+from growth.errors import CheckpointError, IllegalGrowthError
+from growth.options import Options
+from growth.role import Dimension, Gain, Keeps, Role
+from growth.rules.rotary import grow_rope
+from growth.source import open_checkpoint
+
+TOLERANCE = 1e-10
+"""What "the same function" means in exact arithmetic. Correct and wrong growths differ by some fourteen orders of magnitude."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class TensorPlan:
+    """One tensor: ``new[j0, j1, ...] = prod(value_d[j_d]) * old[source_0[j0], source_1[j1], ...]``, plus null-space noise."""
+
+    name: str
+    canonical: str
+    shape: tuple[int, ...]
+    roles: tuple[Role, ...]
+    dimensions: tuple[Dimension, ...]
+    noise: float = 0.0
+
+    @property
+    def new_shape(self) -> tuple[int, ...]:
+        return tuple(dimension.new for dimension in self.dimensions)
+
+    @property
+    def flipped(self) -> TensorPlan:
+        """The plan of the transpose; of a row matrix, where the tensor is a vector."""
+        kept = (Keeps(),) if len(self.shape) == 1 else ()
+        outer = tuple(role.resolve(1, {}) for role in kept)
+        dimensions = outer + tuple(reversed(self.dimensions))
+        shape = (1,) * len(kept) + tuple(reversed(self.shape))
+        return replace(self, shape=shape, roles=kept + tuple(reversed(self.roles)), dimensions=dimensions)
+
+    @cached_property
+    def exact(self) -> bool:
+        """True if every coefficient is a power of two or zero, so that no float format rounds."""
+        return not self.noise and all(bool(np.all((np.frexp(d.value)[0] == 0.5) | (d.value == 0))) for d in self.dimensions)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``."""
+
+    architecture: Architecture
+    model_class: type[PreTrainedModel]
+    options: Options
+    old_sizes: Mapping[str, int]
+    new_sizes: Mapping[str, int]
+    maps: Mapping[Space, Map]
+    tensors: Mapping[str, TensorPlan]
+    old_config: Mapping[str, Any]
+    new_config: Mapping[str, Any]
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def lossy(self) -> bool:
+        """True if the caller accepted a rotary growth that is not exact, and this is one."""
+        return any("not exact" in note for note in self.notes)
+
+    @property
+    def config_changes(self) -> dict[str, tuple[Any, Any]]:
+        """Config field -> (old, new), None where absent."""
+        names = sorted(set(self.old_config) | set(self.new_config))
+        pairs = {name: (self.old_config.get(name), self.new_config.get(name)) for name in names}
+        return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+
+    def parameters(self, *, new: bool) -> int:
+        """Number of elements on disk, before or after."""
+        return sum(int(np.prod(t.new_shape if new else t.shape)) for t in self.tensors.values())
+
+    def bytes(self, *, new: bool) -> int:
+        """Bytes on disk, before or after, at each tensor's own dtype (the config's, where only a config was given)."""
+        default = getattr(torch, str(self.old_config.get("dtype") or self.old_config.get("torch_dtype") or "float32"), torch.float32)
+        counted = ((self.dtypes.get(name, default), t.new_shape if new else t.shape) for name, t in self.tensors.items())
+        return sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in counted)
+
+    def spaces(self) -> list[tuple[str, int, int, str]]:
+        """(space, old, new, law), for the spaces that some tensor uses."""
+        used = " ".join(str(role) for tensor in self.tensors.values() for role in tensor.roles)
+        return [(str(s), m.n, m.m, str(self.architecture.laws[s])) for s, m in self.maps.items() if str(s) in used]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values. With the source it holds all that is needed to grow it again."""
+        return {
+            "model_type": self.architecture.model_type,
+            "model_class": self.model_class.__name__,
+            "options": asdict(self.options),
+            "sizes": {name: [self.old_sizes[name], self.new_sizes[name]] for name in self.old_sizes},
+            "spaces": [dict(zip(("space", "old", "new", "law"), row, strict=True)) for row in self.spaces()],
+            "config_changes": {name: list(pair) for name, pair in self.config_changes.items()},
+            "bytes": [self.bytes(new=False), self.bytes(new=True)],
+            "parameters": [self.parameters(new=False), self.parameters(new=True)],
+            "tensors": [
+                {"name": t.name, "old": list(t.shape), "new": list(t.new_shape), "roles": [str(r) for r in t.roles], "exact": t.exact}
+                for t in self.tensors.values()
+            ],
+            "left_out": list(self.left_out),
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{name} {old} -> {self.new_sizes[name]}" for name, old in self.old_sizes.items() if self.new_sizes[name] != old)
+        return (
+            f"{self.model_class.__name__} x{self.options.width}: {sizes}; {self.parameters(new=False):,} -> "
+            f"{self.parameters(new=True):,} parameters"
+        )
+
+
+def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan:
+    """The plan for a config and the shapes of its tensors, by name.
+
+    Raises:
+        UnsupportedModelError: for a model type, config field or tensor nobody vouches for.
+        IllegalGrowthError: for sizes or choices no law allows.
+        CheckpointError: for a missing tensor or a wrong shape.
+    """
+    parsed = config.parse(raw)
+    architecture = architectures.find(str(raw["model_type"]))
+    config.check_vouched(raw, architecture, options.vouch)
+    model_class = config.model_class(raw)
+    old, new = architecture.sizes(parsed), _target(architecture.sizes(parsed), options)
+    maps = architecture.maps(parsed, old, new, options.scaling, options.rope)
+    changes: dict[str, float] = {architecture.field(size): new[size] for size in CONFIG_SIZES if new[size] != old[size]}
+    rope, notes = None, []
+    if architecture.rotary and new["head_dim"] != old["head_dim"]:
+        stock = config.rope_of(raw)
+        rope = grow_rope(stock, old["head_dim"], new["head_dim"], options.rope, int(parsed.max_position_embeddings), options.lossy)
+        if rope is None and options.rope == "pairs":
+            notes.append(f"rotary pairs at the stock frequencies of '{stock.get('rope_type')}' are not exact; the loss is measured")
+    known, left_out, tied = _inventory(raw, shapes, architecture, model_class)
+    tensors = {name: _tensor(name, shapes[name], architecture, model_class, maps, options, name in tied) for name in known}
+    changes |= _epsilon(architecture, parsed, maps, tensors)
+    new_config = config.edited(raw, changes, rope)
+    if (read_back := architecture.sizes(config.parse(new_config))) != new:
+        raise IllegalGrowthError(
+            f"the config cannot say what the plan means: transformers reads {read_back} back, not {new}. Spell the sizes "
+            "out in config.json."
+        )
+    if options.noise == 0:
+        notes.append(
+            "without noise the copies are identical, and identical copies never separate in training; --noise 0.1 breaks "
+            "the symmetry exactly"
+        )
+    return Plan(
+        architecture, model_class, options, old, new, maps, tensors, dict(raw), new_config, left_out=tuple(left_out), notes=tuple(notes)
+    )
+
+
+def _target(old: Mapping[str, int], options: Options) -> dict[str, int]:
+    grown = {"hidden_size", "intermediate_size"}
+    grown |= {"num_attention_heads", "num_key_value_heads"} if options.attention == "heads" else {"head_dim"}
+    return {name: size * (options.width if name in grown else 1) for name, size in old.items()}
+
+
+def expected_tensors(raw: Mapping[str, Any], model_class: type[PreTrainedModel]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Names and shapes of the parameters the stock class has, and which of them it ties to which, found by building it without weights."""
+    with torch.device("meta"):
+        model = model_class(config.parse(raw))
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
+    return shapes, dict(model.all_tied_weights_keys or {})
+
+
+def _inventory(
+    raw: Mapping[str, Any], shapes: Shapes, architecture: Architecture, model_class: type[PreTrainedModel]
+) -> tuple[list[str], list[str], set[str]]:
+    """Tensors to grow, tensors to leave out, and the names of those that are or may be tied."""
+    expected, ties = expected_tensors(raw, model_class)
+    canonical = {name: architecture.canonical(name) for name in shapes}
+    present = set(canonical.values())
+    wanted = {architecture.canonical(name): shape for name, shape in expected.items()}
+    partners: dict[str, set[str]] = {}
+    for target, source in ties.items():
+        group = {architecture.canonical(target), architecture.canonical(source)}
+        group |= set().union(*(partners.get(member, set()) for member in group))
+        partners |= {member: group for member in group}
+    for name in wanted:
+        if name not in present and not partners.get(name, set()) & present and not architecture.is_buffer(name):
+            raise CheckpointError(
+                f"tensor '{name}' of {model_class.__name__} is missing. Check that 'architectures' in the config names "
+                "the class that was saved."
+            )
+    for name, shape in shapes.items():
+        if wanted.get(canonical[name], shape) != tuple(shape):
+            raise CheckpointError(
+                f"tensor '{name}' has shape {list(shape)}, but the config makes it {list(wanted[canonical[name]])}. Check the config."
+            )
+    left_out = [name for name in shapes if architecture.is_buffer(canonical[name])]
+    known = [name for name in shapes if name not in left_out]
+    return known, left_out, {name for name in known if canonical[name] in partners}
+
+
+def _tensor(
+    name: str,
+    shape: Sequence[int],
+    architecture: Architecture,
+    model_class: type[PreTrainedModel],
+    maps: Mapping[Space, Map],
+    options: Options,
+    tied: bool,
+) -> TensorPlan:
+    canonical = architecture.canonical(name)
+    roles = architecture.roles(canonical, model_class.__name__)
+    if len(roles) != len(shape):
+        raise CheckpointError(f"tensor '{name}' has {len(shape)} dimensions, but its rule describes {len(roles)}. Check the file.")
+    dimensions = tuple(role.resolve(size, maps) for role, size in zip(roles, shape, strict=True))
+    for dimension, role, size in zip(dimensions, roles, shape, strict=True):
+        if dimension.old != size:
+            raise CheckpointError(
+                f"tensor '{name}' has shape {list(shape)}, but its role '{role}' makes {size} a {dimension.old}. Check the config."
+            )
+    # Noise lives in the null space of reading. A matrix that also writes the same dimension elsewhere (a tied head) has none to offer.
+    noisy = not tied and any(d.reads and d.new > d.old for d in dimensions)
+    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, options.noise if noisy else 0.0)
+
+
+def _epsilon(architecture: Architecture, parsed: Any, maps: Mapping[Space, Map], tensors: Mapping[str, TensorPlan]) -> dict[str, float]:
+    """The norms' epsilon: ``eps' = eps * energy`` of the space that enters (`growth.rules.norm`).
+
+    The config has one field for all norms. Where two spaces want different values (BERT's residual stream under orthogonal scaling,
+    and its head's transform, which an elementwise function holds at scale 1) the growth is exact only if epsilon is so small
+    that nobody can tell: a normalised activation of unit size moves by less than the difference.
+    """
+    entering = list(dict.fromkeys(role.enters for tensor in tensors.values() for role in tensor.roles if isinstance(role, Gain)))
+    epsilon = float(getattr(parsed, architecture.epsilon))
+    wanted = {space: epsilon * (maps[space].energy or 1.0) for space in entering}
+    first, *others = wanted
+    for space in others:
+        if abs(wanted[space] - wanted[first]) > TOLERANCE:
+            raise IllegalGrowthError(
+                f"cannot set '{architecture.epsilon}': the norm on '{first}' needs {wanted[first]:.3g} and the one on "
+                f"'{space}' {wanted[space]:.3g}, "
+                "but the config has one for all. Use --scaling unit, which keeps it."
+            )
+    return {architecture.epsilon: wanted[first]} if wanted[first] != epsilon else {}
+
+
+def plan_widening(
+    source: str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any],
+    *,
+    width: int = 2,
+    attention: str = "heads",
+    rope: str = "slots",
+    scaling: str = "unit",
+    noise: float = 0.0,
+    seed: int = 0,
+    lossy: bool = False,
+    vouch: Sequence[str] = (),
+) -> Plan:
+    """What widening a model would do, without reading a weight.
+
+    Args:
+        source: a checkpoint folder or hub id (tensor names and shapes are read from its headers), or a config (they are those of the
+            class named in ``architectures``).
+        width, attention, rope, scaling, noise, seed, lossy, vouch: see `Options`.
+
+    Raises:
+        GrowthError: in one sentence, for anything that stands in the way.
+
+    Example:
+        >>> print(plan_widening(LlamaConfig(hidden_size=64, num_attention_heads=4), width=2))
+    """
+    options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
+    if isinstance(source, (str, os.PathLike)):
+        with open_checkpoint(source) as checkpoint:
+            return replace(build_plan(checkpoint.config, checkpoint.shapes, options), dtypes=checkpoint.dtypes)
+    raw = source.to_dict() if isinstance(source, PreTrainedConfig) else dict(source)
+    shapes, ties = expected_tensors(raw, config.model_class(raw))
+    return build_plan(raw, {name: shape for name, shape in shapes.items() if name not in ties}, options)

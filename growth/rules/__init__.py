@@ -1,0 +1,1 @@
+"""One file per kind of module, each opening with its formula."""

@@ -1,0 +1,28 @@
+"""Linear maps: ``y = W x + b``.
+
+``y'[i] = sum_j write_y[i] W[.., ..] read_x[j] write_x[j] x + write_y[i] b = write_y[i] (W x + b)``, since reading undoes writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from growth.axis import Axis
+from growth.role import Keeps, Reads, Role, Writes
+
+Rule = Mapping[str, tuple[Role, ...]]
+"""Parameter suffix -> one role per dimension."""
+
+
+def _writes(axis: Axis | None) -> Role:
+    return Keeps() if axis is None else Writes(axis)
+
+
+def linear(reads: Axis, writes: Axis | None = None) -> Rule:
+    """``torch.nn.Linear``: weight ``[out, in]``, bias ``[out]``. ``writes=None`` keeps the outputs (vocabulary, labels)."""
+    return {"weight": (_writes(writes), Reads(reads)), "bias": (_writes(writes),)}
+
+
+def conv1d(reads: Axis, writes: Axis | None = None) -> Rule:
+    """``transformers.Conv1D`` (GPT-2), a linear layer stored transposed: weight ``[in, out]``, bias ``[out]``."""
+    return {"weight": (Reads(reads), _writes(writes)), "bias": (_writes(writes),)}

@@ -1,0 +1,24 @@
+"""Norms: ``y = gain * (x - mean) / sqrt(var + eps) + bias`` and, without mean and bias, RMSNorm.
+
+With copies of energy c (`growth.axis.Map.energy`) mean and variance of x' are sqrt(c) and c times those of x. With eps' = c * eps
+the normalised x' is ``write[j] / sqrt(c)`` times the old one, so ``gain' = out.write / (write / sqrt(c)) * gain`` and
+``bias' = out.write * bias``.
+
+A norm stands between two spaces. In a post-norm model both are the residual stream; in a pre-norm model the sub-layers read ``normed``
+and the head reads ``final``. The table of the original derivation has gain and bias 1/sqrt(k): ``scaling="orthogonal"``.
+"""
+
+from __future__ import annotations
+
+from growth.axis import Space
+from growth.role import Gain, Writes
+from growth.rules.linear import Rule
+
+RESIDUAL = Space("residual", "hidden_size")
+NORMED = Space("normed", "hidden_size")
+FINAL = Space("final", "hidden_size")
+
+
+def norm(enters: Space, leaves: Space) -> Rule:
+    """``LayerNorm`` and ``RMSNorm``: weight ``[features]``, bias ``[features]`` where there is one. Old files say gamma and beta."""
+    return {"weight": (Gain(enters, leaves),), "bias": (Writes(leaves),)}

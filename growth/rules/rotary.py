@@ -1,0 +1,87 @@
+"""Rotary positions: pair i of a head of width d turns by ``position * theta**(-2i/d)``.
+
+Growing head_dim to kd changes the stock frequency of pair j to theta**(-2j/(kd)). *Slots* use those that are unchanged (j = k*i), and
+need nothing of the config. *Pairs* repeat each pair k times, new pair j copying old pair j // k, and so need the old frequency there:
+``rope_type: longrope`` divides each stock frequency by a factor of its own, here ``stock'[j] / old[j // k]``, which for plain rotary
+positions is theta**(-2 (j mod k) / (kd)).
+
+Kinds of scaling: none, linear and llama3 depend on the frequency alone, longrope holds one factor per pair: all can be carried
+over. yarn and dynamic depend on the dimension itself and are refused.
+Sources: Su et al. 2021, arXiv 2104.09864; LongRoPE, arXiv 2402.13753.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from growth.errors import IllegalGrowthError
+
+FREQUENCY_ONLY = ("default", "linear", "llama3")
+_FACTORS = ("short_factor", "long_factor")
+
+
+def grow_rope(rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: int, lossy: bool) -> dict[str, Any] | None:
+    """The rotary config for head_dim m, from that for n.
+
+    Args:
+        rope: ``rope_parameters`` as transformers 5 writes them (rope_type, rope_theta, ...).
+        n, m: old and new head_dim.
+        how: ``slots`` or ``pairs``.
+        max_positions: ``max_position_embeddings``, which longrope wants to know.
+        lossy: accept ``pairs`` at stock frequencies where the config cannot hold the old ones.
+
+    Returns:
+        The new ``rope_parameters``, or None where the old ones serve.
+
+    Raises:
+        IllegalGrowthError: if this kind of scaling depends on head_dim itself.
+    """
+    kind = str(rope.get("rope_type", "default"))
+    k, pairs = m // n, n // 2
+    if k == 1:
+        return None
+    if kind == "longrope":
+        return {**rope, **{name: [_factor(rope, name, j, k, n, how) for j in range(k * pairs)] for name in _FACTORS}}
+    if kind not in FREQUENCY_ONLY:
+        if how == "pairs" and lossy:
+            return None
+        raise IllegalGrowthError(
+            f"cannot grow head_dim from {n} to {m}: rotary scaling of type '{kind}' depends on head_dim itself. "
+            "Use --attention heads, which keeps it"
+            + (", or accept the loss with --rope pairs --lossy." if not lossy else ", or --rope pairs.")
+        )
+    if how == "slots":
+        return None
+    theta = float(rope["rope_theta"])
+    old = [_scaled_frequency(theta ** (-2 * i / n), kind, rope) for i in range(pairs)]
+    factors = [theta ** (-2 * j / m) / old[j // k] for j in range(k * pairs)]
+    return {
+        "rope_type": "longrope",
+        "rope_theta": rope["rope_theta"],
+        "factor": 1.0,
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": max_positions,
+        "short_factor": factors,
+        "long_factor": factors,
+    }
+
+
+def _factor(rope: Mapping[str, Any], name: str, j: int, k: int, n: int, how: str) -> float:
+    """The longrope factor of new pair j: the old pair's, times what moves the stock frequency back to the old one."""
+    old = float(rope[name][j // k])
+    return old if how == "slots" else old * float(rope["rope_theta"]) ** (-2 * (j % k) / (k * n))
+
+
+def _scaled_frequency(frequency: float, kind: str, rope: Mapping[str, Any]) -> float:
+    """One frequency after ``linear`` or ``llama3`` scaling (transformers' modeling_rope_utils)."""
+    if kind == "default":
+        return frequency
+    factor = float(rope["factor"])
+    if kind == "linear":
+        return frequency / factor
+    low, high, reach = (float(rope[key]) for key in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"))
+    turns = reach * frequency / (2 * math.pi)  # full turns within the original context
+    blend = min(max((turns - low) / (high - low), 0.0), 1.0)
+    return (1 - blend) * frequency / factor + blend * frequency

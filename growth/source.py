@@ -1,0 +1,216 @@
+"""Reading a checkpoint folder: its config, the names, shapes and dtypes of its tensors, and one tensor at a time.
+
+Nothing here executes code that comes with a checkpoint: pickles are read with ``weights_only=True``, and an index may
+name files inside its own folder only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from growth.errors import CheckpointError
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+# In the order transformers looks for them.
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_PATTERNS = [
+    "*.json",
+    "*.safetensors",
+    "pytorch_model*.bin",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.md",
+    "LICENSE*",
+    "tokenizer*",
+    "1_Pooling/*",
+]
+
+
+class _Shard(Protocol):
+    def get_tensor(self, name: str) -> Tensor: ...
+
+
+@dataclass
+class _Pickled:
+    tensors: dict[str, Tensor]
+
+    def get_tensor(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+
+@dataclass
+class Checkpoint:
+    """An open checkpoint folder.
+
+    Args:
+        folder: where it is.
+        config: ``config.json`` as it stands.
+        shapes, dtypes: by tensor name.
+        weight_files: the files tensors are read from.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    weight_files: list[Path] = field(default_factory=list)
+    _shards: dict[str, _Shard] = field(default_factory=dict)
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, memory-mapped where the format allows."""
+        try:
+            return self._shards[name].get_tensor(name)
+        except SafetensorError as error:
+            raise CheckpointError(f"tensor '{name}' in {self.folder} cannot be read: {error}. Fetch the file again.") from error
+
+
+def resolve(source: str | os.PathLike[str]) -> Path:
+    """A local folder as it is, or a hub id downloaded by huggingface_hub.
+
+    Raises:
+        CheckpointError: if it is neither.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"{path} is a file. Name the folder that holds config.json.")
+    looks_local = path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") != 1
+    if looks_local and not (str(source).count("/") == 0 and str(source).isidentifier()):
+        raise CheckpointError(f"no such folder: {path}. Name a folder that holds config.json, or a hub id such as 'org/model'.")
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=_PATTERNS))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"'{source}' is neither a folder here nor a model the hub would give: {' '.join(str(error).split())[:160]} "
+            "Check the spelling and the network."
+        ) from error
+
+
+@contextmanager
+def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
+    """Open a checkpoint folder or hub id for reading.
+
+    Raises:
+        CheckpointError: if anything about it is missing, corrupt or unsafe.
+    """
+    folder = resolve(source)
+    checkpoint = Checkpoint(folder, _read_config(folder))
+    with ExitStack() as stack:
+        for path, listed in _weight_files(folder).items():
+            checkpoint.weight_files.append(path)
+            shard, shapes, dtypes = _open_shard(path, stack)
+            for name in listed if listed is not None else shapes:
+                if name not in shapes:
+                    raise CheckpointError(f"the index says tensor '{name}' is in {path.name}, but it is not. Fetch the checkpoint again.")
+                checkpoint.shapes[name], checkpoint.dtypes[name] = shapes[name], dtypes[name]
+                checkpoint._shards[name] = shard
+        _check_dtypes(checkpoint)
+        yield checkpoint
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file, or a CheckpointError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}. Fetch the file again.") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no config.json. Name the folder that a model was saved to.")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object. Fetch the file again.")
+    return config
+
+
+def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
+    """File -> the tensors an index lists for it, or None for all it has."""
+    name = next((name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if name is None:
+        raise CheckpointError(f"{folder} has no weights: none of {', '.join(_WEIGHTS)}. Name the folder that a model was saved to.")
+    if not name.endswith(".index.json"):
+        return {folder / name: None}
+    index = read_json(folder / name)
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(f"{folder / name} has no 'weight_map' of tensor names to file names. Fetch the file again.")
+    files: dict[Path, list[str] | None] = {}
+    for tensor, shard in weight_map.items():
+        if shard != os.path.basename(shard) or shard in ("", ".", ".."):
+            raise CheckpointError(
+                f"{name} points outside its folder for tensor '{tensor}': '{shard}'. Such an index is not followed; fetch "
+                "the checkpoint again."
+            )
+        if not (folder / shard).is_file():
+            raise CheckpointError(f"{name} names shard '{shard}' (tensor '{tensor}'), which is not in {folder}. Fetch the missing file.")
+        listed = files.setdefault(folder / shard, [])
+        assert listed is not None
+        listed.append(tensor)
+    return files
+
+
+def _open_shard(path: Path, stack: ExitStack) -> tuple[_Shard, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+    if path.suffix == ".bin":
+        tensors = _unpickle(path)
+        return _Pickled(tensors), {n: tuple(t.shape) for n, t in tensors.items()}, {n: t.dtype for n, t in tensors.items()}
+    try:
+        shard = stack.enter_context(safe_open(path, framework="pt"))
+        views = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a mapping)
+        shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
+        dtypes = {name: _DTYPES.get(view.get_dtype(), view.get_dtype()) for name, view in views.items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}. Fetch the file again.") from error
+    return shard, shapes, dtypes
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = "it needs full unpickling, which runs code" if "weights_only" in str(error) else " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path} cannot be read safely: {reason}. Convert it to safetensors where you trust it.") from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise CheckpointError(f"{path} does not hold a dictionary of tensors. Save the model's state dict.")
+    return dict(loaded)
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _check_dtypes(checkpoint: Checkpoint) -> None:
+    for name, dtype in checkpoint.dtypes.items():
+        if dtype not in _DTYPES.values():
+            raise CheckpointError(
+                f"tensor '{name}' has dtype {dtype}, which shares of a weight cannot be exact in. Widen the original "
+                "(float64, float32, float16, bfloat16) and quantise the result."
+            )

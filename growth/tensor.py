@@ -1,0 +1,203 @@
+"""The only arithmetic on weights: ``new[j0, j1] = value_0[j0] value_1[j1] old[source_0[j0], source_1[j1]]``, and its inverse, the fold.
+
+Both go through a tensor in blocks of rows, so that memory does not depend on its size. Coefficients are float64 and every weight is
+cast once, at the end; where the coefficients are one power of two, scaling is exact in the weight's own dtype and needs no cast.
+
+The fold reads a grown block back: summed over the copies that are read, each times what those activations carry (the dimension's
+gradient coefficient), every row must be ``value * old row``. That is the condition for the layer to compute the same outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from growth.plan import TensorPlan
+from growth.role import Dimension
+from growth.symmetry import NullSpaceNoise, column, fold_dimension
+
+BLOCK = 1 << 21
+"""Elements worked on at a time."""
+
+
+@dataclass
+class Fold:
+    """What reading grown tensors back through their maps found.
+
+    Args:
+        error: max |folded - expected| over max |expected|.
+        excess: the same difference in units of what rounding each weight once can explain; at most 1.
+        exact: True if every weight came back bit for bit.
+        tensors: how many were read back.
+    """
+
+    error: float = 0.0
+    excess: float = 0.0
+    exact: bool = True
+    tensors: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return self.excess <= 1.0
+
+    def add(self, other: Fold) -> None:
+        self.error = max(self.error, other.error)
+        self.excess = max(self.excess, other.excess)
+        self.exact &= other.exact
+        self.tensors += other.tensors
+
+
+def grow_tensor(old: Tensor, plan: TensorPlan, dtype: torch.dtype | None = None, *, seed: int = 0, fold: Fold | None = None) -> Tensor:
+    """The grown tensor, whole. Arguments as for `grow_blocks`."""
+    new = torch.empty(plan.new_shape, dtype=dtype or old.dtype, device=old.device)
+    for start, block in grow_blocks(old, plan, new.dtype, seed=seed, fold=fold):
+        new[start : start + len(block)] = block
+    return new
+
+
+def grow_blocks(
+    old: Tensor, plan: TensorPlan, dtype: torch.dtype, *, seed: int = 0, fold: Fold | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """(first row, rows) of the grown tensor, in order.
+
+    Args:
+        old: the source tensor, shape ``plan.shape``.
+        plan: its plan.
+        dtype: of the result.
+        seed: of the noise, where the plan has any.
+        fold: where to record what reading every block back found.
+    """
+    if fold is not None:
+        fold.tensors += 1
+    if not plan.dimensions[0].reads:
+        yield from _blocks(old, plan, dtype, seed, fold)
+        return
+    # Copies that are read together must lie in one block: work on the transpose.
+    flipped = plan.flipped
+    turned = torch.empty(flipped.new_shape, dtype=dtype, device=old.device)
+    for start, block in _blocks(old[None] if old.ndim == 1 else old.permute(*reversed(range(old.ndim))), flipped, dtype, seed, fold):
+        turned[start : start + len(block)] = block
+    whole = turned[0] if old.ndim == 1 else turned.permute(*reversed(range(old.ndim)))
+    step = _rows(plan)
+    for start in range(0, len(whole), step):
+        yield start, whole[start : start + step].contiguous()
+
+
+def _rows(plan: TensorPlan) -> int:
+    return max(1, BLOCK // max(1, math.prod(plan.new_shape[1:])))
+
+
+def _blocks(old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: Fold | None) -> Iterator[tuple[int, Tensor]]:
+    first, *rest = plan.dimensions
+    noise = NullSpaceNoise(old, plan, seed) if plan.noise else None
+    factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
+    peak = max(float(old.abs().max()), math.ulp(0.0)) if fold is not None and factor is None and old.numel() else 1.0
+    step = _rows(plan)
+    for start in range(0, first.new, step):
+        stop = min(start + step, first.new)
+        rows = _rows_of(old, first, start, stop)
+        if factor is not None:
+            block = rows * factor if factor != 1.0 else rows
+            for axis, dimension in enumerate(rest, 1):
+                block = _take(block, axis, dimension)
+            block = block.contiguous()
+            if fold is not None:
+                fold.exact &= _same_copies(block, rows, rest, factor, fold)
+        else:
+            expected = rows.to(torch.float64) * column(
+                first.value[start:stop], rows.ndim, 0, torch.empty(0, dtype=torch.float64, device=old.device)
+            )
+            wide = expected
+            for axis, dimension in enumerate(rest, 1):
+                wide = _take(wide, axis, dimension) * column(dimension.value, wide.ndim, axis, wide)
+            if noise is not None:
+                wide = wide + noise(start, stop, old.device)
+            block = wide.to(dtype)
+            if fold is not None:
+                _compare(block, expected, rest, fold, peak * float(np.abs(first.value).max()))
+        yield start, block
+
+
+def _uniform_power_of_two(plan: TensorPlan) -> float | None:
+    """The one factor of every weight, if it is a power of two and there is no noise."""
+    if plan.noise or not all(bool((d.value == d.value[0]).all()) for d in plan.dimensions if d.new):
+        return None
+    factor = math.prod(float(d.value[0]) for d in plan.dimensions if d.new)
+    return factor if math.frexp(factor)[0] == 0.5 else None
+
+
+def _same_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: float, fold: Fold) -> bool:
+    """The fold where all weights carry one power of two: copies must be equal bit for bit, and one of them, scaled back, the old weight."""
+    for axis, dimension in enumerate(rest, 1):
+        if dimension.new != dimension.old:
+            order = np.argsort(dimension.source, kind="stable")
+            leading = np.concatenate([[True], np.diff(dimension.source[order]) > 0])
+            one = (
+                block.index_select(axis, torch.from_numpy(order[leading]).to(block.device))
+                if not _tiled(dimension)
+                else block.narrow(axis, 0, dimension.old)
+            )
+            if not torch.equal(_take(one, axis, dimension), block):
+                fold.excess = math.inf
+                return False
+            block = one
+    back = block / factor
+    if torch.equal(back, rows):
+        return True
+    # Only a weight below the smallest normal number can lose a bit to a power of two.
+    lost = (back - rows).abs().to(torch.float64)
+    if bool((lost > torch.finfo(rows.dtype).tiny / min(factor, 1.0)).any()) or bool(lost.isnan().any()):
+        fold.excess = math.inf
+    fold.error = max(fold.error, float(lost.max()))
+    return False
+
+
+def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold, peak: float) -> None:
+    """The fold in float64, against what rounding each weight once can explain."""
+    folded = block.to(torch.float64)
+    size, copies = folded.abs(), 1
+    for axis, dimension in enumerate(rest, 1):
+        if dimension.reads and dimension.new != dimension.old:
+            folded = fold_dimension(folded, dimension, axis)
+            size = fold_dimension(size, _absolute(dimension), axis)
+            copies *= int(np.bincount(dimension.source).max())
+        else:
+            expected = _take(expected, axis, dimension) * column(dimension.value, expected.ndim, axis, expected)
+    # Half a unit of each weight for the cast; and for float64 itself (factors, noise that may cancel, the sum) units of the largest.
+    difference = (folded - expected).abs()
+    own = 4 * (copies + 2) * torch.finfo(torch.float64).eps * float(size.max()) if size.numel() else 0.0
+    allowed = size * (torch.finfo(block.dtype).eps / 2) + own + torch.finfo(block.dtype).tiny * copies
+    fold.exact &= bool((difference == 0).all())
+    fold.error = max(fold.error, float(difference.max()) / peak) if difference.numel() else fold.error
+    worst = float((difference / allowed).max()) if difference.numel() else 0.0
+    fold.excess = math.inf if math.isnan(worst) else max(fold.excess, worst)
+
+
+def _absolute(dimension: Dimension) -> Dimension:
+    return Dimension(dimension.old, dimension.source, dimension.value, np.abs(dimension.gradient), dimension.reads)
+
+
+def _tiled(dimension: Dimension) -> bool:
+    return dimension.new % dimension.old == 0 and bool((dimension.source == np.arange(dimension.new) % dimension.old).all())
+
+
+def _rows_of(old: Tensor, first: Dimension, start: int, stop: int) -> Tensor:
+    """The source rows of new rows start..stop: a view where they are consecutive."""
+    source = first.source[start:stop]
+    if len(source) and bool((np.diff(source) == 1).all()):
+        return old[int(source[0]) : int(source[0]) + len(source)]
+    return old.index_select(0, torch.from_numpy(source).to(old.device))
+
+
+def _take(block: Tensor, axis: int, dimension: Dimension) -> Tensor:
+    """``block[..., source, ...]`` along ``axis``; blocks of copies are plain memory copies."""
+    if dimension.new == dimension.old and bool((np.diff(dimension.source) == 1).all()):
+        return block
+    if _tiled(dimension):
+        return torch.cat([block] * (dimension.new // dimension.old), dim=axis)
+    return block.index_select(axis, torch.from_numpy(dimension.source).to(block.device))
