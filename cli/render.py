@@ -90,7 +90,8 @@ def plan_text(plan: Plan, verbose: bool = False) -> str:
     ]
     rounded = [t.name for t in plan.tensors.values() if not t.exact]
     parts.append(
-        f"{len(plan.tensors) - len(rounded)} tensors are exact in every dtype" + (f", {len(rounded)} round once" if rounded else "")
+        f"{len(plan.tensors) - len(rounded)} tensors are scaled by powers of two, which no dtype rounds"
+        + (f"; {len(rounded)} round once" if rounded else "")
     )
     if plan.left_out:
         parts.append(f"left out, computed by the model itself: {', '.join(plan.left_out[:4])}{' ...' if len(plan.left_out) > 4 else ''}")

@@ -49,6 +49,7 @@ class Architecture:
         vouched: config field -> values under which this declaration holds, None for any value. Class defaults always hold.
         variants: model class -> what it declares otherwise.
         buffers: patterns of tensors that old files hold and the model computes by itself: they are left out.
+        optional: patterns of parameters that a checkpoint of the class may lack (BERT's pooler).
         implied_intermediate: intermediate_size as a multiple of hidden_size where the config says null.
         positions: for the table of architectures.
         refuses: likewise, what is refused for a mathematical reason.
@@ -66,6 +67,7 @@ class Architecture:
     vouched: Mapping[str, Collection[Any] | None] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     implied_intermediate: int = 4
     positions: str = "learned"
     refuses: str = ""
@@ -133,6 +135,9 @@ class Architecture:
 
     def is_buffer(self, canonical: str) -> bool:
         return any(_pattern(buffer).fullmatch(canonical) for buffer in self.buffers)
+
+    def is_optional(self, canonical: str) -> bool:
+        return any(_pattern(optional).fullmatch(canonical) for optional in self.optional)
 
     def roles(self, canonical: str, model_class: str) -> tuple[Role, ...]:
         """The roles of one parameter, one per dimension.

@@ -114,6 +114,10 @@ def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties:
     config = parse(plan.new_config)
     with no_init_weights():
         new: PreTrainedModel = type(model)._from_config(config, attn_implementation=model.config._attn_implementation)
+    for path, module in model.named_modules():  # a part that a constructor argument left out, such as BERT's pooler, stays out
+        for child in list(new.get_submodule(path)._modules):
+            if getattr(module, child) is None:
+                setattr(new.get_submodule(path), child, None)
     old_buffers = dict(model.named_buffers())
     for name, buffer in new.named_buffers():
         if name in old_buffers:
@@ -127,7 +131,7 @@ def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties:
     if model.can_generate():
         new.generation_config = copy.deepcopy(model.generation_config)
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        new.gradient_checkpointing_enable()
+        getattr(new, "activation_checkpointing_enable", new.gradient_checkpointing_enable)()  # renamed in transformers 5
     new.train(model.training)
     return new
 

@@ -196,7 +196,8 @@ def _inventory(
         group |= set().union(*(partners.get(member, set()) for member in group))
         partners |= {member: group for member in group}
     for name in wanted:
-        if name not in present and not partners.get(name, set()) & present and not architecture.is_buffer(name):
+        dispensable = architecture.is_buffer(name) or architecture.is_optional(name) or partners.get(name, set()) & present
+        if name not in present and not dispensable:
             raise CheckpointError(
                 f"tensor '{name}' of {model_class.__name__} is missing. Check that 'architectures' in the config names "
                 "the class that was saved."

@@ -60,5 +60,6 @@ BERT = Architecture(
     },
     refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
     variants={"BertForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
+    optional=("pooler.dense.weight", "pooler.dense.bias"),
     buffers=("embeddings.position_ids", "embeddings.token_type_ids"),
 )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
+from growth.architectures import find
 from growth.config import model_class
 from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import Outputs, forward
@@ -101,10 +102,11 @@ def run_model(model: Model, dtype: torch.dtype, device: torch.device, inputs: Ma
 def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
     with open_checkpoint(path) as checkpoint:
         kind, folder = model_class(checkpoint.config), checkpoint.folder
+        architecture = find(str(checkpoint.config["model_type"]))
     loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
-    if missing := sorted(info["missing_keys"]):
+    if missing := sorted(name for name in info["missing_keys"] if not architecture.is_optional(architecture.canonical(name))):
         raise CheckpointError(
             f"{folder} lacks {len(missing)} tensors of {kind.__name__}, for example '{missing[0]}'. Check 'architectures' in its config."
         )
