@@ -108,28 +108,27 @@ def widen_checkpoint(
     options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
     target, limit, wanted = Path(dst).absolute(), _bytes(max_shard_size), _dtype(dtype)
     check_target(target, overwrite)
-    with open_checkpoint(src) as source:
-        check_apart(source.folder, target)
-        plan = replace(build_plan(source.config, source.shapes, options), dtypes=source.dtypes)
-        dtypes = {name: wanted or source.dtypes[name] for name in plan.tensors}
-        for name in plan.tensors:
-            if source.dtypes[name] not in FLOATS:
-                raise CheckpointError(
-                    f"tensor '{name}' has dtype {source.dtypes[name]}, which cannot hold shares of a weight. Widen the "
-                    "unquantised original."
-                )
-        shards = _shards(plan, dtypes, limit)
-        size = sum(_size(plan, name, dtypes) for name in plan.tensors)
-        check_space(target.parent, size)
-        twin = prove_twin(plan, device)
-        with appearing(target, overwrite) as folder, ThreadPoolExecutor(1) as hasher:
-            hashes = hasher.submit(lambda: {path.name: _sha256(path) for path in [source.folder / "config.json", *source.weight_files]})
-            proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, options.seed, allow_nonfinite, progress))
-            left_behind = _copy_companions(source.folder, folder, plan)
-            record = _record(plan, proof, source, hashes.result(), dtype=str(wanted or "as the source").removeprefix("torch."))
-            _write_json(folder / "growth.json", record)
-            write_card(source.folder, folder, target.name, plan, proof)
-            _write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
+    source = open_checkpoint(src)
+    check_apart(source.folder, target)
+    plan = replace(build_plan(source.config, source.shapes, options), dtypes=source.dtypes)
+    dtypes = {name: wanted or source.dtypes[name] for name in plan.tensors}
+    for name in plan.tensors:
+        if source.dtypes[name] not in FLOATS:
+            raise CheckpointError(
+                f"tensor '{name}' has dtype {source.dtypes[name]}, which cannot hold shares of a weight. Widen the unquantised original."
+            )
+    shards = _shards(plan, dtypes, limit)
+    size = sum(_size(plan, name, dtypes) for name in plan.tensors)
+    check_space(target.parent, size)
+    twin = prove_twin(plan, device)
+    with appearing(target, overwrite) as folder, ThreadPoolExecutor(1) as hasher:
+        hashes = hasher.submit(lambda: {path.name: _sha256(path) for path in [source.folder / "config.json", *source.weight_files]})
+        proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, options.seed, allow_nonfinite, progress))
+        left_behind = _copy_companions(source.folder, folder, plan)
+        record = _record(plan, proof, source, hashes.result(), dtype=str(wanted or "as the source").removeprefix("torch."))
+        _write_json(folder / "growth.json", record)
+        write_card(source.folder, folder, target.name, plan, proof)
+        _write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
     files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
     return WidenedCheckpoint(target, plan, proof, files, left_behind, plan.bytes(new=False), size)
 

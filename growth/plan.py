@@ -284,8 +284,8 @@ def plan_widening(
     """
     options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
     if isinstance(source, (str, os.PathLike)):
-        with open_checkpoint(source) as checkpoint:
-            return replace(build_plan(checkpoint.config, checkpoint.shapes, options), dtypes=checkpoint.dtypes)
+        checkpoint = open_checkpoint(source)
+        return replace(build_plan(checkpoint.config, checkpoint.shapes, options), dtypes=checkpoint.dtypes)
     raw = source.to_dict() if isinstance(source, PreTrainedConfig) else dict(source)
     shapes, ties = expected_tensors(raw, config.model_class(raw))
     return build_plan(raw, {name: shape for name, shape in shapes.items() if name not in ties}, options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -40,19 +41,31 @@ class SafetensorsWriter:
         encoded += b" " * (-len(encoded) % 8)
         self._expected = offset
         self._written = 0
+        self._pool = ThreadPoolExecutor(1)  # one block is written while the next is computed
+        self._pending: Future[int] | None = None
         self._file = path.open("wb")
         self._file.write(len(encoded).to_bytes(8, "little") + encoded)
 
     def append(self, block: Tensor) -> None:
         """The next rows, any device, contiguous."""
         data = block.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        self._file.write(data.data)
+        self._flush()
+        self._pending = self._pool.submit(self._file.write, data.data)
         self._written += data.nbytes
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
 
     def __enter__(self) -> SafetensorsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        try:
+            self._flush()
+        finally:
+            self._pool.shutdown()
+            self._file.close()
         if kind is None and self._written != self._expected:
             raise ValueError(f"{self._file.name}: {self._written} bytes were written, {self._expected} announced")

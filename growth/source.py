@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -34,6 +33,8 @@ _DTYPES = {
 }
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
+Reader = Callable[[str], Tensor]
+
 # In the order transformers looks for them.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _PATTERNS = [
@@ -48,18 +49,6 @@ _PATTERNS = [
     "tokenizer*",
     "1_Pooling/*",
 ]
-
-
-class _Shard(Protocol):
-    def get_tensor(self, name: str) -> Tensor: ...
-
-
-@dataclass
-class _Pickled:
-    tensors: dict[str, Tensor]
-
-    def get_tensor(self, name: str) -> Tensor:
-        return self.tensors[name]
 
 
 @dataclass
@@ -78,13 +67,14 @@ class Checkpoint:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     weight_files: list[Path] = field(default_factory=list)
-    _shards: dict[str, _Shard] = field(default_factory=dict)
+    _readers: dict[str, Reader] = field(default_factory=dict)
 
     def read(self, name: str) -> Tensor:
-        """One tensor, memory-mapped where the format allows."""
+        """One tensor, memory-mapped where the format allows. Its file is mapped for it alone: pages read stay resident as long as a
+        mapping lives, and memory is to depend on the largest tensor, not on the model."""
         try:
-            return self._shards[name].get_tensor(name)
-        except SafetensorError as error:
+            return self._readers[name](name)
+        except (SafetensorError, OSError) as error:
             raise CheckpointError(f"tensor '{name}' in {self.folder} cannot be read: {error}. Fetch the file again.") from error
 
 
@@ -99,20 +89,18 @@ def resolve(source: str | os.PathLike[str]) -> Path:
         return path
     if path.exists():
         raise CheckpointError(f"{path} is a file. Name the folder that holds config.json.")
-    looks_local = path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") != 1
-    if looks_local and not (str(source).count("/") == 0 and str(source).isidentifier()):
+    if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1 or not str(source):
         raise CheckpointError(f"no such folder: {path}. Name a folder that holds config.json, or a hub id such as 'org/model'.")
     try:
         return Path(snapshot_download(str(source), allow_patterns=_PATTERNS))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0].split(" An error")[0].rstrip(".")
         raise CheckpointError(
-            f"'{source}' is neither a folder here nor a model the hub would give: {' '.join(str(error).split())[:160]} "
-            "Check the spelling and the network."
+            f"'{source}' is neither a folder here nor a model the hub would give ({reason}). Check the spelling and the network."
         ) from error
 
 
-@contextmanager
-def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
+def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     """Open a checkpoint folder or hub id for reading.
 
     Raises:
@@ -120,17 +108,16 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     """
     folder = resolve(source)
     checkpoint = Checkpoint(folder, _read_config(folder))
-    with ExitStack() as stack:
-        for path, listed in _weight_files(folder).items():
-            checkpoint.weight_files.append(path)
-            shard, shapes, dtypes = _open_shard(path, stack)
-            for name in listed if listed is not None else shapes:
-                if name not in shapes:
-                    raise CheckpointError(f"the index says tensor '{name}' is in {path.name}, but it is not. Fetch the checkpoint again.")
-                checkpoint.shapes[name], checkpoint.dtypes[name] = shapes[name], dtypes[name]
-                checkpoint._shards[name] = shard
-        _check_dtypes(checkpoint)
-        yield checkpoint
+    for path, listed in _weight_files(folder).items():
+        checkpoint.weight_files.append(path)
+        reader, shapes, dtypes = _open_shard(path)
+        for name in listed if listed is not None else shapes:
+            if name not in shapes:
+                raise CheckpointError(f"the index says tensor '{name}' is in {path.name}, but it is not. Fetch the checkpoint again.")
+            checkpoint.shapes[name], checkpoint.dtypes[name] = shapes[name], dtypes[name]
+            checkpoint._readers[name] = reader
+    _check_dtypes(checkpoint)
+    return checkpoint
 
 
 def read_json(path: Path) -> Any:
@@ -177,18 +164,26 @@ def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
     return files
 
 
-def _open_shard(path: Path, stack: ExitStack) -> tuple[_Shard, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+def _open_shard(path: Path) -> tuple[Reader, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
     if path.suffix == ".bin":
         tensors = _unpickle(path)
-        return _Pickled(tensors), {n: tuple(t.shape) for n, t in tensors.items()}, {n: t.dtype for n, t in tensors.items()}
+        shapes, dtypes = {n: tuple(t.shape) for n, t in tensors.items()}, {n: t.dtype for n, t in tensors.items()}
+        # A zip is mapped anew for each tensor; older files can only be read whole.
+        return (lambda name: _unpickle(path)[name]) if _is_zip(path) else tensors.__getitem__, shapes, dtypes
+
+    def read(name: str) -> Tensor:
+        with safe_open(path, framework="pt") as shard:
+            tensor: Tensor = shard.get_tensor(name)
+            return tensor
+
     try:
-        shard = stack.enter_context(safe_open(path, framework="pt"))
-        views = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a mapping)
-        shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
-        dtypes = {name: _DTYPES.get(view.get_dtype(), view.get_dtype()) for name, view in views.items()}
+        with safe_open(path, framework="pt") as shard:
+            views = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a mapping)
+            shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
+            dtypes = {name: _DTYPES.get(view.get_dtype(), view.get_dtype()) for name, view in views.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}. Fetch the file again.") from error
-    return shard, shapes, dtypes
+    return read, shapes, dtypes
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:

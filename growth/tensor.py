@@ -102,10 +102,7 @@ def _blocks(old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: 
         stop = min(start + step, first.new)
         rows = _rows_of(old, first, start, stop)
         if factor is not None:
-            block = rows * factor if factor != 1.0 else rows
-            for axis, dimension in enumerate(rest, 1):
-                block = _take(block, axis, dimension)
-            block = block.contiguous()
+            block = _scaled_copies(rows, rest, factor)
             if fold is not None:
                 fold.exact &= _same_copies(block, rows, rest, factor, fold)
         else:
@@ -124,28 +121,32 @@ def _blocks(old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: 
 
 
 def _uniform_power_of_two(plan: TensorPlan) -> float | None:
-    """The one factor of every weight, if it is a power of two and there is no noise."""
-    if plan.noise or not all(bool((d.value == d.value[0]).all()) for d in plan.dimensions if d.new):
+    """The one factor of every weight, if it is a power of two, counts are equal and there is no noise."""
+    if plan.noise or not all(bool((d.value == d.value[0]).all()) and np.ptp(np.bincount(d.source)) == 0 for d in plan.dimensions):
         return None
-    factor = math.prod(float(d.value[0]) for d in plan.dimensions if d.new)
+    factor = math.prod(float(d.value[0]) for d in plan.dimensions)
     return factor if math.frexp(factor)[0] == 0.5 else None
+
+
+def _scaled_copies(rows: Tensor, rest: list[Dimension], factor: float) -> Tensor:
+    """``factor * rows[..., source]``, written once where the copies are blocks of the last dimension."""
+    copies = rest[-1].new // rest[-1].old if rest and _tiled(rest[-1]) else 1
+    for axis, dimension in enumerate(rest if copies == 1 else rest[:-1], 1):
+        rows = _take(rows, axis, dimension)
+    block = rows.new_empty((*rows.shape[:-1], copies, rows.shape[-1]))
+    torch.mul(rows.unsqueeze(-2).expand(block.shape), factor, out=block)
+    return block.flatten(-2)
 
 
 def _same_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: float, fold: Fold) -> bool:
     """The fold where all weights carry one power of two: copies must be equal bit for bit, and one of them, scaled back, the old weight."""
     for axis, dimension in enumerate(rest, 1):
         if dimension.new != dimension.old:
-            order = np.argsort(dimension.source, kind="stable")
-            leading = np.concatenate([[True], np.diff(dimension.source[order]) > 0])
-            one = (
-                block.index_select(axis, torch.from_numpy(order[leading]).to(block.device))
-                if not _tiled(dimension)
-                else block.narrow(axis, 0, dimension.old)
-            )
-            if not torch.equal(_take(one, axis, dimension), block):
+            first, *others = _copies(block, axis, dimension)
+            if not all(torch.equal(first, other) for other in others):
                 fold.excess = math.inf
                 return False
-            block = one
+            block = first
     back = block / factor
     if torch.equal(back, rows):
         return True
@@ -155,6 +156,15 @@ def _same_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: flo
         fold.excess = math.inf
     fold.error = max(fold.error, float(lost.max()))
     return False
+
+
+def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
+    """The copies along ``axis``, each in the order of the old coordinates; for equal counts, as views where they are blocks."""
+    count = dimension.new // dimension.old
+    if _tiled(dimension):
+        return list(block.split(dimension.old, axis))
+    order = np.argsort(dimension.source, kind="stable").reshape(dimension.old, count)
+    return [block.index_select(axis, torch.from_numpy(np.ascontiguousarray(order[:, i])).to(block.device)) for i in range(count)]
 
 
 def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold, peak: float) -> None:

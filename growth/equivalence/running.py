@@ -31,9 +31,9 @@ Model = str | os.PathLike[str] | PreTrainedModel
 def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch.dtype]:
     if isinstance(model, PreTrainedModel):
         return model.config.to_dict(), type(model), model.dtype
-    with open_checkpoint(model) as checkpoint:
-        floats = [dtype for dtype in checkpoint.dtypes.values() if dtype in FLOATS]
-        return checkpoint.config, model_class(checkpoint.config), max(set(floats), key=floats.count)
+    checkpoint = open_checkpoint(model)
+    floats = [dtype for dtype in checkpoint.dtypes.values() if dtype in FLOATS]
+    return checkpoint.config, model_class(checkpoint.config), max(set(floats), key=floats.count)
 
 
 def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int) -> dict[str, Tensor]:
@@ -100,9 +100,9 @@ def run_model(model: Model, dtype: torch.dtype, device: torch.device, inputs: Ma
 
 
 def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
-    with open_checkpoint(path) as checkpoint:
-        kind, folder = model_class(checkpoint.config), checkpoint.folder
-        architecture = find(str(checkpoint.config["model_type"]))
+    checkpoint = open_checkpoint(path)
+    kind, folder = model_class(checkpoint.config), checkpoint.folder
+    architecture = find(str(checkpoint.config["model_type"]))
     loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
