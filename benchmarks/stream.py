@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from growth.plan import expected_tensors
+from growth.inventory import expected_tensors
 from growth.safetensors_writer import SafetensorsWriter
 
 MEASURED = """
@@ -86,7 +86,7 @@ def main() -> None:
             os.sync()
             copying = copy_seconds(wide, copied)
             ratios.append(run["seconds"] / copying)
-            print(f"round {number + 1}: widening {run['seconds']:.1f} s, cp of the result {copying:.1f} s, ratio {ratios[-1]:.2f}", flush=True)
+            print(f"round {number + 1}: widening {run['seconds']:.1f} s, cp {copying:.1f} s, ratio {ratios[-1]:.2f}", flush=True)
         written = sum(path.stat().st_size for path in wide.glob("*.safetensors"))
         plan = json.loads((wide / "growth.json").read_text())["plan"]
         largest = max(torch.Size(tensor["new"]).numel() for tensor in plan["tensors"]) * dtype.itemsize

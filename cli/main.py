@@ -13,6 +13,7 @@ import click
 from growth.errors import GrowthError
 from growth.version import __version__
 
+DTYPE = click.Choice(["float64", "float32", "float16", "bfloat16"])
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -137,7 +138,7 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
 @click.argument("src")
 @click.argument("dst", type=click.Path(path_type=Path))
 @_choices
-@click.option("--dtype", type=click.Choice(["float64", "float32", "float16", "bfloat16"]), help="Of the result. Default: as the source.")
+@click.option("--dtype", type=DTYPE, help="Of the result. Default: as the source.")
 @click.option("--max-shard-size", default="5GB", show_default=True, help="Largest weight file.")
 @click.option("--overwrite", is_flag=True, help="Replace DST if it exists, once the new one is whole.")
 @click.option("--allow-nonfinite", is_flag=True, help="Carry NaN and infinity over instead of refusing them.")
@@ -168,7 +169,7 @@ def widen(src: str, dst: Path, as_json: bool, **options: Any) -> None:
 )
 @click.option("--tokens", type=click.IntRange(min=2), default=512, show_default=True, help="How many tokens.")
 @click.option("--device", help="Default: a GPU if there is one.")
-@click.option("--dtype", type=click.Choice(["float64", "float32", "float16", "bfloat16"]), help="To compare in. Default: that of SRC.")
+@click.option("--dtype", type=DTYPE, help="To compare in. Default: the coarser of the two.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 @click.pass_context
 def verify(
@@ -213,7 +214,7 @@ def demo(keep: Path | None) -> None:
 def main() -> None:
     """Entry point: errors are one sentence on stderr and exit code 1; usage errors exit 2; an interrupt leaves nothing behind."""
     try:
-        sys.exit(grow(standalone_mode=False))
+        sys.exit(grow(standalone_mode=False, prog_name="grow"))
     except GrowthError as error:
         click.echo(f"grow: {error}", err=True)
         sys.exit(1)

@@ -84,19 +84,24 @@ class Architecture:
         """
 
         def read(size: str) -> int:
-            return int(getattr(config, self.field(size), None) or 0)
+            value = getattr(config, self.field(size), None)
+            if value is not None and value <= 0:
+                raise UnsupportedModelError(
+                    f"config field '{self.field(size)}' is {value}, but a size must be positive. Check config.json."
+                )
+            return int(value or 0)
 
         hidden, heads = read("hidden_size"), read("num_attention_heads")
         if hidden <= 0 or heads <= 0:
             raise UnsupportedModelError(
-                f"{self.model_type} config has hidden_size {hidden} and {heads} attention heads; both must be positive."
+                f"{self.model_type} config has hidden_size {hidden} and {heads} attention heads; both must be positive. Check config.json."
             )
         kv_heads = read("num_key_value_heads") or heads
         head_dim = read("head_dim") or hidden // heads
         if heads % kv_heads or (not read("head_dim") and hidden % heads):
             raise UnsupportedModelError(
                 f"{self.model_type} config has hidden_size {hidden}, {heads} heads and {kv_heads} key/value heads, which "
-                "do not divide evenly."
+                "do not divide evenly. Check config.json."
             )
         return {
             "hidden_size": hidden,

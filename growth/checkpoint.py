@@ -10,8 +10,10 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import transformers
 
 from growth.card import write_card
 from growth.destination import appearing, check_apart, check_space, check_target
+from growth.equivalence.exact import usable_device
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
 from growth.errors import CheckpointError
@@ -107,6 +110,7 @@ def widen_checkpoint(
     """
     options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
     target, limit, wanted = Path(dst).absolute(), _bytes(max_shard_size), _dtype(dtype)
+    usable_device(device)
     check_target(target, overwrite)
     source = open_checkpoint(src)
     check_apart(source.folder, target)
@@ -121,8 +125,7 @@ def widen_checkpoint(
     size = sum(_size(plan, name, dtypes) for name in plan.tensors)
     check_space(target.parent, size)
     twin = prove_twin(plan, device)
-    with appearing(target, overwrite) as folder, ThreadPoolExecutor(1) as hasher:
-        hashes = hasher.submit(lambda: {path.name: _sha256(path) for path in [source.folder / "config.json", *source.weight_files]})
+    with appearing(target, overwrite) as folder, _hashing([source.folder / "config.json", *source.weight_files]) as hashes:
         proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, options.seed, allow_nonfinite, progress))
         left_behind = _copy_companions(source.folder, folder, plan)
         record = _record(plan, proof, source, hashes.result(), dtype=str(wanted or "as the source").removeprefix("torch."))
@@ -150,13 +153,14 @@ def _write_weights(
         with SafetensorsWriter(folder / file, {name: (plan.tensors[name].new_shape, dtypes[name]) for name in names}) as writer:
             for name in names:
                 old = source.read(name)
-                check_finite(name, old, allow_nonfinite)
-                for _, block in grow_blocks(old, plan.tensors[name], dtypes[name], seed=seed, fold=fold):
+                finite = check_finite(name, old, allow_nonfinite)
+                tensor = plan.tensors[name] if finite else replace(plan.tensors[name], noise=0.0)
+                for _, block in grow_blocks(old, tensor, dtypes[name], seed=seed, fold=fold if finite else None):
                     writer.append(block)
                     done += block.nbytes
                     if progress is not None:
                         progress(done, size, name)
-                check_fold(name, fold, allow_nonfinite)
+                check_fold(name, fold, old, dtypes[name])
                 weight_map[name] = file
     if len(shards) > 1:
         _write_json(
@@ -212,9 +216,23 @@ def _record(plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, s
     }
 
 
-def _sha256(path: Path) -> str:
+@contextmanager
+def _hashing(paths: Sequence[Path]) -> Iterator[Future[dict[str, str]]]:
+    """SHA-256 of each file by name, worked out beside whatever the block does, and given up if the block fails."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(lambda: {path.name: _sha256(path, stop) for path in paths})
+        finally:
+            stop.set()
+
+
+def _sha256(path: Path, stop: threading.Event) -> str:
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while not stop.is_set() and (part := file.read(1 << 24)):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:

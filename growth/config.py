@@ -7,7 +7,7 @@ re-serialised, only the fields that change are edited, and the result is parsed 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import transformers
@@ -40,7 +40,7 @@ def parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
         UnsupportedModelError: for a missing or unknown model_type, remote code or values transformers rejects.
     """
     model_type = raw.get("model_type")
-    if not model_type:
+    if not isinstance(model_type, str) or not model_type:
         raise UnsupportedModelError('the config has no \'model_type\'. Add the one it was trained with, for example "model_type": "llama".')
     if raw.get("auto_map"):
         raise UnsupportedModelError(
@@ -58,20 +58,23 @@ def parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
         )
     try:
         return CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(raw)))
-    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
-        raise UnsupportedModelError(f"transformers cannot parse the config: {' '.join(str(error).split())[:300]}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, StrictDataclassError) as error:
+        raise UnsupportedModelError(f"transformers cannot parse the config: {str(error)[:300].rstrip('.')}. Check config.json.") from error
 
 
 def model_class(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
     """The stock class named in ``architectures``, or the plain model where none is named."""
     names = raw.get("architectures") or []
+    if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise UnsupportedModelError(f"'architectures' in the config is {names!r}. Use a list with the name of one model class.")
     if not names:
         plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parse(raw))]  # type: ignore[assignment]
         return plain
     found = getattr(transformers, names[0], None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise UnsupportedModelError(
-            f"transformers {transformers.__version__} has no model class '{names[0]}', which the config names in 'architectures'."
+            f"transformers {transformers.__version__} has no model class '{names[0]}', which the config names in 'architectures'. "
+            "Check the spelling or upgrade transformers."
         )
     return found
 

@@ -24,8 +24,15 @@ def appearing(target: Path, overwrite: bool) -> Iterator[Path]:
         yield folder
         if overwrite and target.exists():
             aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
-            os.replace(target, aside / "old")
-            os.replace(folder, target)
+            try:
+                os.replace(target, aside / "old")
+                os.replace(folder, target)
+            except BaseException:
+                if (aside / "old").exists() and not target.exists():
+                    os.replace(aside / "old", target)
+                if not (aside / "old").exists():
+                    shutil.rmtree(aside, ignore_errors=True)
+                raise
             shutil.rmtree(aside, ignore_errors=True)
         else:
             os.rename(folder, target)
@@ -49,9 +56,9 @@ def _umask() -> int:
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
+    if os.path.exists(target) and not overwrite:
         raise CheckpointError(f"{target} exists and was kept as it is. Name another folder, or replace it with --overwrite.")
-    if target.exists() and not (target / "config.json").is_file() and (target.is_file() or any(target.iterdir())):
+    if os.path.exists(target) and not (target / "config.json").is_file() and (target.is_file() or any(target.iterdir())):
         raise CheckpointError(f"{target} exists and does not look like a model, so --overwrite left it as it is. Name another folder.")
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+from pickle import UnpicklingError
+
 
 class GrowthError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base of every error this library raises on purpose. Its message is one line, whatever the names in it hold."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class UnsupportedModelError(GrowthError):
@@ -21,3 +27,10 @@ class CheckpointError(GrowthError):
 
 class ProofError(GrowthError):
     """A growth that was computed but is not exact. Nothing was kept."""
+
+
+FOREIGN_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    *(struct.error, UnpicklingError),
+)
+"""What other people's parsers and constructors raise on values they did not expect."""

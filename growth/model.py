@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,8 +18,10 @@ from growth.config import parse
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
 from growth.errors import CheckpointError, ProofError, UnsupportedModelError
+from growth.inventory import expected_tensors
 from growth.options import Options
 from growth.plan import Plan, build_plan
+from growth.source import FLOATS
 from growth.tensor import Fold, grow_tensor
 
 
@@ -72,27 +74,39 @@ def widen(
     raw = {**model.config.to_dict(), "architectures": [name]}
     state, ties = _untied(model)
     plan = build_plan(raw, {key: tuple(value.shape) for key, value in state.items()}, options)
+    own = expected_tensors(raw, type(model))[0]
+    for key in plan.tensors:
+        if key not in own:
+            raise UnsupportedModelError(f"tensor '{key}' is none of a {name} of this config. Remove it, or correct the config.")
+        if state[key].dtype not in FLOATS or state[key].is_meta:
+            held = "no data (device meta)" if state[key].is_meta else f"dtype {state[key].dtype}, which cannot hold shares of a weight"
+            raise CheckpointError(f"tensor '{key}' has {held}. Load the unquantised model first.")
     twin = prove_twin(plan)
     fold = Fold()
     grown: dict[str, Tensor] = {}
     for key, tensor in plan.tensors.items():
-        check_finite(key, state[key], allow_nonfinite)
-        grown[key] = grow_tensor(state[key], tensor, seed=seed, fold=fold)
-        check_fold(key, fold, allow_nonfinite)
+        finite = check_finite(key, state[key], allow_nonfinite)
+        tensor = tensor if finite else replace(tensor, noise=0.0)
+        grown[key] = grow_tensor(state[key], tensor, seed=seed, fold=fold if finite else None)
+        check_fold(key, fold, state[key], state[key].dtype)
     return Grown(_rebuild(model, plan, grown, ties), plan, Proof(twin, fold))
 
 
-def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> None:
-    """Raise CheckpointError if a weight is NaN or infinite and that was not asked for."""
-    if allow_nonfinite or not tensor.numel():
-        return
-    if not all(math.isfinite(float(end)) for end in torch.aminmax(tensor)):  # NaN wins both, without a temporary
+def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:
+    """Whether all weights are finite. Raise CheckpointError if they are not and that was not asked for."""
+    finite = not tensor.numel() or all(math.isfinite(float(end)) for end in torch.aminmax(tensor))  # NaN wins both, without a temporary
+    if not finite and not allow_nonfinite:
         raise CheckpointError(f"tensor '{name}' holds NaN or infinity. Repair the checkpoint, or carry them over with --allow-nonfinite.")
+    return finite
 
 
-def check_fold(name: str, fold: Fold, allow_nonfinite: bool) -> None:
+def check_fold(name: str, fold: Fold, old: Tensor, dtype: torch.dtype) -> None:
     """Raise ProofError if what was read back is not what went in."""
-    if not fold.ok and not allow_nonfinite:
+    if not fold.ok and not bool(old.to(dtype).isfinite().all()):
+        raise CheckpointError(
+            f"tensor '{name}' holds values beyond the largest {dtype}, {torch.finfo(dtype).max:.3g}. Use --dtype bfloat16 or float32."
+        )
+    if not fold.ok:
         raise ProofError(
             f"tensor '{name}' does not fold back to its source (relative difference {fold.error:.3g}), so nothing was "
             "kept. Please report this."

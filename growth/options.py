@@ -43,8 +43,8 @@ class Options:
             raise IllegalGrowthError(f"width must be a whole number of at least 2, not {self.width!r}. Use width 2 to double.")
         if not (isinstance(self.noise, (int, float)) and 0 <= self.noise < float("inf")):
             raise IllegalGrowthError(f"noise must be a number of at least 0, not {self.noise!r}. 0.1 is a tenth of each weight's RMS.")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise IllegalGrowthError(f"seed must be a whole number, not {self.seed!r}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not -(2**63) <= self.seed < 2**64:
+            raise IllegalGrowthError(f"seed must be a whole number of 64 bits, not {self.seed!r}. Use 0, for example.")
         for name, values in {"attention": ("heads", "head-dim"), "rope": ("slots", "pairs"), "scaling": ("unit", "orthogonal")}.items():
             if getattr(self, name) not in values:
                 raise IllegalGrowthError(f"{name} must be {' or '.join(values)}, not {getattr(self, name)!r}.")

@@ -16,6 +16,7 @@ from growth import architectures, config
 from growth.architecture import CONFIG_SIZES, Architecture
 from growth.axis import Map, Space
 from growth.errors import CheckpointError, IllegalGrowthError
+from growth.inventory import Shapes, expected_tensors, inventory
 from growth.options import Options
 from growth.role import Dimension, Gain, Keeps, Role
 from growth.rules.rotary import grow_rope
@@ -23,8 +24,6 @@ from growth.source import open_checkpoint
 
 TOLERANCE = 1e-10
 """What "the same function" means in exact arithmetic. Correct and wrong growths differ by some fourteen orders of magnitude."""
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +148,7 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan
         rope = grow_rope(stock, old["head_dim"], new["head_dim"], options.rope, int(parsed.max_position_embeddings), options.lossy)
         if rope is None and options.rope == "pairs":
             notes.append(f"rotary pairs at the stock frequencies of '{stock.get('rope_type')}' are not exact; the loss is measured")
-    known, left_out, tied = _inventory(raw, shapes, architecture, model_class)
+    known, left_out, tied = inventory(raw, shapes, architecture, model_class)
     tensors = {name: _tensor(name, shapes[name], architecture, model_class, maps, options, name in tied) for name in known}
     changes |= _epsilon(architecture, parsed, maps, tensors)
     new_config = config.edited(raw, changes, rope)
@@ -172,44 +171,6 @@ def _target(old: Mapping[str, int], options: Options) -> dict[str, int]:
     grown = {"hidden_size", "intermediate_size"}
     grown |= {"num_attention_heads", "num_key_value_heads"} if options.attention == "heads" else {"head_dim"}
     return {name: size * (options.width if name in grown else 1) for name, size in old.items()}
-
-
-def expected_tensors(raw: Mapping[str, Any], model_class: type[PreTrainedModel]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Names and shapes of the parameters the stock class has, and which of them it ties to which, found by building it without weights."""
-    with torch.device("meta"):
-        model = model_class(config.parse(raw))
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
-    return shapes, dict(model.all_tied_weights_keys or {})
-
-
-def _inventory(
-    raw: Mapping[str, Any], shapes: Shapes, architecture: Architecture, model_class: type[PreTrainedModel]
-) -> tuple[list[str], list[str], set[str]]:
-    """Tensors to grow, tensors to leave out, and the names of those that are or may be tied."""
-    expected, ties = expected_tensors(raw, model_class)
-    canonical = {name: architecture.canonical(name) for name in shapes}
-    present = set(canonical.values())
-    wanted = {architecture.canonical(name): shape for name, shape in expected.items()}
-    partners: dict[str, set[str]] = {}
-    for target, source in ties.items():
-        group = {architecture.canonical(target), architecture.canonical(source)}
-        group |= set().union(*(partners.get(member, set()) for member in group))
-        partners |= {member: group for member in group}
-    for name in wanted:
-        dispensable = architecture.is_buffer(name) or architecture.is_optional(name) or partners.get(name, set()) & present
-        if name not in present and not dispensable:
-            raise CheckpointError(
-                f"tensor '{name}' of {model_class.__name__} is missing. Check that 'architectures' in the config names "
-                "the class that was saved."
-            )
-    for name, shape in shapes.items():
-        if wanted.get(canonical[name], shape) != tuple(shape):
-            raise CheckpointError(
-                f"tensor '{name}' has shape {list(shape)}, but the config makes it {list(wanted[canonical[name]])}. Check the config."
-            )
-    left_out = [name for name in shapes if architecture.is_buffer(canonical[name])]
-    known = [name for name in shapes if name not in left_out]
-    return known, left_out, {name for name in known if canonical[name] in partners}
 
 
 def _tensor(

@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from growth.errors import CheckpointError
+from growth.errors import FOREIGN_ERRORS, CheckpointError
 
 _DTYPES = {
     "F64": torch.float64,
@@ -85,16 +85,16 @@ def resolve(source: str | os.PathLike[str]) -> Path:
         CheckpointError: if it is neither.
     """
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise CheckpointError(f"{path} is a file. Name the folder that holds config.json.")
     if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1 or not str(source):
         raise CheckpointError(f"no such folder: {path}. Name a folder that holds config.json, or a hub id such as 'org/model'.")
     try:
         return Path(snapshot_download(str(source), allow_patterns=_PATTERNS))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0].split(" An error")[0].rstrip(".")
+        reason = _reason(error).split(" An error")[0]
         raise CheckpointError(
             f"'{source}' is neither a folder here nor a model the hub would give ({reason}). Check the spelling and the network."
         ) from error
@@ -124,7 +124,7 @@ def read_json(path: Path) -> Any:
     """A JSON file, or a CheckpointError that names it."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}. Fetch the file again.") from error
 
 
@@ -156,7 +156,7 @@ def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
                 f"{name} points outside its folder for tensor '{tensor}': '{shard}'. Such an index is not followed; fetch "
                 "the checkpoint again."
             )
-        if not (folder / shard).is_file():
+        if not os.path.isfile(folder / shard):
             raise CheckpointError(f"{name} names shard '{shard}' (tensor '{tensor}'), which is not in {folder}. Fetch the missing file.")
         listed = files.setdefault(folder / shard, [])
         assert listed is not None
@@ -189,12 +189,25 @@ def _open_shard(path: Path) -> tuple[Reader, dict[str, tuple[int, ...]], dict[st
 def _unpickle(path: Path) -> dict[str, Tensor]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = "it needs full unpickling, which runs code" if "weights_only" in str(error) else " ".join(str(error).split())[:160]
-        raise CheckpointError(f"{path} cannot be read safely: {reason}. Convert it to safetensors where you trust it.") from error
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    except FOREIGN_ERRORS as error:
+        if isinstance(error, UnpicklingError) and "weights_only" in str(error):
+            raise CheckpointError(
+                f"{path} cannot be read safely: it needs full unpickling, which runs code. Convert it to safetensors where you trust it."
+            ) from error
+        reason = "it is empty or cut short" if isinstance(error, EOFError) else _reason(error)
+        raise CheckpointError(f"{path} is not a whole PyTorch file: {reason}. Fetch the file again.") from error
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) and _is_dense(value) for name, value in loaded.items()):
         raise CheckpointError(f"{path} does not hold a dictionary of tensors. Save the model's state dict.")
     return dict(loaded)
+
+
+def _is_dense(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of what somebody else's error says."""
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
 
 
 def _is_zip(path: Path) -> bool:

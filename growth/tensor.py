@@ -152,7 +152,7 @@ def _same_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: flo
         return True
     # Only a weight below the smallest normal number can lose a bit to a power of two.
     lost = (back - rows).abs().to(torch.float64)
-    if bool((lost > torch.finfo(rows.dtype).tiny / min(factor, 1.0)).any()) or bool(lost.isnan().any()):
+    if bool((lost > _smallest(rows.dtype) / min(factor, 1.0)).any()) or bool(lost.isnan().any()):
         fold.excess = math.inf
     fold.error = max(fold.error, float(lost.max()))
     return False
@@ -170,22 +170,28 @@ def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
 def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold, peak: float) -> None:
     """The fold in float64, against what rounding each weight once can explain."""
     folded = block.to(torch.float64)
-    size, copies = folded.abs(), 1
+    size, copies, largest = folded.abs(), 1, 1.0
     for axis, dimension in enumerate(rest, 1):
         if dimension.reads and dimension.new != dimension.old:
             folded = fold_dimension(folded, dimension, axis)
             size = fold_dimension(size, _absolute(dimension), axis)
             copies *= int(np.bincount(dimension.source).max())
+            largest *= max(1.0, float(np.abs(dimension.gradient).max()))
         else:
             expected = _take(expected, axis, dimension) * column(dimension.value, expected.ndim, axis, expected)
     # Half a unit of each weight for the cast; and for float64 itself (factors, noise that may cancel, the sum) units of the largest.
     difference = (folded - expected).abs()
     own = 4 * (copies + 2) * torch.finfo(torch.float64).eps * float(size.max()) if size.numel() else 0.0
-    allowed = size * (torch.finfo(block.dtype).eps / 2) + own + torch.finfo(block.dtype).tiny * copies
+    allowed = size * (torch.finfo(block.dtype).eps / 2) + own + _smallest(block.dtype) * copies * largest
     fold.exact &= bool((difference == 0).all())
     fold.error = max(fold.error, float(difference.max()) / peak) if difference.numel() else fold.error
     worst = float((difference / allowed).max()) if difference.numel() else 0.0
     fold.excess = math.inf if math.isnan(worst) else max(fold.excess, worst)
+
+
+def _smallest(dtype: torch.dtype) -> float:
+    """The smallest number above zero: what rounding may cost a weight below the normal ones."""
+    return torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
 
 
 def _absolute(dimension: Dimension) -> Dimension:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from growth.errors import CheckpointError
+
 _NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _CASTS: dict[Any, torch.dtype] = {Tensor.float: torch.float64, Tensor.half: torch.float64, Tensor.bfloat16: torch.float64}
 _TYPES = frozenset({"torch.FloatTensor", "torch.HalfTensor", "torch.BFloat16Tensor", torch.FloatTensor})
@@ -41,6 +43,18 @@ def _widened(value: Any) -> Any:
     if isinstance(value, (str, type)) and value in _TYPES:
         return torch.float64
     return value
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device, tried.
+
+    Raises:
+        CheckpointError: if there is none of that name here.
+    """
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CheckpointError(f"device '{name}' cannot be used here: {str(error).split('. ')[0][:200]}. Use cpu.") from error
 
 
 @contextmanager

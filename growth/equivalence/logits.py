@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from growth.equivalence.exact import usable_device
 from growth.equivalence.outputs import Outputs, grown_output, output_map
 from growth.equivalence.running import Model, describe, run_model, text_inputs
 from growth.errors import CheckpointError, GrowthError
@@ -69,7 +70,16 @@ class EquivalenceReport:
     diverges_at: str | None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: None instead."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_equivalence(
@@ -91,7 +101,7 @@ def check_equivalence(
         text: what to read; by default an excerpt that comes with the package.
         tokens: how many to compare on.
         device: by default a GPU if there is one.
-        dtype: to compare in; by default that of ``a``.
+        dtype: to compare in; by default the coarser of the two.
         step: called with a description before each of the three runs.
 
     Raises:
@@ -99,14 +109,14 @@ def check_equivalence(
     """
     if tokens < 2:
         raise CheckpointError(f"tokens must be at least 2, not {tokens}. 512 is a good number.")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     raw, kind, own = describe(a)
-    _, other_kind, _ = describe(b)
+    _, other_kind, other = describe(b)
     if kind is not other_kind:
         raise CheckpointError(
             f"{_name(a)} is a {kind.__name__} and {_name(b)} a {other_kind.__name__}; only models of one class compute the same function."
         )
-    chosen = getattr(torch, str(dtype).removeprefix("torch.")) if dtype else own
+    chosen = getattr(torch, str(dtype).removeprefix("torch."), None) if dtype else max(own, other, key=lambda kind: torch.finfo(kind).eps)
     if chosen not in FLOATS:
         raise CheckpointError(f"dtype must be float64, float32, float16 or bfloat16, not {dtype!r}.")
     wide = torch.float32 if chosen in (torch.float16, torch.bfloat16) else torch.float64

@@ -142,6 +142,8 @@ def miniature(raw: Mapping[str, Any], architecture: Architecture) -> dict[str, A
             result[name] = min(value, VOCABULARY - 1)
         elif name.endswith("_token_id") and isinstance(value, list):
             result[name] = [min(entry, VOCABULARY - 1) for entry in value]
+    if result.get("chunk_size_feed_forward"):
+        result["chunk_size_feed_forward"] = 0  # only how it is computed; it must divide the length
     if isinstance(kinds := known.get("layer_types"), list):
         result["layer_types"] = (list(dict.fromkeys(kinds)) * LAYERS)[:LAYERS]
     for key in ("rope_parameters", "rope_scaling"):

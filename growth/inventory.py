@@ -1,0 +1,60 @@
+"""Which tensors a checkpoint of a class has to have, which it may have, and which of them are one and the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from growth import config
+from growth.architecture import Architecture
+from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def expected_tensors(raw: Mapping[str, Any], model_class: type[PreTrainedModel]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Names and shapes of the parameters the stock class has, and which of them it ties to which, found by building it without weights."""
+    parsed = config.parse(raw)
+    try:
+        with torch.device("meta"):
+            model = model_class(parsed)
+        ties = dict(model.all_tied_weights_keys or {})
+    except FOREIGN_ERRORS as error:
+        raise UnsupportedModelError(
+            f"transformers cannot build {model_class.__name__} from the config ({type(error).__name__}: {error}). Check config.json."
+        ) from error
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
+    return shapes, ties
+
+
+def inventory(
+    raw: Mapping[str, Any], shapes: Shapes, architecture: Architecture, model_class: type[PreTrainedModel]
+) -> tuple[list[str], list[str], set[str]]:
+    """Tensors to grow, tensors to leave out, and the names of those that are or may be tied."""
+    expected, ties = expected_tensors(raw, model_class)
+    canonical = {name: architecture.canonical(name) for name in shapes}
+    present = set(canonical.values())
+    wanted = {architecture.canonical(name): shape for name, shape in expected.items()}
+    partners: dict[str, set[str]] = {}
+    for target, source in ties.items():
+        group = {architecture.canonical(target), architecture.canonical(source)}
+        group |= set().union(*(partners.get(member, set()) for member in group))
+        partners |= {member: group for member in group}
+    for name in wanted:
+        dispensable = architecture.is_buffer(name) or architecture.is_optional(name) or partners.get(name, set()) & present
+        if name not in present and not dispensable:
+            raise CheckpointError(
+                f"tensor '{name}' of {model_class.__name__} is missing. Check that 'architectures' in the config names "
+                "the class that was saved."
+            )
+    for name, shape in shapes.items():
+        if wanted.get(canonical[name], shape) != tuple(shape):
+            raise CheckpointError(
+                f"tensor '{name}' has shape {list(shape)}, but the config makes it {list(wanted[canonical[name]])}. Check the config."
+            )
+    left_out = [name for name in shapes if architecture.is_buffer(canonical[name])]
+    known = [name for name in shapes if name not in left_out]
+    return known, left_out, {name for name in known if canonical[name] in partners}
