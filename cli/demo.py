@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import torch
+from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import growth
@@ -36,10 +37,10 @@ def run_demo(keep: Path | None = None, new_tokens: int = 48) -> None:
         home = keep or Path(scratch)
         said = _continue(EMBEDDED, new_tokens)
         rows = []
-        for label, options in GROWTHS:
+        for label, options in tqdm(GROWTHS, desc="growing", leave=False, disable=None):
             target = home / label.replace(", ", "-").replace(" ", "-")
             grown = widen_checkpoint(EMBEDDED, target, width=2, overwrite=keep is not None, **options)  # type: ignore[arg-type]
-            reports = [check_equivalence(EMBEDDED, target, dtype=dtype, tokens=512) for dtype in ("float32", "bfloat16")]
+            reports = [check_equivalence(EMBEDDED, target, dtype=dtype, tokens=256) for dtype in ("float32", "bfloat16")]
             same = _continue(target, new_tokens) == said
             measured = [f"{value:.0e}" for report in reports for value in (report.difference.largest, report.floor.largest)]
             rows.append((label, f"{grown.proof.twin.difference:.0e}", *measured, "same" if same else "DIFFERENT"))

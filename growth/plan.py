@@ -58,7 +58,10 @@ class TensorPlan:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``."""
+    """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``.
+
+    ``lossy`` says that this is a rotary growth that is not exact, and that the caller accepted it.
+    """
 
     architecture: Architecture
     model_class: type[PreTrainedModel]
@@ -71,12 +74,8 @@ class Plan:
     new_config: Mapping[str, Any]
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def lossy(self) -> bool:
-        """True if the caller accepted a rotary growth that is not exact, and this is one."""
-        return any("not exact" in note for note in self.notes)
+    notes: tuple[str, ...] = ()
+    lossy: bool = False
 
     @property
     def config_changes(self) -> dict[str, tuple[Any, Any]]:
@@ -142,11 +141,11 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan
     old, new = architecture.sizes(parsed), _target(architecture.sizes(parsed), options)
     maps = architecture.maps(parsed, old, new, options.scaling, options.rope)
     changes: dict[str, float] = {architecture.field(size): new[size] for size in CONFIG_SIZES if new[size] != old[size]}
-    rope, notes = None, []
+    rope, notes, lossy = None, [], False
     if architecture.rotary and new["head_dim"] != old["head_dim"]:
         stock = config.rope_of(raw)
         rope = grow_rope(stock, old["head_dim"], new["head_dim"], options.rope, int(parsed.max_position_embeddings), options.lossy)
-        if rope is None and options.rope == "pairs":
+        if lossy := rope is None and options.rope == "pairs":
             notes.append(f"rotary pairs at the stock frequencies of '{stock.get('rope_type')}' are not exact; the loss is measured")
     known, left_out, tied = inventory(raw, shapes, architecture, model_class)
     tensors = {name: _tensor(name, shapes[name], architecture, model_class, maps, options, name in tied) for name in known}
@@ -163,7 +162,18 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan
             "the symmetry exactly"
         )
     return Plan(
-        architecture, model_class, options, old, new, maps, tensors, dict(raw), new_config, left_out=tuple(left_out), notes=tuple(notes)
+        architecture,
+        model_class,
+        options,
+        old_sizes=old,
+        new_sizes=new,
+        maps=maps,
+        tensors=tensors,
+        old_config=dict(raw),
+        new_config=new_config,
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+        lossy=lossy,
     )
 
 

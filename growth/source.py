@@ -37,18 +37,7 @@ Reader = Callable[[str], Tensor]
 
 # In the order transformers looks for them.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_PATTERNS = [
-    "*.json",
-    "*.safetensors",
-    "pytorch_model*.bin",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "*.md",
-    "LICENSE*",
-    "tokenizer*",
-    "1_Pooling/*",
-]
+_PATTERNS = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "*.md", "LICENSE*", "tokenizer*", "1_Pooling/*"]
 
 
 @dataclass
@@ -92,7 +81,10 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1 or not str(source):
         raise CheckpointError(f"no such folder: {path}. Name a folder that holds config.json, or a hub id such as 'org/model'.")
     try:
-        return Path(snapshot_download(str(source), allow_patterns=_PATTERNS))
+        folder = Path(snapshot_download(str(source), allow_patterns=_PATTERNS))
+        if not any(folder.glob("model*.safetensors")):
+            folder = Path(snapshot_download(str(source), allow_patterns=[*_PATTERNS, "pytorch_model*.bin"]))
+        return folder
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = _reason(error).split(" An error")[0]
         raise CheckpointError(

@@ -57,6 +57,9 @@ BERT = Architecture(
         "type_vocab_size": None,
         "is_decoder": None,
         "position_embedding_type": ("absolute",),
+        # Left in multilingual configs by another implementation; the class reads none of them.
+        **dict.fromkeys(("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head")),
+        "pooler_type": ("first_token_transform",),
     },
     refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
     variants={"BertForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
