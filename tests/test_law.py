@@ -1,0 +1,120 @@
+"""Each law's condition, for any legal growth, and its refusals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from growth.axis import Map, Space
+from growth.errors import IllegalGrowthError
+from growth.law import Copied, Dual, Growth, LayerNorm, Linear, RMSNorm, Scaled, Scores
+
+settings.register_profile("growth", deadline=None, max_examples=60)
+settings.load_profile("growth")
+
+SPACE = Space("stream", "hidden_size")
+sizes = st.tuples(st.integers(1, 12), st.integers(0, 30)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+scalings = st.sampled_from(["unit", "orthogonal"])
+seeds = st.integers(0, 2**31)
+
+
+def grown(x: np.ndarray, a: Map) -> np.ndarray:
+    return a.write * x[a.source]
+
+
+def rms(x: np.ndarray, eps: float) -> np.ndarray:
+    return x / np.sqrt(np.mean(x**2) + eps)
+
+
+def layer(x: np.ndarray, eps: float) -> np.ndarray:
+    return (x - x.mean()) / np.sqrt(x.var() + eps)
+
+
+@given(sizes, scalings, seeds)
+def test_rms_norm_of_the_grown_stream_is_the_grown_norm(size: tuple[int, int], scaling: str, seed: int) -> None:
+    n, m = size
+    a = RMSNorm().grow(Growth(SPACE, n, m, scaling))  # type: ignore[arg-type]
+    assert a.energy is not None
+    x, eps = np.random.default_rng(seed).normal(size=n), 0.3
+    np.testing.assert_allclose(rms(grown(x, a), eps * a.energy), a.write / a.energy**0.5 * rms(x, eps)[a.source], atol=1e-12)
+    assert scaling == "orthogonal" or a.energy == pytest.approx(1, abs=1e-12)
+
+
+@given(st.integers(1, 12), st.integers(1, 5), scalings, seeds)
+def test_layer_norm_likewise_at_whole_multiples(n: int, k: int, scaling: str, seed: int) -> None:
+    a = LayerNorm().grow(Growth(SPACE, n, k * n, scaling))  # type: ignore[arg-type]
+    assert a.energy is not None
+    x, eps = np.random.default_rng(seed).normal(size=n), 0.3
+    np.testing.assert_allclose(layer(grown(x, a), eps * a.energy), a.write / a.energy**0.5 * layer(x, eps)[a.source], atol=1e-12)
+
+
+def test_layer_norm_refuses_uneven_counts_and_names_the_next_size() -> None:
+    for law in (LayerNorm(), LayerNorm(elementwise=True)):
+        with pytest.raises(
+            IllegalGrowthError, match=r"cannot grow 'stream' \(hidden_size\) from 768 to 1000: .*Use a multiple of 768: 1536"
+        ):
+            law.grow(Growth(SPACE, 768, 1000))
+
+
+@given(sizes, scalings)
+def test_copies_under_a_nonlinearity_carry_one(size: tuple[int, int], scaling: str) -> None:
+    a = Copied().grow(Growth(SPACE, *size, scaling))  # type: ignore[arg-type]
+    assert (a.write == 1).all()
+    np.testing.assert_allclose(a.read, 1 / a.counts[a.source])
+
+
+@given(sizes)
+def test_linear_spaces_take_the_callers_scale(size: tuple[int, int]) -> None:
+    assert (Linear().grow(Growth(SPACE, *size)).write == 1).all()
+    orthogonal = Linear().grow(Growth(SPACE, *size, "orthogonal"))
+    np.testing.assert_allclose(orthogonal.write, orthogonal.read)
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(1, 4),
+    scalings,
+    st.sampled_from(["slots", "pairs"]),
+    st.sampled_from([None, "half", "interleaved"]),
+    seeds,
+)
+def test_scores_are_kept(pairs: int, k: int, scaling: str, rope: str, rotary: str | None, seed: int) -> None:
+    """q'.k' / sqrt(kd) = q.k / sqrt(d), and what rotates a pair rotates all its living copies alike."""
+    d = 2 * pairs
+    g = Growth(SPACE, d, k * d, scaling, rope, {"attention_scale": k**-0.5})  # type: ignore[arg-type]
+    query, key = (Scores(side, rotary).grow(g) for side in ("query", "key"))  # type: ignore[arg-type]
+    rng = np.random.default_rng(seed)
+    q, v = rng.normal(size=d), rng.normal(size=d)
+    assert grown(q, query) @ grown(v, key) / k**0.5 == pytest.approx(q @ v, abs=1e-10)
+    if rotary:
+        half = np.arange(k * pairs)
+        first = query.source[half] if rotary == "half" else query.source[2 * half]
+        second = query.source[half + k * pairs] if rotary == "half" else query.source[2 * half + 1]
+        assert (second - first == (pairs if rotary == "half" else 1)).all()
+        pair = first if rotary == "half" else first // 2
+        alive = key.write[half if rotary == "half" else 2 * half] != 0
+        if rope == "slots":  # the stock frequency of new pair j is that of old pair j / k
+            assert (half[alive] == k * pair[alive]).all() and alive.sum() == pairs
+
+
+def test_queries_carry_the_square_root_by_default_so_that_keys_are_copies() -> None:
+    g = Growth(SPACE, 4, 8, ratios={"attention_scale": 2**-0.5})
+    assert (Scores("key").grow(g).write == 1).all()
+    np.testing.assert_allclose(Scores("query").grow(g).write, 2**-0.5)
+
+
+def test_rotary_refuses_a_fraction() -> None:
+    with pytest.raises(IllegalGrowthError, match="whole multiples"):
+        Scores("query", "half").grow(Growth(SPACE, 4, 6))
+
+
+def test_dual_and_scaled_follow_their_space() -> None:
+    stream, head = Map.repeat(3, 6, 2.0), Space("head", "hidden_size")
+    dual = Dual(SPACE).grow(Growth(head, 3, 6, maps={SPACE: stream}))
+    np.testing.assert_array_equal(dual.write, stream.read)
+    scaled = Scaled(head, "output_scale").grow(
+        Growth(Space("final", "hidden_size"), 3, 6, ratios={"output_scale": 0.25}, maps={head: dual})
+    )
+    np.testing.assert_allclose(0.25 * scaled.write, dual.write)
