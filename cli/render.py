@@ -129,7 +129,11 @@ def report_text(report: EquivalenceReport) -> str:
     if report.diverges_at:
         parts.append(f"hidden states diverge first at {report.diverges_at}")
     verdict = "equal: within the order of the rounding floor" if report.equal else "NOT EQUAL: further apart than rounding explains"
-    return "\n".join([*parts, f"{verdict} (on {report.device})"])
+    if not report.equal and report.weights_dtype != report.dtype:
+        verdict += (
+            f"; but weights are held in {report.weights_dtype}, whose own rounding this floor lacks: try --dtype {report.weights_dtype}"
+        )
+    return "\n".join([*parts, f"{verdict} (on {report.device}, outputs: {', '.join(report.outputs)})"])
 
 
 def architectures_json() -> list[dict[str, Any]]:

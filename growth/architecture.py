@@ -11,7 +11,7 @@ from typing import Any
 from growth.axis import Map, Space
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.law import Growth, Law
-from growth.role import Gain, Role
+from growth.role import Role
 from growth.rules.linear import Rule
 
 Sizes = Mapping[str, int]
@@ -51,6 +51,7 @@ class Architecture:
         buffers: patterns of tensors that old files hold and the model computes by itself: they are left out.
         optional: patterns of parameters that a checkpoint of the class may lack (BERT's pooler).
         implied_intermediate: intermediate_size as a multiple of hidden_size where the config says null.
+        arithmetic: config fields that only choose how the same numbers are computed -> the value that exact arithmetic can run.
         positions: for the table of architectures.
         refuses: likewise, what is refused for a mathematical reason.
     """
@@ -69,6 +70,7 @@ class Architecture:
     buffers: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     implied_intermediate: int = 4
+    arithmetic: Mapping[str, Any] = field(default_factory=lambda: {"chunk_size_feed_forward": 0})
     positions: str = "learned"
     refuses: str = ""
 
@@ -166,11 +168,6 @@ class Architecture:
         """The space an output field ranges over; None for logits and the like, which do not grow."""
         own = self.variants.get(model_class, Variant()).outputs
         return own.get(name, self.outputs.get(name))
-
-    def norms(self) -> list[Space]:
-        """The spaces that enter some norm, once each."""
-        entering = [role.enters for _, roles in self._table for role in roles if isinstance(role, Gain)]
-        return list(dict.fromkeys(entering))
 
     @cached_property
     def _table(self) -> list[tuple[re.Pattern[str], tuple[Role, ...]]]:

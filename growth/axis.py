@@ -123,6 +123,10 @@ class Axis:
         """The map of this axis, from those of its spaces."""
         raise NotImplementedError(type(self).__name__)
 
+    def spaces(self) -> frozenset[Space]:
+        """The spaces it is made of."""
+        raise NotImplementedError(type(self).__name__)
+
 
 @dataclass(frozen=True)
 class Space(Axis):
@@ -140,6 +144,9 @@ class Space(Axis):
     def map(self, maps: Mapping[Space, Map]) -> Map:
         return maps[self]
 
+    def spaces(self) -> frozenset[Space]:
+        return frozenset({self})
+
     def __str__(self) -> str:
         return self.name
 
@@ -152,6 +159,9 @@ class Product(Axis):
     def map(self, maps: Mapping[Space, Map]) -> Map:
         return self.outer.map(maps) * self.inner.map(maps)
 
+    def spaces(self) -> frozenset[Space]:
+        return self.outer.spaces() | self.inner.spaces()
+
     def __str__(self) -> str:
         return f"{self.outer} * {self.inner}"
 
@@ -163,6 +173,9 @@ class Concatenation(Axis):
 
     def map(self, maps: Mapping[Space, Map]) -> Map:
         return self.before.map(maps) + self.after.map(maps)
+
+    def spaces(self) -> frozenset[Space]:
+        return self.before.spaces() | self.after.spaces()
 
     def __str__(self) -> str:
         return f"{self.before} + {self.after}"

@@ -197,7 +197,9 @@ def _copy_companions(source: Path, folder: Path, plan: Plan) -> tuple[str, ...]:
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, copy)
     pooling = folder / "1_Pooling" / "config.json"
-    if pooling.is_file():  # sentence-transformers keeps the width of the embedding beside the model's own config
+    if pooling.is_file() and isinstance(
+        read_json(pooling), dict
+    ):  # sentence-transformers keeps the width of the embedding beside the model's own config
         _write_json(pooling, {**read_json(pooling), "word_embedding_dimension": plan.new_sizes["hidden_size"]})
     replaced = {"config.json", "README.md", "growth.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"}
     behind = [p for p in source.iterdir() if p.name not in replaced and p not in wanted and not any(p in w.parents for w in wanted)]

@@ -14,7 +14,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from growth.architecture import Architecture
+from growth.architecture import CONFIG_SIZES, Architecture
 from growth.errors import UnsupportedModelError
 
 Raw = dict[str, Any]
@@ -24,7 +24,8 @@ _NEUTRAL = frozenset(
     """_name_or_path _commit_hash architectures torch_dtype dtype transformers_version model_type vocab_size max_position_embeddings
     num_hidden_layers n_layer num_layers use_cache pad_token_id bos_token_id eos_token_id sep_token_id decoder_start_token_id
     mask_token_id tie_word_embeddings rope_theta rope_scaling rope_parameters gradient_checkpointing output_past task_specific_params
-    id2label label2id num_labels problem_type finetuning_task language tokenizer_class prefix unsloth_version unsloth_fixed
+    id2label label2id num_labels problem_type finetuning_task language tokenizer_class prefix name sentence_transformers unsloth_version
+    unsloth_fixed
     transformers.js_config is_encoder_decoder use_bfloat16 torchscript output_hidden_states output_attentions return_dict
     return_dict_in_generate chunk_size_feed_forward max_length min_length do_sample early_stopping num_beams num_beam_groups
     diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
@@ -87,9 +88,8 @@ def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Col
     """
     config = parse(raw)
     defaults = AutoConfig.for_model(architecture.model_type).to_dict()
-    sizes = {
-        architecture.field(size) for size in ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
-    }
+    sizes = {architecture.field(size) for size in CONFIG_SIZES}
+    unknown = {}
     aliases = type(config).attribute_map
     allowed = _NEUTRAL | {aliases.get(name, name) for name in _NEUTRAL} | set(aliases) | sizes | {architecture.epsilon, *vouch}
     for name in sorted(set(raw) | set(config.to_dict())):
@@ -102,9 +102,12 @@ def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Col
                 continue
         elif value == defaults.get(name, None) or (not value and name not in defaults):
             continue
+        unknown[name] = value
+    if unknown:
+        listed = ", ".join(f"'{name}' is {value!r}" for name, value in unknown.items())
         raise UnsupportedModelError(
-            f"config field '{name}' is {value!r}, which the '{architecture.model_type}' declaration does not vouch for. "
-            f"If it does not change what the model computes, say --vouch {name}."
+            f"config field {listed}, which the '{architecture.model_type}' declaration does not vouch for. "
+            f"If it does not change what the model computes, say {' '.join(f'--vouch {name}' for name in unknown)}."
         )
 
 
@@ -118,18 +121,22 @@ def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str
         rope: new ``rope_parameters`` in the dialect of transformers 5, or None.
     """
     result = copy.deepcopy(dict(raw))
-    aliases = type(parse(raw)).attribute_map
-    spelled = {target: alias for alias, target in aliases.items() if alias in raw and target not in raw}
     for name, value in changes.items():
-        key = spelled.get(name, name)
-        if result.get(key) is not None:
-            result[key] = value
+        for key in spellings(raw, name):
+            if result.get(key) is not None:
+                result[key] = value
     if rope is not None:
         _write_rope(result, rope)
     for name, value in changes.items():
         if getattr(parse(result), name, None) not in (value, None):
-            result[spelled.get(name, name)] = value
+            result |= dict.fromkeys(spellings(raw, name), value)
     return result
+
+
+def spellings(raw: Mapping[str, Any], name: str) -> list[str]:
+    """The keys of ``raw`` that say a field: its name, its aliases (``hidden_size`` for ``n_embd``), or, where none does, its name."""
+    aliases = CONFIG_MAPPING[raw["model_type"]].attribute_map
+    return [key for key in (name, *(alias for alias, target in aliases.items() if target == name)) if key in raw] or [name]
 
 
 def rope_of(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,8 +43,9 @@ def appearing(target: Path, overwrite: bool) -> Iterator[Path]:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
         if isinstance(error, OSError):
+            where = f" ({error.filename})" if error.filename not in (None, str(target)) else ""
             raise CheckpointError(
-                f"{target} could not be written: {error.strerror or error}. Nothing was left behind; free the path and try again."
+                f"{target} could not be written: {error.strerror or error}{where}. Nothing was left behind; free the path and try again."
             ) from error
         raise
 
@@ -56,7 +57,7 @@ def _umask() -> int:
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    if os.path.exists(target) and not overwrite:
+    if os.path.lexists(target) and not overwrite:
         raise CheckpointError(f"{target} exists and was kept as it is. Name another folder, or replace it with --overwrite.")
     if os.path.exists(target) and not (target / "config.json").is_file() and (target.is_file() or any(target.iterdir())):
         raise CheckpointError(f"{target} exists and does not look like a model, so --overwrite left it as it is. Name another folder.")

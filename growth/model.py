@@ -129,7 +129,7 @@ def _untied(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str]) -> PreTrainedModel:
     config = parse(plan.new_config)
-    with no_init_weights():
+    with torch.random.fork_rng(devices=[]), no_init_weights():
         new: PreTrainedModel = type(model)._from_config(config, attn_implementation=model.config._attn_implementation)
     for path, module in model.named_modules():  # a part that a constructor argument left out, such as BERT's pooler, stays out
         for child in list(new.get_submodule(path)._modules):

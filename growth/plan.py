@@ -25,6 +25,9 @@ from growth.source import open_checkpoint
 TOLERANCE = 1e-10
 """What "the same function" means in exact arithmetic. Correct and wrong growths differ by some fourteen orders of magnitude."""
 
+NEGLIGIBLE_EPSILON = 1e-12
+"""A norm's epsilon that may be off by a factor, see `_epsilon`."""
+
 
 @dataclass(frozen=True, eq=False)
 class TensorPlan:
@@ -96,8 +99,8 @@ class Plan:
 
     def spaces(self) -> list[tuple[str, int, int, str]]:
         """(space, old, new, law), for the spaces that some tensor uses."""
-        used = " ".join(str(role) for tensor in self.tensors.values() for role in tensor.roles)
-        return [(str(s), m.n, m.m, str(self.architecture.laws[s])) for s, m in self.maps.items() if str(s) in used]
+        used = {space for tensor in self.tensors.values() for role in tensor.roles for space in role.spaces()}
+        return [(str(s), m.n, m.m, str(self.architecture.laws[s])) for s, m in self.maps.items() if s in used]
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values. With the source it holds all that is needed to grow it again."""
@@ -211,15 +214,15 @@ def _epsilon(architecture: Architecture, parsed: Any, maps: Mapping[Space, Map],
     """The norms' epsilon: ``eps' = eps * energy`` of the space that enters (`growth.rules.norm`).
 
     The config has one field for all norms. Where two spaces want different values (BERT's residual stream under orthogonal scaling,
-    and its head's transform, which an elementwise function holds at scale 1) the growth is exact only if epsilon is so small
-    that nobody can tell: a normalised activation of unit size moves by less than the difference.
+    and its head's transform, which an elementwise function holds at scale 1) the growth passes only if epsilon is as small as
+    BERT's 1e-12, to which any variance a float32 model can have is large.
     """
     entering = list(dict.fromkeys(role.enters for tensor in tensors.values() for role in tensor.roles if isinstance(role, Gain)))
     epsilon = float(getattr(parsed, architecture.epsilon))
     wanted = {space: epsilon * (maps[space].energy or 1.0) for space in entering}
     first, *others = wanted
     for space in others:
-        if abs(wanted[space] - wanted[first]) > TOLERANCE:
+        if abs(wanted[space] - wanted[first]) > NEGLIGIBLE_EPSILON:
             raise IllegalGrowthError(
                 f"cannot set '{architecture.epsilon}': the norm on '{first}' needs {wanted[first]:.3g} and the one on "
                 f"'{space}' {wanted[space]:.3g}, "

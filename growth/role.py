@@ -45,6 +45,10 @@ class Role:
         """The coefficients for a dimension of ``size`` old coordinates."""
         raise NotImplementedError(type(self).__name__)
 
+    def spaces(self) -> frozenset[Space]:
+        """The spaces it touches."""
+        return frozenset()
+
 
 @dataclass(frozen=True)
 class Keeps(Role):
@@ -68,6 +72,9 @@ class Writes(Role):
         grown = self.axis.map(maps)
         return Dimension(grown.n, grown.source, grown.write, grown.read)
 
+    def spaces(self) -> frozenset[Space]:
+        return self.axis.spaces()
+
     def __str__(self) -> str:
         return f"writes {self.axis}"
 
@@ -81,6 +88,9 @@ class Reads(Role):
     def resolve(self, size: int, maps: Maps) -> Dimension:
         grown = self.axis.map(maps)
         return Dimension(grown.n, grown.source, grown.read, grown.write, reads=True)
+
+    def spaces(self) -> frozenset[Space]:
+        return self.axis.spaces()
 
     def __str__(self) -> str:
         return f"reads {self.axis}"
@@ -103,6 +113,9 @@ class Gain(Role):
             raise ValueError(f"the copies of '{self.enters}' and '{self.leaves}' do not match across a norm")
         normalised = enters.write / enters.energy**0.5
         return Dimension(enters.n, leaves.source, leaves.write / normalised, leaves.read * normalised)
+
+    def spaces(self) -> frozenset[Space]:
+        return frozenset({self.enters, self.leaves})
 
     def __str__(self) -> str:
         return f"gain {self.enters} -> {self.leaves}"

@@ -149,7 +149,7 @@ def test_help_names_every_command_and_exit_code(grow: Grow) -> None:
         (("widen", "small"), "Missing argument 'DST'"),
         (("widen", "small", "wide", "--sideways"), "No such option"),
         *(
-            (("widen", "small", "wide", "--width", width), f"'{width}' is not a whole number of at least 2")
+            (("widen", "small", "wide", "--width", width), f"'{width}' is not a whole number from 2 to 1024")
             for width in ("0", "1", "-1", "x")
         ),
     ],
@@ -372,7 +372,7 @@ def test_verify_a_good_pair(grow: Grow, small: Path, wide: Path) -> None:
     lines = result.out.splitlines()
     assert lines[0].startswith("logits on ") and lines[2].startswith("grown - source") and lines[3].startswith("floor: ")
     assert any(line.startswith("perplexity: source ") for line in lines)
-    assert lines[-1] == "equal: within the order of the rounding floor (on cpu)" or "cuda" in lines[-1]
+    assert lines[-1] == "equal: within the order of the rounding floor (on cpu, outputs: logits)" or "cuda" in lines[-1]
     assert "diverge" not in result.out
 
 
@@ -396,7 +396,7 @@ def test_verify_names_where_a_changed_pair_diverges(grow: Grow, layer: int, smal
     result = grow("verify", small, other, "--tokens", "64", "--device", "cpu")
     assert result.code == 1
     assert f"\nhidden states diverge first at hidden_states.{layer + 1} " in result.out
-    assert result.out.endswith("\nNOT EQUAL: further apart than rounding explains (on cpu)\n")
+    assert result.out.endswith("\nNOT EQUAL: further apart than rounding explains (on cpu, outputs: logits)\n")
     report = grow("verify", small, other, "--tokens", "64", "--device", "cpu", "--json")
     assert report.code == 1 and report.json["equal"] is False
     assert report.json["diverges_at"].startswith(f"hidden_states.{layer + 1} ")
@@ -466,7 +466,7 @@ SIGNATURES = {
         "(src, dst, *, width=2, attention='heads', rope='slots', scaling='unit', noise=0.0, seed=0, lossy=False, vouch=(), "
         "dtype=None, max_shard_size='5GB', overwrite=False, allow_nonfinite=False, device='cpu', progress=None)"
     ),
-    "check_equivalence": "(a, b, *, text=None, tokens=512, device=None, dtype=None, step=None)",
+    "check_equivalence": "(a, b, *, text=None, tokens=512, device=None, dtype=None, plan=None, step=None)",
 }
 
 CHOICES = [

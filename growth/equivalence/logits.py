@@ -6,9 +6,10 @@ compute in wider arithmetic. Three runs, one model in memory at a time: the sour
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,9 +23,8 @@ from growth.errors import CheckpointError, GrowthError
 from growth.plan import Plan, plan_widening
 from growth.source import FLOATS, read_json, resolve
 
-ORDER = 10
-"""Equal means: within one order of magnitude of the rounding floor."""
-_PRIMARY = ("logits", "prediction_logits", "start_logits", "last_hidden_state")
+ORDER, MEAN_ORDER = 10, 3
+"""Equal means: the largest difference within one order of magnitude of the rounding floor's, the mean within half an order."""
 
 Step = Callable[[str], None]
 
@@ -51,7 +51,9 @@ class EquivalenceReport:
 
     Args:
         equal: the models differ by no more than the floor's order of magnitude.
-        output: which output was compared.
+        output: the output shown, the furthest off if any is.
+        outputs: all that were compared.
+        weights_dtype: the coarsest that either model's weights are held in; the floor in a finer ``dtype`` does not contain its rounding.
         difference: grown model against source, both in ``dtype``.
         floor: source in ``dtype`` against source in ``floor_dtype``; at least one unit in the last place of the largest output.
         perplexity: of source and grown model on the text, None where the model predicts no tokens.
@@ -60,9 +62,11 @@ class EquivalenceReport:
 
     equal: bool
     output: str
+    outputs: tuple[str, ...]
     tokens: int
     dtype: str
     floor_dtype: str
+    weights_dtype: str
     device: str
     difference: Distance
     floor: Distance
@@ -90,6 +94,7 @@ def check_equivalence(
     tokens: int = 512,
     device: str | None = None,
     dtype: str | torch.dtype | None = None,
+    plan: Plan | None = None,
     step: Step | None = None,
 ) -> EquivalenceReport:
     """Compare a model and one grown from it on text, or on random tokens where the source has no tokenizer.
@@ -102,6 +107,7 @@ def check_equivalence(
         tokens: how many to compare on.
         device: by default a GPU if there is one.
         dtype: to compare in; by default the coarser of the two.
+        plan: how b grew out of a, so that hidden states can be compared (``Grown.plan``); a folder written by growth knows.
         step: called with a description before each of the three runs.
 
     Raises:
@@ -116,11 +122,12 @@ def check_equivalence(
         raise CheckpointError(
             f"{_name(a)} is a {kind.__name__} and {_name(b)} a {other_kind.__name__}; only models of one class compute the same function."
         )
-    chosen = getattr(torch, str(dtype).removeprefix("torch."), None) if dtype else max(own, other, key=lambda kind: torch.finfo(kind).eps)
+    weights = max(own, other, key=lambda held: torch.finfo(held).eps)
+    chosen = getattr(torch, str(dtype).removeprefix("torch."), None) if dtype else weights
     if chosen not in FLOATS:
         raise CheckpointError(f"dtype must be float64, float32, float16 or bfloat16, not {dtype!r}.")
     wide = torch.float32 if chosen in (torch.float16, torch.bfloat16) else torch.float64
-    plan = _plan(a, b)
+    plan = plan or _plan(a, b)
     inputs = text_inputs(a, raw, kind, text, tokens)
     tell = step or (lambda what: None)
     tell(f"source in {_short(wide)}")
@@ -129,7 +136,7 @@ def check_equivalence(
     before = run_model(a, chosen, where, inputs)
     tell(f"grown model in {_short(chosen)}")
     after = run_model(b, chosen, where, inputs)
-    return _report(reference, before, after, plan, inputs, (chosen, wide, where))
+    return _report(reference, before, after, plan, inputs, (chosen, wide, weights, where))
 
 
 def _report(
@@ -138,37 +145,56 @@ def _report(
     after: Outputs,
     plan: Plan | None,
     inputs: Mapping[str, Tensor],
-    how: tuple[torch.dtype, torch.dtype, torch.device],
+    how: tuple[torch.dtype, torch.dtype, torch.dtype, torch.device],
 ) -> EquivalenceReport:
-    dtype, wide, where = how
-    name = next((name for name in _PRIMARY if name in before), None)
-    if name is None:
-        raise CheckpointError(f"this model returns none of {', '.join(_PRIMARY)}, so there is nothing to compare.")
-    distribution = "logits" in name and before[name].shape[-1] > 1
-    expected = grown_output(before[name].double(), output_map(name, before, plan) if plan else None)
-    if expected.shape != after[name].shape:
+    dtype, wide, weights, where = how
+    eps = torch.finfo(dtype).eps
+    pairs: dict[str, tuple[Distance, Distance]] = {}
+    for name in [name for name in before if "hidden_states." not in name and name in after]:
+        expected = grown_output(before[name].double(), output_map(name, before, plan) if plan else None)
+        if expected.shape == after[name].shape:
+            distribution = _is_distribution(name, before[name])
+            measured = _distance(reference[name], before[name], distribution)
+            size = before[name].double().abs() * eps
+            floor = replace(measured, largest=max(measured.largest, float(size.max())), mean=max(measured.mean, float(size.mean())))
+            pairs[name] = _distance(expected, after[name], distribution), floor
+    if not pairs:
         raise CheckpointError(
-            f"output '{name}' has shape {list(expected.shape)} in one model and {list(after[name].shape)} in the other, "
-            "and no growth.json says how it maps."
+            f"no output of the two can be compared: {', '.join(before)} differ in shape, and nothing says how they map. "
+            "Compare the folder that growth wrote, or pass its plan."
         )
-    difference = _distance(expected, after[name], distribution)
-    measured = _distance(reference[name], before[name], distribution)
-    unit = torch.finfo(dtype).eps * float(before[name].abs().max())
-    floor = Distance(max(measured.largest, unit), measured.mean, measured.kl, measured.top1)
+    excess = {name: _excess(difference, floor) for name, (difference, floor) in pairs.items()}
+    name = max(excess, key=lambda name: (max(excess[name], 1.0), "logits" in name))  # logits, unless another output is off
     labels = inputs.get("labels")
-    perplexity = (_perplexity(before[name], labels), _perplexity(after[name], labels)) if labels is not None and distribution else None
+    predictions = next((name for name in ("logits", "prediction_logits") if name in before), None)
+    perplexity = None
+    if labels is not None and predictions is not None:
+        perplexity = _perplexity(before[predictions], labels), _perplexity(after[predictions], labels)
     return EquivalenceReport(
-        equal=difference.largest <= ORDER * floor.largest,
+        equal=all(value <= 1 for value in excess.values()),
         output=name,
+        outputs=tuple(pairs),
         tokens=inputs["input_ids"].numel(),
         dtype=_short(dtype),
         floor_dtype=_short(wide),
+        weights_dtype=_short(weights),
         device=str(where),
-        difference=difference,
-        floor=floor,
+        difference=pairs[name][0],
+        floor=pairs[name][1],
         perplexity=perplexity,
-        diverges_at=_divergence(reference, before, after, plan, torch.finfo(dtype).eps) if plan else None,
+        diverges_at=_divergence(reference, before, after, plan, eps) if plan else None,
     )
+
+
+def _excess(difference: Distance, floor: Distance) -> float:
+    """How far beyond what rounding explains: at most 1 is equal."""
+    if floor.largest == 0:
+        return 0.0 if difference.largest == 0 else math.inf
+    return max(difference.largest / floor.largest / ORDER, difference.mean / floor.mean / MEAN_ORDER)
+
+
+def _is_distribution(name: str, value: Tensor) -> bool:
+    return "logits" in name and value.shape[-1] > 1
 
 
 def _distance(a: Tensor, b: Tensor, distribution: bool) -> Distance:
@@ -207,14 +233,18 @@ def _divergence(reference: Outputs, before: Outputs, after: Outputs, plan: Plan,
 
 
 def _plan(a: Model, b: Model) -> Plan | None:
-    """How b grew out of a, from b's ``growth.json``."""
+    """How b grew out of a, from b's ``growth.json``, if that was written for this very a."""
     if isinstance(a, PreTrainedModel) or isinstance(b, PreTrainedModel):
         return None
     record = resolve(b) / "growth.json"
     if not record.is_file():
         return None
     try:
-        return plan_widening(a, **read_json(record)["plan"]["options"])
+        grown = read_json(record)
+        config = (resolve(a) / "config.json").read_bytes()
+        if grown["source"]["sha256"]["config.json"] != hashlib.sha256(config).hexdigest():
+            return None
+        return plan_widening(a, **grown["plan"]["options"])
     except (GrowthError, KeyError, TypeError):
         return None
 

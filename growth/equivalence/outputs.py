@@ -13,24 +13,31 @@ from transformers import PreTrainedModel
 from growth.axis import Map
 from growth.plan import Plan
 
+Inputs = dict[str, Tensor]
 Outputs = dict[str, Tensor]
 
 
-def random_inputs(model: PreTrainedModel, vocabulary: int, *, batch: int = 2, length: int = 11, seed: int = 0) -> dict[str, Tensor]:
-    """Token ids, left padding on one row, and decoder inputs where the model takes them."""
-    generator = torch.Generator().manual_seed(seed)
-    accepted = inspect.signature(model.forward).parameters
-    ids = torch.randint(2, vocabulary - 1, (batch, length), generator=generator)
+def random_inputs(model: PreTrainedModel, vocabulary: int, *, batch: int = 2, length: int = 11, seed: int = 0) -> Inputs:
+    """Random tokens, one row padded on the left, as the model's class wants them."""
+    ids = torch.randint(2, vocabulary - 1, (batch, length), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[0, : length // 3] = 0
-    if "decoder_input_ids" in accepted and type(model).__name__.endswith("SequenceClassification"):
+    return class_inputs(type(model), model.config.to_dict(), ids, mask)
+
+
+def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Tensor, mask: Tensor) -> Inputs:
+    """Token ids ``[batch, length]`` as a class wants them: with decoder inputs, with choices, ending where the class pools."""
+    decodes = "decoder_input_ids" in inspect.signature(kind.forward).parameters
+    if decodes and kind.__name__.endswith("SequenceClassification"):
         # Pooled at the last end-of-sequence token, which every row must have equally often.
-        eos = int(model.config.eos_token_id)
-        ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, eos + 1), torch.full((batch, 1), eos)], dim=1)
+        eos = config["eos_token_id"]
+        eos = int(eos[0] if isinstance(eos, list) else eos)
+        ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, eos + 1), torch.full((len(ids), 1), eos)], dim=1)
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if "decoder_input_ids" in accepted:
-        inputs["decoder_input_ids"] = torch.randint(2, vocabulary - 1, (batch, length), generator=generator)
-    if type(model).__name__.endswith("MultipleChoice"):
+    if decodes:
+        start = torch.full((len(ids), 1), int(config.get("decoder_start_token_id") or 0))
+        inputs["decoder_input_ids"] = torch.cat([start, ids[:, :-1]], dim=1)
+    if kind.__name__.endswith("MultipleChoice"):
         inputs = {name: value[:, None].expand(-1, 2, -1).contiguous() for name, value in inputs.items()}
     return inputs
 
@@ -38,7 +45,8 @@ def random_inputs(model: PreTrainedModel, vocabulary: int, *, batch: int = 2, le
 @torch.no_grad()
 def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Outputs:
     """Every floating tensor of the model's output, by field; entries of ``hidden_states`` by ``field.index``."""
-    result = model(**inputs, output_hidden_states=True, use_cache=False) if _caches(model) else model(**inputs, output_hidden_states=True)
+    caches = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    result = model(**inputs, **caches, output_hidden_states=True, return_dict=True)
     outputs: Outputs = {}
     for name, value in result.items():
         if isinstance(value, Tensor) and value.is_floating_point():
@@ -46,10 +54,6 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Outputs:
         elif isinstance(value, tuple) and "hidden_states" in name:
             outputs |= {f"{name}.{i}": entry for i, entry in enumerate(value)}
     return outputs
-
-
-def _caches(model: PreTrainedModel) -> bool:
-    return "use_cache" in inspect.signature(model.forward).parameters
 
 
 def output_map(name: str, names: Mapping[str, Any], plan: Plan) -> Map | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import inspect
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from growth.architectures import find
 from growth.config import model_class
 from growth.equivalence.exact import exact_arithmetic
-from growth.equivalence.outputs import Outputs, forward
+from growth.equivalence.outputs import Inputs, Outputs, class_inputs, forward
 from growth.errors import CheckpointError
 from growth.source import FLOATS, open_checkpoint, resolve
 
@@ -36,27 +35,26 @@ def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch
     return checkpoint.config, model_class(checkpoint.config), max(set(floats), key=floats.count)
 
 
-def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int) -> dict[str, Tensor]:
+def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int) -> Inputs:
+    """Text as token ids the class wants, with ``labels`` where it predicts tokens."""
     ids = _tokens(a, raw, text, tokens)
+    inputs = class_inputs(kind, raw, ids, torch.ones_like(ids))
     name = kind.__name__
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if "decoder_input_ids" in inspect.signature(kind.forward).parameters:
-        start = int(raw.get("decoder_start_token_id") or 0)
-        inputs["decoder_input_ids"] = torch.cat([torch.full((len(ids), 1), start), ids[:, :-1]], dim=1)
+    if name.endswith("ForConditionalGeneration"):
         inputs["labels"] = ids
-    elif "MultipleChoice" in name:
-        inputs = {key: value[:, None] for key, value in inputs.items()}
-    elif "MaskedLM" in name or "PreTraining" in name:
+    elif name.endswith(("ForMaskedLM", "ForPreTraining")):
         masked = torch.arange(ids.numel()).reshape(ids.shape) % 7 == 3
         inputs["labels"] = ids.masked_fill(~masked, -100)
         inputs["input_ids"] = ids.masked_fill(masked, _mask_token(a))
-    elif "LMHead" in name or "CausalLM" in name:
+    elif name.endswith(("LMHeadModel", "ForCausalLM")):
         inputs["labels"] = torch.cat([ids[:, 1:], torch.full((len(ids), 1), -100)], dim=1)
     return inputs
 
 
 def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> Tensor:
-    length = min(SEQUENCE, tokens, int(raw.get("max_position_embeddings") or raw.get("n_positions") or SEQUENCE) - 4)
+    positions = raw.get("max_position_embeddings") or raw.get("n_positions") or SEQUENCE
+    # Some families count positions from the padding id on.
+    length = min(SEQUENCE, tokens, max(2, int(positions) - 2 - int(raw.get("pad_token_id") or 0)))
     count = max(1, tokens // length)
     vocabulary = int(raw["vocab_size"])
     ids: list[int] = []

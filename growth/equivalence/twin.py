@@ -19,12 +19,15 @@ from growth import config
 from growth.architecture import Architecture
 from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import forward, largest_difference, random_inputs
-from growth.errors import ProofError
+from growth.errors import FOREIGN_ERRORS, ProofError
 from growth.options import Options
 from growth.plan import TOLERANCE, Plan, build_plan
 from growth.tensor import grow_tensor
 
-VOCABULARY, POSITIONS, LAYERS, LENGTH = 41, 40, 2, 11
+VOCABULARY, POSITIONS, LAYERS = 41, 40, 2
+LENGTHS = (11, 6)
+WINDOW, SWITCH = 5, 8
+"""A sliding window closes within either length; factors per frequency change over between the two."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,14 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
     Raises:
         ProofError: if the outputs differ by more than the tolerance, unless the plan is lossy by the caller's word.
     """
-    report = twin_report(plan.old_config, plan.architecture, plan.options, device)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            report = twin_report(plan.old_config, plan.architecture, plan.options, device)
+    except FOREIGN_ERRORS as error:
+        raise ProofError(
+            f"the twin of this {plan.model_class.__name__} could not be run ({type(error).__name__}: {str(error)[:200]}), so nothing is "
+            "proved and nothing was written. Please report this config."
+        ) from error
     if not report.ok and not plan.lossy:
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} differs by {report.difference:.3g} after growth (outputs up to "
@@ -76,11 +86,13 @@ def twin_report(raw: Mapping[str, Any], architecture: Architecture, options: Opt
         grown = build_exact(plan.new_config)
         state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
         grown.load_state_dict(state, strict=False)
-        inputs = random_inputs(twin, VOCABULARY, length=LENGTH)
-        inputs = {name: value.to(device) for name, value in inputs.items()}
-        before, after = (forward(model.to(device), inputs) for model in (twin, grown))  # type: ignore[arg-type]
-        difference = largest_difference(before, after, plan)
-    scale = max(float(value.abs().max()) for value in before.values())
+        differences, scale = [], 0.0
+        for length in LENGTHS:
+            inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
+            before, after = (forward(model.to(device), inputs) for model in (twin, grown))  # type: ignore[arg-type]
+            differences.append(largest_difference(before, after, plan))
+            scale = max(scale, *(float(value.abs().max()) for value in before.values()))
+        difference = max(differences, key=lambda value: (math.isnan(value), value))
     return TwinReport(math.inf if math.isnan(difference) else difference, scale, dict(plan.old_sizes))
 
 
@@ -116,37 +128,34 @@ def miniature(raw: Mapping[str, Any], architecture: Architecture) -> dict[str, A
     head_dim = 6 if architecture.rotary or implied else 4
     hidden = heads * (head_dim if implied else 8)
     result = copy.deepcopy(dict(raw))
-    changes = {
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "head_dim": head_dim,
-        "intermediate_size": 29,
-    }
-    for size, value in changes.items():
-        name = architecture.field(size)
-        if raw.get(name) is not None or (
-            size not in ("num_key_value_heads", "head_dim") and (size != "intermediate_size" or getattr(parsed, name, None))
-        ):
-            result[name] = value
-    if "num_key_value_heads" not in result and kv_heads != heads:
-        result["num_key_value_heads"] = kv_heads
-    counts = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "num_hidden_layers": LAYERS, "num_decoder_layers": LAYERS}
     known = parsed.to_dict()
-    for name, value in counts.items():
+
+    def write(name: str, value: Any) -> None:
         name = type(parsed).attribute_map.get(name, name)
-        if name in known:
-            result[name] = value
+        if name in known or name in raw:
+            result.update(dict.fromkeys(config.spellings(raw, name), value))
+
+    write(architecture.field("hidden_size"), hidden)
+    write(architecture.field("num_attention_heads"), heads)
+    write(architecture.field("num_key_value_heads"), kv_heads)
+    if not implied:
+        write(architecture.field("head_dim"), head_dim)
+    if getattr(parsed, architecture.field("intermediate_size"), None):
+        write(architecture.field("intermediate_size"), 29)
+    counts = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "num_hidden_layers": LAYERS, "num_decoder_layers": LAYERS}
+    for name, value in {**counts, **architecture.arithmetic}.items():
+        write(name, value)
     for name, value in known.items():
-        if name.endswith("_token_id") and isinstance(value, int):
-            result[name] = min(value, VOCABULARY - 1)
-        elif name.endswith("_token_id") and isinstance(value, list):
-            result[name] = [min(entry, VOCABULARY - 1) for entry in value]
-    if result.get("chunk_size_feed_forward"):
-        result["chunk_size_feed_forward"] = 0  # only how it is computed; it must divide the length
+        if name.endswith("_token_id"):  # small, since some families count positions from the padding id on
+            small = [min(entry, 3) for entry in value] if isinstance(value, list) else min(value, 3) if value is not None else None
+            write(name, 0 if name == "pad_token_id" and small is None else small)
+    if isinstance(window := known.get("sliding_window"), int):
+        write("sliding_window", min(window, WINDOW))
     if isinstance(kinds := known.get("layer_types"), list):
         result["layer_types"] = (list(dict.fromkeys(kinds)) * LAYERS)[:LAYERS]
     for key in ("rope_parameters", "rope_scaling"):
         if isinstance(rope := result.get(key), dict):
-            result[key] = {name: value[: head_dim // 2] if isinstance(value, list) else value for name, value in rope.items()}
+            result[key] = {name: (value * head_dim)[: head_dim // 2] if isinstance(value, list) else value for name, value in rope.items()}
+            if any(isinstance(value, list) for value in rope.values()) and "original_max_position_embeddings" in rope:
+                result[key]["original_max_position_embeddings"] = SWITCH
     return result
