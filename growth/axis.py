@@ -8,6 +8,7 @@ That sum is the whole proof of a linear layer: ``W'x' = sum_j W[source[j]] read[
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,7 +111,7 @@ class Map:
         return cls(n, source, factors, 1.0 / (counts[source] * factors))
 
 
-class Axis:
+class Axis(ABC):
     """What one dimension of a tensor ranges over: a space, a product ``a * b`` or a concatenation ``a + b``."""
 
     def __mul__(self, inner: Axis) -> Axis:
@@ -119,13 +120,13 @@ class Axis:
     def __add__(self, after: Axis) -> Axis:
         return Concatenation(self, after)
 
+    @abstractmethod
     def map(self, maps: Mapping[Space, Map]) -> Map:
         """The map of this axis, from those of its spaces."""
-        raise NotImplementedError(type(self).__name__)
 
+    @abstractmethod
     def spaces(self) -> frozenset[Space]:
         """The spaces it is made of."""
-        raise NotImplementedError(type(self).__name__)
 
 
 @dataclass(frozen=True)

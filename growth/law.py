@@ -14,6 +14,7 @@ law                condition on the map                                    read,
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -56,16 +57,16 @@ class Growth:
             raise self.refuse(f"{reason}, so every coordinate needs the same number of copies", f"Use a multiple of {self.n}: {above}.")
 
 
-class Law:
+class Law(ABC):
     """What a non-linearity allows."""
 
+    @abstractmethod
     def grow(self, g: Growth) -> Map:
         """The map from g.n to g.m coordinates.
 
         Raises:
             IllegalGrowthError: where no exact map exists.
         """
-        raise NotImplementedError(type(self).__name__)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ dL/dW'[i, j] = read_y[i] write_x[j] dL/dW. A writer is what tensor parallelism c
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,12 +39,12 @@ class Dimension:
         return len(self.source)
 
 
-class Role:
+class Role(ABC):
     """What one dimension of one parameter does."""
 
+    @abstractmethod
     def resolve(self, size: int, maps: Maps) -> Dimension:
         """The coefficients for a dimension of ``size`` old coordinates."""
-        raise NotImplementedError(type(self).__name__)
 
     def spaces(self) -> frozenset[Space]:
         """The spaces it touches."""

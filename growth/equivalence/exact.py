@@ -53,7 +53,7 @@ def usable_device(name: str | torch.device) -> torch.device:
     """
     try:
         return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise CheckpointError(f"device '{name}' cannot be used here: {str(error).split('. ')[0][:200]}. Use cpu.") from error
 
 
