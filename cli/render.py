@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
+import click
 from tqdm import tqdm
 from transformers import logging as transformers_logging
 
@@ -82,11 +84,12 @@ class Steps:
 
 def plan_text(plan: Plan, verbose: bool = False) -> str:
     old, new = plan.parameters(new=False), plan.parameters(new=True)
+    changes = "; ".join(f"{name} {_brief(a)} -> {_brief(b)}" for name, (a, b) in plan.config_changes.items()) or "unchanged"
     parts = [
-        f"{plan.model_class.__name__}, width {plan.options.width}, attention {plan.options.attention}, scaling {plan.options.scaling}",
+        f"{plan.model_class.__name__}, {plan.choices}",
         table(("space", "old", "new", "law"), plan.spaces(), right=(1, 2)),
         f"{len(plan.tensors)} tensors, {old:,} -> {new:,} parameters, {size(plan.bytes(new=False))} -> {size(plan.bytes(new=True))}",
-        "config: " + ("; ".join(f"{name} {_brief(a)} -> {_brief(b)}" for name, (a, b) in plan.config_changes.items()) or "unchanged"),
+        click.wrap_text(f"config: {changes}", width=80, subsequent_indent="  "),
     ]
     rounded = [t.name for t in plan.tensors.values() if not t.exact]
     parts.append(
@@ -113,7 +116,7 @@ def widened_text(result: WidenedCheckpoint, src: str) -> str:
     if result.left_behind:
         parts.append(f"not copied, since it may describe the old sizes: {', '.join(result.left_behind)}")
     parts += [f"note: {note}" for note in plan.notes]
-    return "\n\n".join([*parts, f"written: {result.path}\nnext: grow verify {src} {result.path}"])
+    return "\n\n".join([*parts, f"written: {result.path}\nnext: grow verify {shlex.quote(src)} {shlex.quote(str(result.path))}"])
 
 
 def report_text(report: EquivalenceReport) -> str:
@@ -121,9 +124,10 @@ def report_text(report: EquivalenceReport) -> str:
         kl = "-" if of.kl is None else f"{of.kl:.2e}"
         return label, f"{of.largest:.2e}", f"{of.mean:.2e}", kl, "-" if of.top1 is None else f"{100 * of.top1:.2f} %"
 
-    head = (f"{report.output} on {report.tokens} tokens", f"max |d| ({report.dtype})", "mean |d|", "KL (nats)", "same top-1")
-    rows = [row("grown - source", report.difference), row(f"floor: source - source in {report.floor_dtype}", report.floor)]
-    parts = [table(head, rows, right=(1, 2, 3, 4))]
+    what = "tokens of text" if report.text else "random tokens (no tokenizer)"
+    head = (f"{report.output}, {report.dtype}", "max |d|", "mean |d|", "KL (nats)", "same top-1")
+    rows = [row("grown - source", report.difference), row(f"floor: source - {report.floor_dtype}", report.floor)]
+    parts = [table(head, rows, right=(1, 2, 3, 4)), f"on {report.tokens} {what}; outputs compared: {', '.join(report.outputs)}"]
     if report.perplexity:
         parts.append(f"perplexity: source {report.perplexity[0]:.6g}, grown {report.perplexity[1]:.6g}")
     if report.diverges_at:
@@ -133,7 +137,7 @@ def report_text(report: EquivalenceReport) -> str:
         verdict += (
             f"; but weights are held in {report.weights_dtype}, whose own rounding this floor lacks: try --dtype {report.weights_dtype}"
         )
-    return "\n".join([*parts, f"{verdict} (on {report.device}, outputs: {', '.join(report.outputs)})"])
+    return "\n".join([*parts, f"{verdict} (on {report.device})"])
 
 
 def architectures_json() -> list[dict[str, Any]]:
@@ -155,8 +159,17 @@ def architectures_json() -> list[dict[str, Any]]:
 
 
 def architectures_text() -> str:
-    rows = [(r["model_type"], r["norm"], r["positions"], ", ".join(r["attention"]), r["refused"] or "-") for r in architectures_json()]
-    return table(("model_type", "norm", "positions", "attention grows by", "refused"), rows)
+    rows = architectures_json()
+    listed = table(
+        ("model_type", "norm", "positions", "attention grows by"),
+        [(row["model_type"], row["norm"], row["positions"], ", ".join(row["attention"])) for row in rows],
+    )
+    refused: dict[str, list[str]] = {}
+    for row in rows:
+        if row["refused"]:
+            refused.setdefault(row["refused"], []).append(row["model_type"])
+    notes = [click.wrap_text(f"refused: {what} ({', '.join(who)})", width=80, subsequent_indent="  ") for what, who in refused.items()]
+    return "\n".join([listed, "", *notes])
 
 
 def _shape(shape: Sequence[int]) -> str:

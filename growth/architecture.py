@@ -74,6 +74,22 @@ class Architecture:
     positions: str = "learned"
     refuses: str = ""
 
+    def __post_init__(self) -> None:
+        """Every space that is used has a law, and whatever a law needs is declared before it."""
+        variants = self.variants.values()
+        rules = [rule for table in (self.modules, *(v.modules for v in variants)) for rule in table.values()]
+        used = {space for rule in rules for roles in rule.values() for role in roles for space in role.spaces()}
+        used |= {space for table in (self.outputs, *(v.outputs for v in variants)) for space in table.values()}
+        if missing := sorted(str(space) for space in used - self.laws.keys()):
+            raise UnsupportedModelError(f"'{self.model_type}' uses spaces without a law: {', '.join(missing)}. Declare one for each.")
+        declared: set[Space] = set()
+        for space, law in self.laws.items():
+            for needed in (*(str(s) for s in law.follows() if s not in declared), *(c for c in law.constants() if c not in self.constants)):
+                raise UnsupportedModelError(
+                    f"the law of '{space}' in '{self.model_type}' needs '{needed}'. Declare that space before it, or that constant."
+                )
+            declared.add(space)
+
     def field(self, size: str) -> str:
         """The config field that holds a standard size."""
         return self.fields.get(size, size)
@@ -135,15 +151,17 @@ class Architecture:
 
     def canonical(self, name: str) -> str:
         """A parameter's name without base-model prefix, gamma and beta of old files spelled weight and bias."""
-        for prefix in self.prefixes:
-            name = name.removeprefix(prefix + ".")
+        carried = next((prefix for prefix in self.prefixes if name.startswith(prefix + ".")), None)
+        name = name.removeprefix(f"{carried}.")
         head, _, last = name.rpartition(".")
         return f"{head}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }" if head else name
 
     def is_buffer(self, canonical: str) -> bool:
+        """Whether old files hold this tensor and the model computes it by itself."""
         return any(_pattern(buffer).fullmatch(canonical) for buffer in self.buffers)
 
     def is_optional(self, canonical: str) -> bool:
+        """Whether a checkpoint may lack this parameter."""
         return any(_pattern(optional).fullmatch(canonical) for optional in self.optional)
 
     def roles(self, canonical: str, model_class: str) -> tuple[Role, ...]:

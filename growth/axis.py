@@ -20,7 +20,7 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Map:
     """A growth of one axis from n to m coordinates.
 
@@ -59,8 +59,12 @@ class Map:
         """``[n]``, how many copies each old coordinate has."""
         return np.bincount(self.source, minlength=self.n)
 
+    def __repr__(self) -> str:
+        return f"Map({self.n} -> {self.m})"
+
     @property
     def grows(self) -> bool:
+        """True unless this is the identity on coordinates."""
         return self.m != self.n or not np.array_equal(self.source, np.arange(self.n))
 
     @cached_property

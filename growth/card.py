@@ -14,7 +14,6 @@ def write_card(source: Path, folder: Path, name: str, plan: Plan, proof: Proof) 
     original = source / "README.md"
     matter, body = _split(original.read_text(encoding="utf-8", errors="replace") if original.is_file() else "")
     sizes = [f"| {size} | {old:,} | {plan.new_sizes[size]:,} |" for size, old in plan.old_sizes.items() if plan.new_sizes[size] != old]
-    options = plan.options
     exactness = "the loss was accepted and is" if plan.lossy else "it computes the same function; the largest difference is"
     text = f"""# {name}
 
@@ -26,7 +25,7 @@ Widened from `{source.resolve().name}` by growth {__version__}: {exactness} \
 {chr(10).join(sizes)}
 | parameters | {plan.parameters(new=False):,} | {plan.parameters(new=True):,} |
 
-Choices: width {options.width}, attention {options.attention}, scaling {options.scaling}, noise {options.noise:g} (seed {options.seed}).
+Choices: {plan.choices}.
 {proof.fold.tensors} tensors were read back to the source's {"bit for bit" if proof.fold.exact else "within one rounding of each weight"}.
 The whole plan, the proofs and the hashes of the source's files are in `growth.json`.
 

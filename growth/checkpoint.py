@@ -109,7 +109,7 @@ def widen_checkpoint(
         GrowthError: in one sentence, for anything that stands in the way; nothing is left behind.
     """
     options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
-    target, limit, wanted = Path(dst).absolute(), _bytes(max_shard_size), _dtype(dtype)
+    target, limit, wanted = Path(os.path.abspath(dst)), _bytes(max_shard_size), _dtype(dtype)
     usable_device(device)
     check_target(target, overwrite)
     source = open_checkpoint(src)

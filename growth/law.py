@@ -1,12 +1,12 @@
 """Laws: from (n, m) to a map, or a refusal with its reason, imposed by the non-linearity that touches the space.
 
 =================  ======================================================  ==========================================
-law                condition on the map                                    read, write
+law                condition on the map                                    write, read
 =================  ======================================================  ==========================================
-`Copied`           f(x)[j] must be the copy of f(x)[i]: write = 1          1, 1/count; any m >= n
+`Copied`           f(x)[j] must be the copy of f(x)[i]: write = 1          1, 1/count
 `Linear`           none (values, a norm's output)                          unit: 1, 1/count; orthogonal: 1/sqrt(count)
-`RMSNorm`          sum(write**2) over copies constant                      sqrt((m/n)/count); any m >= n
-`LayerNorm`        equal counts, so that the mean is kept too              as `RMSNorm`; multiples of n
+`RMSNorm`          sum(write**2) over copies constant                      write: sqrt((m/n)/count), or 1/sqrt(count)
+`LayerNorm`        equal counts, so that the mean is kept too              as `Linear`, at multiples of n
 `Scores`           sum(q.write * k.write) over copies = old/new scale      see the class
 `Dual`, `Scaled`   follow another space                                    see the classes
 =================  ======================================================  ==========================================
@@ -49,9 +49,11 @@ class Growth:
     maps: Mapping[Space, Map] = field(default_factory=dict)
 
     def refuse(self, reason: str, remedy: str) -> IllegalGrowthError:
+        """The error that names the space, both sizes, the reason and the next step."""
         return IllegalGrowthError(f"cannot grow '{self.space}' ({self.space.size}) from {self.n} to {self.m}: {reason}. {remedy}")
 
     def require_multiple(self, reason: str) -> None:
+        """Refuse m that is not a whole multiple of n."""
         if self.m % self.n:
             above = self.n * -(-self.m // self.n)
             raise self.refuse(f"{reason}, so every coordinate needs the same number of copies", f"Use a multiple of {self.n}: {above}.")
@@ -67,6 +69,14 @@ class Law(ABC):
         Raises:
             IllegalGrowthError: where no exact map exists.
         """
+
+    def follows(self) -> tuple[Space, ...]:
+        """The spaces whose maps it looks at."""
+        return ()
+
+    def constants(self) -> tuple[str, ...]:
+        """The constants of the model it needs."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -153,12 +163,15 @@ class Scores(Law):
             g.require_multiple("rotary pairs keep their frequencies only at whole multiples")
             source, alive = self._pairs(g)
         count = np.bincount(source, alive, minlength=g.n)[source]
-        quotient = 1.0 / g.ratios.get(self.scale, 1.0)
+        quotient = 1.0 / g.ratios[self.scale]
         carried = quotient / count
         query = carried if g.scaling == "unit" else np.sqrt(carried)
         key = alive * (1.0 if g.scaling == "unit" else np.sqrt(carried))
         write, other = (query, key) if self.side == "query" else (key, query)
         return Map(g.n, source, write, alive * other / quotient)
+
+    def constants(self) -> tuple[str, ...]:
+        return (self.scale,)
 
     def _pairs(self, g: Growth) -> tuple[np.ndarray, np.ndarray]:
         k, pairs = g.m // g.n, g.n // 2
@@ -181,6 +194,9 @@ class Dual(Law):
     def grow(self, g: Growth) -> Map:
         return g.maps[self.of].dual
 
+    def follows(self) -> tuple[Space, ...]:
+        return (self.of,)
+
     def __str__(self) -> str:
         return f"dual of {self.of}"
 
@@ -195,6 +211,12 @@ class Scaled(Law):
 
     def grow(self, g: Growth) -> Map:
         return g.maps[self.into].scaled(1.0 / g.ratios[self.constant])
+
+    def follows(self) -> tuple[Space, ...]:
+        return (self.into,)
+
+    def constants(self) -> tuple[str, ...]:
+        return (self.constant,)
 
     def __str__(self) -> str:
         return f"{self.into} / {self.constant}"

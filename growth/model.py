@@ -25,13 +25,16 @@ from growth.source import FLOATS
 from growth.tensor import Fold, grow_tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Grown:
     """A widened model, how it was made and what was proved."""
 
     model: PreTrainedModel
     plan: Plan
     proof: Proof
+
+    def __repr__(self) -> str:
+        return f"Grown({self.plan!r})\n{self.proof}"
 
 
 def widen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +30,7 @@ NEGLIGIBLE_EPSILON = 1e-12
 """A norm's epsilon that may be off by a factor, see `_epsilon`."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TensorPlan:
     """One tensor: ``new[j0, j1, ...] = prod(value_d[j_d]) * old[source_0[j0], source_1[j1], ...]``, plus null-space noise."""
 
@@ -40,8 +41,12 @@ class TensorPlan:
     dimensions: tuple[Dimension, ...]
     noise: float = 0.0
 
+    def __repr__(self) -> str:
+        return f"TensorPlan({self.name}: {list(self.shape)} -> {list(self.new_shape)}, {'; '.join(map(str, self.roles))})"
+
     @property
     def new_shape(self) -> tuple[int, ...]:
+        """Shape after growth."""
         return tuple(dimension.new for dimension in self.dimensions)
 
     @property
@@ -59,7 +64,7 @@ class TensorPlan:
         return not self.noise and all(bool(np.all((np.frexp(d.value)[0] == 0.5) | (d.value == 0))) for d in self.dimensions)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``.
 
@@ -121,11 +126,20 @@ class Plan:
             "notes": list(self.notes),
         }
 
-    def __str__(self) -> str:
+    @property
+    def choices(self) -> str:
+        """The caller's choices, those that matter here, in one line."""
+        options = self.options
+        rotary = self.architecture.rotary and options.attention == "head-dim"
+        rope = f", rope {options.rope}" if rotary else ""
+        noise = f", noise {options.noise:g} (seed {options.seed})" if options.noise else ""
+        return f"width {options.width}, attention {options.attention}{rope}, scaling {options.scaling}{noise}"
+
+    def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {old} -> {self.new_sizes[name]}" for name, old in self.old_sizes.items() if self.new_sizes[name] != old)
         return (
-            f"{self.model_class.__name__} x{self.options.width}: {sizes}; {self.parameters(new=False):,} -> "
-            f"{self.parameters(new=True):,} parameters"
+            f"{self.model_class.__name__}, {self.choices}: {sizes}; "
+            f"{self.parameters(new=False):,} -> {self.parameters(new=True):,} parameters"
         )
 
 
@@ -160,10 +174,7 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan
             "out in config.json."
         )
     if options.noise == 0:
-        notes.append(
-            "without noise the copies are identical, and identical copies never separate in training; --noise 0.1 breaks "
-            "the symmetry exactly"
-        )
+        notes.append("identical copies never separate in training; --noise 0.1 breaks the symmetry exactly")
     return Plan(
         architecture,
         model_class,
@@ -228,7 +239,7 @@ def _epsilon(architecture: Architecture, parsed: Any, maps: Mapping[Space, Map],
                 f"'{space}' {wanted[space]:.3g}, "
                 "but the config has one for all. Use --scaling unit, which keeps it."
             )
-    return {architecture.epsilon: wanted[first]} if wanted[first] != epsilon else {}
+    return {} if math.isclose(wanted[first], epsilon, rel_tol=1e-12) else {architecture.epsilon: wanted[first]}
 
 
 def plan_widening(

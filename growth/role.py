@@ -5,12 +5,17 @@ role                    new weight along this dimension             gradient of 
 ======================  ==========================================  ==========================================
 ``Writes(axis)``        ``write[j] * W[source[j]]``                 ``read[j] * G[source[j]]``
 ``Reads(axis)``         ``read[j] * W[source[j]]``                  ``write[j] * G[source[j]]``
-``Gain(enters, out)``   ``out.write[j] / x.write[j] * W[...]``      ``out.read[j] * x.write[j] * G[...]``
+``Gain(enters, out)``   ``out.write[j] / h.write[j] * W[...]``      ``out.read[j] * h.write[j] * G[...]``
 ``Keeps()``             ``W``                                       ``G``
 ======================  ==========================================  ==========================================
 
+h is the normalised input (`Gain`).
+
 Gradients: with y = W x and y', x' grown, dL/dy'[i] = read_y[i] dL/dy and x'[j] = write_x[j] x, hence
-dL/dW'[i, j] = read_y[i] write_x[j] dL/dW. A writer is what tensor parallelism calls column-wise, a reader row-wise.
+dL/dW'[i, j] = read_y[i] write_x[j] dL/dW. The exception are rotary slots that start silent (`growth.law.Scores`): no old
+gradient says what a key there receives, and the coefficient 0 stands for "unknown".
+
+A writer is what tensor parallelism calls column-wise, a reader row-wise.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from growth.axis import Axis, Floats, Integers, Map, Space
 Maps = Mapping[Space, Map]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dimension:
     """One dimension of one tensor, resolved: ``new[j] = value[j] * old[source[j]]``; ``gradient`` likewise for gradients."""
 
@@ -34,8 +39,12 @@ class Dimension:
     gradient: Floats
     reads: bool = False
 
+    def __repr__(self) -> str:
+        return f"Dimension({self.old} -> {self.new})"
+
     @property
     def new(self) -> int:
+        """Number of new coordinates."""
         return len(self.source)
 
 
@@ -101,7 +110,7 @@ class Reads(Role):
 class Gain(Role):
     """A norm's gain, between the space that enters it and the one that leaves.
 
-    The norm turns x' (energy c, see `Map.energy`) into ``x.write[j] = write[j] / sqrt(c)`` times the old normalised input,
+    The norm turns x' (energy c, see `Map.energy`) into ``h.write[j] = write[j] / sqrt(c)`` times the old normalised input h,
     so the gain supplies the rest of what the leaving space wants.
     """
 

@@ -86,9 +86,9 @@ def resolve(source: str | os.PathLike[str]) -> Path:
             folder = Path(snapshot_download(str(source), allow_patterns=[*_PATTERNS, "pytorch_model*.bin"]))
         return folder
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = _reason(error).split(" An error")[0]
+        reason = f" ({_reason(error)})" if isinstance(error, HfHubHTTPError) else ""
         raise CheckpointError(
-            f"'{source}' is neither a folder here nor a model the hub would give ({reason}). Check the spelling and the network."
+            f"'{source}' is neither a folder here nor a model the hub would give{reason}. Check the spelling and the network."
         ) from error
 
 

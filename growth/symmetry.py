@@ -4,7 +4,7 @@ Noise N added to a matrix changes nothing if it vanishes on what the matrix read
 coordinate i ``sum(N[.., j] * write[j] for j with source[j] == i) == 0``. The projection ``N <- N - read * (sum over copies of N * write)``
 has that property, because ``sum(read * write) == 1`` over copies. (The null space of reading; one group of copies at a time.)
 
-Seeded by (seed, tensor name, first row of the block): independent of the order of tensors, of shards and of threads.
+Seeded by (seed, tensor name, first row of a fixed chunk): independent of the order of tensors, of shards, threads and block sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from torch import Tensor
 
 from growth.plan import TensorPlan
 from growth.role import Dimension
+
+CHUNK = 1 << 21
+"""Elements drawn from one generator. Part of what a seed means: changing it changes every noisy growth."""
 
 
 def fold_dimension(block: Tensor, dimension: Dimension, axis: int) -> Tensor:
@@ -56,16 +59,23 @@ class NullSpaceNoise:
 
     def __call__(self, start: int, stop: int, device: torch.device) -> Tensor:
         """Rows start..stop of the noise, float64."""
-        digest = hashlib.sha256(f"{self.seed}/{self.plan.canonical}/{start}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        noise: Tensor = torch.randn((stop - start, *self.plan.new_shape[1:]), generator=generator).to(device, torch.float64)
-        noise *= self.scale
+        rows = max(1, CHUNK // max(1, math.prod(self.plan.new_shape[1:])))
+        chunks = [self._chunk(first, rows) for first in range(start - start % rows, stop, rows)]
+        noise: Tensor = torch.cat(chunks)[start % rows :][: stop - start].to(device, torch.float64) * self.scale
         for axis, d in enumerate(self.plan.dimensions):
             if d.reads:
                 excess = fold_dimension(noise, d, axis)
                 source = torch.from_numpy(d.source).to(device)
                 noise -= excess.index_select(axis, source) * column(d.value, noise.ndim, axis, noise)
         return noise
+
+    def _chunk(self, first: int, rows: int) -> Tensor:
+        """Standard normal rows ``first`` to ``first + rows``, by a generator of their own."""
+        digest = hashlib.sha256(f"{self.seed}/{self.plan.canonical}/{first}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        height, *rest = self.plan.new_shape
+        drawn: Tensor = torch.randn((min(rows, height - first), *rest), generator=generator)
+        return drawn
 
 
 def _grown_rms(old: Tensor, plan: TensorPlan) -> float:

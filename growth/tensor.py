@@ -30,7 +30,7 @@ class Fold:
     """What reading grown tensors back through their maps found.
 
     Args:
-        error: max |folded - expected| over max |expected|.
+        error: max |folded - expected| over max |expected|, block by block.
         excess: the same difference in units of what rounding each weight once can explain; at most 1.
         exact: True if every weight came back bit for bit.
         tensors: how many were read back.
@@ -96,7 +96,6 @@ def _blocks(old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: 
     first, *rest = plan.dimensions
     noise = NullSpaceNoise(old, plan, seed) if plan.noise else None
     factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
-    peak = max(float(old.abs().max()), math.ulp(0.0)) if fold is not None and factor is None and old.numel() else 1.0
     step = _rows(plan)
     for start in range(0, first.new, step):
         stop = min(start + step, first.new)
@@ -116,7 +115,7 @@ def _blocks(old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: 
                 wide = wide + noise(start, stop, old.device)
             block = wide.to(dtype)
             if fold is not None:
-                _compare(block, expected, rest, fold, peak * float(np.abs(first.value).max()))
+                _compare(block, expected, rest, fold)
         yield start, block
 
 
@@ -167,7 +166,7 @@ def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
     return [block.index_select(axis, torch.from_numpy(np.ascontiguousarray(order[:, i])).to(block.device)) for i in range(count)]
 
 
-def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold, peak: float) -> None:
+def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold) -> None:
     """The fold in float64, against what rounding each weight once can explain."""
     folded = block.to(torch.float64)
     size, copies, largest = folded.abs(), 1, 1.0
@@ -184,7 +183,8 @@ def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold,
     own = 4 * (copies + 2) * torch.finfo(torch.float64).eps * float(size.max()) if size.numel() else 0.0
     allowed = size * (torch.finfo(block.dtype).eps / 2) + own + _smallest(block.dtype) * copies * largest
     fold.exact &= bool((difference == 0).all())
-    fold.error = max(fold.error, float(difference.max()) / peak) if difference.numel() else fold.error
+    if difference.numel() and (largest_expected := float(expected.abs().max())) > 0:
+        fold.error = max(fold.error, float(difference.max()) / largest_expected)
     worst = float((difference / allowed).max()) if difference.numel() else 0.0
     fold.excess = math.inf if math.isnan(worst) else max(fold.excess, worst)
 

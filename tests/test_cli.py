@@ -370,9 +370,10 @@ def test_verify_a_good_pair(grow: Grow, small: Path, wide: Path) -> None:
     result = grow("verify", small, wide)
     assert result.code == 0
     lines = result.out.splitlines()
-    assert lines[0].startswith("logits on ") and lines[2].startswith("grown - source") and lines[3].startswith("floor: ")
-    assert any(line.startswith("perplexity: source ") for line in lines)
-    assert lines[-1] == "equal: within the order of the rounding floor (on cpu, outputs: logits)" or "cuda" in lines[-1]
+    assert lines[0].startswith("logits, float32") and lines[2].startswith("grown - source") and lines[3].startswith("floor: ")
+    assert "random tokens (no tokenizer); outputs compared: logits" in lines[4]
+    assert not any(line.startswith("perplexity") for line in lines)  # of random tokens it would say nothing
+    assert lines[-1] == "equal: within the order of the rounding floor (on cpu)" or "cuda" in lines[-1]
     assert "diverge" not in result.out
 
 
@@ -396,7 +397,7 @@ def test_verify_names_where_a_changed_pair_diverges(grow: Grow, layer: int, smal
     result = grow("verify", small, other, "--tokens", "64", "--device", "cpu")
     assert result.code == 1
     assert f"\nhidden states diverge first at hidden_states.{layer + 1} " in result.out
-    assert result.out.endswith("\nNOT EQUAL: further apart than rounding explains (on cpu, outputs: logits)\n")
+    assert result.out.endswith("\nNOT EQUAL: further apart than rounding explains (on cpu)\n")
     report = grow("verify", small, other, "--tokens", "64", "--device", "cpu", "--json")
     assert report.code == 1 and report.json["equal"] is False
     assert report.json["diverges_at"].startswith(f"hidden_states.{layer + 1} ")
@@ -427,7 +428,9 @@ def test_verify_refuses_in_one_line(grow: Grow, small: Path, wide: Path, encoder
 def test_architectures(grow: Grow) -> None:
     result = grow("architectures")
     assert result.code == 0 and result.err == ""
-    rows = {line.split()[0]: line for line in result.out.splitlines()[2:]}
+    listing, _, refused = result.out.partition("\n\n")
+    rows = {line.split()[0]: line for line in listing.splitlines()[2:]}
+    assert "refused: head-dim under yarn or dynamic rotary scaling" in refused and max(map(len, result.out.splitlines())) <= 80
     assert {"bert", "gpt2", "llama", "roberta", "t5"} <= set(rows)
     assert "RMS norm" in rows["llama"] and "rotary" in rows["llama"] and "layer norm" in rows["bert"]
     listed = grow("architectures", "--json").json

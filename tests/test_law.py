@@ -107,7 +107,7 @@ def test_queries_carry_the_square_root_by_default_so_that_keys_are_copies() -> N
 
 def test_rotary_refuses_a_fraction() -> None:
     with pytest.raises(IllegalGrowthError, match="whole multiples"):
-        Scores("query", "half").grow(Growth(SPACE, 4, 6))
+        Scores("query", "half").grow(Growth(SPACE, 4, 6, ratios={"attention_scale": (4 / 6) ** 0.5}))
 
 
 def test_dual_and_scaled_follow_their_space() -> None:

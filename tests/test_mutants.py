@@ -20,7 +20,7 @@ from growth.law import Growth, Law, LayerNorm, Linear, Scores
 from growth.options import Options
 from growth.plan import TOLERANCE, plan_widening
 from growth.role import Keeps, Reads, Writes
-from growth.rules.attention import KEY, KEYS, KV_HEADS, QUERIES, QUERIES_PER_KV, QUERY, VALUE, VALUE_HEADS, VALUES
+from growth.rules.attention import KEY, KEYS, KV_HEADS, QUERIES, QUERIES_PER_KV, QUERY, VALUE, VALUES
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN
 from growth.rules.head import POOLED, TRANSFORM
@@ -32,6 +32,7 @@ LLAMA, MISTRAL, QWEN2, GPT2 = "LlamaForCausalLM", "MistralForCausalLM", "Qwen2Fo
 BERT, CLASSIFIER, ROBERTA = "BertForMaskedLM", "BertForSequenceClassification", "RobertaForMaskedLM"
 T5, MT5 = "T5ForConditionalGeneration", "MT5ForConditionalGeneration"
 
+SHARED_OUT = Space("heads as values", "num_key_value_heads")
 HEADS = Options(width=3)
 WIDE_HEADS = Options(width=3, attention="head-dim")
 PAIRS = Options(width=3, attention="head-dim", rope="pairs")
@@ -47,16 +48,6 @@ class Negated(Law):
 
     def grow(self, g: Growth) -> Map:
         return Map.repeat(g.n, g.m, -1.0)
-
-
-@dataclass(frozen=True)
-class Interleaved(Law):
-    """Copies side by side instead of in blocks: right by itself, wrong beside spaces laid out in blocks."""
-
-    def grow(self, g: Growth) -> Map:
-        plain = Map.repeat(g.n, g.m)
-        order = plain.source.argsort(kind="stable")
-        return Map(g.n, plain.source[order], plain.write[order], plain.read[order])
 
 
 def law(space: Space, wrong: Law) -> Mutation:
@@ -95,7 +86,7 @@ MUTANTS: dict[str, tuple[str, Options, Mutation]] = {
     "queries grouped the other way": (LLAMA, HEADS, rule("layers.*.self_attn.q_proj", linear(NORMED, QUERIES_PER_KV * KV_HEADS * QUERY))),
     "output projection grouped the other way": (
         *(LLAMA, HEADS),
-        rule("layers.*.self_attn.o_proj", linear(QUERIES_PER_KV * VALUE_HEADS * VALUE, RESIDUAL)),
+        rule("layers.*.self_attn.o_proj", linear(QUERIES_PER_KV * KV_HEADS * VALUE, RESIDUAL)),
     ),
     "values read what the head reads": (LLAMA, HEADS, rule("layers.*.self_attn.v_proj", linear(FINAL, VALUES))),
     "feed-forward scaled through SiLU": (LLAMA, ORTHOGONAL, law(FFN, Linear())),
@@ -104,7 +95,7 @@ MUTANTS: dict[str, tuple[str, Options, Mutation]] = {
         *(LLAMA, HEADS),
         rule("layers.*.mlp.down_proj", {"weight": (Writes(RESIDUAL), Reads(FFN)), "bias": (Writes(FINAL),)}),
     ),
-    "values laid out otherwise": (QWEN2, HEADS, law(VALUE_HEADS, Interleaved())),
+    "values laid out otherwise": (QWEN2, WIDE_HEADS, rule("layers.*.self_attn.v_proj", linear(NORMED, VALUE * KV_HEADS))),
     "values written as keys": (MISTRAL, ORTHOGONAL, rule("layers.*.self_attn.v_proj", linear(NORMED, KEYS))),
     "key bias written as values": (
         *(QWEN2, ORTHOGONAL),
@@ -126,7 +117,10 @@ MUTANTS: dict[str, tuple[str, Options, Mutation]] = {
     "encoder leaves into the decoder's head": (MT5, HEADS, rule("encoder.final_layer_norm", norm(RESIDUAL, FINAL))),
     "position table shared out among heads": (
         *(MT5, ORTHOGONAL_HEADS),
-        rule("encoder.block.*.layer.0.SelfAttention.relative_attention_bias", {"weight": (Keeps(), Writes(VALUE_HEADS))}),
+        both(
+            lambda a: replace(a, laws={**a.laws, SHARED_OUT: Linear()}),
+            rule("encoder.block.*.layer.0.SelfAttention.relative_attention_bias", {"weight": (Keeps(), Writes(SHARED_OUT))}),
+        ),
     ),
 }
 
@@ -188,6 +182,16 @@ def test_two_rules_for_one_parameter_are_refused() -> None:
     doubled = replace(llama, modules={**llama.modules, "layers.*.mlp": {"up_proj.weight": (Writes(FFN), Reads(NORMED))}})
     with pytest.raises(GrowthError, match=r"2 rules of 'llama' match tensor 'layers.0.mlp.up_proj.weight'"):
         doubled.roles("layers.0.mlp.up_proj.weight", LLAMA)
+
+
+def test_declarations_that_do_not_hang_together_are_refused() -> None:
+    llama = architectures.find("llama")
+    with pytest.raises(GrowthError, match=r"'llama' uses spaces without a law: ffn"):
+        replace(llama, laws={space: law for space, law in llama.laws.items() if space != FFN})
+    with pytest.raises(GrowthError, match=r"law of 'final' in 'llama' needs 'residual'"):
+        replace(llama, laws={FINAL: llama.laws[FINAL], **llama.laws})
+    with pytest.raises(GrowthError, match=r"law of 'query' in 'llama' needs 'attention_scale'"):
+        replace(llama, constants={})
 
 
 def test_encoded_is_a_space_of_its_own() -> None:

@@ -147,3 +147,21 @@ def test_weights_too_small_to_halve_lose_their_last_bit_and_nothing_more(dtype: 
     assert float(old[0, 0]) == smallest
     grow_tensor(old, plan, fold=fold)
     assert fold.ok and not fold.exact
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", PLANS)
+def test_tensors_of_zeros_are_grown(name: str, dtype: torch.dtype) -> None:
+    for noise in (0.0, 0.3):
+        plan, fold = tensor_plan(*PLANS[name].dimensions, noise=noise), Fold()
+        assert not grow_tensor(torch.zeros(plan.shape, dtype=torch.float32), plan, dtype, fold=fold).any() and fold.exact
+
+
+def test_noise_does_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tensor_plan(*PLANS["doubled"].dimensions, noise=0.3)
+    grown = []
+    monkeypatch.setattr(symmetry, "CHUNK", 30)
+    for size in (7, 30, 45, 1000):
+        monkeypatch.setattr(tensor, "BLOCK", size)
+        grown.append(grow_tensor(weight(plan), plan, seed=SEED))
+    assert all(torch.equal(grown[0], other) for other in grown)

@@ -54,6 +54,7 @@ class EquivalenceReport:
         output: the output shown, the furthest off if any is.
         outputs: all that were compared.
         weights_dtype: the coarsest that either model's weights are held in; the floor in a finer ``dtype`` does not contain its rounding.
+        text: whether the tokens are text; random ones where there is no tokenizer, and then no perplexity.
         difference: grown model against source, both in ``dtype``.
         floor: source in ``dtype`` against source in ``floor_dtype``; at least one unit in the last place of the largest output.
         perplexity: of source and grown model on the text, None where the model predicts no tokens.
@@ -64,6 +65,7 @@ class EquivalenceReport:
     output: str
     outputs: tuple[str, ...]
     tokens: int
+    text: bool
     dtype: str
     floor_dtype: str
     weights_dtype: str
@@ -103,7 +105,7 @@ def check_equivalence(
         a: the source: a folder, a hub id or a model in memory.
         b: the grown model, likewise. A folder written by growth says in ``growth.json`` how hidden states map; otherwise only outputs
             that do not grow (logits) can be compared.
-        text: what to read; by default an excerpt that comes with the package.
+        text: what to read, if ``a`` is a folder with a tokenizer; by default an excerpt that comes with the package.
         tokens: how many to compare on.
         device: by default a GPU if there is one.
         dtype: to compare in; by default the coarser of the two.
@@ -128,7 +130,7 @@ def check_equivalence(
         raise CheckpointError(f"dtype must be float64, float32, float16 or bfloat16, not {dtype!r}.")
     wide = torch.float32 if chosen in (torch.float16, torch.bfloat16) else torch.float64
     plan = plan or _plan(a, b)
-    inputs = text_inputs(a, raw, kind, text, tokens)
+    inputs, is_text = text_inputs(a, raw, kind, text, tokens)
     tell = step or (lambda what: None)
     tell(f"source in {_short(wide)}")
     reference = run_model(a, wide, where, inputs, exact=wide is torch.float64)
@@ -136,7 +138,7 @@ def check_equivalence(
     before = run_model(a, chosen, where, inputs)
     tell(f"grown model in {_short(chosen)}")
     after = run_model(b, chosen, where, inputs)
-    return _report(reference, before, after, plan, inputs, (chosen, wide, weights, where))
+    return _report(reference, before, after, plan, inputs, is_text, (chosen, wide, weights, where))
 
 
 def _report(
@@ -145,6 +147,7 @@ def _report(
     after: Outputs,
     plan: Plan | None,
     inputs: Mapping[str, Tensor],
+    is_text: bool,
     how: tuple[torch.dtype, torch.dtype, torch.dtype, torch.device],
 ) -> EquivalenceReport:
     dtype, wide, weights, where = how
@@ -168,13 +171,14 @@ def _report(
     labels = inputs.get("labels")
     predictions = next((name for name in ("logits", "prediction_logits") if name in before), None)
     perplexity = None
-    if labels is not None and predictions is not None:
+    if labels is not None and predictions is not None and is_text:
         perplexity = _perplexity(before[predictions], labels), _perplexity(after[predictions], labels)
     return EquivalenceReport(
         equal=all(value <= 1 for value in excess.values()),
         output=name,
         outputs=tuple(pairs),
         tokens=inputs["input_ids"].numel(),
+        text=is_text,
         dtype=_short(dtype),
         floor_dtype=_short(wide),
         weights_dtype=_short(weights),

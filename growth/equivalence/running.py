@@ -35,9 +35,9 @@ def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch
     return checkpoint.config, model_class(checkpoint.config), max(set(floats), key=floats.count)
 
 
-def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int) -> Inputs:
-    """Text as token ids the class wants, with ``labels`` where it predicts tokens."""
-    ids = _tokens(a, raw, text, tokens)
+def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int) -> tuple[Inputs, bool]:
+    """Text as token ids the class wants, with ``labels`` where it predicts tokens; and whether it is text, not random tokens."""
+    ids, is_text = _tokens(a, raw, text, tokens)
     inputs = class_inputs(kind, raw, ids, torch.ones_like(ids))
     name = kind.__name__
     if name.endswith("ForConditionalGeneration"):
@@ -48,10 +48,10 @@ def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], t
         inputs["input_ids"] = ids.masked_fill(masked, _mask_token(a))
     elif name.endswith(("LMHeadModel", "ForCausalLM")):
         inputs["labels"] = torch.cat([ids[:, 1:], torch.full((len(ids), 1), -100)], dim=1)
-    return inputs
+    return inputs, is_text
 
 
-def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> Tensor:
+def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> tuple[Tensor, bool]:
     positions = raw.get("max_position_embeddings") or raw.get("n_positions") or SEQUENCE
     # Some families count positions from the padding id on.
     length = min(SEQUENCE, tokens, max(2, int(positions) - 2 - int(raw.get("pad_token_id") or 0)))
@@ -61,12 +61,13 @@ def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> 
     if not isinstance(a, PreTrainedModel) and (tokenizer := _tokenizer(resolve(a))) is not None:
         passage = (text if text is not None else EXCERPT.read_text(encoding="utf-8"))[: 40 * tokens]
         ids = [token for token in tokenizer(passage, add_special_tokens=False, verbose=False)["input_ids"] if token < vocabulary]
-    if len(ids) < 2:
+    is_text = len(ids) >= 2
+    if not is_text:
         ids = torch.randint(min(5, vocabulary - 1), vocabulary, (count * length,), generator=torch.Generator().manual_seed(0)).tolist()
     if len(ids) < count * length:
         count = max(1, len(ids) // length)
         length = min(length, len(ids))
-    return torch.tensor(ids[: count * length]).reshape(count, length)
+    return torch.tensor(ids[: count * length]).reshape(count, length), is_text
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -1,7 +1,7 @@
 """Attention: ``softmax(scale * q . k) v`` per head, then the output projection.
 
-Queries range over ``kv_heads * queries_per_kv * query``, keys over ``kv_heads * key``, values over ``value_heads * value``; what the
-output projection reads is ``value_heads * queries_per_kv * value``. Grouped, multi-query and plain attention differ in sizes alone.
+Queries range over ``kv_heads * queries_per_kv * query``, keys over ``kv_heads * key``, values over ``kv_heads * value``; what the
+output projection reads is ``kv_heads * queries_per_kv * value``. Grouped, multi-query and plain attention differ in sizes alone.
 
 *More heads* (kv_heads grows): a copied head has the same scores, hence the same output; the projection reads each copy with 1/count.
 *Wider heads* (query, key and value grow inside each head, "head-local repetition"): `growth.law.Scores` keeps the scores.
@@ -23,25 +23,23 @@ KV_HEADS = Space("kv_heads", "num_key_value_heads")
 QUERIES_PER_KV = Space("queries_per_kv", "queries_per_kv")
 QUERY = Space("query", "head_dim")
 KEY = Space("key", "head_dim")
-VALUE_HEADS = Space("value_heads", "num_key_value_heads")
 VALUE = Space("value", "head_dim")
 
 HEADS = KV_HEADS * QUERIES_PER_KV
 QUERIES = HEADS * QUERY
 KEYS = KV_HEADS * KEY
-VALUES = VALUE_HEADS * VALUE
-ATTENDED = VALUE_HEADS * QUERIES_PER_KV * VALUE
+VALUES = KV_HEADS * VALUE
+ATTENDED = HEADS * VALUE
 
 
 def attention_laws(rotary: Literal["half", "interleaved"] | None = None) -> Mapping[Space, Law]:
-    """The laws of the six attention spaces. Values pass through linear maps alone, heads through a softmax each."""
+    """The laws of the five attention spaces. Values pass through linear maps alone, heads through a softmax each."""
     head = Copied("softmax, head by head")
     return {
         KV_HEADS: head,
         QUERIES_PER_KV: head,
         QUERY: Scores("query", rotary),
         KEY: Scores("key", rotary),
-        VALUE_HEADS: Linear(),
         VALUE: Linear(),
     }
 
