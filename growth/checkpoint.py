@@ -25,6 +25,7 @@ import transformers
 
 from growth.card import write_card
 from growth.destination import appearing, check_apart, check_space, check_target
+from growth.dtypes import FLOATS, dtype_name, float_dtype
 from growth.equivalence.exact import usable_device
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
@@ -33,24 +34,17 @@ from growth.model import check_finite, check_fold
 from growth.options import Options
 from growth.plan import Plan, build_plan
 from growth.safetensors_writer import SafetensorsWriter
-from growth.source import FLOATS, Checkpoint, open_checkpoint, read_json
+from growth.source import Checkpoint, open_checkpoint, read_json
 from growth.tensor import Fold, grow_blocks
 from growth.version import __version__
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "B": 1, "": 1}
 # What comes along beside weights and config. Anything else (optimizer states, other frameworks' weights) describes the old sizes.
 _COMPANIONS = (
     *("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.jinja", "chat_template*"),
     *("generation_config.json", "LICEN[CS]E*", "NOTICE*", "USE_POLICY*", "*preprocessor_config.json", "processor_config.json"),
-    *(
-        "modules.json",
-        "sentence_bert_config.json",
-        "config_sentence_transformers.json",
-        "1_Pooling/config.json",
-        "spiece*",
-        "sentencepiece*",
-    ),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"),
+    *("spiece*", "sentencepiece*"),
 )
 
 Progress = Callable[[int, int, str], None]
@@ -97,7 +91,7 @@ def widen_checkpoint(
     Args:
         src: a folder or hub id, safetensors or ``pytorch_model*.bin``.
         dst: the folder to make.
-        width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.plan.Options`.
+        width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.options.Options`.
         dtype: of the result; by default each tensor keeps its own.
         max_shard_size: as in ``save_pretrained``, for example ``"5GB"``.
         overwrite: replace ``dst`` if it exists, once the new one is whole.
@@ -109,7 +103,7 @@ def widen_checkpoint(
         GrowthError: in one sentence, for anything that stands in the way; nothing is left behind.
     """
     options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
-    target, limit, wanted = Path(os.path.abspath(dst)), _bytes(max_shard_size), _dtype(dtype)
+    target, limit, wanted = Path(os.path.abspath(dst)), _bytes(max_shard_size), None if dtype is None else float_dtype(dtype)
     usable_device(device)
     check_target(target, overwrite)
     source = open_checkpoint(src)
@@ -128,7 +122,7 @@ def widen_checkpoint(
     with appearing(target, overwrite) as folder, _hashing([source.folder / "config.json", *source.weight_files]) as hashes:
         proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, options.seed, allow_nonfinite, progress))
         left_behind = _copy_companions(source.folder, folder, plan)
-        record = _record(plan, proof, source, hashes.result(), dtype=str(wanted or "as the source").removeprefix("torch."))
+        record = _record(plan, proof, source, hashes.result(), dtype=dtype_name(wanted) if wanted else "as the source")
         _write_json(folder / "growth.json", record)
         write_card(source.folder, folder, target.name, plan, proof)
         _write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
@@ -197,10 +191,10 @@ def _copy_companions(source: Path, folder: Path, plan: Plan) -> tuple[str, ...]:
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, copy)
     pooling = folder / "1_Pooling" / "config.json"
-    if pooling.is_file() and isinstance(
-        read_json(pooling), dict
-    ):  # sentence-transformers keeps the width of the embedding beside the model's own config
-        _write_json(pooling, {**read_json(pooling), "word_embedding_dimension": plan.new_sizes["hidden_size"]})
+    if pooling.is_file():  # sentence-transformers keeps the width of the embedding beside the model's own config
+        described = read_json(pooling)
+        if isinstance(described, dict):
+            _write_json(pooling, {**described, "word_embedding_dimension": plan.new_sizes["hidden_size"]})
     replaced = {"config.json", "README.md", "growth.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"}
     behind = [p for p in source.iterdir() if p.name not in replaced and p not in wanted and not any(p in w.parents for w in wanted)]
     return tuple(sorted(p.name for p in behind if p.suffix not in (".safetensors", ".bin") and not p.name.startswith(".")))
@@ -241,7 +235,7 @@ def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, 
     """The config with the dtype it is now in, under the key its dialect uses; where it has none, the weights speak for themselves."""
     if dtype is None:
         return dict(raw)
-    return {key: str(dtype).removeprefix("torch.") if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}
+    return {key: dtype_name(dtype) if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -259,11 +253,3 @@ def _bytes(size: str | int) -> int:
     if value <= 0:
         raise CheckpointError(f"max_shard_size must be a size such as '5GB' or '500MB', not {size!r}.")
     return value
-
-
-def _dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    if dtype is None or dtype in FLOATS:
-        return dtype
-    if str(dtype) not in DTYPES:
-        raise CheckpointError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}.")
-    return DTYPES[str(dtype)]

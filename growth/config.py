@@ -25,9 +25,8 @@ _NEUTRAL = frozenset(
     num_hidden_layers n_layer num_layers use_cache pad_token_id bos_token_id eos_token_id sep_token_id decoder_start_token_id
     mask_token_id tie_word_embeddings rope_theta rope_scaling rope_parameters gradient_checkpointing output_past task_specific_params
     id2label label2id num_labels problem_type finetuning_task language tokenizer_class prefix name sentence_transformers unsloth_version
-    unsloth_fixed
-    transformers.js_config is_encoder_decoder use_bfloat16 torchscript output_hidden_states output_attentions return_dict
-    return_dict_in_generate chunk_size_feed_forward max_length min_length do_sample early_stopping num_beams num_beam_groups
+    unsloth_fixed transformers.js_config is_encoder_decoder use_bfloat16 torchscript output_hidden_states output_attentions
+    return_dict return_dict_in_generate chunk_size_feed_forward max_length min_length do_sample early_stopping num_beams num_beam_groups
     diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
     encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores forced_bos_token_id forced_eos_token_id
     remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens""".split()  # noqa: SIM905

@@ -57,6 +57,7 @@ def _umask() -> int:
 
 
 def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse a destination that exists, unless it is a model and the caller said to overwrite."""
     if os.path.lexists(target) and not overwrite:
         raise CheckpointError(f"{target} exists and was kept as it is. Name another folder, or replace it with --overwrite.")
     if os.path.exists(target) and not (target / "config.json").is_file() and (target.is_file() or any(target.iterdir())):
@@ -64,6 +65,7 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def check_apart(source: Path, target: Path) -> None:
+    """Refuse a destination inside the source, around it, or the same."""
     a, b = source.resolve(), target.resolve()
     if a == b or a in b.parents or b in a.parents:
         raise CheckpointError(
@@ -72,6 +74,7 @@ def check_apart(source: Path, target: Path) -> None:
 
 
 def check_space(folder: Path, size: int) -> None:
+    """Refuse to begin what the disk cannot hold."""
     while not folder.exists():
         folder = folder.parent
     free, needed = shutil.disk_usage(folder).free, size + 50_000_000

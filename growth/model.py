@@ -15,13 +15,13 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from growth.config import parse
+from growth.dtypes import FLOATS
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
 from growth.errors import CheckpointError, ProofError, UnsupportedModelError
 from growth.inventory import expected_tensors
 from growth.options import Options
 from growth.plan import Plan, build_plan
-from growth.source import FLOATS
 from growth.tensor import Fold, grow_tensor
 
 
@@ -57,7 +57,7 @@ def widen(
 
     Args:
         model: a stock transformers model of a declared architecture, unwrapped.
-        width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.plan.Options`.
+        width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.options.Options`.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
 
     Raises:

@@ -235,9 +235,8 @@ def _epsilon(architecture: Architecture, parsed: Any, maps: Mapping[Space, Map],
     for space in others:
         if abs(wanted[space] - wanted[first]) > NEGLIGIBLE_EPSILON:
             raise IllegalGrowthError(
-                f"cannot set '{architecture.epsilon}': the norm on '{first}' needs {wanted[first]:.3g} and the one on "
-                f"'{space}' {wanted[space]:.3g}, "
-                "but the config has one for all. Use --scaling unit, which keeps it."
+                f"cannot set '{architecture.epsilon}': the norm on '{first}' needs {wanted[first]:.3g} and the one on '{space}' "
+                f"{wanted[space]:.3g}, but the config has one for all. Use --scaling unit, which keeps it."
             )
     return {} if math.isclose(wanted[first], epsilon, rel_tol=1e-12) else {architecture.epsilon: wanted[first]}
 

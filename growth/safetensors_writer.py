@@ -16,7 +16,9 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+from growth.dtypes import SAFETENSORS
+
+_NAMES = {dtype: name for name, dtype in SAFETENSORS.items()}
 
 
 class SafetensorsWriter:

@@ -20,18 +20,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from growth.dtypes import SAFETENSORS
 from growth.errors import FOREIGN_ERRORS, CheckpointError
-
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 Reader = Callable[[str], Tensor]
 
@@ -172,7 +162,7 @@ def _open_shard(path: Path) -> tuple[Reader, dict[str, tuple[int, ...]], dict[st
         with safe_open(path, framework="pt") as shard:
             views = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a mapping)
             shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
-            dtypes = {name: _DTYPES.get(view.get_dtype(), view.get_dtype()) for name, view in views.items()}
+            dtypes = {name: SAFETENSORS.get(view.get_dtype(), view.get_dtype()) for name, view in views.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}. Fetch the file again.") from error
     return read, shapes, dtypes
@@ -209,7 +199,7 @@ def _is_zip(path: Path) -> bool:
 
 def _check_dtypes(checkpoint: Checkpoint) -> None:
     for name, dtype in checkpoint.dtypes.items():
-        if dtype not in _DTYPES.values():
+        if dtype not in SAFETENSORS.values():
             raise CheckpointError(
                 f"tensor '{name}' has dtype {dtype}, which shares of a weight cannot be exact in. Widen the original "
                 "(float64, float32, float16, bfloat16) and quantise the result."

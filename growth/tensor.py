@@ -43,13 +43,8 @@ class Fold:
 
     @property
     def ok(self) -> bool:
+        """True if rounding each weight once explains everything."""
         return self.excess <= 1.0
-
-    def add(self, other: Fold) -> None:
-        self.error = max(self.error, other.error)
-        self.excess = max(self.excess, other.excess)
-        self.exact &= other.exact
-        self.tensors += other.tensors
 
 
 def grow_tensor(old: Tensor, plan: TensorPlan, dtype: torch.dtype | None = None, *, seed: int = 0, fold: Fold | None = None) -> Tensor:

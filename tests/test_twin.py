@@ -56,7 +56,7 @@ def test_both_spellings_grow_together() -> None:
 
 def test_both_branches_of_longrope_and_the_window_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = odd("short longrope")
-    llama, options = architectures.find("llama"), Options(width=3, attention="head-dim")
+    options = Options(width=3, attention="head-dim")
     right = plan.grow_rope
     for branch in ("short_factor", "long_factor"):
 
@@ -66,7 +66,7 @@ def test_both_branches_of_longrope_and_the_window_are_taken(monkeypatch: pytest.
             return {**rope, branch: [2 * factor for factor in rope[branch]]}
 
         monkeypatch.setattr(plan, "grow_rope", wrong)
-        assert twin_report(raw, llama, options).difference > 1e-4
+        assert twin_report(raw, options).difference > 1e-4
     assert miniature(odd("windows on some layers"), architectures.find("qwen2"))["sliding_window"] < 6
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 import growth
+from growth.equivalence.logits import ORDER
 
 CASES = {case.model_class: case for case in [*LANGUAGE_MODELS, *OTHER_HEADS]}
 
@@ -56,6 +57,16 @@ def test_one_row_of_one_weight_is_seen(name: str, tensor: str, row: int, factor:
     save_file(weights, tmp_path / "wide" / "model.safetensors", metadata={"format": "pt"})
     report = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=60, device="cpu")
     assert not report.equal and report.output == output and output in report.outputs
+
+
+def test_the_mean_sees_what_hides_below_the_largest_rounding(tmp_path: Path) -> None:
+    plain(CASES["LlamaForCausalLM"]).to(torch.bfloat16).save_pretrained(tmp_path / "small")  # type: ignore[call-arg]
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide")
+    weights = load_file(tmp_path / "wide" / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] *= 1.15
+    save_file(weights, tmp_path / "wide" / "model.safetensors", metadata={"format": "pt"})
+    report = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=300, device="cpu")
+    assert report.difference.largest <= ORDER * report.floor.largest and not report.equal
 
 
 def test_another_ancestor_is_compared_by_what_does_not_grow(tmp_path: Path) -> None:

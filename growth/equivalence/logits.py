@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from growth.dtypes import dtype_name, float_dtype
 from growth.equivalence.exact import usable_device
 from growth.equivalence.outputs import Outputs, grown_output, output_map
 from growth.equivalence.running import Model, describe, run_model, text_inputs
 from growth.errors import CheckpointError, GrowthError
 from growth.plan import Plan, plan_widening
-from growth.source import FLOATS, read_json, resolve
+from growth.source import read_json, resolve
 
 ORDER, MEAN_ORDER = 10, 3
 """Equal means: the largest difference within one order of magnitude of the rounding floor's, the mean within half an order."""
@@ -125,18 +126,16 @@ def check_equivalence(
             f"{_name(a)} is a {kind.__name__} and {_name(b)} a {other_kind.__name__}; only models of one class compute the same function."
         )
     weights = max(own, other, key=lambda held: torch.finfo(held).eps)
-    chosen = getattr(torch, str(dtype).removeprefix("torch."), None) if dtype else weights
-    if chosen not in FLOATS:
-        raise CheckpointError(f"dtype must be float64, float32, float16 or bfloat16, not {dtype!r}.")
+    chosen = float_dtype(dtype) if dtype else weights
     wide = torch.float32 if chosen in (torch.float16, torch.bfloat16) else torch.float64
     plan = plan or _plan(a, b)
     inputs, is_text = text_inputs(a, raw, kind, text, tokens)
     tell = step or (lambda what: None)
-    tell(f"source in {_short(wide)}")
+    tell(f"source in {dtype_name(wide)}")
     reference = run_model(a, wide, where, inputs, exact=wide is torch.float64)
-    tell(f"source in {_short(chosen)}")
+    tell(f"source in {dtype_name(chosen)}")
     before = run_model(a, chosen, where, inputs)
-    tell(f"grown model in {_short(chosen)}")
+    tell(f"grown model in {dtype_name(chosen)}")
     after = run_model(b, chosen, where, inputs)
     return _report(reference, before, after, plan, inputs, is_text, (chosen, wide, weights, where))
 
@@ -179,9 +178,9 @@ def _report(
         outputs=tuple(pairs),
         tokens=inputs["input_ids"].numel(),
         text=is_text,
-        dtype=_short(dtype),
-        floor_dtype=_short(wide),
-        weights_dtype=_short(weights),
+        dtype=dtype_name(dtype),
+        floor_dtype=dtype_name(wide),
+        weights_dtype=dtype_name(weights),
         device=str(where),
         difference=pairs[name][0],
         floor=pairs[name][1],
@@ -255,7 +254,3 @@ def _plan(a: Model, b: Model) -> Plan | None:
 
 def _name(model: Model) -> str:
     return type(model).__name__ if isinstance(model, PreTrainedModel) else str(model)
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -16,10 +16,11 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from growth.architectures import find
 from growth.config import model_class
+from growth.dtypes import FLOATS
 from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import Inputs, Outputs, class_inputs, forward
 from growth.errors import CheckpointError
-from growth.source import FLOATS, open_checkpoint, resolve
+from growth.source import open_checkpoint, resolve
 
 EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"
 SEQUENCE = 128
@@ -28,6 +29,7 @@ Model = str | os.PathLike[str] | PreTrainedModel
 
 
 def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch.dtype]:
+    """(config, class, the dtype most weights are held in)."""
     if isinstance(model, PreTrainedModel):
         return model.config.to_dict(), type(model), model.dtype
     checkpoint = open_checkpoint(model)

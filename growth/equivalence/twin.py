@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from growth import config
+from growth import architectures, config
 from growth.architecture import Architecture
 from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import forward, largest_difference, random_inputs
@@ -59,7 +59,7 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
     """
     try:
         with torch.random.fork_rng(devices=[]):
-            report = twin_report(plan.old_config, plan.architecture, plan.options, device)
+            report = twin_report(plan.old_config, plan.options, device)
     except FOREIGN_ERRORS as error:
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} could not be run ({type(error).__name__}: {str(error)[:200]}), so nothing is "
@@ -68,16 +68,15 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
     if not report.ok and not plan.lossy:
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} differs by {report.difference:.3g} after growth (outputs up to "
-            f"{report.scale:.3g}, "
-            f"tolerance {TOLERANCE:g}), so nothing was written. Please report this config and these options; "
+            f"{report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. Please report this config and these options; "
             "--attention heads --scaling unit is the plainest choice."
         )
     return report
 
 
-def twin_report(raw: Mapping[str, Any], architecture: Architecture, options: Options, device: str | torch.device = "cpu") -> TwinReport:
+def twin_report(raw: Mapping[str, Any], options: Options, device: str | torch.device = "cpu") -> TwinReport:
     """The comparison itself, without a verdict."""
-    small = miniature(raw, architecture)
+    small = miniature(raw, architectures.find(str(raw["model_type"])))
     with exact_arithmetic():
         twin = build_exact(small)
         loud(twin, seed=options.seed)
