@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 from growth.axis import Map, Space
@@ -13,14 +13,12 @@ from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.law import Growth, Law
 from growth.role import Role
 from growth.rules.linear import Rule
+from growth.sizes import Size, Sizes, read_sizes, standard_sizes, target_sizes
 
-Sizes = Mapping[str, int]
-"""Standard size name -> value: hidden_size, intermediate_size, num_attention_heads, num_key_value_heads, queries_per_kv, head_dim."""
+_INDEX = r"\d+"
 
 Constant = Callable[[Any, Sizes], float]
 """(config, sizes) -> the value a constant of the forward pass has at those sizes."""
-
-CONFIG_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim")
 
 
 @dataclass(frozen=True)
@@ -37,42 +35,48 @@ class Architecture:
 
     Args:
         model_type: as in ``config.json``.
-        modules: module pattern (``*`` is a layer index; base-model prefix left out) -> rule.
+        modules: module pattern (``*`` is a layer index; base-model prefix left out) -> rule. Names are those on disk. A pattern with fewer
+            ``*`` wins, so that one layer can be declared otherwise.
         laws: every space with its law; a law may look at spaces declared before it.
         outputs: field of the model's output that is not logits -> the space it ranges over. ``hidden_states`` is the space of all
-            entries but the last, which is that of ``last_hidden_state``.
-        epsilon: config field of the norms' epsilon.
+            entries but the last, which is that of ``hidden_states.last`` or else of ``last_hidden_state``.
+        epsilon: config field of the norms' epsilon, or the number the code fixes.
         prefixes: base-model prefixes that names on disk may or may not carry.
-        fields: standard size -> config field, where they differ.
+        sizes: the sizes of its config, by name.
+        for_config: where the declaration depends on the config (parallel blocks, fused layouts): (this, parsed config) -> the declaration
+            for that config. It may raise UnsupportedModelError with the reason.
         constants: constants of the forward pass that depend on sizes (attention scale, output scale).
-        rotary: True where the config has ``rope_parameters``.
+        rotary: True where queries and keys turn by rotary positions.
         vouched: config field -> values under which this declaration holds, None for any value. Class defaults always hold.
         variants: model class -> what it declares otherwise.
         buffers: patterns of tensors that old files hold and the model computes by itself: they are left out.
         optional: patterns of parameters that a checkpoint of the class may lack (BERT's pooler).
-        implied_intermediate: intermediate_size as a multiple of hidden_size where the config says null.
         arithmetic: config fields that only choose how the same numbers are computed -> the value that exact arithmetic can run.
         positions: for the table of architectures.
         refuses: likewise, what is refused for a mathematical reason.
+        branches: configs under which the declaration, or the model's code, takes another branch: every one is tested with every class.
+        without: model class -> why it cannot be grown.
     """
 
     model_type: str
     modules: Mapping[str, Rule]
     laws: Mapping[Space, Law]
     outputs: Mapping[str, Space]
-    epsilon: str
+    epsilon: str | float
     prefixes: tuple[str, ...]
-    fields: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, Size] = field(default_factory=standard_sizes)
+    for_config: Callable[[Architecture, Any], Architecture] | None = None
     constants: Mapping[str, Constant] = field(default_factory=dict)
     rotary: bool = False
     vouched: Mapping[str, Collection[Any] | None] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    implied_intermediate: int = 4
     arithmetic: Mapping[str, Any] = field(default_factory=lambda: {"chunk_size_feed_forward": 0})
     positions: str = "learned"
     refuses: str = ""
+    branches: tuple[Mapping[str, Any], ...] = ({},)
+    without: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Every space that is used has a law, and whatever a law needs is declared before it."""
@@ -82,6 +86,8 @@ class Architecture:
         used |= {space for table in (self.outputs, *(v.outputs for v in variants)) for space in table.values()}
         if missing := sorted(str(space) for space in used - self.laws.keys()):
             raise UnsupportedModelError(f"'{self.model_type}' uses spaces without a law: {', '.join(missing)}. Declare one for each.")
+        if missing := sorted({space.size for space in self.laws} - self.sizes.keys()):
+            raise UnsupportedModelError(f"'{self.model_type}' has spaces of sizes it does not declare: {', '.join(missing)}. Add them.")
         declared: set[Space] = set()
         for space, law in self.laws.items():
             for needed in (*(str(s) for s in law.follows() if s not in declared), *(c for c in law.constants() if c not in self.constants)):
@@ -90,45 +96,25 @@ class Architecture:
                 )
             declared.add(space)
 
-    def field(self, size: str) -> str:
-        """The config field that holds a standard size."""
-        return self.fields.get(size, size)
-
-    def sizes(self, config: Any) -> dict[str, int]:
-        """The standard sizes of a parsed config, implied ones spelled out.
+    def at(self, config: Any) -> Architecture:
+        """The declaration for one parsed config.
 
         Raises:
-            UnsupportedModelError: if heads do not divide evenly.
+            UnsupportedModelError: if it covers no such config.
         """
+        return self if self.for_config is None else replace(self.for_config(self, config), for_config=None)
 
-        def read(size: str) -> int:
-            value = getattr(config, self.field(size), None)
-            if value is not None and value <= 0:
-                raise UnsupportedModelError(
-                    f"config field '{self.field(size)}' is {value}, but a size must be positive. Check config.json."
-                )
-            return int(value or 0)
+    def read_sizes(self, config: Any) -> dict[str, int]:
+        """The sizes of a parsed config, implied ones spelled out."""
+        return read_sizes(self.sizes, config, self.model_type)
 
-        hidden, heads = read("hidden_size"), read("num_attention_heads")
-        if hidden <= 0 or heads <= 0:
-            raise UnsupportedModelError(
-                f"{self.model_type} config has hidden_size {hidden} and {heads} attention heads; both must be positive. Check config.json."
-            )
-        kv_heads = read("num_key_value_heads") or heads
-        head_dim = read("head_dim") or hidden // heads
-        if heads % kv_heads or (not read("head_dim") and hidden % heads):
-            raise UnsupportedModelError(
-                f"{self.model_type} config has hidden_size {hidden}, {heads} heads and {kv_heads} key/value heads, which "
-                "do not divide evenly. Check config.json."
-            )
-        return {
-            "hidden_size": hidden,
-            "intermediate_size": read("intermediate_size") or self.implied_intermediate * hidden,
-            "num_attention_heads": heads,
-            "num_key_value_heads": kv_heads,
-            "queries_per_kv": heads // kv_heads,
-            "head_dim": head_dim,
-        }
+    def target_sizes(self, config: Any, width: int, attention: str) -> dict[str, int]:
+        """The sizes to grow to."""
+        return target_sizes(self.sizes, config, self.read_sizes(config), width, attention)
+
+    def fields(self) -> dict[str, str]:
+        """Size name -> config field, for those that have one."""
+        return {name: size.field for name, size in self.sizes.items() if size.field}
 
     def ratios(self, config: Any, old: Sizes, new: Sizes) -> dict[str, float]:
         """New over old value of each constant."""
@@ -172,11 +158,13 @@ class Architecture:
         """
         own = self.variants.get(model_class, Variant()).modules
         for table in (_flatten(own), self._table):
-            found = [roles for pattern, roles in table if pattern.fullmatch(canonical)]
-            if len(found) > 1:
-                raise UnsupportedModelError(f"{len(found)} rules of '{self.model_type}' match tensor '{canonical}'; exactly one must.")
-            if found:
-                return found[0]
+            found = [(pattern.pattern.count(_INDEX), roles) for pattern, roles in table if pattern.fullmatch(canonical)]
+            fewest = min((stars for stars, _ in found), default=0)  # one layer named outright wins over all of them
+            closest = [roles for stars, roles in found if stars == fewest]
+            if len(closest) > 1:
+                raise UnsupportedModelError(f"{len(closest)} rules of '{self.model_type}' match tensor '{canonical}'; exactly one must.")
+            if closest:
+                return closest[0]
         raise UnsupportedModelError(
             f"no rule of '{self.model_type}' matches tensor '{canonical}'. "
             "If your model adds parameters of its own, take them out first; if this is a stock model, please report it."
@@ -198,5 +186,6 @@ def _flatten(modules: Mapping[str, Rule]) -> list[tuple[re.Pattern[str], tuple[R
     ]
 
 
+@lru_cache(maxsize=4096)
 def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile(re.escape(name).replace(r"\*", r"\d+"))
+    return re.compile(re.escape(name).replace(r"\*", _INDEX))

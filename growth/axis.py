@@ -109,14 +109,18 @@ class Map:
     @classmethod
     def repeat(cls, n: int, m: int, write: float | Floats = 1.0) -> Map:
         """Blocks ``[x; x; ...]``, the last cut off at m. ``write``: one factor, or one per old coordinate; read = 1/(count * write)."""
-        source = np.arange(m, dtype=np.int64) % n
+        return cls.copies(n, np.arange(m, dtype=np.int64) % n, write)
+
+    @classmethod
+    def copies(cls, n: int, source: Integers, write: float | Floats = 1.0) -> Map:
+        """Copies laid out as ``source`` says. ``write``: one factor, or one per old coordinate; read = 1/(count * write)."""
         counts = np.bincount(source, minlength=n)
         factors = np.broadcast_to(np.asarray(write, dtype=np.float64), (n,))[source]
         return cls(n, source, factors, 1.0 / (counts[source] * factors))
 
 
 class Axis(ABC):
-    """What one dimension of a tensor ranges over: a space, a product ``a * b`` or a concatenation ``a + b``."""
+    """What one dimension of a tensor ranges over: a space, a fixed count, a product ``a * b`` or a concatenation ``a + b``."""
 
     def __mul__(self, inner: Axis) -> Axis:
         return Product(self, inner)
@@ -139,8 +143,7 @@ class Space(Axis):
 
     Args:
         name: how messages call it.
-        size: which of the standard sizes it has (``hidden_size``, ``intermediate_size``, ``num_key_value_heads``,
-            ``queries_per_kv``, ``head_dim``).
+        size: the name of its size (`growth.sizes`): ``hidden_size``, ``head_dim``, ...
     """
 
     name: str
@@ -184,3 +187,43 @@ class Concatenation(Axis):
 
     def __str__(self) -> str:
         return f"{self.before} + {self.after}"
+
+
+@dataclass(frozen=True)
+class Fixed(Axis):
+    """A count that never grows, as a factor or part of an axis: the two halves of ``ffn * Fixed(2)``."""
+
+    count: int
+
+    def map(self, maps: Mapping[Space, Map]) -> Map:
+        return Map.identity(self.count)
+
+    def spaces(self) -> frozenset[Space]:
+        return frozenset()
+
+    def __str__(self) -> str:
+        return str(self.count)
+
+
+@dataclass(frozen=True)
+class Interleaved(Axis):
+    """``outer * (a + b + ...)`` where each part may have an outer map with coefficients of its own: ``parts`` are products, and block j
+    holds coordinate j of every part's outer axis. Fused ``[q; k; v]`` head by head, where silent heads are silent in v alone."""
+
+    parts: tuple[Product, ...]
+
+    def map(self, maps: Mapping[Space, Map]) -> Map:
+        outers, inners = [part.outer.map(maps) for part in self.parts], [part.inner.map(maps) for part in self.parts]
+        width, blocks, offset = sum(inner.n for inner in inners), [], 0
+        for outer, inner in zip(outers, inners, strict=True):
+            source = outer.source[:, None] * width + offset + inner.source[None, :]
+            blocks.append((source, np.outer(outer.write, inner.write), np.outer(outer.read, inner.read)))
+            offset += inner.n
+        joined = (np.concatenate(column, axis=1).ravel() for column in zip(*blocks, strict=True))
+        return Map(outers[0].n * width, *joined)
+
+    def spaces(self) -> frozenset[Space]:
+        return frozenset().union(*(part.spaces() for part in self.parts))
+
+    def __str__(self) -> str:
+        return f"[{' | '.join(map(str, self.parts))}]"

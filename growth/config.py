@@ -14,8 +14,9 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from growth.architecture import CONFIG_SIZES, Architecture
+from growth.architecture import Architecture
 from growth.errors import UnsupportedModelError
+from growth.sizes import value_at
 
 Raw = dict[str, Any]
 
@@ -87,10 +88,11 @@ def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Col
     """
     config = parse(raw)
     defaults = AutoConfig.for_model(architecture.model_type).to_dict()
-    sizes = {architecture.field(size) for size in CONFIG_SIZES}
+    sizes = {field.partition(".")[0] for field in architecture.fields().values()}
+    epsilons = {architecture.epsilon} if isinstance(architecture.epsilon, str) else set()
     unknown = {}
     aliases = type(config).attribute_map
-    allowed = _NEUTRAL | {aliases.get(name, name) for name in _NEUTRAL} | set(aliases) | sizes | {architecture.epsilon, *vouch}
+    allowed = _NEUTRAL | {aliases.get(name, name) for name in _NEUTRAL} | set(aliases) | sizes | epsilons | {*vouch}
     for name in sorted(set(raw) | set(config.to_dict())):
         if name in allowed or name.startswith("_"):
             continue
@@ -110,45 +112,70 @@ def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Col
         )
 
 
-def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str, Any] | None = None) -> Raw:
+def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str, Mapping[str, Any]] | None = None) -> Raw:
     """A copy of ``raw`` with ``changes`` applied to the fields it spells out; what it leaves implied must follow from those, and is
     written down where it does not.
 
     Args:
         raw: the config as JSON.
-        changes: config field -> value the parsed result must have.
-        rope: new ``rope_parameters`` in the dialect of transformers 5, or None.
+        changes: config field -> value the parsed result must have; dotted inside a nested config.
+        rope: kind of layer (or "" for all) -> new ``rope_parameters`` in the dialect of transformers 5.
     """
     result = copy.deepcopy(dict(raw))
-    for name, value in changes.items():
-        for key in spellings(raw, name):
-            if result.get(key) is not None:
-                result[key] = value
-    if rope is not None:
-        _write_rope(result, rope)
-    for name, value in changes.items():
-        if getattr(parse(result), name, None) not in (value, None):
-            result |= dict.fromkeys(spellings(raw, name), value)
+    for path, value in changes.items():
+        target = section(result, path)
+        target.update({key: value for key in spellings(raw, path) if target.get(key) is not None})
+    for kind, parameters in (rope or {}).items():
+        _write_rope(result, kind, parameters)
+    for path, value in changes.items():
+        if value_at(parse(result), path) not in (value, None):
+            section(result, path).update(dict.fromkeys(spellings(raw, path), value))
     return result
 
 
-def spellings(raw: Mapping[str, Any], name: str) -> list[str]:
-    """The keys of ``raw`` that say a field: its name, its aliases (``hidden_size`` for ``n_embd``), or, where none does, its name."""
-    aliases = CONFIG_MAPPING[raw["model_type"]].attribute_map
-    return [key for key in (name, *(alias for alias, target in aliases.items() if target == name)) if key in raw] or [name]
+def spellings(raw: Mapping[str, Any], path: str) -> list[str]:
+    """The keys that say a field, in its own section of ``raw``: its name, its aliases (``hidden_size`` for ``n_embd``), or, where none
+    does, its name."""
+    spelled, name = section(copy.deepcopy(dict(raw)), path), path.rpartition(".")[2]
+    owner: Any = CONFIG_MAPPING[raw["model_type"]]
+    for part in path.split(".")[:-1]:
+        owner = owner.sub_configs[part]
+    aliases = owner.attribute_map
+    return [key for key in (name, *(alias for alias, target in aliases.items() if target == name)) if key in spelled] or [name]
 
 
-def rope_of(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """``rope_parameters`` in the dialect of transformers 5, whichever the config is written in."""
+def spelled(raw: Mapping[str, Any], path: str) -> bool:
+    """Whether the config itself gives a field a value."""
+    held = section(copy.deepcopy(dict(raw)), path)
+    return any(held.get(key) is not None for key in spellings(raw, path))
+
+
+def section(raw: Raw, path: str) -> Raw:
+    """The nested object that holds the last part of a dotted path; made where it is missing."""
+    for part in path.split(".")[:-1]:
+        if raw.get(part) is None:
+            raw[part] = {}
+        raw = raw[part]
+    return raw
+
+
+def rope_of(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Kind of layer -> ``rope_parameters`` in the dialect of transformers 5, whichever the config is written in; "" where all layers
+    share them."""
     parameters = getattr(parse(raw), "rope_parameters", None) or {}
+    if parameters and all(isinstance(value, Mapping) for value in parameters.values()):
+        return {kind: dict(value) for kind, value in parameters.items()}
     if not isinstance(parameters.get("rope_type", ""), str) or any(isinstance(value, Mapping) for value in parameters.values()):
-        raise UnsupportedModelError("the config has different rotary parameters per layer type, which this declaration does not vouch for.")
-    return dict(parameters)
+        raise UnsupportedModelError("the config has rotary parameters this version cannot read. Check rope_parameters in config.json.")
+    return {"": dict(parameters)}
 
 
-def _write_rope(raw: Raw, rope: Mapping[str, Any]) -> None:
+def _write_rope(raw: Raw, kind: str, rope: Mapping[str, Any]) -> None:
     """In place, in the dialect at hand: ``rope_parameters`` (5) or ``rope_theta`` beside ``rope_scaling`` (4)."""
-    if "rope_parameters" in raw:
+    if kind:
+        parameters = getattr(parse(raw), "rope_parameters", None) or {}
+        raw["rope_parameters"] = {**parameters, kind: dict(rope)}
+    elif "rope_parameters" in raw:
         raw["rope_parameters"] = dict(rope)
     else:
         raw["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}

@@ -10,24 +10,26 @@ from transformers import PreTrainedModel
 
 from growth import config
 from growth.architecture import Architecture
+from growth.disk_names import to_disk
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def expected_tensors(raw: Mapping[str, Any], model_class: type[PreTrainedModel]) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Names and shapes of the parameters the stock class has, and which of them it ties to which, found by building it without weights."""
+    """Names and shapes of the parameters a checkpoint of the stock class has on disk, and which of them it ties to which, found by
+    building it without weights."""
     parsed = config.parse(raw)
     try:
         with torch.device("meta"):
             model = model_class(parsed)
         ties = dict(model.all_tied_weights_keys or {})
+        state = to_disk(model, model.state_dict())
     except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
             f"transformers cannot build {model_class.__name__} from the config ({type(error).__name__}: {error}). Check config.json."
         ) from error
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()}
-    return shapes, ties
+    return {name: tuple(parameter.shape) for name, parameter in state.items()}, ties
 
 
 def inventory(

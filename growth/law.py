@@ -7,9 +7,12 @@ law                condition on the map                                    write
 `Linear`           none (values, a norm's output)                          unit: 1, 1/count; orthogonal: 1/sqrt(count)
 `RMSNorm`          sum(write**2) over copies constant                      write: sqrt((m/n)/count), or 1/sqrt(count)
 `LayerNorm`        equal counts, so that the mean is kept too              as `Linear`, at multiples of n
-`Scores`           sum(q.write * k.write) over copies = old/new scale      see the class
 `Dual`, `Scaled`   follow another space                                    see the classes
+`Normalised`       what a norm without a gain leaves                       see the class
+`Still`            may not grow, for a reason                              1, 1
 =================  ======================================================  ==========================================
+
+Attention and positions have theirs in `growth.position`.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Literal
 
 import numpy as np
 
-from growth.axis import Map, Space
+from growth.axis import Integers, Map, Space
 from growth.errors import IllegalGrowthError
 
 Scaling = Literal["unit", "orthogonal"]
@@ -51,6 +54,10 @@ class Growth:
     def refuse(self, reason: str, remedy: str) -> IllegalGrowthError:
         """The error that names the space, both sizes, the reason and the next step."""
         return IllegalGrowthError(f"cannot grow '{self.space}' ({self.space.size}) from {self.n} to {self.m}: {reason}. {remedy}")
+
+    def source(self, layout: Space | None) -> Integers:
+        """Which coordinate each new one copies: as in ``layout``, or in blocks ``[x; x; ...]``."""
+        return Map.repeat(self.n, self.m).source if layout is None else self.maps[layout].source
 
     def require_multiple(self, reason: str) -> None:
         """Refuse m that is not a whole multiple of n."""
@@ -95,11 +102,17 @@ class Copied(Law):
 
 @dataclass(frozen=True)
 class Linear(Law):
-    """Touched by linear maps alone: any scale will do, so the caller's choice."""
+    """Touched by linear maps alone: any scale will do, so the caller's choice. ``layout``: another space that decides where copies lie."""
+
+    layout: Space | None = None
 
     def grow(self, g: Growth) -> Map:
-        plain = Map.repeat(g.n, g.m)
-        return plain if g.scaling == "unit" else Map.repeat(g.n, g.m, 1.0 / np.sqrt(plain.counts))
+        source = g.source(self.layout)
+        counts = np.bincount(source, minlength=g.n)
+        return Map.copies(g.n, source, 1.0 if g.scaling == "unit" else 1.0 / np.sqrt(counts))
+
+    def follows(self) -> tuple[Space, ...]:
+        return () if self.layout is None else (self.layout,)
 
     def __str__(self) -> str:
         return "linear"
@@ -111,11 +124,20 @@ class RMSNorm(Law):
 
     unit has c = 1 (write = sqrt((m/n)/count), which is 1 for whole multiples), and eps stays. orthogonal has
     c = n/m (write = 1/sqrt(count)), and eps becomes eps * n/m.
+
+    Args:
+        layout: the space that decides where copies lie, where a norm stands before rotary positions (query and key norms).
     """
 
+    layout: Space | None = None
+
     def grow(self, g: Growth) -> Map:
-        counts = Map.repeat(g.n, g.m).counts
-        return Map.repeat(g.n, g.m, ((1.0 if g.scaling == "orthogonal" else g.m / g.n) / counts) ** 0.5)
+        source = g.source(self.layout)
+        counts = np.bincount(source, minlength=g.n)
+        return Map.copies(g.n, source, ((1.0 if g.scaling == "orthogonal" else g.m / g.n) / counts) ** 0.5)
+
+    def follows(self) -> tuple[Space, ...]:
+        return () if self.layout is None else (self.layout,)
 
     def __str__(self) -> str:
         return "RMS norm"
@@ -124,65 +146,61 @@ class RMSNorm(Law):
 @dataclass(frozen=True)
 class LayerNorm(Law):
     """``(x - mean(x)) / sqrt(var(x) + eps)``: with equal counts the mean and the variance of x' are those of x, up to write and
-    its square. ``elementwise``: the space is touched by an elementwise function as well, which fixes write = 1."""
+    its square.
+
+    Args:
+        elementwise: the space is touched by an elementwise function as well, which fixes write = 1.
+        layout: as for `RMSNorm`.
+    """
 
     elementwise: bool = False
+    layout: Space | None = None
 
     def grow(self, g: Growth) -> Map:
         g.require_multiple("a layer norm takes the mean over all coordinates")
-        return Map.repeat(g.n, g.m) if self.elementwise else Linear().grow(g)
+        return Map.copies(g.n, g.source(self.layout)) if self.elementwise else Linear(self.layout).grow(g)
+
+    def follows(self) -> tuple[Space, ...]:
+        return () if self.layout is None else (self.layout,)
 
     def __str__(self) -> str:
         return "layer norm, elementwise" if self.elementwise else "layer norm"
 
 
 @dataclass(frozen=True)
-class Scores(Law):
-    """The two sides of ``softmax(scale * q . k)`` when head_dim grows.
+class Normalised(Law):
+    """What a norm without a gain leaves: ``write = of.write / sqrt(energy of the copies)``. ``epsilon``: as for `growth.role.Gain`."""
 
-    ``q'.k' = sum_j q.write[j] k.write[j] q[i] k[i]`` must be ``q.k * old scale / new scale``; with scale = 1/sqrt(head_dim) the
-    quotient is p = sqrt(m/n). Each of the c copies carries p/c: ``unit`` puts it into the queries, so that keys (and the KV cache)
-    stay exact copies; ``orthogonal`` gives each side sqrt(p/c). A side is read by the other one: q.read = k.write / p.
-
-    With ``rotary`` (``half``: pairs (i, i + d/2); ``interleaved``: (2i, 2i+1)), pair j of the new head copies pair j // k:
-
-    * *slots*: the stock frequency of new pair k*i is theta**(-2ki/(kd)), exactly the old one of pair i. Pair i lives there with
-      c = 1. In the other slots keys start at zero, so that queries there (copies, at frequencies of their own) change nothing and
-      keys learn from the first step: their gradient is the query.
-    * *pairs*: every copy is alive, c = k, and the config must give new pair j the frequency of old pair j // k (`rules.rotary`).
-    """
-
-    side: Literal["query", "key"]
-    rotary: Literal["half", "interleaved"] | None = None
-    scale: str = "attention_scale"
+    of: Space
+    epsilon: str | float | None = None
 
     def grow(self, g: Growth) -> Map:
-        plain = Map.repeat(g.n, g.m)
-        source, alive = plain.source, np.ones(g.m)
-        if self.rotary and g.m != g.n:
-            g.require_multiple("rotary pairs keep their frequencies only at whole multiples")
-            source, alive = self._pairs(g)
-        count = np.bincount(source, alive, minlength=g.n)[source]
-        quotient = 1.0 / g.ratios[self.scale]
-        carried = quotient / count
-        query = carried if g.scaling == "unit" else np.sqrt(carried)
-        key = alive * (1.0 if g.scaling == "unit" else np.sqrt(carried))
-        write, other = (query, key) if self.side == "query" else (key, query)
-        return Map(g.n, source, write, alive * other / quotient)
+        entering = g.maps[self.of]
+        if entering.energy is None:
+            raise g.refuse(f"the copies of '{self.of}' do not share one energy", "Use a whole multiple.")
+        return entering.scaled(entering.energy**-0.5)
 
-    def constants(self) -> tuple[str, ...]:
-        return (self.scale,)
-
-    def _pairs(self, g: Growth) -> tuple[np.ndarray, np.ndarray]:
-        k, pairs = g.m // g.n, g.n // 2
-        new_pair = np.arange(k * pairs)
-        old_pair, alive = new_pair // k, np.ones(k * pairs) if g.rope == "pairs" else (new_pair % k == 0).astype(np.float64)
-        if self.rotary == "half":
-            return np.concatenate([old_pair, old_pair + pairs]), np.tile(alive, 2)
-        return np.stack([2 * old_pair, 2 * old_pair + 1], axis=1).ravel(), np.repeat(alive, 2)
+    def follows(self) -> tuple[Space, ...]:
+        return (self.of,)
 
     def __str__(self) -> str:
-        return f"attention scores, rotary ({self.rotary})" if self.rotary else "attention scores"
+        return f"{self.of}, normalised"
+
+
+@dataclass(frozen=True)
+class Still(Law):
+    """May not grow, for ``reason``; ``remedy`` says what to do instead."""
+
+    reason: str
+    remedy: str
+
+    def grow(self, g: Growth) -> Map:
+        if g.m != g.n:
+            raise g.refuse(self.reason, self.remedy)
+        return Map.identity(g.n)
+
+    def __str__(self) -> str:
+        return f"still: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from growth.config import parse
+from growth.disk_names import from_disk, to_disk
 from growth.dtypes import FLOATS
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
@@ -75,7 +76,8 @@ def widen(
         )
     options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
     raw = {**model.config.to_dict(), "architectures": [name]}
-    state, ties = _untied(model)
+    in_memory, ties = _untied(model)
+    state = to_disk(model, in_memory)
     plan = build_plan(raw, {key: tuple(value.shape) for key, value in state.items()}, options)
     own = expected_tensors(raw, type(model))[0]
     for key in plan.tensors:
@@ -142,7 +144,7 @@ def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties:
     for name, buffer in new.named_buffers():
         if name in old_buffers:
             buffer.data = buffer.data.to(old_buffers[name].device, old_buffers[name].dtype)
-    new.load_state_dict(state, strict=False, assign=True)
+    new.load_state_dict(from_disk(new, state), strict=False, assign=True)
     for name, shared in ties.items():
         _set_parameter(new, name, new.get_parameter(shared))
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}

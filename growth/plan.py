@@ -14,13 +14,15 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth import architectures, config
-from growth.architecture import CONFIG_SIZES, Architecture
+from growth.architecture import Architecture
 from growth.axis import Map, Space
 from growth.errors import CheckpointError, IllegalGrowthError
 from growth.inventory import Shapes, expected_tensors, inventory
+from growth.law import Normalised
 from growth.options import Options
 from growth.role import Dimension, Gain, Keeps, Role
 from growth.rules.rotary import grow_rope
+from growth.sizes import Sizes
 from growth.source import open_checkpoint
 
 TOLERANCE = 1e-10
@@ -32,7 +34,8 @@ NEGLIGIBLE_EPSILON = 1e-12
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorPlan:
-    """One tensor: ``new[j0, j1, ...] = prod(value_d[j_d]) * old[source_0[j0], source_1[j1], ...]``, plus null-space noise."""
+    """One tensor: ``new[j0, j1, ...] = prod(value_d[j_d]) * old[source_0[j0], source_1[j1], ...]``, plus null-space noise, and for a
+    gain that the model adds a number to (`growth.role.Gain`) plus its shift."""
 
     name: str
     canonical: str
@@ -61,7 +64,9 @@ class TensorPlan:
     @cached_property
     def exact(self) -> bool:
         """True if every coefficient is a power of two or zero, so that no float format rounds."""
-        return not self.noise and all(bool(np.all((np.frexp(d.value)[0] == 0.5) | (d.value == 0))) for d in self.dimensions)
+        return not self.noise and all(
+            d.shift is None and bool(np.all((np.frexp(d.value)[0] == 0.5) | (d.value == 0))) for d in self.dimensions
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,23 +157,19 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan
         CheckpointError: for a missing tensor or a wrong shape.
     """
     parsed = config.parse(raw)
-    architecture = architectures.find(str(raw["model_type"]))
+    architecture = architectures.find(str(raw["model_type"])).at(parsed)
     config.check_vouched(raw, architecture, options.vouch)
     model_class = config.model_class(raw)
-    old, new = architecture.sizes(parsed), _target(architecture.sizes(parsed), options)
+    old, new = architecture.read_sizes(parsed), architecture.target_sizes(parsed, options.width, options.attention)
     maps = architecture.maps(parsed, old, new, options.scaling, options.rope)
-    changes: dict[str, float] = {architecture.field(size): new[size] for size in CONFIG_SIZES if new[size] != old[size]}
-    rope, notes, lossy = None, [], False
-    if architecture.rotary and new["head_dim"] != old["head_dim"]:
-        stock = config.rope_of(raw)
-        rope = grow_rope(stock, old["head_dim"], new["head_dim"], options.rope, int(parsed.max_position_embeddings), options.lossy)
-        if lossy := rope is None and options.rope == "pairs":
-            notes.append(f"rotary pairs at the stock frequencies of '{stock.get('rope_type')}' are not exact; the loss is measured")
+    changes: dict[str, float] = {field: new[size] for size, field in architecture.fields().items() if new[size] != old[size]}
+    notes: list[str] = []
+    rope, lossy = _rope(raw, parsed, architecture, old, new, options, notes)
     known, left_out, tied = inventory(raw, shapes, architecture, model_class)
     tensors = {name: _tensor(name, shapes[name], architecture, model_class, maps, options, name in tied) for name in known}
     changes |= _epsilon(architecture, parsed, maps, tensors)
     new_config = config.edited(raw, changes, rope)
-    if (read_back := architecture.sizes(config.parse(new_config))) != new:
+    if (read_back := architecture.read_sizes(config.parse(new_config))) != new:
         raise IllegalGrowthError(
             f"the config cannot say what the plan means: transformers reads {read_back} back, not {new}. Spell the sizes "
             "out in config.json."
@@ -191,10 +192,28 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan
     )
 
 
-def _target(old: Mapping[str, int], options: Options) -> dict[str, int]:
-    grown = {"hidden_size", "intermediate_size"}
-    grown |= {"num_attention_heads", "num_key_value_heads"} if options.attention == "heads" else {"head_dim"}
-    return {name: size * (options.width if name in grown else 1) for name, size in old.items()}
+def _rope(
+    raw: Mapping[str, Any],
+    parsed: PreTrainedConfig,
+    architecture: Architecture,
+    old: Sizes,
+    new: Sizes,
+    options: Options,
+    notes: list[str],
+) -> tuple[dict[str, dict[str, Any]], bool]:
+    """New rotary parameters per kind of layer, where they change, and whether this is a loss the caller accepted."""
+    size = "rotary_dim" if "rotary_dim" in old else "head_dim"
+    grown, lossy = {}, False
+    if architecture.rotary and new[size] != old[size]:
+        reach = int(getattr(parsed, "max_position_embeddings", None) or 0)
+        for kind, stock in config.rope_of(raw).items():
+            rope = grow_rope(stock, old[size], new[size], options.rope, reach, options.lossy)
+            if rope is not None:
+                grown[kind] = rope
+            elif options.rope == "pairs":
+                lossy = True
+                notes.append(f"rotary pairs at the stock frequencies of '{stock.get('rope_type')}' are not exact; the loss is measured")
+    return grown, lossy
 
 
 def _tensor(
@@ -222,23 +241,35 @@ def _tensor(
 
 
 def _epsilon(architecture: Architecture, parsed: Any, maps: Mapping[Space, Map], tensors: Mapping[str, TensorPlan]) -> dict[str, float]:
-    """The norms' epsilon: ``eps' = eps * energy`` of the space that enters (`growth.rules.norm`).
+    """The norms' epsilon: ``eps' = eps * energy`` of the axis that enters (`growth.rules.norm`).
 
-    The config has one field for all norms. Where two spaces want different values (BERT's residual stream under orthogonal scaling,
-    and its head's transform, which an elementwise function holds at scale 1) the growth passes only if epsilon is as small as
-    BERT's 1e-12, to which any variance a float32 model can have is large.
+    The config has one field for many norms, or none where the code fixes a number. Where two want different values (BERT's residual
+    stream under orthogonal scaling, and its head's transform, which an elementwise function holds at scale 1) the growth passes only if
+    epsilon is as small as BERT's 1e-12, to which any variance a float32 model can have is large.
     """
-    entering = list(dict.fromkeys(role.enters for tensor in tensors.values() for role in tensor.roles if isinstance(role, Gain)))
-    epsilon = float(getattr(parsed, architecture.epsilon))
-    wanted = {space: epsilon * (maps[space].energy or 1.0) for space in entering}
-    first, *others = wanted
-    for space in others:
-        if abs(wanted[space] - wanted[first]) > NEGLIGIBLE_EPSILON:
-            raise IllegalGrowthError(
-                f"cannot set '{architecture.epsilon}': the norm on '{first}' needs {wanted[first]:.3g} and the one on '{space}' "
-                f"{wanted[space]:.3g}, but the config has one for all. Use --scaling unit, which keeps it."
-            )
-    return {} if math.isclose(wanted[first], epsilon, rel_tol=1e-12) else {architecture.epsilon: wanted[first]}
+    norms = {
+        (str(role.enters), role.enters, role.epsilon) for tensor in tensors.values() for role in tensor.roles if isinstance(role, Gain)
+    }
+    norms |= {(str(law.of), law.of, law.epsilon) for law in architecture.laws.values() if isinstance(law, Normalised)}
+    wanted: dict[str | float, dict[str, float]] = {}
+    for name, axis, epsilon in sorted(norms, key=lambda norm: norm[0]):
+        home = architecture.epsilon if epsilon is None else epsilon
+        value = float(getattr(parsed, home)) if isinstance(home, str) else home
+        wanted.setdefault(home, {})[name] = value * (axis.map(maps).energy or 1.0)
+    changes = {}
+    for home, by_axis in wanted.items():
+        value = float(getattr(parsed, home)) if isinstance(home, str) else home
+        target = value if isinstance(home, float) else next(iter(by_axis.values()))
+        for name, epsilon in by_axis.items():
+            if abs(epsilon - target) > NEGLIGIBLE_EPSILON:
+                other = "the code fixes" if isinstance(home, float) else f"the one on '{next(iter(by_axis))}' needs"
+                raise IllegalGrowthError(
+                    f"cannot set the norms' epsilon ({home}): the norm on '{name}' needs {epsilon:.3g}, but {other} {target:.3g}. "
+                    "Use --scaling unit, which keeps it."
+                )
+        if isinstance(home, str) and not math.isclose(target, value, rel_tol=1e-12):
+            changes[home] = target
+    return changes
 
 
 def plan_widening(

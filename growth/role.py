@@ -6,6 +6,7 @@ role                    new weight along this dimension             gradient of 
 ``Writes(axis)``        ``write[j] * W[source[j]]``                 ``read[j] * G[source[j]]``
 ``Reads(axis)``         ``read[j] * W[source[j]]``                  ``write[j] * G[source[j]]``
 ``Gain(enters, out)``   ``out.write[j] / h.write[j] * W[...]``      ``out.read[j] * h.write[j] * G[...]``
+``Scale(enters, out)``  likewise, without a norm: h is the input    likewise
 ``Keeps()``             ``W``                                       ``G``
 ======================  ==========================================  ==========================================
 
@@ -22,7 +23,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from growth.axis import Axis, Floats, Integers, Map, Space
 
@@ -31,13 +34,14 @@ Maps = Mapping[Space, Map]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dimension:
-    """One dimension of one tensor, resolved: ``new[j] = value[j] * old[source[j]]``; ``gradient`` likewise for gradients."""
+    """One dimension of one tensor, resolved: ``new[j] = value[j] * old[source[j]] + shift[j]``; ``gradient`` likewise for gradients."""
 
     old: int
     source: Integers
     value: Floats
     gradient: Floats
     reads: bool = False
+    shift: Floats | None = None
 
     def __repr__(self) -> str:
         return f"Dimension({self.old} -> {self.new})"
@@ -46,6 +50,11 @@ class Dimension:
     def new(self) -> int:
         """Number of new coordinates."""
         return len(self.source)
+
+    @property
+    def grows(self) -> bool:
+        """True if there are more coordinates than before."""
+        return self.new > self.old
 
 
 class Role(ABC):
@@ -107,25 +116,57 @@ class Reads(Role):
 
 
 @dataclass(frozen=True)
-class Gain(Role):
-    """A norm's gain, between the space that enters it and the one that leaves.
+class Scale(Role):
+    """A factor per coordinate between the axis that enters and the one that leaves: ``y[j] = w[j] * x[j]`` (LayerScale).
 
-    The norm turns x' (energy c, see `Map.energy`) into ``h.write[j] = write[j] / sqrt(c)`` times the old normalised input h,
-    so the gain supplies the rest of what the leaving space wants.
+    ``w'[j] = leaves.write[j] / enters.write[j] * w[source[j]]``.
     """
 
-    enters: Space
-    leaves: Space
+    enters: Axis
+    leaves: Axis
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
-        enters, leaves = maps[self.enters], maps[self.leaves]
-        if enters.energy is None or not (enters.source == leaves.source).all():
-            raise ValueError(f"the copies of '{self.enters}' and '{self.leaves}' do not match across a norm")
-        normalised = enters.write / enters.energy**0.5
-        return Dimension(enters.n, leaves.source, leaves.write / normalised, leaves.read * normalised)
+        enters, leaves = self.enters.map(maps), self.leaves.map(maps)
+        if not np.array_equal(enters.source, leaves.source):
+            raise ValueError(f"the copies of '{self.enters}' and '{self.leaves}' do not match")
+        arriving = self.arriving(enters)
+        return Dimension(enters.n, leaves.source, leaves.write / arriving, leaves.read * arriving)
+
+    def arriving(self, enters: Map) -> Floats:
+        """What the parameter multiplies, over the old model's: the write coefficients of the axis that enters."""
+        return enters.write
 
     def spaces(self) -> frozenset[Space]:
-        return frozenset({self.enters, self.leaves})
+        return self.enters.spaces() | self.leaves.spaces()
+
+    def __str__(self) -> str:
+        return f"scale {self.enters} -> {self.leaves}"
+
+
+@dataclass(frozen=True)
+class Gain(Scale):
+    """A norm's gain, between the axis that enters it and the one that leaves.
+
+    The norm turns x' (energy c, see `Map.energy`) into ``h.write[j] = write[j] / sqrt(c)`` times the old normalised input h,
+    so the gain supplies the rest of what the leaving axis wants.
+
+    Args:
+        offset: what the model adds to the stored weight (Gemma multiplies by 1 + w): ``offset + w' = c (offset + w)``.
+        epsilon: the norm's epsilon: a config field, a number the code fixes, or None for the family's.
+    """
+
+    offset: float = 0.0
+    epsilon: str | float | None = None
+
+    def resolve(self, size: int, maps: Maps) -> Dimension:
+        plain = super().resolve(size, maps)
+        return replace(plain, shift=self.offset * (plain.value - 1.0)) if self.offset and (plain.value != 1.0).any() else plain
+
+    def arriving(self, enters: Map) -> Floats:
+        if enters.energy is None:
+            raise ValueError(f"the copies of '{self.enters}' do not share one energy, so its norm does not keep their ratios")
+        arriving: Floats = enters.write / enters.energy**0.5
+        return arriving
 
     def __str__(self) -> str:
         return f"gain {self.enters} -> {self.leaves}"

@@ -52,7 +52,7 @@ class NullSpaceNoise:
         self.plan, self.seed = plan, seed
         left = 1.0
         for d in plan.dimensions:
-            if d.reads:  # mean over j of E[(n_j - read_j * sum(n * write))**2], n standard normal
+            if d.reads and d.grows:  # mean over j of E[(n_j - read_j * sum(n * write))**2], n standard normal
                 group = np.bincount(d.source, d.gradient**2, minlength=d.old)[d.source]
                 left *= float(np.mean(1 - 2 * d.value * d.gradient + d.value**2 * group))
         self.scale = plan.noise * _grown_rms(old, plan) / max(left, 1e-12) ** 0.5
@@ -63,7 +63,7 @@ class NullSpaceNoise:
         chunks = [self._chunk(first, rows) for first in range(start - start % rows, stop, rows)]
         noise: Tensor = torch.cat(chunks)[start % rows :][: stop - start].to(device, torch.float64) * self.scale
         for axis, d in enumerate(self.plan.dimensions):
-            if d.reads:
+            if d.reads and d.grows:
                 excess = fold_dimension(noise, d, axis)
                 source = torch.from_numpy(d.source).to(device)
                 noise -= excess.index_select(axis, source) * column(d.value, noise.ndim, axis, noise)

@@ -100,9 +100,10 @@ def _blocks(old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: 
             if fold is not None:
                 fold.exact &= _same_copies(block, rows, rest, factor, fold)
         else:
-            expected = rows.to(torch.float64) * column(
-                first.value[start:stop], rows.ndim, 0, torch.empty(0, dtype=torch.float64, device=old.device)
-            )
+            expected = rows.to(torch.float64)
+            expected = expected * column(first.value[start:stop], rows.ndim, 0, expected)
+            if first.shift is not None:
+                expected = expected + column(first.shift[start:stop], rows.ndim, 0, expected)
             wide = expected
             for axis, dimension in enumerate(rest, 1):
                 wide = _take(wide, axis, dimension) * column(dimension.value, wide.ndim, axis, wide)
@@ -116,7 +117,9 @@ def _blocks(old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: 
 
 def _uniform_power_of_two(plan: TensorPlan) -> float | None:
     """The one factor of every weight, if it is a power of two, counts are equal and there is no noise."""
-    if plan.noise or not all(bool((d.value == d.value[0]).all()) and np.ptp(np.bincount(d.source)) == 0 for d in plan.dimensions):
+    if plan.noise or any(d.shift is not None for d in plan.dimensions):
+        return None
+    if not all(bool((d.value == d.value[0]).all()) and np.ptp(np.bincount(d.source)) == 0 for d in plan.dimensions):
         return None
     factor = math.prod(float(d.value[0]) for d in plan.dimensions)
     return factor if math.frexp(factor)[0] == 0.5 else None

@@ -16,7 +16,7 @@ from growth.equivalence.outputs import forward, largest_difference, random_input
 from growth.equivalence.twin import loud
 from growth.plan import Plan
 
-VOCABULARY = 53
+VOCABULARY = 41
 _IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _BERT = {
     **{"hidden_size": 15, "num_attention_heads": 3, "intermediate_size": 22, "num_hidden_layers": 2, "vocab_size": VOCABULARY},

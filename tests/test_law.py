@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from growth.axis import Map, Space
 from growth.errors import IllegalGrowthError
-from growth.law import Copied, Dual, Growth, LayerNorm, Linear, RMSNorm, Scaled, Scores
+from growth.law import Copied, Dual, Growth, LayerNorm, Linear, RMSNorm, Scaled
+from growth.position import Scores
 
 settings.register_profile("growth", deadline=None, max_examples=60)
 settings.load_profile("growth")

@@ -16,9 +16,10 @@ from growth.architectures.t5 import ENCODED
 from growth.axis import Map, Space
 from growth.equivalence.twin import prove_twin, twin_report
 from growth.errors import GrowthError, ProofError
-from growth.law import Growth, Law, LayerNorm, Linear, Scores
+from growth.law import Growth, Law, LayerNorm, Linear
 from growth.options import Options
 from growth.plan import TOLERANCE, plan_widening
+from growth.position import Scores
 from growth.role import Keeps, Reads, Writes
 from growth.rules.attention import KEY, KEYS, KV_HEADS, QUERIES, QUERIES_PER_KV, QUERY, VALUE, VALUES
 from growth.rules.embedding import embedding
@@ -173,7 +174,7 @@ def test_epsilon_left_as_it_was_fails(model_class: str, monkeypatch: pytest.Monk
 def test_one_epsilon_for_two_norms_that_want_different_ones_is_refused() -> None:
     """Exact only where epsilon is too small to matter: BERT's 1e-12 passes the twin, 1e-5 is refused by name."""
     raw = raw_config(BERT, ORTHOGONAL)
-    with pytest.raises(GrowthError, match=r"layer_norm_eps.*'residual'.*'transform'.*--scaling unit"):
+    with pytest.raises(GrowthError, match=r"layer_norm_eps.*'transform'.*'residual'.*--scaling unit"):
         twin_report({**raw, "layer_norm_eps": 1e-5}, ORTHOGONAL)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import transformers
+from transformers.models.auto import modeling_auto
+
 from growth.architecture import Architecture
 from growth.architectures.bert import BERT
 from growth.architectures.gpt2 import GPT2
@@ -33,6 +36,15 @@ def find(model_type: str) -> Architecture:
 def known() -> list[str]:
     """Every declared ``model_type``, sorted."""
     return sorted(_REGISTRY)
+
+
+def classes(model_type: str) -> list[str]:
+    """The stock model classes of a ``model_type``, as transformers' auto classes know them."""
+    tables = [getattr(modeling_auto, name) for name in dir(modeling_auto) if name.startswith("MODEL_") and name.endswith("_MAPPING_NAMES")]
+    listed = [table[model_type] for table in tables if model_type in table]
+    names = {name for entry in listed for name in ([entry] if isinstance(entry, str) else entry)}
+    known_names = [name for name in sorted(names - find(model_type).without.keys()) if name in dir(transformers)]
+    return [name for name in known_names if getattr(transformers, name).config_class.model_type == model_type]
 
 
 for _architecture in (BERT, GPT2, LLAMA, MISTRAL, MT5, QWEN2, ROBERTA, T5):

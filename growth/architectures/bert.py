@@ -4,7 +4,7 @@ from growth.architecture import Architecture, Variant
 from growth.axis import Axis
 from growth.law import Dual, LayerNorm
 from growth.role import Keeps
-from growth.rules.attention import attention, attention_laws
+from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.head import HEAD_LAWS, POOLED, transform
@@ -47,7 +47,7 @@ BERT = Architecture(
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": RESIDUAL, "pooler_output": POOLED},
     epsilon="layer_norm_eps",
     prefixes=("bert",),
-    constants={"attention_scale": lambda config, sizes: sizes["head_dim"] ** -0.5},
+    constants={"attention_scale": attention_scale},
     vouched={
         "hidden_act": None,
         "hidden_dropout_prob": None,

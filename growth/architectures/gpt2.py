@@ -7,6 +7,7 @@ from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN, FFN_LAWS
 from growth.rules.linear import conv1d, linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.sizes import standard_sizes
 
 GPT2 = Architecture(
     model_type="gpt2",
@@ -30,7 +31,7 @@ GPT2 = Architecture(
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),
-    fields={"hidden_size": "n_embd", "intermediate_size": "n_inner", "num_attention_heads": "n_head"},
+    sizes=standard_sizes("n_embd", "n_inner", "n_head", intermediate_ratio=4),
     constants={"attention_scale": lambda config, sizes: sizes["head_dim"] ** -0.5 if config.scale_attn_weights else 1.0},
     vouched={
         "activation_function": None,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from growth.architecture import Architecture
 from growth.law import Dual, Linear, RMSNorm
-from growth.rules.attention import attention, attention_laws
+from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.linear import linear
@@ -33,7 +33,7 @@ LLAMA = Architecture(
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="rms_norm_eps",
     prefixes=("model", "transformer"),
-    constants={"attention_scale": lambda config, sizes: sizes["head_dim"] ** -0.5},
+    constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
     refuses="head-dim under yarn or dynamic rotary scaling",

@@ -7,16 +7,17 @@ it does is ``scale_decoder_outputs`` in transformers 5 and ``tie_word_embeddings
 from dataclasses import replace
 from typing import Any
 
-from growth.architecture import Architecture, Sizes, Variant
+from growth.architecture import Architecture, Variant
 from growth.axis import Space
 from growth.law import Dual, Linear, RMSNorm, Scaled
 from growth.role import Keeps, Writes
-from growth.rules.attention import HEADS, attention, attention_laws
+from growth.rules.attention import HEADS, attention, attention_laws, no_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.head import HEAD_LAWS, POOLED
 from growth.rules.linear import Rule, linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.sizes import Sizes, standard_sizes
 
 ENCODED = Space("encoded", "hidden_size")
 HEAD_INPUT = Space("head input", "hidden_size")
@@ -76,8 +77,8 @@ T5 = Architecture(
     },
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),
-    fields={"hidden_size": "d_model", "intermediate_size": "d_ff", "num_attention_heads": "num_heads", "head_dim": "d_kv"},
-    constants={"attention_scale": lambda config, sizes: 1.0, "output_scale": _output_scale},
+    sizes=standard_sizes("d_model", "d_ff", "num_heads", head_dim="d_kv"),
+    constants={"attention_scale": no_scale, "output_scale": _output_scale},
     vouched={
         "feed_forward_proj": None,
         "dense_act_fn": None,
@@ -99,7 +100,7 @@ T5 = Architecture(
 MT5 = replace(
     T5,
     model_type="mt5",
-    constants={**T5.constants, "output_scale": lambda config, sizes: 1.0},
+    constants={**T5.constants, "output_scale": no_scale},
     variants={f"M{name}": variant for name, variant in T5.variants.items()},
     vouched={**T5.vouched, "tokenizer_class": None},
 )

@@ -176,7 +176,7 @@ def _report(
         equal=all(value <= 1 for value in excess.values()),
         output=name,
         outputs=tuple(pairs),
-        tokens=inputs["input_ids"].numel(),
+        tokens=inputs["input_ids"].numel() if "input_ids" in inputs else 0,
         text=is_text,
         dtype=dtype_name(dtype),
         floor_dtype=dtype_name(wide),

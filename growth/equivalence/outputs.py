@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ Outputs = dict[str, Tensor]
 
 
 def random_inputs(model: PreTrainedModel, vocabulary: int, *, batch: int = 2, length: int = 11, seed: int = 0) -> Inputs:
-    """Random tokens, one row padded on the left, as the model's class wants them."""
+    """Random tokens, one row padded on the left, random pixels or sound, as the model's class wants them."""
     ids = torch.randint(2, vocabulary - 1, (batch, length), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[0, : length // 3] = 0
@@ -26,20 +26,36 @@ def random_inputs(model: PreTrainedModel, vocabulary: int, *, batch: int = 2, le
 
 
 def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Tensor, mask: Tensor) -> Inputs:
-    """Token ids ``[batch, length]`` as a class wants them: with decoder inputs, with choices, ending where the class pools."""
-    decodes = "decoder_input_ids" in inspect.signature(kind.forward).parameters
+    """What a class reads, made of token ids ``[batch, length]``: with decoder inputs, with choices, ending where the class pools; beside
+    or instead of them random pixels ``[batch, channels, height, width]`` or a random spectrogram ``[batch, bins, frames]``."""
+    taken = inspect.signature(kind.forward).parameters
+    decodes = "decoder_input_ids" in taken
     if decodes and kind.__name__.endswith("SequenceClassification"):
         # Pooled at the last end-of-sequence token, which every row must have equally often.
         eos = config["eos_token_id"]
         eos = int(eos[0] if isinstance(eos, list) else eos)
         ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, eos + 1), torch.full((len(ids), 1), eos)], dim=1)
-    inputs = {"input_ids": ids, "attention_mask": mask}
+    inputs = {"input_ids": ids, "attention_mask": mask} if "input_ids" in taken else {}
+    inputs |= _raw_inputs(config, taken, len(ids))
     if decodes:
         start = torch.full((len(ids), 1), int(config.get("decoder_start_token_id") or 0))
         inputs["decoder_input_ids"] = torch.cat([start, ids[:, :-1]], dim=1)
     if kind.__name__.endswith("MultipleChoice"):
         inputs = {name: value[:, None].expand(-1, 2, -1).contiguous() for name, value in inputs.items()}
     return inputs
+
+
+def _raw_inputs(config: Mapping[str, Any], taken: Collection[str], batch: int) -> Inputs:
+    """Pixels and spectrograms."""
+    generator = torch.Generator().manual_seed(batch)
+    if "pixel_values" in taken:
+        seen = config.get("vision_config") or config
+        sides = seen["image_size"] if isinstance(seen["image_size"], (list, tuple)) else (seen["image_size"],) * 2
+        return {"pixel_values": torch.randn(batch, seen["num_channels"], *sides, generator=generator, dtype=torch.get_default_dtype())}
+    if "input_features" in taken:
+        shape = (batch, config["num_mel_bins"], 2 * config["max_source_positions"])
+        return {"input_features": torch.randn(shape, generator=generator, dtype=torch.get_default_dtype())}
+    return {}
 
 
 @torch.no_grad()
@@ -61,8 +77,8 @@ def output_map(name: str, names: Mapping[str, Any], plan: Plan) -> Map | None:
     base, _, index = name.partition(".")
     space = plan.architecture.output_space(base, plan.model_class.__name__)
     if index and f"{base}.{int(index) + 1}" not in names:
-        last = {"encoder_hidden_states": "encoder_last_hidden_state"}.get(base, "last_hidden_state")
-        space = plan.architecture.output_space(last, plan.model_class.__name__)
+        kind, last = plan.model_class.__name__, {"encoder_hidden_states": "encoder_last_hidden_state"}.get(base, "last_hidden_state")
+        space = plan.architecture.output_space(f"{base}.last", kind) or plan.architecture.output_space(last, kind)
     return None if space is None else plan.maps[space]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from growth.architectures import find
-from growth.config import model_class
+from growth.config import model_class, parse
 from growth.dtypes import FLOATS
 from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import Inputs, Outputs, class_inputs, forward
@@ -40,7 +40,7 @@ def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch
 def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int) -> tuple[Inputs, bool]:
     """Text as token ids the class wants, with ``labels`` where it predicts tokens; and whether it is text, not random tokens."""
     ids, is_text = _tokens(a, raw, text, tokens)
-    inputs = class_inputs(kind, raw, ids, torch.ones_like(ids))
+    inputs = class_inputs(kind, parse(raw).to_dict(), ids, torch.ones_like(ids))
     name = kind.__name__
     if name.endswith("ForConditionalGeneration"):
         inputs["labels"] = ids
@@ -58,7 +58,7 @@ def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> 
     # Some families count positions from the padding id on.
     length = min(SEQUENCE, tokens, max(2, int(positions) - 2 - int(raw.get("pad_token_id") or 0)))
     count = max(1, tokens // length)
-    vocabulary = int(raw["vocab_size"])
+    vocabulary = int(raw.get("vocab_size") or (raw.get("text_config") or {}).get("vocab_size") or 8)
     ids: list[int] = []
     if not isinstance(a, PreTrainedModel) and (tokenizer := _tokenizer(resolve(a))) is not None:
         passage = (text if text is not None else EXCERPT.read_text(encoding="utf-8"))[: 40 * tokens]
@@ -89,10 +89,14 @@ def _mask_token(a: Model) -> int:
 def run_model(model: Model, dtype: torch.dtype, device: torch.device, inputs: Mapping[str, Tensor], exact: bool = False) -> Outputs:
     loaded = copy.deepcopy(model) if isinstance(model, PreTrainedModel) else _load(model, dtype)
     loaded = loaded.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
-    passed = {name: value.to(device) for name, value in inputs.items() if name != "labels"}
+    passed = {
+        name: value.to(device, dtype if value.is_floating_point() and not exact else None)
+        for name, value in inputs.items()
+        if name != "labels"
+    }
     collected: dict[str, list[Tensor]] = {}
     with exact_arithmetic() if exact else nullcontext():
-        for row in range(len(inputs["input_ids"])):
+        for row in range(len(next(iter(passed.values())))):
             for name, value in forward(loaded, {key: entry[row : row + 1] for key, entry in passed.items()}).items():
                 collected.setdefault(name, []).append(value.cpu())
     del loaded
@@ -103,7 +107,7 @@ def run_model(model: Model, dtype: torch.dtype, device: torch.device, inputs: Ma
 def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
     checkpoint = open_checkpoint(path)
     kind, folder = model_class(checkpoint.config), checkpoint.folder
-    architecture = find(str(checkpoint.config["model_type"]))
+    architecture = find(str(checkpoint.config["model_type"])).at(parse(checkpoint.config))
     loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]

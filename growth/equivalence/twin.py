@@ -17,14 +17,22 @@ from transformers import PreTrainedModel
 
 from growth import architectures, config
 from growth.architecture import Architecture
+from growth.disk_names import from_disk, to_disk
 from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import forward, largest_difference, random_inputs
 from growth.errors import FOREIGN_ERRORS, ProofError
 from growth.options import Options
 from growth.plan import TOLERANCE, Plan, build_plan
+from growth.sizes import User, value_at
 from growth.tensor import grow_tensor
 
 VOCABULARY, POSITIONS, LAYERS = 41, 40, 2
+SMALL = {
+    **{"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "num_hidden_layers": LAYERS, "num_decoder_layers": LAYERS},
+    **{"encoder_layers": LAYERS, "decoder_layers": LAYERS, "num_experts": 5, "num_local_experts": 5, "num_experts_per_tok": 2},
+    **{"image_size": 6, "patch_size": 2, "num_mel_bins": 7, "max_source_positions": 20, "max_target_positions": POSITIONS},
+}
+"""Counts that growth keeps and the twin can do with few of."""
 LENGTHS = (11, 6)
 WINDOW, SWITCH = 5, 8
 """A sliding window closes within either length; factors per frequency change over between the two."""
@@ -76,15 +84,15 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
 
 def twin_report(raw: Mapping[str, Any], options: Options, device: str | torch.device = "cpu") -> TwinReport:
     """The comparison itself, without a verdict."""
-    small = miniature(raw, architectures.find(str(raw["model_type"])))
+    small = miniature(raw, architectures.find(str(raw["model_type"])).at(config.parse(raw)))
     with exact_arithmetic():
         twin = build_exact(small)
         loud(twin, seed=options.seed)
-        weights = {name: value.detach() for name, value in twin.state_dict().items()}
+        weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
         plan = build_plan(small, {name: tuple(value.shape) for name, value in weights.items()}, options)
         grown = build_exact(plan.new_config)
         state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
-        grown.load_state_dict(state, strict=False)
+        grown.load_state_dict(from_disk(grown, state), strict=False)
         differences, scale = [], 0.0
         for length in LENGTHS:
             inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
@@ -119,42 +127,63 @@ def loud(model: PreTrainedModel, seed: int = 0) -> None:
 def miniature(raw: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
     """The user's config with small distinct sizes and everything else as it is."""
     parsed = config.parse(raw)
-    old = architecture.sizes(parsed)
-    grouped, multi_query = old["queries_per_kv"] > 1, old["num_key_value_heads"] == 1 < old["num_attention_heads"]
-    kv_heads = 1 if multi_query else (2 if grouped else 3)
-    heads = kv_heads * (5 if multi_query else 3 if grouped else 1)
-    implied = not getattr(parsed, architecture.field("head_dim"), None) or raw.get(architecture.field("head_dim")) is None
-    head_dim = 6 if architecture.rotary or implied else 4
-    hidden = heads * (head_dim if implied else 8)
+    old = architecture.read_sizes(parsed)
     result = copy.deepcopy(dict(raw))
-    known = parsed.to_dict()
-
-    def write(name: str, value: Any) -> None:
-        name = type(parsed).attribute_map.get(name, name)
-        if name in known or name in raw:
-            result.update(dict.fromkeys(config.spellings(raw, name), value))
-
-    write(architecture.field("hidden_size"), hidden)
-    write(architecture.field("num_attention_heads"), heads)
-    write(architecture.field("num_key_value_heads"), kv_heads)
-    if not implied:
-        write(architecture.field("head_dim"), head_dim)
-    if getattr(parsed, architecture.field("intermediate_size"), None):
-        write(architecture.field("intermediate_size"), 29)
-    counts = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "num_hidden_layers": LAYERS, "num_decoder_layers": LAYERS}
-    for name, value in {**counts, **architecture.arithmetic}.items():
-        write(name, value)
-    for name, value in known.items():
-        if name.endswith("_token_id"):  # small, since some families count positions from the padding id on
-            small = [min(entry, 3) for entry in value] if isinstance(value, list) else min(value, 3) if value is not None else None
-            write(name, 0 if name == "pad_token_id" and small is None else small)
-    if isinstance(window := known.get("sliding_window"), int):
-        write("sliding_window", min(window, WINDOW))
-    if isinstance(kinds := known.get("layer_types"), list):
-        result["layer_types"] = (list(dict.fromkeys(kinds)) * LAYERS)[:LAYERS]
+    spelled = frozenset(name for name, field in architecture.fields().items() if config.spelled(raw, field))
+    small: dict[str, int] = {}
+    for name, size in architecture.sizes.items():
+        if size.field and (name in spelled or value_at(parsed, size.field)):
+            small[name] = size.small if isinstance(size.small, int) else size.small(User(parsed, old, spelled, small))
+            if name in spelled or size.follows is None:
+                _write(result, raw, parsed, size.field, small[name])
+    for name in small.keys() - spelled:
+        size = architecture.sizes[name]
+        if size.follows is not None and value_at(config.parse(result), size.field) != size.follows(parsed, small):
+            _write(result, raw, parsed, size.field, small[name])  # a default of the class, not implied by the other sizes
+    for section in ["", *(f"{part}." for part in parsed.sub_configs)]:
+        _shrink(result, raw, parsed, section)
+    for name, value in architecture.arithmetic.items():
+        _write(result, raw, parsed, name, value)
+    head_dim = architecture.read_sizes(config.parse(result)).get("head_dim", 2)
     for key in ("rope_parameters", "rope_scaling"):
         if isinstance(rope := result.get(key), dict):
-            result[key] = {name: (value * head_dim)[: head_dim // 2] if isinstance(value, list) else value for name, value in rope.items()}
-            if any(isinstance(value, list) for value in rope.values()) and "original_max_position_embeddings" in rope:
-                result[key]["original_max_position_embeddings"] = SWITCH
+            result[key] = _small_rope(rope, head_dim)
     return result
+
+
+def _write(result: dict[str, Any], raw: Mapping[str, Any], parsed: Any, path: str, value: Any) -> None:
+    """Set a field under every name it has in the raw config, if the class knows it or the file spells it out."""
+    section, _, name = path.rpartition(".")
+    owner = value_at(parsed, section) if section else parsed
+    name = type(owner).attribute_map.get(name, name)
+    path = f"{section}.{name}" if section else name
+    target = config.section(result, path)
+    if name in owner.to_dict() or name in target:
+        target.update(dict.fromkeys(config.spellings(raw, path), value))
+
+
+def _shrink(result: dict[str, Any], raw: Mapping[str, Any], parsed: Any, section: str) -> None:
+    """Everything that is not a size of the architecture but makes a model large, in one section of the config."""
+    known = (value_at(parsed, section[:-1]) if section else parsed).to_dict()
+    for name, value in SMALL.items():
+        if known.get(type(parsed).attribute_map.get(name, name)) is not None:
+            _write(result, raw, parsed, section + name, value)
+    for name, value in known.items():
+        if name.endswith("_token_id"):  # small, since some families count positions from the padding id on
+            ids = [min(entry, 3) for entry in value] if isinstance(value, list) else min(value, 3) if value is not None else None
+            _write(result, raw, parsed, section + name, 0 if name == "pad_token_id" and ids is None else ids)
+    if isinstance(window := known.get("sliding_window"), int):
+        _write(result, raw, parsed, section + "sliding_window", min(window, WINDOW))
+    for name in ("layer_types", "mlp_layer_types"):
+        if isinstance(kinds := known.get(name), list):
+            _write(result, raw, parsed, section + name, (list(dict.fromkeys(kinds)) * LAYERS)[:LAYERS])
+
+
+def _small_rope(rope: Mapping[str, Any], head_dim: int) -> dict[str, Any]:
+    if rope and all(isinstance(value, Mapping) for value in rope.values()):
+        return {kind: _small_rope(value, head_dim) for kind, value in rope.items()}
+    pairs = int(head_dim * float(rope.get("partial_rotary_factor") or 1.0)) // 2
+    small = {name: (value * head_dim)[:pairs] if isinstance(value, list) else value for name, value in rope.items()}
+    if any(isinstance(value, list) for value in rope.values()) and "original_max_position_embeddings" in rope:
+        small["original_max_position_embeddings"] = SWITCH
+    return small

@@ -4,7 +4,9 @@ Queries range over ``kv_heads * queries_per_kv * query``, keys over ``kv_heads *
 output projection reads is ``kv_heads * queries_per_kv * value``. Grouped, multi-query and plain attention differ in sizes alone.
 
 *More heads* (kv_heads grows): a copied head has the same scores, hence the same output; the projection reads each copy with 1/count.
-*Wider heads* (query, key and value grow inside each head, "head-local repetition"): `growth.law.Scores` keeps the scores.
+*Wider heads* (query, key and value grow inside each head, "head-local repetition"): `growth.position.Scores` keeps the scores.
+Where only a part of each head turns with the position, query and key are concatenations of a rotary part and a rest, each with its law;
+where queries and keys are normed, what enters that norm is a space of its own, laid out like what leaves it.
 
 Original table, scaling="orthogonal" with wider heads, k copies: q and k weights ``k**(1/4)/k`` (that is sqrt(p/c) = k**(-1/4) for the
 scores times 1/sqrt(k) for reading the residual), their biases ``k**(1/4)/sqrt(k)``; v and output weights 1/k, biases 1/sqrt(k).
@@ -16,35 +18,70 @@ from collections.abc import Mapping
 from typing import Literal
 
 from growth.axis import Axis, Space
-from growth.law import Copied, Law, Linear, Scores
+from growth.law import Copied, Law, Linear
+from growth.position import Scores
 from growth.rules.linear import Rule, linear
+
+Rotary = Literal["half", "interleaved"]
 
 KV_HEADS = Space("kv_heads", "num_key_value_heads")
 QUERIES_PER_KV = Space("queries_per_kv", "queries_per_kv")
 QUERY = Space("query", "head_dim")
 KEY = Space("key", "head_dim")
 VALUE = Space("value", "head_dim")
+QUERY_ROTARY, QUERY_PASS = Space("rotary query", "rotary_dim"), Space("other query", "pass_dim")
+KEY_ROTARY, KEY_PASS = Space("rotary key", "rotary_dim"), Space("other key", "pass_dim")
 
 HEADS = KV_HEADS * QUERIES_PER_KV
 QUERIES = HEADS * QUERY
 KEYS = KV_HEADS * KEY
 VALUES = KV_HEADS * VALUE
 ATTENDED = HEADS * VALUE
+PARTIAL_QUERY = QUERY_ROTARY + QUERY_PASS
+PARTIAL_KEY = KEY_ROTARY + KEY_PASS
+
+HEAD_LAW = Copied("softmax, head by head")
 
 
-def attention_laws(rotary: Literal["half", "interleaved"] | None = None) -> Mapping[Space, Law]:
-    """The laws of the five attention spaces. Values pass through linear maps alone, heads through a softmax each."""
-    head = Copied("softmax, head by head")
-    return {
-        KV_HEADS: head,
-        QUERIES_PER_KV: head,
-        QUERY: Scores("query", rotary),
-        KEY: Scores("key", rotary),
-        VALUE: Linear(),
-    }
+def attention_laws(rotary: Rotary | None = None, *, partial: bool = False) -> Mapping[Space, Law]:
+    """The laws of the attention spaces. Values pass through linear maps alone, heads through a softmax each. ``partial``: only the first
+    ``rotary_dim`` coordinates of each head turn (`growth.sizes.rotary_sizes`)."""
+    heads: dict[Space, Law] = {KV_HEADS: HEAD_LAW, QUERIES_PER_KV: HEAD_LAW, VALUE: Linear()}
+    if not partial:
+        return {**heads, QUERY: Scores("query", rotary), KEY: Scores("key", rotary)}
+    turning: dict[Space, Law] = {QUERY_ROTARY: Scores("query", rotary), KEY_ROTARY: Scores("key", rotary)}
+    return {**heads, **turning, QUERY_PASS: Scores("query"), KEY_PASS: Scores("key")}
 
 
-def attention(q: str, k: str, v: str, o: str, *, reads: Axis, writes: Axis, keys_read: Axis | None = None) -> dict[str, Rule]:
-    """Four linear modules. In cross-attention keys and values read another space, ``keys_read``."""
+def attention(
+    q: str,
+    k: str,
+    v: str,
+    o: str,
+    *,
+    reads: Axis,
+    writes: Axis,
+    keys_read: Axis | None = None,
+    query: Axis = QUERY,
+    key: Axis = KEY,
+) -> dict[str, Rule]:
+    """Four linear modules.
+
+    Args:
+        q, k, v, o: their names.
+        reads, writes: the axis they read, and the one the output projection writes.
+        keys_read: what keys and values read in cross-attention.
+        query, key: the axis inside one head.
+    """
     memory = reads if keys_read is None else keys_read
-    return {q: linear(reads, QUERIES), k: linear(memory, KEYS), v: linear(memory, VALUES), o: linear(ATTENDED, writes)}
+    return {q: linear(reads, HEADS * query), k: linear(memory, KV_HEADS * key), v: linear(memory, VALUES), o: linear(ATTENDED, writes)}
+
+
+def attention_scale(config: object, sizes: Mapping[str, int]) -> float:
+    """The usual constant: ``1 / sqrt(head_dim)``."""
+    return float(sizes["head_dim"] ** -0.5)
+
+
+def no_scale(config: object, sizes: Mapping[str, int]) -> float:
+    """A constant that does not depend on width: none (T5), or one the config fixes (``query_pre_attn_scalar``)."""
+    return 1.0

@@ -26,3 +26,13 @@ def linear(reads: Axis, writes: Axis | None = None) -> Rule:
 def conv1d(reads: Axis, writes: Axis | None = None) -> Rule:
     """``transformers.Conv1D`` (GPT-2), a linear layer stored transposed: weight ``[in, out]``, bias ``[out]``."""
     return {"weight": (Reads(reads), _writes(writes)), "bias": (_writes(writes),)}
+
+
+def convolution(reads: Axis | None, writes: Axis | None = None, *, kernel: int = 1) -> Rule:
+    """``torch.nn.Conv1d`` (kernel 1) and ``Conv2d`` (2): weight ``[out, in, *window]``, bias ``[out]``. ``reads=None``: raw input."""
+    entering = Keeps() if reads is None else Reads(reads)
+    return {"weight": (_writes(writes), entering, *(Keeps(),) * kernel), "bias": (_writes(writes),)}
+
+
+KEPT: Rule = {"weight": (Keeps(), Keeps()), "bias": (Keeps(),)}
+"""A linear module or table neither side of which grows."""

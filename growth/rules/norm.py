@@ -10,7 +10,7 @@ and the head reads ``final``. The table of the original derivation has gain and 
 
 from __future__ import annotations
 
-from growth.axis import Space
+from growth.axis import Axis, Space
 from growth.role import Gain, Writes
 from growth.rules.linear import Rule
 
@@ -19,6 +19,7 @@ NORMED = Space("normed", "hidden_size")
 FINAL = Space("final", "hidden_size")
 
 
-def norm(enters: Space, leaves: Space) -> Rule:
-    """``LayerNorm`` and ``RMSNorm``: weight ``[features]``, bias ``[features]`` where there is one. Old files say gamma and beta."""
-    return {"weight": (Gain(enters, leaves),), "bias": (Writes(leaves),)}
+def norm(enters: Axis, leaves: Axis, *, epsilon: str | float | None = None, offset: float = 0.0) -> Rule:
+    """``LayerNorm`` and ``RMSNorm``: weight ``[features]``, bias ``[features]`` where there is one. Old files say gamma and beta.
+    ``epsilon`` and ``offset``: see `growth.role.Gain`."""
+    return {"weight": (Gain(enters, leaves, offset, epsilon),), "bias": (Writes(leaves),)}

@@ -26,8 +26,8 @@ def grow_rope(rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: 
     """The rotary config for head_dim m, from that for n.
 
     Args:
-        rope: ``rope_parameters`` as transformers 5 writes them (rope_type, rope_theta, ...).
-        n, m: old and new head_dim.
+        rope: ``rope_parameters`` as transformers 5 writes them (rope_type, rope_theta, ...); empty where the code fixes them.
+        n, m: old and new number of coordinates that turn, head_dim or its rotary part.
         how: ``slots`` or ``pairs``.
         max_positions: ``max_position_embeddings``, which longrope wants to know.
         lossy: accept ``pairs`` at stock frequencies where the config cannot hold the old ones.
@@ -54,6 +54,13 @@ def grow_rope(rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: 
         )
     if how == "slots":
         return None
+    if "rope_theta" not in rope:
+        if lossy:
+            return None
+        raise IllegalGrowthError(
+            f"cannot grow head_dim from {n} to {m} by pairs: the model's code fixes the rotary frequencies, so that no config can hold "
+            "the old ones. Use --rope slots, which needs none, or accept the loss with --lossy."
+        )
     theta = float(rope["rope_theta"])
     old = [_scaled_frequency(theta ** (-2 * i / n), kind, rope) for i in range(pairs)]
     factors = [theta ** (-2 * j / m) / old[j // k] for j in range(k * pairs)]
@@ -65,6 +72,7 @@ def grow_rope(rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: 
         "original_max_position_embeddings": max_positions,
         "short_factor": factors,
         "long_factor": factors,
+        **{name: rope[name] for name in ("partial_rotary_factor",) if name in rope},
     }
 
 
