@@ -127,7 +127,7 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
 
     Example: grow plan ./small --width 2 --attention head-dim -v
     """
-    from growth.plan import plan_widening
+    from growth.planning import plan_widening
 
     from .render import plan_text
 
@@ -196,12 +196,30 @@ def verify(
 
 
 @grow.command()
+@click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def architectures(as_json: bool) -> None:
-    """List the model types that can be grown."""
-    from .render import architectures_json, architectures_text
+@click.option("--markdown", is_flag=True, help="The table of all as Markdown, as the README has it.")
+def architectures(name: str | None, as_json: bool, markdown: bool) -> None:
+    """List the model types that can be grown, or spell out the declaration of one: what each of its parameters reads and writes.
 
-    click.echo(json.dumps(architectures_json(), indent=2) if as_json else architectures_text())
+    A model type that is not listed is tried against all that are: it is grown if every parameter and config field fits one of them, and its
+    miniature, grown, computes the same in exact arithmetic.
+
+    Example: grow architectures llama
+    """
+    from growth.catalogue import describe, families
+
+    from .render import description_text, families_markdown, families_text
+
+    if name:
+        one = describe(name)
+        click.echo(json.dumps(one.to_json(), indent=2) if as_json else description_text(one))
+        return
+    rows = families()
+    if as_json:
+        click.echo(json.dumps([row.to_json() for row in rows], indent=2))
+    else:
+        click.echo(families_markdown(rows) if markdown else families_text(rows))
 
 
 @grow.command()

@@ -11,7 +11,7 @@ import click
 from tqdm import tqdm
 from transformers import logging as transformers_logging
 
-from growth import architectures
+from growth.catalogue import Description, Family
 from growth.checkpoint import WidenedCheckpoint
 from growth.equivalence.logits import Distance, EquivalenceReport
 from growth.plan import Plan
@@ -140,42 +140,45 @@ def report_text(report: EquivalenceReport) -> str:
     return "\n".join([*parts, f"{verdict} (on {report.device})"])
 
 
-def architectures_json() -> list[dict[str, Any]]:
-    rows = []
-    for name in architectures.known():
-        architecture = architectures.find(name)
-        laws = {space.name: str(law) for space, law in architecture.laws.items()}
-        choices = ["heads", "head-dim (slots, pairs)" if architecture.rotary else "head-dim"]
-        rows.append(
-            {
-                "model_type": name,
-                "norm": laws["residual"],
-                "positions": architecture.positions,
-                "attention": choices,
-                "refused": architecture.refuses,
-            }
-        )
-    return rows
-
-
-def architectures_text() -> str:
-    rows = architectures_json()
+def families_text(rows: Sequence[Family]) -> str:
     listed = table(
-        ("model_type", "norm", "positions", "attention grows by"),
-        [(row["model_type"], row["norm"], row["positions"], ", ".join(row["attention"])) for row in rows],
+        ("model_type", "classes", "positions", "attention grows by"),
+        [(row.model_type, _classes(row), row.positions, ", ".join(row.grows)) for row in rows],
     )
     refused: dict[str, list[str]] = {}
     for row in rows:
-        if row["refused"]:
-            refused.setdefault(row["refused"], []).append(row["model_type"])
-    notes = [click.wrap_text(f"refused: {what} ({', '.join(who)})", width=80, subsequent_indent="  ") for what, who in refused.items()]
-    return "\n".join([listed, "", *notes])
+        if row.refuses:
+            refused.setdefault(row.refuses, []).append(row.model_type)
+    notes = [click.wrap_text(f"refused: {what} ({', '.join(who)})", width=100, subsequent_indent="  ") for what, who in refused.items()]
+    return "\n".join([listed, "", *notes, "", "`grow architectures NAME` spells one out."])
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
+def _classes(row: Family) -> str:
+    first, others = next((name for name in row.heads if name.endswith(("LM", "Generation"))), (*row.heads, "-")[0]), len(row.heads) - 1
+    return f"{first} and {others} more" if others > 0 else first
+
+
+def families_markdown(rows: Sequence[Family]) -> str:
+    """The README's table."""
+    body = [f"| `{row.model_type}` | {', '.join(row.heads)} | {row.positions} | {row.refuses or '-'} |" for row in rows]
+    return "\n".join(["| model type | classes | positions | refused, and why |", "|---|---|---|---|", *body])
+
+
+def description_text(description: Description) -> str:
+    family = description.family
+    parts = [
+        f"{family.model_type}: {', '.join(family.classes)}",
+        table(("size", "config field", "grows with"), description.sizes),
+        table(("space", "size", "law"), description.spaces),
+        table(("parameter", "roles, dimension by dimension"), description.parameters),
+    ]
+    return "\n\n".join([*parts, f"refused: {family.refuses}"] if family.refuses else parts)
 
 
 def _brief(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

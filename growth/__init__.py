@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from growth.model import Grown as Grown
     from growth.model import widen as widen
     from growth.plan import Plan as Plan
-    from growth.plan import plan_widening as plan_widening
+    from growth.planning import plan_widening as plan_widening
 
 _HOMES = {
     "Architecture": "architecture",
@@ -43,7 +43,7 @@ _HOMES = {
     "UnsupportedModelError": "errors",
     "WidenedCheckpoint": "checkpoint",
     "check_equivalence": "equivalence.logits",
-    "plan_widening": "plan",
+    "plan_widening": "planning",
     "register": "architectures",
     "widen": "model",
     "widen_checkpoint": "checkpoint",

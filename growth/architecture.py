@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
+from torch import nn
+
 from growth.axis import Map, Space
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.law import Growth, Law
@@ -15,7 +17,7 @@ from growth.role import Role
 from growth.rules.linear import Rule
 from growth.sizes import Size, Sizes, read_sizes, standard_sizes, target_sizes
 
-_INDEX = r"\d+"
+_INDEX = r"(?:\d+|\*)"  # a layer's number, or the * that transformers itself writes where one tensor on disk serves all layers
 
 Constant = Callable[[Any, Sizes], float]
 """(config, sizes) -> the value a constant of the forward pass has at those sizes."""
@@ -40,7 +42,7 @@ class Architecture:
         laws: every space with its law; a law may look at spaces declared before it.
         outputs: field of the model's output that is not logits -> the space it ranges over. ``hidden_states`` is the space of all
             entries but the last, which is that of ``hidden_states.last`` or else of ``last_hidden_state``.
-        epsilon: config field of the norms' epsilon, or the number the code fixes.
+        epsilon: config field of the norms' epsilon, or the number the code fixes; 0 where there are no norms.
         prefixes: base-model prefixes that names on disk may or may not carry.
         sizes: the sizes of its config, by name.
         for_config: where the declaration depends on the config (parallel blocks, fused layouts): (this, parsed config) -> the declaration
@@ -51,19 +53,25 @@ class Architecture:
         variants: model class -> what it declares otherwise.
         buffers: patterns of tensors that old files hold and the model computes by itself: they are left out.
         optional: patterns of parameters that a checkpoint of the class may lack (BERT's pooler).
+        computed: likewise, where the class computes what is missing from its config, as a function of the width (`growth.computed`).
+        twin: (parsed config, number of layers) -> what else the twin's config says: patterns that list every layer, windows of other names.
         arithmetic: config fields that only choose how the same numbers are computed -> the value that exact arithmetic can run.
         positions: for the table of architectures.
         refuses: likewise, what is refused for a mathematical reason.
         branches: configs under which the declaration, or the model's code, takes another branch: every one is tested with every class.
+        classes: model classes that no auto class of transformers lists.
         without: model class -> why it cannot be grown.
+        module_class, config_class: for a family that transformers does not know: an ``nn.Module``, called with its config alone and keeping
+            it as ``config``, and that config, a dataclass with a default for every field. The module takes token ids ``[batch, length]``
+            (and ``attention_mask`` if it wants) and returns a tensor, a tuple or a mapping (`growth.own.named_outputs`).
     """
 
     model_type: str
     modules: Mapping[str, Rule]
     laws: Mapping[Space, Law]
-    outputs: Mapping[str, Space]
-    epsilon: str | float
-    prefixes: tuple[str, ...]
+    outputs: Mapping[str, Space] = field(default_factory=dict)
+    epsilon: str | float = 0.0
+    prefixes: tuple[str, ...] = ()
     sizes: Mapping[str, Size] = field(default_factory=standard_sizes)
     for_config: Callable[[Architecture, Any], Architecture] | None = None
     constants: Mapping[str, Constant] = field(default_factory=dict)
@@ -72,11 +80,16 @@ class Architecture:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
+    twin: Callable[[Any, int], Mapping[str, Any]] = lambda config, layers: {}
     arithmetic: Mapping[str, Any] = field(default_factory=lambda: {"chunk_size_feed_forward": 0})
     positions: str = "learned"
     refuses: str = ""
     branches: tuple[Mapping[str, Any], ...] = ({},)
+    classes: tuple[str, ...] = ()
     without: Mapping[str, str] = field(default_factory=dict)
+    module_class: type[nn.Module] | None = None
+    config_class: type | None = None
 
     def __post_init__(self) -> None:
         """Every space that is used has a law, and whatever a law needs is declared before it."""
@@ -95,6 +108,9 @@ class Architecture:
                     f"the law of '{space}' in '{self.model_type}' needs '{needed}'. Declare that space before it, or that constant."
                 )
             declared.add(space)
+
+    def __repr__(self) -> str:
+        return f"Architecture({self.model_type}: {len(self.modules)} modules, {len(self.laws)} spaces)"
 
     def at(self, config: Any) -> Architecture:
         """The declaration for one parsed config.
@@ -140,7 +156,9 @@ class Architecture:
         carried = next((prefix for prefix in self.prefixes if name.startswith(prefix + ".")), None)
         name = name.removeprefix(f"{carried}.")
         head, _, last = name.rpartition(".")
-        return f"{head}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }" if head else name
+        if not head or self.module_class is not None:  # nobody renames the parameters of a module of your own
+            return name
+        return f"{head}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }"
 
     def is_buffer(self, canonical: str) -> bool:
         """Whether old files hold this tensor and the model computes it by itself."""
@@ -149,6 +167,10 @@ class Architecture:
     def is_optional(self, canonical: str) -> bool:
         """Whether a checkpoint may lack this parameter."""
         return any(_pattern(optional).fullmatch(canonical) for optional in self.optional)
+
+    def is_computed(self, canonical: str) -> bool:
+        """Whether a checkpoint may lack this parameter and the model computes it from its config."""
+        return any(_pattern(computed).fullmatch(canonical) for computed in self.computed)
 
     def roles(self, canonical: str, model_class: str) -> tuple[Role, ...]:
         """The roles of one parameter, one per dimension.
@@ -167,7 +189,11 @@ class Architecture:
                 return closest[0]
         raise UnsupportedModelError(
             f"no rule of '{self.model_type}' matches tensor '{canonical}'. "
-            "If your model adds parameters of its own, take them out first; if this is a stock model, please report it."
+            + (
+                "If your model adds parameters of its own, take them out first; if this is a stock model, please report it."
+                if self.module_class is None
+                else "Add one, or name it in 'buffers' if the constructor makes it."
+            )
         )
 
     def output_space(self, name: str, model_class: str) -> Space | None:

@@ -24,12 +24,14 @@ import torch
 import transformers
 
 from growth.card import write_card
+from growth.computed import completed
 from growth.destination import appearing, check_apart, check_space, check_target
 from growth.dtypes import FLOATS, dtype_name, float_dtype
 from growth.equivalence.exact import usable_device
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
 from growth.errors import CheckpointError
+from growth.lookalike import declaration
 from growth.model import check_finite, check_fold
 from growth.options import Options
 from growth.plan import Plan, build_plan
@@ -108,10 +110,11 @@ def widen_checkpoint(
     check_target(target, overwrite)
     source = open_checkpoint(src)
     check_apart(source.folder, target)
-    plan = replace(build_plan(source.config, source.shapes, options), dtypes=source.dtypes)
-    dtypes = {name: wanted or source.dtypes[name] for name in plan.tensors}
-    for name in plan.tensors:
-        if source.dtypes[name] not in FLOATS:
+    source = completed(source)
+    plan = replace(build_plan(source.config, source.shapes, options, declaration(source.config, options)), dtypes=source.dtypes)
+    dtypes = {name: wanted if wanted and source.dtypes[name] in FLOATS else source.dtypes[name] for name in plan.tensors}
+    for name, tensor in plan.tensors.items():
+        if source.dtypes[name] not in FLOATS and not tensor.kept:
             raise CheckpointError(
                 f"tensor '{name}' has dtype {source.dtypes[name]}, which cannot hold shares of a weight. Widen the unquantised original."
             )
@@ -147,7 +150,7 @@ def _write_weights(
         with SafetensorsWriter(folder / file, {name: (plan.tensors[name].new_shape, dtypes[name]) for name in names}) as writer:
             for name in names:
                 old = source.read(name)
-                finite = check_finite(name, old, allow_nonfinite)
+                finite = check_finite(name, old, allow_nonfinite or plan.tensors[name].kept)
                 tensor = plan.tensors[name] if finite else replace(plan.tensors[name], noise=0.0)
                 for _, block in grow_blocks(old, tensor, dtypes[name], seed=seed, fold=fold if finite else None):
                     writer.append(block)

@@ -14,8 +14,10 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from growth import architectures
 from growth.architecture import Architecture
 from growth.errors import UnsupportedModelError
+from growth.own import own_class
 from growth.sizes import value_at
 
 Raw = dict[str, Any]
@@ -68,6 +70,8 @@ def model_class(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
     names = raw.get("architectures") or []
     if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise UnsupportedModelError(f"'architectures' in the config is {names!r}. Use a list with the name of one model class.")
+    if (own := own_class(str(raw.get("model_type")), names)) is not None:
+        return own
     if not names:
         plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parse(raw))]  # type: ignore[assignment]
         return plain
@@ -86,30 +90,75 @@ def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Col
     Raises:
         UnsupportedModelError: naming the field and its value.
     """
-    config = parse(raw)
-    defaults = AutoConfig.for_model(architecture.model_type).to_dict()
-    sizes = {field.partition(".")[0] for field in architecture.fields().values()}
-    epsilons = {architecture.epsilon} if isinstance(architecture.epsilon, str) else set()
-    unknown = {}
-    aliases = type(config).attribute_map
-    allowed = _NEUTRAL | {aliases.get(name, name) for name in _NEUTRAL} | set(aliases) | sizes | epsilons | {*vouch}
-    for name in sorted(set(raw) | set(config.to_dict())):
-        if name in allowed or name.startswith("_"):
-            continue
-        value = getattr(config, name, raw.get(name))
-        if name in architecture.vouched:
-            values = architecture.vouched[name]
-            if values is None or value in values:
-                continue
-        elif value == defaults.get(name, None) or (not value and name not in defaults):
-            continue
-        unknown[name] = value
-    if unknown:
+    if unknown := unvouched(raw, architecture, vouch):
         listed = ", ".join(f"'{name}' is {value!r}" for name, value in unknown.items())
         raise UnsupportedModelError(
             f"config field {listed}, which the '{architecture.model_type}' declaration does not vouch for. "
             f"If it does not change what the model computes, say {' '.join(f'--vouch {name}' for name in unknown)}."
         )
+
+
+def unvouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Collection[str] = ()) -> dict[str, Any]:
+    """Config fields, with their values, that nobody vouches for; dotted inside a nested config."""
+    defaults = AutoConfig.for_model(architecture.model_type).to_dict()
+    return _unvouched("", parse(raw), raw, defaults, architecture, vouch)
+
+
+def _unvouched(
+    prefix: str,
+    config: PreTrainedConfig,
+    raw: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    architecture: Architecture,
+    vouch: Collection[str],
+) -> dict[str, Any]:
+    """In one section of the config, whose path is ``prefix``, and those inside it."""
+    unknown: dict[str, Any] = {}
+    allowed = allowed_fields(config, architecture, vouch, prefix)
+    inner = {name: part for name in config.sub_configs if isinstance(part := getattr(config, name, None), PreTrainedConfig)}
+    for name, part in inner.items():
+        spelled_out = {**(raw.get(name) or {}), **(raw.get(f"{name}_dict") or {})}
+        unknown |= _unvouched(f"{prefix}{name}.", part, spelled_out, defaults.get(name) or {}, architecture, vouch)
+    for name in sorted((set(raw) | set(config.to_dict())) - inner.keys() - {f"{name}_dict" for name in inner}):
+        if name in allowed or is_neutral(name):
+            continue
+        value = getattr(config, name, raw.get(name))
+        if prefix + name in architecture.vouched:
+            values = architecture.vouched[prefix + name]
+            if values is None or value in values:
+                continue
+        elif value == defaults.get(name, None) or (not value and name not in defaults):
+            continue
+        unknown[prefix + name] = value
+    return unknown
+
+
+def allowed_fields(config: PreTrainedConfig, architecture: Architecture, vouch: Collection[str], prefix: str = "") -> set[str]:
+    """Fields of one section of a config that may have any value: neutral ones, sizes, epsilon, and those the caller vouches for."""
+    epsilons = {architecture.epsilon} if isinstance(architecture.epsilon, str) else set()
+    paths = {*(size.field for size in architecture.sizes.values()), *epsilons, *vouch}
+    own = {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
+    old_names = {name for size in architecture.sizes.values() for name in size.old_names}
+    aliases = type(config).attribute_map
+    return {*_NEUTRAL, *(aliases.get(name, name) for name in _NEUTRAL), *aliases, *own, *old_names}
+
+
+def is_neutral(name: str) -> bool:
+    """Whether a field says by its name that it does not matter once a model is trained: private, dropout, initial weights."""
+    return name.startswith("_") or "dropout" in name or name.endswith("_pdrop") or name.startswith(("initializer_", "init_"))
+
+
+def merged(raw: Mapping[str, Any]) -> Raw:
+    """A copy of ``raw`` whose nested configs say themselves what older files override them with: ``text_config_dict`` goes into
+    ``text_config``."""
+    result = copy.deepcopy(dict(raw))
+    read = parse(raw)
+    for name in read.sub_configs:
+        if (override := result.get(f"{name}_dict")) is not None:
+            known, said = getattr(read, name).to_dict(), {**(result.get(name) or {}), **override}
+            result[name] = {key: known.get(key, value) for key, value in said.items()}
+            del result[f"{name}_dict"]
+    return result
 
 
 def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str, Mapping[str, Any]] | None = None) -> Raw:
@@ -121,10 +170,13 @@ def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str
         changes: config field -> value the parsed result must have; dotted inside a nested config.
         rope: kind of layer (or "" for all) -> new ``rope_parameters`` in the dialect of transformers 5.
     """
-    result = copy.deepcopy(dict(raw))
+    raw = merged(raw)
+    result = copy.deepcopy(raw)
     for path, value in changes.items():
         target = section(result, path)
         target.update({key: value for key in spellings(raw, path) if target.get(key) is not None})
+        if rope and path.rpartition(".")[2] == "head_dim" and _null(parse(raw), path):
+            target["head_dim"] = value  # transformers takes scaled frequencies from the field, null or not
     for kind, parameters in (rope or {}).items():
         _write_rope(result, kind, parameters)
     for path, value in changes.items():
@@ -133,15 +185,23 @@ def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str
     return result
 
 
+def _null(config: Any, path: str) -> bool:
+    """Whether the class has this field and the config leaves it null."""
+    part, _, name = path.rpartition(".")
+    return (value_at(config, part) if part else config).to_dict().get(name, 0) is None
+
+
 def spellings(raw: Mapping[str, Any], path: str) -> list[str]:
-    """The keys that say a field, in its own section of ``raw``: its name, its aliases (``hidden_size`` for ``n_embd``), or, where none
-    does, its name."""
+    """The keys that say a field, in its own section of ``raw``: its name, its aliases (``hidden_size`` for ``n_embd``), its old names
+    (`growth.sizes.Size`), or, where none does, its name."""
     spelled, name = section(copy.deepcopy(dict(raw)), path), path.rpartition(".")[2]
     owner: Any = CONFIG_MAPPING[raw["model_type"]]
     for part in path.split(".")[:-1]:
         owner = owner.sub_configs[part]
-    aliases = owner.attribute_map
-    return [key for key in (name, *(alias for alias, target in aliases.items() if target == name)) if key in spelled] or [name]
+    aliases = [alias for alias, target in owner.attribute_map.items() if target == name]
+    sizes = architectures.find(raw["model_type"]).sizes.values() if raw["model_type"] in architectures.known() else ()
+    old_names = [old for size in sizes if size.field == path for old in size.old_names]
+    return [key for key in (name, *aliases, *old_names) if key in spelled] or [name]
 
 
 def spelled(raw: Mapping[str, Any], path: str) -> bool:
@@ -175,6 +235,7 @@ def _write_rope(raw: Raw, kind: str, rope: Mapping[str, Any]) -> None:
     if kind:
         parameters = getattr(parse(raw), "rope_parameters", None) or {}
         raw["rope_parameters"] = {**parameters, kind: dict(rope)}
+        raw.pop("rope_scaling", None)  # said by rope_parameters now, and would be laid over them again
     elif "rope_parameters" in raw:
         raw["rope_parameters"] = dict(rope)
     else:

@@ -20,6 +20,7 @@ from transformers.core_model_loading import (
 )
 
 from growth.errors import FOREIGN_ERRORS, CheckpointError
+from growth.own import MODULE, OwnModel
 
 
 def converts(model: PreTrainedModel) -> bool:
@@ -35,6 +36,8 @@ def to_disk(model: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, Te
     ``model`` has the config of ``state``; its own weights do not matter. Meta tensors are fine. Results may be views. Tensors that are one
     on disk must have one dtype.
     """
+    if isinstance(model, OwnModel):
+        return {name.removeprefix(f"{MODULE}."): value for name, value in state.items()}
     fresh = copy.copy(model)  # shares everything but the attribute set next
     vars(fresh)["_weight_conversions"] = _transforms(model)  # what `revert_weight_conversion` would find, had the model been loaded
     return dict(revert_weight_conversion(fresh, dict(state)))
@@ -49,6 +52,8 @@ def from_disk(model: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, 
     Raises:
         CheckpointError: if tensors that are one in memory do not fit together.
     """
+    if isinstance(model, OwnModel):
+        return {f"{MODULE}.{name}": value for name, value in state.items()}
     transforms = _transforms(model)
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
     converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]

@@ -12,6 +12,7 @@ from growth import config
 from growth.architecture import Architecture
 from growth.disk_names import to_disk
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
+from growth.own import OwnModel
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -23,12 +24,16 @@ def expected_tensors(raw: Mapping[str, Any], model_class: type[PreTrainedModel])
     try:
         with torch.device("meta"):
             model = model_class(parsed)
-        ties = dict(model.all_tied_weights_keys or {})
-        state = to_disk(model, model.state_dict())
+        in_memory, shared = model.state_dict(), model.all_tied_weights_keys or {}
+        state = to_disk(model, in_memory)
     except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
-            f"transformers cannot build {model_class.__name__} from the config ({type(error).__name__}: {error}). Check config.json."
+            f"{model_class.__name__} cannot be built without weights from the config ({type(error).__name__}: {error}). Check config.json"
+            + (", and that no tensor is read (item, tolist) on the way." if issubclass(model_class, OwnModel) else ".")
         ) from error
+    renamed = {id(parameter): name for name, parameter in state.items()}
+    on_disk = {name: renamed.get(id(parameter), name) for name, parameter in in_memory.items()}
+    ties = {on_disk.get(target, target): on_disk.get(source, source) for target, source in shared.items()}
     return {name: tuple(parameter.shape) for name, parameter in state.items()}, ties
 
 

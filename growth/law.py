@@ -9,6 +9,7 @@ law                condition on the map                                    write
 `LayerNorm`        equal counts, so that the mean is kept too              as `Linear`, at multiples of n
 `Dual`, `Scaled`   follow another space                                    see the classes
 `Normalised`       what a norm without a gain leaves                       see the class
+`UnitLength`       what division by its length leaves                      see the class
 `Still`            may not grow, for a reason                              1, 1
 =================  ======================================================  ==========================================
 
@@ -24,7 +25,7 @@ from typing import Literal
 
 import numpy as np
 
-from growth.axis import Integers, Map, Space
+from growth.axis import Axis, Integers, Map, Space
 from growth.errors import IllegalGrowthError
 
 Scaling = Literal["unit", "orthogonal"]
@@ -55,9 +56,16 @@ class Growth:
         """The error that names the space, both sizes, the reason and the next step."""
         return IllegalGrowthError(f"cannot grow '{self.space}' ({self.space.size}) from {self.n} to {self.m}: {reason}. {remedy}")
 
-    def source(self, layout: Space | None) -> Integers:
+    def source(self, layout: Axis | None) -> Integers:
         """Which coordinate each new one copies: as in ``layout``, or in blocks ``[x; x; ...]``."""
-        return Map.repeat(self.n, self.m).source if layout is None else self.maps[layout].source
+        return Map.repeat(self.n, self.m).source if layout is None else layout.map(self.maps).source
+
+    def energy(self, of: Space) -> float:
+        """The energy of another space, which must have one."""
+        energy = self.maps[of].energy
+        if energy is None:
+            raise self.refuse(f"the copies of '{of}' do not share one energy", "Use a whole multiple.")
+        return energy
 
     def require_multiple(self, reason: str) -> None:
         """Refuse m that is not a whole multiple of n."""
@@ -102,9 +110,9 @@ class Copied(Law):
 
 @dataclass(frozen=True)
 class Linear(Law):
-    """Touched by linear maps alone: any scale will do, so the caller's choice. ``layout``: another space that decides where copies lie."""
+    """Touched by linear maps alone: any scale will do, so the caller's choice. ``layout``: another axis that decides where copies lie."""
 
-    layout: Space | None = None
+    layout: Axis | None = None
 
     def grow(self, g: Growth) -> Map:
         source = g.source(self.layout)
@@ -112,7 +120,7 @@ class Linear(Law):
         return Map.copies(g.n, source, 1.0 if g.scaling == "unit" else 1.0 / np.sqrt(counts))
 
     def follows(self) -> tuple[Space, ...]:
-        return () if self.layout is None else (self.layout,)
+        return _spaces(self.layout)
 
     def __str__(self) -> str:
         return "linear"
@@ -126,18 +134,23 @@ class RMSNorm(Law):
     c = n/m (write = 1/sqrt(count)), and eps becomes eps * n/m.
 
     Args:
-        layout: the space that decides where copies lie, where a norm stands before rotary positions (query and key norms).
+        layout: the axis that decides where copies lie, where a norm stands before rotary positions (query and key norms).
+        like: the space whose norm shares the epsilon. A linear layer writes what is normed here at any scale, so it takes that energy,
+            and one epsilon serves both.
     """
 
-    layout: Space | None = None
+    layout: Axis | None = None
+    like: Space | None = None
 
     def grow(self, g: Growth) -> Map:
         source = g.source(self.layout)
         counts = np.bincount(source, minlength=g.n)
-        return Map.copies(g.n, source, ((1.0 if g.scaling == "orthogonal" else g.m / g.n) / counts) ** 0.5)
+        stock = 1.0 if g.scaling == "orthogonal" else g.m / g.n
+        squares = stock if self.like is None else g.energy(self.like) * g.m / g.n
+        return Map.copies(g.n, source, (squares / counts) ** 0.5)
 
     def follows(self) -> tuple[Space, ...]:
-        return () if self.layout is None else (self.layout,)
+        return _spaces(self.layout, self.like)
 
     def __str__(self) -> str:
         return "RMS norm"
@@ -150,18 +163,19 @@ class LayerNorm(Law):
 
     Args:
         elementwise: the space is touched by an elementwise function as well, which fixes write = 1.
-        layout: as for `RMSNorm`.
+        layout, like: as for `RMSNorm`.
     """
 
     elementwise: bool = False
-    layout: Space | None = None
+    layout: Axis | None = None
+    like: Space | None = None
 
     def grow(self, g: Growth) -> Map:
         g.require_multiple("a layer norm takes the mean over all coordinates")
-        return Map.copies(g.n, g.source(self.layout)) if self.elementwise else Linear(self.layout).grow(g)
+        return Map.copies(g.n, g.source(self.layout)) if self.elementwise else RMSNorm(self.layout, self.like).grow(g)
 
     def follows(self) -> tuple[Space, ...]:
-        return () if self.layout is None else (self.layout,)
+        return _spaces(self.layout, self.like)
 
     def __str__(self) -> str:
         return "layer norm, elementwise" if self.elementwise else "layer norm"
@@ -175,16 +189,29 @@ class Normalised(Law):
     epsilon: str | float | None = None
 
     def grow(self, g: Growth) -> Map:
-        entering = g.maps[self.of]
-        if entering.energy is None:
-            raise g.refuse(f"the copies of '{self.of}' do not share one energy", "Use a whole multiple.")
-        return entering.scaled(entering.energy**-0.5)
+        return g.maps[self.of].scaled(g.energy(self.of) ** -0.5)
 
     def follows(self) -> tuple[Space, ...]:
         return (self.of,)
 
     def __str__(self) -> str:
         return f"{self.of}, normalised"
+
+
+@dataclass(frozen=True)
+class UnitLength(Law):
+    """``x / |x|``: the length of x' is ``sqrt(energy * m / n)`` times that of x. Products of two such vectors stay as they are."""
+
+    of: Space
+
+    def grow(self, g: Growth) -> Map:
+        return g.maps[self.of].scaled((g.energy(self.of) * g.m / g.n) ** -0.5)
+
+    def follows(self) -> tuple[Space, ...]:
+        return (self.of,)
+
+    def __str__(self) -> str:
+        return f"{self.of}, of length 1"
 
 
 @dataclass(frozen=True)
@@ -238,3 +265,8 @@ class Scaled(Law):
 
     def __str__(self) -> str:
         return f"{self.into} / {self.constant}"
+
+
+def _spaces(*axes: Axis | None) -> tuple[Space, ...]:
+    """The spaces some axes are made of, in a fixed order."""
+    return tuple(sorted({space for axis in axes if axis is not None for space in axis.spaces()}, key=str))

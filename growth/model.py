@@ -21,7 +21,9 @@ from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
 from growth.errors import CheckpointError, ProofError, UnsupportedModelError
 from growth.inventory import expected_tensors
+from growth.lookalike import declaration
 from growth.options import Options
+from growth.own import OwnModel, unwrapped, wrapped
 from growth.plan import Plan, build_plan
 from growth.tensor import Fold, grow_tensor
 
@@ -30,7 +32,7 @@ from growth.tensor import Fold, grow_tensor
 class Grown:
     """A widened model, how it was made and what was proved."""
 
-    model: PreTrainedModel
+    model: nn.Module
     plan: Plan
     proof: Proof
 
@@ -39,7 +41,7 @@ class Grown:
 
 
 def widen(
-    model: PreTrainedModel,
+    model: nn.Module,
     *,
     width: int = 2,
     attention: str = "heads",
@@ -57,7 +59,7 @@ def widen(
     function" is that of eval mode.
 
     Args:
-        model: a stock transformers model of a declared architecture, unwrapped.
+        model: a stock transformers model of a declared architecture, or a module whose class was registered, unwrapped.
         width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.options.Options`.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
 
@@ -70,31 +72,33 @@ def widen(
         >>> model = grown.model
     """
     name = type(model).__name__
-    if not isinstance(model, PreTrainedModel) or getattr(transformers, name, None) is not type(model):
+    model = wrapped(model) or model
+    if not isinstance(model, PreTrainedModel) or not (isinstance(model, OwnModel) or getattr(transformers, name, None) is type(model)):
         raise UnsupportedModelError(
-            f"{name} is not a stock transformers model class. Unwrap it (torch.compile, DDP, FSDP, PEFT) and widen what is inside."
+            f"{name} is neither a stock transformers model class nor a registered one. Unwrap it (torch.compile, DDP, FSDP, PEFT) "
+            "and widen what is inside, or declare it with growth.register."
         )
     options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
     raw = {**model.config.to_dict(), "architectures": [name]}
     in_memory, ties = _untied(model)
     state = to_disk(model, in_memory)
-    plan = build_plan(raw, {key: tuple(value.shape) for key, value in state.items()}, options)
+    plan = build_plan(raw, {key: tuple(value.shape) for key, value in state.items()}, options, declaration(raw, options))
     own = expected_tensors(raw, type(model))[0]
     for key in plan.tensors:
         if key not in own:
             raise UnsupportedModelError(f"tensor '{key}' is none of a {name} of this config. Remove it, or correct the config.")
-        if state[key].dtype not in FLOATS or state[key].is_meta:
+        if state[key].is_meta or (state[key].dtype not in FLOATS and not plan.tensors[key].kept):
             held = "no data (device meta)" if state[key].is_meta else f"dtype {state[key].dtype}, which cannot hold shares of a weight"
             raise CheckpointError(f"tensor '{key}' has {held}. Load the unquantised model first.")
     twin = prove_twin(plan)
     fold = Fold()
     grown: dict[str, Tensor] = {}
     for key, tensor in plan.tensors.items():
-        finite = check_finite(key, state[key], allow_nonfinite)
+        finite = check_finite(key, state[key], allow_nonfinite or tensor.kept)
         tensor = tensor if finite else replace(tensor, noise=0.0)
         grown[key] = grow_tensor(state[key], tensor, seed=seed, fold=fold if finite else None)
         check_fold(key, fold, state[key], state[key].dtype)
-    return Grown(_rebuild(model, plan, grown, ties), plan, Proof(twin, fold))
+    return Grown(unwrapped(_rebuild(model, plan, grown, ties)), plan, Proof(twin, fold))
 
 
 def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:
@@ -135,7 +139,11 @@ def _untied(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str]) -> PreTrainedModel:
     config = parse(plan.new_config)
     with torch.random.fork_rng(devices=[]), no_init_weights():
-        new: PreTrainedModel = type(model)._from_config(config, attn_implementation=model.config._attn_implementation)
+        new: PreTrainedModel = type(model)._from_config(
+            config,
+            attn_implementation=model.config._attn_implementation,
+            experts_implementation=model.config._experts_implementation,
+        )
     for path, module in model.named_modules():  # a part that a constructor argument left out, such as BERT's pooler, stays out
         for child in list(new.get_submodule(path)._modules):
             if getattr(module, child) is None:

@@ -1,9 +1,8 @@
-"""Plans: what growing a checkpoint would do, tensor by tensor, worked out from its config and tensor shapes alone."""
+"""Plans: what growing a model would do, tensor by tensor, worked out from its config and tensor shapes alone."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,17 +15,19 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from growth import architectures, config
 from growth.architecture import Architecture
 from growth.axis import Map, Space
+from growth.computed import not_saved
 from growth.errors import CheckpointError, IllegalGrowthError
-from growth.inventory import Shapes, expected_tensors, inventory
+from growth.inventory import Shapes, inventory
 from growth.law import Normalised
 from growth.options import Options
 from growth.role import Dimension, Gain, Keeps, Role
 from growth.rules.rotary import grow_rope
-from growth.sizes import Sizes
-from growth.source import open_checkpoint
+from growth.sizes import Sizes, value_at
 
 TOLERANCE = 1e-10
 """What "the same function" means in exact arithmetic. Correct and wrong growths differ by some fourteen orders of magnitude."""
+
+_LOOKS_LIKE = "nobody declared '{}'; it looks like '{}': every parameter and config field fits, and the twin decides"
 
 NEGLIGIBLE_EPSILON = 1e-12
 """A norm's epsilon that may be off by a factor, see `_epsilon`."""
@@ -53,6 +54,11 @@ class TensorPlan:
         return tuple(dimension.new for dimension in self.dimensions)
 
     @property
+    def kept(self) -> bool:
+        """True if the tensor stays as it is, so that it may be of any dtype (a mask, a counter)."""
+        return len(self.roles) == len(self.shape) and all(isinstance(role, Keeps) for role in self.roles)
+
+    @property
     def flipped(self) -> TensorPlan:
         """The plan of the transpose; of a row matrix, where the tensor is a vector."""
         kept = (Keeps(),) if len(self.shape) == 1 else ()
@@ -69,13 +75,23 @@ class TensorPlan:
         )
 
 
+@dataclass(frozen=True)
+class Declared:
+    """A declaration, not yet adapted to a config, and the ``model_type`` it was borrowed from where nobody declared the model's own."""
+
+    base: Architecture
+    looks_like: str | None = None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``.
 
-    ``lossy`` says that this is a rotary growth that is not exact, and that the caller accepted it.
+    ``architecture`` is the declaration adapted to the config. ``lossy`` says that this is a rotary growth that is not exact, and that
+    the caller accepted it.
     """
 
+    declared: Declared
     architecture: Architecture
     model_class: type[PreTrainedModel]
     options: Options
@@ -148,8 +164,8 @@ class Plan:
         )
 
 
-def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan:
-    """The plan for a config and the shapes of its tensors, by name.
+def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options, declared: Declared | None = None) -> Plan:
+    """The plan for a config and the shapes of its tensors, by name; by the declaration of its model_type, unless one is given.
 
     Raises:
         UnsupportedModelError: for a model type, config field or tensor nobody vouches for.
@@ -157,13 +173,14 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan
         CheckpointError: for a missing tensor or a wrong shape.
     """
     parsed = config.parse(raw)
-    architecture = architectures.find(str(raw["model_type"])).at(parsed)
+    declared = declared or Declared(architectures.find(str(raw["model_type"])))
+    architecture = declared.base.at(parsed)
     config.check_vouched(raw, architecture, options.vouch)
     model_class = config.model_class(raw)
     old, new = architecture.read_sizes(parsed), architecture.target_sizes(parsed, options.width, options.attention)
     maps = architecture.maps(parsed, old, new, options.scaling, options.rope)
     changes: dict[str, float] = {field: new[size] for size, field in architecture.fields().items() if new[size] != old[size]}
-    notes: list[str] = []
+    notes = [] if declared.looks_like is None else [_LOOKS_LIKE.format(raw["model_type"], declared.looks_like)]
     rope, lossy = _rope(raw, parsed, architecture, old, new, options, notes)
     known, left_out, tied = inventory(raw, shapes, architecture, model_class)
     tensors = {name: _tensor(name, shapes[name], architecture, model_class, maps, options, name in tied) for name in known}
@@ -174,9 +191,15 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options) -> Plan
             f"the config cannot say what the plan means: transformers reads {read_back} back, not {new}. Spell the sizes "
             "out in config.json."
         )
+    if dropped := not_saved(model_class, tensors):
+        notes.append(
+            f"save_pretrained of {model_class.__name__} leaves out {', '.join(dropped)}, and a wider model computes others; before saving "
+            "the widened model again, set model._keys_to_ignore_on_save = set()"
+        )
     if options.noise == 0:
         notes.append("identical copies never separate in training; --noise 0.1 breaks the symmetry exactly")
     return Plan(
+        declared,
         architecture,
         model_class,
         options,
@@ -254,14 +277,14 @@ def _epsilon(architecture: Architecture, parsed: Any, maps: Mapping[Space, Map],
     wanted: dict[str | float, dict[str, float]] = {}
     for name, axis, epsilon in sorted(norms, key=lambda norm: norm[0]):
         home = architecture.epsilon if epsilon is None else epsilon
-        value = float(getattr(parsed, home)) if isinstance(home, str) else home
+        value = float(value_at(parsed, home)) if isinstance(home, str) else home
         wanted.setdefault(home, {})[name] = value * (axis.map(maps).energy or 1.0)
     changes = {}
     for home, by_axis in wanted.items():
-        value = float(getattr(parsed, home)) if isinstance(home, str) else home
+        value = float(value_at(parsed, home)) if isinstance(home, str) else home
         target = value if isinstance(home, float) else next(iter(by_axis.values()))
         for name, epsilon in by_axis.items():
-            if abs(epsilon - target) > NEGLIGIBLE_EPSILON:
+            if abs(epsilon - target) * value > NEGLIGIBLE_EPSILON * epsilon * (1 + 1e-9):  # relative to the variance, which grows by energy
                 other = "the code fixes" if isinstance(home, float) else f"the one on '{next(iter(by_axis))}' needs"
                 raise IllegalGrowthError(
                     f"cannot set the norms' epsilon ({home}): the norm on '{name}' needs {epsilon:.3g}, but {other} {target:.3g}. "
@@ -270,37 +293,3 @@ def _epsilon(architecture: Architecture, parsed: Any, maps: Mapping[Space, Map],
         if isinstance(home, str) and not math.isclose(target, value, rel_tol=1e-12):
             changes[home] = target
     return changes
-
-
-def plan_widening(
-    source: str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any],
-    *,
-    width: int = 2,
-    attention: str = "heads",
-    rope: str = "slots",
-    scaling: str = "unit",
-    noise: float = 0.0,
-    seed: int = 0,
-    lossy: bool = False,
-    vouch: Sequence[str] = (),
-) -> Plan:
-    """What widening a model would do, without reading a weight.
-
-    Args:
-        source: a checkpoint folder or hub id (tensor names and shapes are read from its headers), or a config (they are those of the
-            class named in ``architectures``).
-        width, attention, rope, scaling, noise, seed, lossy, vouch: see `Options`.
-
-    Raises:
-        GrowthError: in one sentence, for anything that stands in the way.
-
-    Example:
-        >>> print(plan_widening(LlamaConfig(hidden_size=64, num_attention_heads=4), width=2))
-    """
-    options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
-    if isinstance(source, (str, os.PathLike)):
-        checkpoint = open_checkpoint(source)
-        return replace(build_plan(checkpoint.config, checkpoint.shapes, options), dtypes=checkpoint.dtypes)
-    raw = source.to_dict() if isinstance(source, PreTrainedConfig) else dict(source)
-    shapes, ties = expected_tensors(raw, config.model_class(raw))
-    return build_plan(raw, {name: shape for name, shape in shapes.items() if name not in ties}, options)

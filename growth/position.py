@@ -5,7 +5,8 @@ law                 condition on the map                                 write, 
 ==================  ===================================================  ==================================================
 `Scores`            sum(q.write * k.write) over copies = old/new scale   see the class
 `Alibi`             a head keeps its slope                               1 on q and k; 0 on the values of heads born silent
-`Sinusoids`         a sine keeps its frequency                           1; the others are read with 0
+`Sinusoids`         a sine keeps its frequency                           1; 0 at frequencies in between
+`Frequencies`       a stored frequency goes with its rotary pair         1
 ==================  ===================================================  ==================================================
 
 Source of the slopes: Press et al. 2021, arXiv 2108.12409.
@@ -73,11 +74,12 @@ class Scores(Law):
 
 @dataclass(frozen=True)
 class Alibi(Law):
-    """Heads whose slope is a function of their number: ``2**(-8 (i + 1) / n)`` for the i-th of n, n a power of two.
+    """Heads whose slope is a function of their number: ``2**(-8 e)`` with e = 1/p, 2/p, ..., 1 for the largest power of two p among
+    the n heads, and e = 1/2p, 3/2p, 5/2p, ... for those beyond it.
 
-    Among m = k n heads, number ``k (i + 1) - 1`` has the old slope of i, so the old heads go there. The heads in between copy queries and
-    keys; their values are zero, so they change nothing, and the output projection reads those values like any other, so they learn from
-    the first step.
+    More heads have every slope that fewer heads have, so an old head goes to the number that has its slope. The heads in between copy
+    queries and keys of the head with the nearest slope; their values are zero, so they change nothing, and the output projection reads
+    those values like any other, so they learn from the first step.
 
     Args:
         side: ``scores`` for the heads of queries and keys, ``values`` for the heads of values.
@@ -86,34 +88,45 @@ class Alibi(Law):
     side: Literal["scores", "values"]
 
     def grow(self, g: Growth) -> Map:
-        if g.m == g.n:
-            return Map.identity(g.n)
-        k = g.m // g.n
-        if g.m % g.n or g.n & (g.n - 1) or k & (k - 1):
-            raise g.refuse(
-                "ALiBi slopes depend on the number of heads, and old slopes are among the new ones only for powers of two",
-                "Use --attention head-dim, or a width of 2, 4, 8, ... on a model with 2, 4, 8, ... heads.",
-            )
-        head = np.arange(g.m)
-        alive = ((head + 1) % k == 0).astype(np.float64)
+        distance = np.abs(slopes(g.n)[:, None] - slopes(g.m)[None, :])
+        nearest, alive = distance.argmin(axis=0), (distance.min(axis=0) == 0).astype(np.float64)
         one = np.ones(g.m)
-        return Map(g.n, head // k, one, alive) if self.side == "scores" else Map(g.n, head // k, alive, one)
+        return Map(g.n, nearest, one, alive) if self.side == "scores" else Map(g.n, nearest, alive, one)
 
     def __str__(self) -> str:
         return "ALiBi slopes"
 
 
+def slopes(n: int) -> Floats:
+    """``[n]``, ``-log2(slope) / 8`` of each head; exact, since they are fractions of a power of two."""
+    p = 1 << (n.bit_length() - 1)
+    return np.concatenate([np.arange(1, p + 1) / p, np.arange(1, 2 * (n - p), 2) / (2 * p)])
+
+
 @dataclass(frozen=True)
 class Sinusoids(Law):
     """A table ``[sin(t w_0), sin(t w_1), ..., cos(t w_0), ...]`` with ``w_j = theta**(-2j/d)`` that is projected before use: in width
-    k d the old frequency j is number k j, and the projection reads the others with 0, from where it learns."""
+    k d the old frequency j is number k j, and the projection reads the others with 0 (`growth.role.Picks`), from where it learns."""
 
     def grow(self, g: Growth) -> Map:
         g.require_multiple("sinusoids keep their frequencies only at whole multiples")
         k, half = g.m // g.n, g.n // 2
         j = np.arange(k * half)
         alive = np.tile((j % k == 0).astype(np.float64), 2)
-        return Map(g.n, np.concatenate([j // k, j // k + half]), np.ones(g.m), alive)
+        return Map(g.n, np.concatenate([j // k, j // k + half]), alive, alive)
 
     def __str__(self) -> str:
         return "sinusoids"
+
+
+@dataclass(frozen=True)
+class Frequencies(Law):
+    """A table with one entry per rotary pair, held by checkpoints and loaded by models: new pair j copies that of old pair j // k, like
+    `Scores`. So old pairs keep their frequencies to the last bit, however they were rounded; the silent pairs in between repeat them."""
+
+    def grow(self, g: Growth) -> Map:
+        g.require_multiple("rotary pairs keep their frequencies only at whole multiples")
+        return Map.copies(g.n, np.arange(g.m, dtype=np.int64) // (g.m // g.n))
+
+    def __str__(self) -> str:
+        return "rotary frequencies"

@@ -5,6 +5,7 @@ role                    new weight along this dimension             gradient of 
 ======================  ==========================================  ==========================================
 ``Writes(axis)``        ``write[j] * W[source[j]]``                 ``read[j] * G[source[j]]``
 ``Reads(axis)``         ``read[j] * W[source[j]]``                  ``write[j] * G[source[j]]``
+``Picks(axis)``         likewise, and no noise                      likewise
 ``Gain(enters, out)``   ``out.write[j] / h.write[j] * W[...]``      ``out.read[j] * h.write[j] * G[...]``
 ``Scale(enters, out)``  likewise, without a norm: h is the input    likewise
 ``Keeps()``             ``W``                                       ``G``
@@ -113,6 +114,18 @@ class Reads(Role):
 
     def __str__(self) -> str:
         return f"reads {self.axis}"
+
+
+@dataclass(frozen=True)
+class Picks(Reads):
+    """Consumes the old coordinates of ``axis`` where they lie among new ones that are no copies of them (`growth.position.Sinusoids`), so
+    that no weight but 0 there leaves the function as it is."""
+
+    def resolve(self, size: int, maps: Maps) -> Dimension:
+        return replace(super().resolve(size, maps), reads=False)
+
+    def __str__(self) -> str:
+        return f"picks {self.axis}"
 
 
 @dataclass(frozen=True)

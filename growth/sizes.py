@@ -15,7 +15,7 @@ from growth.errors import UnsupportedModelError
 Sizes = Mapping[str, int]
 """Standard size name -> value."""
 
-Grows = Literal["width", "heads", "head-dim", "kept"]
+Grows = Literal["width", "heads", "head-dim", "kept", "follows"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,10 @@ class Size:
 
     Args:
         field: config field, dotted inside a nested config (``vision_config.hidden_size``); empty where the size only follows from others.
-        grows: what multiplies it: ``width`` always, ``heads`` and ``head-dim`` under that choice of attention, ``kept`` nothing.
+        grows: what multiplies it: ``width`` always, ``heads`` and ``head-dim`` under that choice of attention, ``kept`` nothing;
+            ``follows``: it stays what ``follows`` says, and so does a size without a field.
         follows: (config, sizes before it) -> its value where the config has none.
+        old_names: under which files may spell the field, and the class still reads it.
         small: its value in the twin, or a function of what the user has. Sizes that the user's config leaves implied stay implied.
     """
 
@@ -50,6 +52,7 @@ class Size:
     grows: Grows = "width"
     follows: Callable[[Any, Sizes], int] | None = None
     small: int | Callable[[User], int] = 0
+    old_names: tuple[str, ...] = ()
 
 
 def value_at(config: Any, path: str) -> Any:
@@ -83,7 +86,7 @@ def target_sizes(table: Mapping[str, Size], config: Any, old: Sizes, width: int,
     """The sizes a model grows to: the chosen ones times ``width``, and those without a field as they follow."""
     new: dict[str, int] = {}
     for name, size in table.items():
-        if not size.field and size.follows is not None:
+        if size.follows is not None and (not size.field or size.grows == "follows"):
             new[name] = size.follows(config, new)
         else:
             new[name] = old[name] * (width if size.grows in ("width", attention) else 1)
@@ -148,8 +151,30 @@ def standard_sizes(
     }
 
 
+def stack_sizes(stack: str, intermediate: str, heads: str, *, small: tuple[int, int]) -> dict[str, Size]:
+    """The sizes of one of several stacks on one ``hidden_size``, named ``stack.size`` (`growth.tower.within`).
+
+    Args:
+        stack: ``encoder`` or ``decoder``.
+        intermediate, heads: its config fields.
+        small: its intermediate_size and number of heads in the twin.
+    """
+    at = f"{stack}.{{}}".format
+
+    def width_per_head(c: Any, s: Sizes) -> int:
+        return quotient(c, s["hidden_size"], s[at("num_attention_heads")], ("hidden_size", heads))
+
+    return {
+        at("intermediate_size"): Size(intermediate, small=small[0]),
+        at("num_attention_heads"): Size(heads, "heads", small=small[1]),
+        at("num_key_value_heads"): Size(follows=lambda c, s: s[at("num_attention_heads")]),
+        at("queries_per_kv"): Size(follows=lambda c, s: 1),
+        at("head_dim"): Size(follows=width_per_head),
+    }
+
+
 def small_head_dim(user: User) -> int:
-    """A small head_dim at which a partial rotary part is a whole number of pairs, and not all of the head if it was not before."""
+    """A small head_dim at which a partial rotary part is two pairs or more, and not all of the head if it was not before."""
     factor = rotary_fraction(user.config)
     return 6 if factor in (None, 1.0) else next(d for d in range(8, 200, 2) if _even(d * (factor or 1.0)))
 
@@ -172,7 +197,7 @@ def rotary_sizes() -> dict[str, Size]:
 
 
 def _even(value: float) -> bool:
-    return value >= 2 and int(value) % 2 == 0 and abs(value - int(value)) < 1e-9
+    return value >= 4 and int(value) % 2 == 0 and abs(value - int(value)) < 1e-9
 
 
 def _multi_query(user: User, at: Callable[[str], str]) -> bool:

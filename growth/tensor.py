@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from growth.plan import TensorPlan
-from growth.role import Dimension
+from growth.role import Dimension, Keeps
 from growth.symmetry import NullSpaceNoise, column, fold_dimension
 
 BLOCK = 1 << 21
@@ -51,7 +51,7 @@ def grow_tensor(old: Tensor, plan: TensorPlan, dtype: torch.dtype | None = None,
     """The grown tensor, whole. Arguments as for `grow_blocks`."""
     new = torch.empty(plan.new_shape, dtype=dtype or old.dtype, device=old.device)
     for start, block in grow_blocks(old, plan, new.dtype, seed=seed, fold=fold):
-        new[start : start + len(block)] = block
+        (new if new.ndim else new[None])[start : start + len(block)] = block
     return new
 
 
@@ -69,6 +69,11 @@ def grow_blocks(
     """
     if fold is not None:
         fold.tensors += 1
+    if not plan.dimensions:  # a scalar, as its only row
+        old, plan = old[None], replace(plan, shape=(1,), roles=(Keeps(),), dimensions=(Keeps().resolve(1, {}),))
+    if plan.kept and dtype == old.dtype:
+        yield from ((start, old[start : start + _rows(plan)].contiguous()) for start in range(0, len(old), _rows(plan)))
+        return
     if not plan.dimensions[0].reads:
         yield from _blocks(old, plan, dtype, seed, fold)
         return

@@ -269,7 +269,9 @@ def test_a_model_in_memory_keeps_all_that_is_not_width(llama: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_wrapped_models_are_refused_by_name(llama: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(llama)
-    with pytest.raises(growth.UnsupportedModelError, match=r"Sequential is not a stock transformers model class. Unwrap it"):
+    with pytest.raises(
+        growth.UnsupportedModelError, match=r"Sequential is neither a stock transformers .* nor a registered one. Unwrap it"
+    ):
         growth.widen(torch.nn.Sequential(model))  # type: ignore[arg-type]
     with pytest.raises(growth.UnsupportedModelError, match="Unwrap"):
         growth.widen(torch.compile(model))

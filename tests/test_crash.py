@@ -23,7 +23,7 @@ from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausa
 import growth
 from growth import checkpoint
 from growth.equivalence.twin import TwinReport, prove_twin
-from growth.plan import plan_widening
+from growth.planning import plan_widening
 from growth.safetensors_writer import SafetensorsWriter
 from growth.source import Checkpoint
 

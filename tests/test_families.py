@@ -20,8 +20,9 @@ from transformers import AutoConfig, GenerationMixin, PreTrainedModel
 import growth
 from growth import architectures
 from growth.config import parse
-from growth.equivalence.twin import build_exact, loud, miniature
+from growth.equivalence.twin import build_exact, loud, miniature, twin_report
 from growth.errors import IllegalGrowthError
+from growth.options import Options
 from growth.plan import TOLERANCE
 
 exactly = pytest.fixture(exact, autouse=True)
@@ -64,7 +65,8 @@ def label(value: object) -> str:
 def load(folder: Path, model_class: str) -> PreTrainedModel:
     """Plain ``from_pretrained``, in float64; nothing missing, nothing unexpected."""
     cls = getattr(transformers, model_class)
-    model, info = cls.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True)
+    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    model, info = cls.from_pretrained(folder, dtype=torch.float64, **eager, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"], info
     return model.to(torch.float64).eval()
 
@@ -83,16 +85,25 @@ def check(model_type: str, model_class: str, branch: dict[str, Any], choice: Cho
     small, wide = load(folder / "small", model_class), load(folder / "wide", model_class)
     assert difference(small, wide, result.plan) <= TOLERANCE
     assert result.proof.twin.difference <= TOLERANCE and result.proof.fold.ok
-    if isinstance(small, GenerationMixin) and "input_ids" in small.dummy_inputs and small.can_generate():
+    if isinstance(small, GenerationMixin) and small.main_input_name == "input_ids" and small.can_generate():
         assert generate(wide) == generate(small)
 
 
 ALL = list(cases())
-QUICK = [
-    (*case, choice)
-    for number, case in enumerate(ALL)
-    for choice in [[c for c in choices(case[0]) if c["width"] == 3 and c["noise"]][number % 4]]
+MAIN = list(
+    {
+        case[0]: case
+        for case in sorted(ALL, key=lambda case: (case[1].endswith(("LM", "LMHeadModel", "Generation", "MTModel")), not case[2]))
+    }.values()
+)
+"""One class of each family, one that generates if there is one, under its plainest config."""
+ODD = [
+    {"width": 3, "noise": 0.4, "attention": attention, "scaling": scaling}
+    for attention in ("heads", "head-dim")
+    for scaling in ("unit", "orthogonal")
 ]
+QUICK = [(*case, ODD[number % 4]) for number, case in enumerate(ALL) if not case[2] or case[1] in [main[1] for main in MAIN]]
+"""Every class under the default config, and one class under every branch, each by one odd choice; ALiBi wants powers of two."""
 
 
 @pytest.mark.parametrize(("model_type", "model_class", "branch", "choice"), QUICK, ids=label)
@@ -100,9 +111,49 @@ def test_every_class(model_type: str, model_class: str, branch: dict[str, Any], 
     check(model_type, model_class, branch, choice, tmp_path)
 
 
+@pytest.mark.parametrize(("model_type", "model_class", "branch"), MAIN, ids=label)
+def test_memory_and_disk_agree_bit_for_bit_and_grow_again(
+    model_type: str, model_class: str, branch: dict[str, Any], tmp_path: Path
+) -> None:
+    saved = build_exact(small_config(model_type, model_class, branch))
+    loud(saved, 1)
+    saved.save_pretrained(tmp_path / "small")
+    choice: Choice = {"width": 2, "attention": "head-dim", "noise": 0.3, "seed": 7}
+    try:
+        growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", **choice)
+    except IllegalGrowthError:
+        choice["attention"] = "heads"
+        growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", **choice)
+    grown = growth.widen(load(tmp_path / "small", model_class), **choice)
+    on_disk, in_memory = load(tmp_path / "wide", model_class), grown.model
+    assert in_memory.state_dict().keys() == on_disk.state_dict().keys()
+    assert all(torch.equal(in_memory.state_dict()[name], value) for name, value in on_disk.state_dict().items())
+    again = growth.widen_checkpoint(tmp_path / "wide", tmp_path / "wider", width=2)
+    assert difference(on_disk, load(tmp_path / "wider", model_class), again.plan) <= TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model_type", "model_class", "branch", "choice"), [(*case, choice) for case in ALL for choice in choices(case[0])], ids=label
+    ("model_type", "model_class", "branch", "choice"), [(*case, choice) for case in MAIN for choice in choices(case[0])], ids=label
 )
-def test_every_class_full_product(model_type: str, model_class: str, branch: dict[str, Any], choice: Choice, tmp_path: Path) -> None:
+def test_every_choice(model_type: str, model_class: str, branch: dict[str, Any], choice: Choice, tmp_path: Path) -> None:
     check(model_type, model_class, branch, choice, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_type", "model_class", "branch"), ALL, ids=label)
+def test_every_class_by_every_choice_in_the_twin(model_type: str, model_class: str, branch: dict[str, Any]) -> None:
+    raw = small_config(model_type, model_class, branch)
+    for choice in choices(model_type):
+        try:
+            report = twin_report(raw, Options(**choice))
+        except IllegalGrowthError:
+            assert architectures.find(model_type).at(parse(raw)).refuses
+        else:
+            assert report.difference <= TOLERANCE, choice
+
+
+def test_every_family_is_tested() -> None:
+    assert {case[0] for case in MAIN} | {name for name in architectures.known() if not architectures.classes(name)} == set(
+        architectures.known()
+    )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.models.bloom import modeling_bloom
+from transformers.models.falcon import modeling_falcon
+from transformers.models.mpt import modeling_mpt
 
 from growth.axis import Map, Space
+from growth.equivalence.exact import exact_arithmetic
 from growth.errors import IllegalGrowthError
 from growth.law import Copied, Dual, Growth, LayerNorm, Linear, RMSNorm, Scaled
-from growth.position import Scores
+from growth.position import Alibi, Scores
 
 settings.register_profile("growth", deadline=None, max_examples=60)
 settings.load_profile("growth")
@@ -57,6 +62,19 @@ def test_layer_norm_refuses_uneven_counts_and_names_the_next_size() -> None:
             IllegalGrowthError, match=r"cannot grow 'stream' \(hidden_size\) from 768 to 1000: .*Use a multiple of 768: 1536"
         ):
             law.grow(Growth(SPACE, 768, 1000))
+
+
+@given(sizes, st.integers(1, 6), st.integers(1, 3), scalings, st.sampled_from([RMSNorm, LayerNorm]))
+def test_norms_that_share_an_epsilon_take_one_energy(
+    size: tuple[int, int], n: int, k: int, scaling: str, law: type[RMSNorm] | type[LayerNorm]
+) -> None:
+    """Whether heads widen beside the stream or not, and wherever their copies lie."""
+    head, laid_out = Space("raw query", "head_dim"), Space("query", "head_dim")
+    stream = RMSNorm().grow(Growth(SPACE, *size, scaling))  # type: ignore[arg-type]
+    maps = {SPACE: stream, laid_out: Map.copies(n, np.repeat(np.arange(n), k))}
+    a = law(layout=laid_out, like=SPACE).grow(Growth(head, n, k * n, scaling, maps=maps))  # type: ignore[arg-type]
+    assert a.energy == pytest.approx(stream.energy, rel=1e-12)
+    np.testing.assert_array_equal(a.source, maps[laid_out].source)
 
 
 @given(sizes, scalings)
@@ -119,3 +137,28 @@ def test_dual_and_scaled_follow_their_space() -> None:
         Growth(Space("final", "hidden_size"), 3, 6, ratios={"output_scale": 0.25}, maps={head: dual})
     )
     np.testing.assert_allclose(0.25 * scaled.write, dual.write)
+
+
+@given(st.integers(1, 40), st.integers(0, 60))
+def test_alibi_heads_keep_their_slopes(n: int, more: int) -> None:
+    """Every old head lives once, at its old slope, by the table of each stock implementation; the others have no values."""
+    m = n + more
+    scores, values = (Alibi(side).grow(Growth(SPACE, n, m)) for side in ("scores", "values"))  # type: ignore[arg-type]
+    alive = values.write == 1
+    assert sorted(values.source[alive]) == list(range(n)) and (values.write[~alive] == 0).all()
+    assert (scores.source == values.source).all() and (scores.write == 1).all()
+    for table in (bloom_slopes, falcon_slopes, mpt_slopes):
+        np.testing.assert_allclose(table(m)[alive], table(n)[values.source[alive]], rtol=1e-6)
+
+
+def bloom_slopes(heads: int) -> np.ndarray:
+    return modeling_bloom._get_alibi_slopes(heads, torch.device("cpu")).numpy()
+
+
+def falcon_slopes(heads: int) -> np.ndarray:
+    with exact_arithmetic():  # bfloat16 otherwise
+        return modeling_falcon.build_alibi_tensor(torch.ones(1, 2, dtype=torch.long), heads, torch.float64)[:, 0, 1].numpy()
+
+
+def mpt_slopes(heads: int) -> np.ndarray:
+    return -modeling_mpt.build_mpt_alibi_tensor(heads, 2)[:, 0, 0].numpy()

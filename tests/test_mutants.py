@@ -18,7 +18,8 @@ from growth.equivalence.twin import prove_twin, twin_report
 from growth.errors import GrowthError, ProofError
 from growth.law import Growth, Law, LayerNorm, Linear
 from growth.options import Options
-from growth.plan import TOLERANCE, plan_widening
+from growth.plan import TOLERANCE
+from growth.planning import plan_widening
 from growth.position import Scores
 from growth.role import Keeps, Reads, Writes
 from growth.rules.attention import KEY, KEYS, KV_HEADS, QUERIES, QUERIES_PER_KV, QUERY, VALUE, VALUES

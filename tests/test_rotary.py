@@ -19,12 +19,15 @@ exactly = pytest.fixture(exact, autouse=True)
 LLAMA = next(case for case in LANGUAGE_MODELS if case.model_type == "llama")
 FACTORS = [1.0, 1.5, 2.5, 4.0, 7.0]
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+YARN = {"factor": 4.0, "beta_fast": 4.0, "original_max_position_embeddings": 64, "truncate": False}
 LONG = {"short_factor": FACTORS, "long_factor": [2 * f for f in FACTORS], "original_max_position_embeddings": 8}
 KINDS: dict[str, dict[str, Any]] = {
     "default": {"rope_type": "default", "rope_theta": 500.0},
     "linear": {"rope_type": "linear", "rope_theta": 500.0, "factor": 3.0},
     "llama3": {"rope_type": "llama3", "rope_theta": 500.0, **LLAMA3},
     "longrope": {"rope_type": "longrope", "rope_theta": 500.0, "factor": 4.0, **LONG},
+    "yarn, unrounded": {"rope_type": "yarn", "rope_theta": 500.0, **YARN},
+    "yarn, attention factor": {"rope_type": "yarn", "rope_theta": 500.0, "mscale": 0.7, "mscale_all_dim": 1.2, **YARN},
 }
 REFUSED: dict[str, dict[str, Any]] = {
     "yarn": {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "original_max_position_embeddings": 16},

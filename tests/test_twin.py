@@ -13,7 +13,8 @@ from growth import architectures, plan
 from growth.equivalence.twin import miniature, prove_twin, twin_report
 from growth.errors import IllegalGrowthError, ProofError
 from growth.options import Options
-from growth.plan import TOLERANCE, plan_widening
+from growth.plan import TOLERANCE
+from growth.planning import plan_widening
 
 CASES = {case.model_class: case for case in [*LANGUAGE_MODELS, *OTHER_HEADS]}
 
@@ -47,6 +48,24 @@ def odd(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", ODD)
 def test_odd_but_legal_configs_are_grown(name: str, attention: str) -> None:
     assert prove_twin(plan_widening(odd(name), width=3, attention=attention)).difference <= TOLERANCE
+
+
+FACTORS = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.7], "long_factor": [1.0, 1.5, 2.0, 3.0, 5.0, 9.0]}
+OLD_FILES: dict[str, dict[str, Any]] = {
+    "a size by its old name": {"model_type": "bloom", "n_embed": 96, "n_layer": 2, "num_attention_heads": 12, "vocab_size": 41},
+    "factors for the part that turns": {
+        **{"model_type": "phi3", "hidden_size": 64, "num_attention_heads": 4, "partial_rotary_factor": 0.75, "rope_scaling": FACTORS},
+        **{"vocab_size": 41, "pad_token_id": 0, "num_hidden_layers": 2, "original_max_position_embeddings": 20, "intermediate_size": 50},
+    },
+}
+
+
+@pytest.mark.parametrize("attention", ["heads", "head-dim"])
+@pytest.mark.parametrize("name", OLD_FILES)
+def test_old_files_are_grown_as_they_are_spelled(name: str, attention: str) -> None:
+    grown = plan_widening(OLD_FILES[name], width=3, attention=attention)
+    assert prove_twin(grown).difference <= TOLERANCE
+    assert grown.new_config.keys() == OLD_FILES[name].keys()
 
 
 def test_both_spellings_grow_together() -> None:

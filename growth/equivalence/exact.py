@@ -60,10 +60,12 @@ def usable_device(name: str | torch.device) -> torch.device:
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Everything inside runs in float64: new tensors, casts, tables, softmax."""
-    before = torch.get_default_dtype()
+    before, narrow = torch.get_default_dtype(), torch.FloatTensor
     torch.set_default_dtype(torch.float64)
+    torch.FloatTensor = torch.DoubleTensor  # type: ignore[assignment, misc]  # a constructor that asks no function mode (XLNet's parameters)
     try:
         with ExactArithmetic():
             yield
     finally:
         torch.set_default_dtype(before)
+        torch.FloatTensor = narrow  # type: ignore[misc]

@@ -13,15 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from growth.dtypes import dtype_name, float_dtype
 from growth.equivalence.exact import usable_device
 from growth.equivalence.outputs import Outputs, grown_output, output_map
-from growth.equivalence.running import Model, describe, run_model, text_inputs
+from growth.equivalence.running import Model, describe, held, run_model, text_inputs
 from growth.errors import CheckpointError, GrowthError
-from growth.plan import Plan, plan_widening
+from growth.plan import Plan
+from growth.planning import plan_widening
 from growth.source import read_json, resolve
 
 ORDER, MEAN_ORDER = 10, 3
@@ -90,8 +91,8 @@ def _plain(value: Any) -> Any:
 
 
 def check_equivalence(
-    a: Model,
-    b: Model,
+    a: Model | nn.Module,
+    b: Model | nn.Module,
     *,
     text: str | None = None,
     tokens: int = 512,
@@ -103,7 +104,7 @@ def check_equivalence(
     """Compare a model and one grown from it on text, or on random tokens where the source has no tokenizer.
 
     Args:
-        a: the source: a folder, a hub id or a model in memory.
+        a: the source: a folder, a hub id or a model in memory (of a stock class, or a module of a registered one).
         b: the grown model, likewise. A folder written by growth says in ``growth.json`` how hidden states map; otherwise only outputs
             that do not grow (logits) can be compared.
         text: what to read, if ``a`` is a folder with a tokenizer; by default an excerpt that comes with the package.
@@ -119,6 +120,7 @@ def check_equivalence(
     if tokens < 2:
         raise CheckpointError(f"tokens must be at least 2, not {tokens}. 512 is a good number.")
     where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    a, b = held(a), held(b)
     raw, kind, own = describe(a)
     _, other_kind, other = describe(b)
     if kind is not other_kind:

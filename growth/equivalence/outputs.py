@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from growth.axis import Map
+from growth.errors import ProofError
+from growth.own import OwnModel
 from growth.plan import Plan
 
 Inputs = dict[str, Tensor]
@@ -18,11 +21,17 @@ Outputs = dict[str, Tensor]
 
 
 def random_inputs(model: PreTrainedModel, vocabulary: int, *, batch: int = 2, length: int = 11, seed: int = 0) -> Inputs:
-    """Random tokens, one row padded on the left, random pixels or sound, as the model's class wants them."""
+    """Random tokens in two segments, one row padded on the left, random pixels or sound, as the model's class wants them."""
     ids = torch.randint(2, vocabulary - 1, (batch, length), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[0, : length // 3] = 0
-    return class_inputs(type(model), model.config.to_dict(), ids, mask)
+    mask = mask.flip(1) if isinstance(model, OwnModel) else mask  # no token that sees no other: many a module makes NaN of that
+    config = model.config.to_dict()
+    inputs = class_inputs(type(model), config, ids, mask)
+    if "input_ids" in inputs and "token_type_ids" in inspect.signature(model.forward).parameters:
+        last = max(config.get("type_vocab_size", 2), 1) - 1
+        inputs["token_type_ids"] = (torch.arange(length) >= length // 2).long().clamp(max=last).expand_as(inputs["input_ids"])
+    return inputs
 
 
 def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Tensor, mask: Tensor) -> Inputs:
@@ -30,13 +39,19 @@ def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Te
     or instead of them random pixels ``[batch, channels, height, width]`` or a random spectrogram ``[batch, bins, frames]``."""
     taken = inspect.signature(kind.forward).parameters
     decodes = "decoder_input_ids" in taken
-    if decodes and kind.__name__.endswith("SequenceClassification"):
-        # Pooled at the last end-of-sequence token, which every row must have equally often.
-        eos = config["eos_token_id"]
+    read = config.get("text_config") or config
+    pools = (decodes and kind.__name__.endswith("SequenceClassification")) or {"input_ids", "pixel_values"} <= taken.keys()
+    if pools and (eos := read.get("eos_token_id")) is not None:
+        # Pooled at an end-of-sequence token, which every row must have equally often.
         eos = int(eos[0] if isinstance(eos, list) else eos)
-        ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, eos + 1), torch.full((len(ids), 1), eos)], dim=1)
+        other = eos + 1 if eos + 1 < read["vocab_size"] else eos - 1
+        ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, other), torch.full((len(ids), 1), eos)], dim=1)
     inputs = {"input_ids": ids, "attention_mask": mask} if "input_ids" in taken else {}
     inputs |= _raw_inputs(config, taken, len(ids))
+    restores = kind.__name__.endswith("MaskedImageModeling") and config["encoder_stride"] == config["patch_size"]
+    if "bool_masked_pos" in taken and (config.get("use_mask_token") or restores):
+        sides = zip(inputs["pixel_values"].shape[2:], _sides(config["patch_size"]), strict=True)
+        inputs["bool_masked_pos"] = (torch.arange(math.prod(side // patch for side, patch in sides)) % 3 == 1).expand(len(ids), -1)
     if decodes:
         start = torch.full((len(ids), 1), int(config.get("decoder_start_token_id") or 0))
         inputs["decoder_input_ids"] = torch.cat([start, ids[:, :-1]], dim=1)
@@ -50,25 +65,35 @@ def _raw_inputs(config: Mapping[str, Any], taken: Collection[str], batch: int) -
     generator = torch.Generator().manual_seed(batch)
     if "pixel_values" in taken:
         seen = config.get("vision_config") or config
-        sides = seen["image_size"] if isinstance(seen["image_size"], (list, tuple)) else (seen["image_size"],) * 2
-        return {"pixel_values": torch.randn(batch, seen["num_channels"], *sides, generator=generator, dtype=torch.get_default_dtype())}
+        shape = (batch, seen["num_channels"], *_sides(seen["image_size"]))
+        return {"pixel_values": torch.randn(shape, generator=generator, dtype=torch.get_default_dtype())}
     if "input_features" in taken:
         shape = (batch, config["num_mel_bins"], 2 * config["max_source_positions"])
         return {"input_features": torch.randn(shape, generator=generator, dtype=torch.get_default_dtype())}
     return {}
 
 
+def _sides(size: int | Sequence[int]) -> tuple[int, ...]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
 @torch.no_grad()
 def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Outputs:
-    """Every floating tensor of the model's output, by field; entries of ``hidden_states`` by ``field.index``."""
-    caches = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
-    result = model(**inputs, **caches, output_hidden_states=True, return_dict=True)
+    """Every floating tensor of the model's output but its loss, by field; entries of ``hidden_states``, ``router_logits`` and
+    ``feature_maps`` by ``field.index``, the maps with their channels last."""
+    wanted = {"output_hidden_states": True, "return_dict": True}
+    wanted |= {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    wanted |= {"output_router_logits": True} if "router_logits" in (model._can_record_outputs or {}) else {}
+    result = model(**inputs, **wanted)
     outputs: Outputs = {}
     for name, value in result.items():
-        if isinstance(value, Tensor) and value.is_floating_point():
+        if isinstance(value, Tensor) and value.is_floating_point() and value.ndim:
             outputs[name] = value
-        elif isinstance(value, tuple) and "hidden_states" in name:
-            outputs |= {f"{name}.{i}": entry for i, entry in enumerate(value)}
+        elif name == "feature_maps":
+            outputs |= {f"{name}.{i}": entry.movedim(1, -1) if entry.ndim == 4 else entry for i, entry in enumerate(value)}
+        elif isinstance(value, tuple) and ("hidden_states" in name or "router_logits" in name):
+            outputs |= {f"{name}.{i}": entry for i, entry in enumerate(value) if isinstance(entry, Tensor)}
     return outputs
 
 
@@ -76,7 +101,7 @@ def output_map(name: str, names: Mapping[str, Any], plan: Plan) -> Map | None:
     """How an output field grows, None if it does not (logits)."""
     base, _, index = name.partition(".")
     space = plan.architecture.output_space(base, plan.model_class.__name__)
-    if index and f"{base}.{int(index) + 1}" not in names:
+    if "hidden_states" in base and index and f"{base}.{int(index) + 1}" not in names:
         kind, last = plan.model_class.__name__, {"encoder_hidden_states": "encoder_last_hidden_state"}.get(base, "last_hidden_state")
         space = plan.architecture.output_space(f"{base}.last", kind) or plan.architecture.output_space(last, kind)
     return None if space is None else plan.maps[space]
@@ -94,5 +119,13 @@ def largest_difference(before: Outputs, after: Outputs, plan: Plan) -> float:
     """max |after - grown before| over all outputs; NaN counts as NaN, a field that only one has as infinity."""
     if before.keys() != after.keys():
         return float("inf")
-    differences = [(after[name] - grown_output(value, output_map(name, before, plan))).abs().max() for name, value in before.items()]
+    differences = []
+    for name, value in before.items():
+        expected = grown_output(value, output_map(name, before, plan))
+        if expected.shape != after[name].shape:
+            raise ProofError(
+                f"output '{name}' has shape {list(value.shape)} and after growth {list(after[name].shape)}, not {list(expected.shape)}. "
+                "Correct its space in the declaration's 'outputs'."
+            )
+        differences.append((after[name] - expected).abs().max())
     return float(torch.stack(differences).max())

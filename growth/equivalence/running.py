@@ -11,21 +11,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 
-from growth.architectures import find
 from growth.config import model_class, parse
 from growth.dtypes import FLOATS
 from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import Inputs, Outputs, class_inputs, forward
 from growth.errors import CheckpointError
+from growth.lookalike import declaration
+from growth.options import Options
+from growth.own import wrapped
 from growth.source import open_checkpoint, resolve
 
 EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"
 SEQUENCE = 128
 
 Model = str | os.PathLike[str] | PreTrainedModel
+
+
+def held(model: Model | nn.Module) -> Model:
+    """A module of a registered class in the form that transformers models have; anything else as it is.
+
+    Raises:
+        CheckpointError: for a module of another class.
+    """
+    if not isinstance(model, nn.Module) or isinstance(model, PreTrainedModel):
+        return model
+    found = wrapped(model)
+    if found is None:
+        raise CheckpointError(f"{type(model).__name__} is neither a transformers model nor registered. Unwrap it, or use growth.register.")
+    return found
 
 
 def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch.dtype]:
@@ -54,11 +70,14 @@ def text_inputs(a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], t
 
 
 def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> tuple[Tensor, bool]:
-    positions = raw.get("max_position_embeddings") or raw.get("n_positions") or SEQUENCE
+    read = parse(raw).get_text_config()
+    fields = ("max_position_embeddings", "n_positions", "max_target_positions")
+    positions = next((int(value) for name in fields if (value := getattr(read, name, None))), SEQUENCE)
+    padding = int(getattr(read, "pad_token_id", None) or 0)
     # Some families count positions from the padding id on.
-    length = min(SEQUENCE, tokens, max(2, int(positions) - 2 - int(raw.get("pad_token_id") or 0)))
+    length = min(SEQUENCE, tokens, max(2, positions - 2 - (padding if padding < positions // 2 else 0)))
     count = max(1, tokens // length)
-    vocabulary = int(raw.get("vocab_size") or (raw.get("text_config") or {}).get("vocab_size") or 8)
+    vocabulary = int(getattr(read, "vocab_size", None) or 8)
     ids: list[int] = []
     if not isinstance(a, PreTrainedModel) and (tokenizer := _tokenizer(resolve(a))) is not None:
         passage = (text if text is not None else EXCERPT.read_text(encoding="utf-8"))[: 40 * tokens]
@@ -89,11 +108,9 @@ def _mask_token(a: Model) -> int:
 def run_model(model: Model, dtype: torch.dtype, device: torch.device, inputs: Mapping[str, Tensor], exact: bool = False) -> Outputs:
     loaded = copy.deepcopy(model) if isinstance(model, PreTrainedModel) else _load(model, dtype)
     loaded = loaded.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
-    passed = {
-        name: value.to(device, dtype if value.is_floating_point() and not exact else None)
-        for name, value in inputs.items()
-        if name != "labels"
-    }
+    if dtype is torch.float64:  # which fused experts do not know
+        loaded.config._experts_implementation = "eager"
+    passed = {name: value.to(device, dtype if value.is_floating_point() else None) for name, value in inputs.items() if name != "labels"}
     collected: dict[str, list[Tensor]] = {}
     with exact_arithmetic() if exact else nullcontext():
         for row in range(len(next(iter(passed.values())))):
@@ -107,11 +124,13 @@ def run_model(model: Model, dtype: torch.dtype, device: torch.device, inputs: Ma
 def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
     checkpoint = open_checkpoint(path)
     kind, folder = model_class(checkpoint.config), checkpoint.folder
-    architecture = find(str(checkpoint.config["model_type"])).at(parse(checkpoint.config))
+    architecture = declaration(checkpoint.config, Options()).base.at(parse(checkpoint.config))
     loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
-    if missing := sorted(name for name in info["missing_keys"] if not architecture.is_optional(architecture.canonical(name))):
+    lacking = {name: architecture.canonical(name) for name in info["missing_keys"]}
+    made = (architecture.is_optional, architecture.is_computed, architecture.is_buffer)
+    if missing := sorted(name for name, own in lacking.items() if not any(by_itself(own) for by_itself in made)):
         raise CheckpointError(
             f"{folder} lacks {len(missing)} tensors of {kind.__name__}, for example '{missing[0]}'. Check 'architectures' in its config."
         )

@@ -6,7 +6,7 @@ output projection reads is ``kv_heads * queries_per_kv * value``. Grouped, multi
 *More heads* (kv_heads grows): a copied head has the same scores, hence the same output; the projection reads each copy with 1/count.
 *Wider heads* (query, key and value grow inside each head, "head-local repetition"): `growth.position.Scores` keeps the scores.
 Where only a part of each head turns with the position, query and key are concatenations of a rotary part and a rest, each with its law;
-where queries and keys are normed, what enters that norm is a space of its own, laid out like what leaves it.
+where queries and keys are normed, what enters that norm is a space of its own, laid out like what leaves it (`raw_laws`).
 
 Original table, scaling="orthogonal" with wider heads, k copies: q and k weights ``k**(1/4)/k`` (that is sqrt(p/c) = k**(-1/4) for the
 scores times 1/sqrt(k) for reading the residual), their biases ``k**(1/4)/sqrt(k)``; v and output weights 1/k, biases 1/sqrt(k).
@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from growth.axis import Axis, Space
-from growth.law import Copied, Law, Linear
-from growth.position import Scores
+from growth.axis import Axis, Interleaved, Product, Space
+from growth.law import Copied, Law, LayerNorm, Linear, RMSNorm
+from growth.position import Alibi, Scores
 from growth.rules.linear import Rule, linear
+from growth.rules.norm import RESIDUAL
 
 Rotary = Literal["half", "interleaved"]
 
@@ -31,6 +32,8 @@ KEY = Space("key", "head_dim")
 VALUE = Space("value", "head_dim")
 QUERY_ROTARY, QUERY_PASS = Space("rotary query", "rotary_dim"), Space("other query", "pass_dim")
 KEY_ROTARY, KEY_PASS = Space("rotary key", "rotary_dim"), Space("other key", "pass_dim")
+RAW_QUERY, RAW_KEY = Space("raw query", "head_dim"), Space("raw key", "head_dim")
+ALIBI_HEADS, ALIBI_VALUES = Space("heads", "num_attention_heads"), Space("heads of values", "num_attention_heads")
 
 HEADS = KV_HEADS * QUERIES_PER_KV
 QUERIES = HEADS * QUERY
@@ -39,6 +42,8 @@ VALUES = KV_HEADS * VALUE
 ATTENDED = HEADS * VALUE
 PARTIAL_QUERY = QUERY_ROTARY + QUERY_PASS
 PARTIAL_KEY = KEY_ROTARY + KEY_PASS
+ALIBI_ATTENDED = Product(ALIBI_VALUES, VALUE)
+ALIBI_QKV = Interleaved((Product(ALIBI_HEADS, QUERY), Product(ALIBI_HEADS, KEY), ALIBI_ATTENDED))
 
 HEAD_LAW = Copied("softmax, head by head")
 
@@ -51,6 +56,18 @@ def attention_laws(rotary: Rotary | None = None, *, partial: bool = False) -> Ma
         return {**heads, QUERY: Scores("query", rotary), KEY: Scores("key", rotary)}
     turning: dict[Space, Law] = {QUERY_ROTARY: Scores("query", rotary), KEY_ROTARY: Scores("key", rotary)}
     return {**heads, **turning, QUERY_PASS: Scores("query"), KEY_PASS: Scores("key")}
+
+
+def alibi_laws() -> Mapping[Space, Law]:
+    """The laws where each head has an ALiBi slope: queries and keys range over ``ALIBI_HEADS``, values over ``ALIBI_VALUES``."""
+    heads: dict[Space, Law] = {ALIBI_HEADS: Alibi("scores"), ALIBI_VALUES: Alibi("values")}
+    return {**heads, VALUE: Linear(), QUERY: Scores("query"), KEY: Scores("key")}
+
+
+def raw_laws(law: type[RMSNorm] | type[LayerNorm], query: Axis = QUERY, key: Axis = KEY, *, like: Space = RESIDUAL) -> Mapping[Space, Law]:
+    """The laws of queries and keys before a norm of their own, whose epsilon is that of the norms on ``like``. They stand after those of
+    ``query`` and ``key``, which leave the norm; over all heads at once it is ``norm(HEADS * RAW_QUERY, QUERIES)``."""
+    return {RAW_QUERY: law(layout=query, like=like), RAW_KEY: law(layout=key, like=like)}
 
 
 def attention(

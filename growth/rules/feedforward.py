@@ -17,6 +17,6 @@ FFN = Space("ffn", "intermediate_size")
 FFN_LAWS: dict[Space, Law] = {FFN: Copied("an elementwise function")}
 
 
-def feed_forward(first: tuple[str, ...], second: str, *, reads: Axis, writes: Axis) -> dict[str, Rule]:
-    """Modules named ``first`` (one, or gate and up) into the hidden layer and ``second`` out of it."""
-    return {**{name: linear(reads, FFN) for name in first}, second: linear(FFN, writes)}
+def feed_forward(first: tuple[str, ...], second: str, *, reads: Axis, writes: Axis, hidden: Axis = FFN) -> dict[str, Rule]:
+    """Modules named ``first`` (one, or gate and up) into the ``hidden`` layer and ``second`` out of it."""
+    return {**{name: linear(reads, hidden) for name in first}, second: linear(hidden, writes)}

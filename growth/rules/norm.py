@@ -5,7 +5,8 @@ the normalised x' is ``write[j] / sqrt(c)`` times the old one, so ``gain' = out.
 ``bias' = out.write * bias``.
 
 A norm stands between two spaces. In a post-norm model both are the residual stream; in a pre-norm model the sub-layers read ``normed``
-and the head reads ``final``. The table of the original derivation has gain and bias 1/sqrt(k): ``scaling="orthogonal"``.
+and the head reads ``final``. What a sub-layer writes is ``branch`` where it is normed before it joins the stream. The table of the
+original derivation has gain and bias 1/sqrt(k): ``scaling="orthogonal"``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from growth.rules.linear import Rule
 RESIDUAL = Space("residual", "hidden_size")
 NORMED = Space("normed", "hidden_size")
 FINAL = Space("final", "hidden_size")
+BRANCH = Space("branch", "hidden_size")
 
 
 def norm(enters: Axis, leaves: Axis, *, epsilon: str | float | None = None, offset: float = 0.0) -> Rule:

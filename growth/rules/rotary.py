@@ -5,9 +5,10 @@ need nothing of the config. *Pairs* repeat each pair k times, new pair j copying
 ``rope_type: longrope`` divides each stock frequency by a factor of its own, here ``stock'[j] / old[j // k]``, which for plain rotary
 positions is theta**(-2 (j mod k) / (kd)).
 
-Kinds of scaling: none, linear and llama3 depend on the frequency alone, longrope holds one factor per pair: all can be carried
-over. yarn and dynamic depend on the dimension itself and are refused.
-Sources: Su et al. 2021, arXiv 2104.09864; LongRoPE, arXiv 2402.13753.
+Kinds of scaling: none, linear and llama3 depend on the frequency alone, and so does yarn where it does not round its bounds to whole
+pairs (``truncate: false``); longrope holds one factor per pair: all can be carried over. Other yarn and dynamic depend on the dimension
+itself and are refused.
+Sources: Su et al. 2021, arXiv 2104.09864; LongRoPE, arXiv 2402.13753; YaRN, arXiv 2309.00071.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def grow_rope(rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: 
         return None
     if kind == "longrope":
         return {**rope, **{name: [_factor(rope, name, j, k, n, how) for j in range(k * pairs)] for name in _FACTORS}}
-    if kind not in FREQUENCY_ONLY:
+    if not carries(rope):
         if how == "pairs" and lossy:
             return None
         raise IllegalGrowthError(
@@ -67,13 +68,19 @@ def grow_rope(rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: 
     return {
         "rope_type": "longrope",
         "rope_theta": rope["rope_theta"],
-        "factor": 1.0,
-        "attention_factor": 1.0,
+        "factor": rope["factor"] if kind == "yarn" else 1.0,
+        "attention_factor": _yarn_attention(rope) if kind == "yarn" else 1.0,
         "original_max_position_embeddings": max_positions,
         "short_factor": factors,
         "long_factor": factors,
-        **{name: rope[name] for name in ("partial_rotary_factor",) if name in rope},
+        **{name: rope[name] for name in ("partial_rotary_factor", "mscale_all_dim") if name in rope},
     }
+
+
+def carries(rope: Mapping[str, Any]) -> bool:
+    """Whether a wider head can have every frequency of a narrower one."""
+    kind = str(rope.get("rope_type", "default"))
+    return kind in (*FREQUENCY_ONLY, "longrope") or (kind == "yarn" and _unrounded(rope))
 
 
 def _factor(rope: Mapping[str, Any], name: str, j: int, k: int, n: int, how: str) -> float:
@@ -83,13 +90,42 @@ def _factor(rope: Mapping[str, Any], name: str, j: int, k: int, n: int, how: str
 
 
 def _scaled_frequency(frequency: float, kind: str, rope: Mapping[str, Any]) -> float:
-    """One frequency after ``linear`` or ``llama3`` scaling (transformers' modeling_rope_utils)."""
+    """One frequency after ``linear``, ``llama3`` or unrounded ``yarn`` scaling (transformers' modeling_rope_utils)."""
     if kind == "default":
         return frequency
     factor = float(rope["factor"])
     if kind == "linear":
         return frequency / factor
+    if kind == "yarn":
+        first, last = _yarn_bounds(rope)
+        ramp = min(max((-math.log(frequency) / math.log(float(rope["rope_theta"])) - first) / (last - first), 0.0), 1.0)
+        return frequency * (1 - ramp) + frequency / factor * ramp
     low, high, reach = (float(rope[key]) for key in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings"))
     turns = reach * frequency / (2 * math.pi)  # full turns within the original context
     blend = min(max((turns - low) / (high - low), 0.0), 1.0)
     return (1 - blend) * frequency / factor + blend * frequency
+
+
+def _yarn_bounds(rope: Mapping[str, Any]) -> tuple[float, float]:
+    """Where yarn begins and ends to stretch frequencies, as -log(frequency) to base theta: 0 is the fastest pair, 1 beyond the slowest."""
+    reach, theta = float(rope["original_max_position_embeddings"]), float(rope["rope_theta"])
+    turns = (float(rope.get("beta_fast") or 32), float(rope.get("beta_slow") or 1))
+    first, last = (math.log(reach / (2 * math.pi * turn)) / math.log(theta) for turn in turns)
+    return max(first, 0.0), last
+
+
+def _unrounded(rope: Mapping[str, Any]) -> bool:
+    """Whether yarn's bounds are the same in heads of any width: not rounded to whole pairs, nor cut off where the head ends."""
+    if rope.get("truncate", True) or not rope.get("factor") or "rope_theta" not in rope:
+        return False
+    first, last = _yarn_bounds(rope)
+    return first < last <= 1
+
+
+def _yarn_attention(rope: Mapping[str, Any]) -> float:
+    """What yarn multiplies sines and cosines by."""
+    if rope.get("attention_factor") is not None:
+        return float(rope["attention_factor"])
+    one, all_dim = rope.get("mscale"), rope.get("mscale_all_dim")
+    grown = 0.1 * math.log(float(rope["factor"])) if float(rope["factor"]) > 1 else 0.0
+    return (grown * one + 1) / (grown * all_dim + 1) if one and all_dim else grown + 1

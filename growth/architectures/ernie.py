@@ -1,0 +1,19 @@
+"""ERNIE: BERT with one more embedding, that of the task."""
+
+from dataclasses import replace
+
+from growth.architecture import Variant
+from growth.architectures.bert import BERT
+from growth.rules.embedding import embedding
+from growth.rules.linear import linear
+from growth.rules.norm import RESIDUAL
+
+ERNIE = replace(
+    BERT,
+    model_type="ernie",
+    modules={**BERT.modules, "embeddings.task_type_embeddings": embedding(RESIDUAL)},
+    prefixes=("ernie",),
+    vouched={**BERT.vouched, "use_task_id": None, "task_type_vocab_size": None},
+    variants={"ErnieForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
+    branches=({}, {"use_task_id": True, "is_decoder": True, "tie_word_embeddings": False}),
+)

@@ -1,0 +1,29 @@
+"""OLMo 2: no norm before a sub-layer but one on what it writes, and one over all queries and one over all keys of a token."""
+
+from dataclasses import replace
+
+from growth.architectures.llama import LLAMA
+from growth.law import RMSNorm
+from growth.rules.attention import HEADS, KEYS, KV_HEADS, QUERIES, RAW_KEY, RAW_QUERY, attention, raw_laws
+from growth.rules.feedforward import feed_forward
+from growth.rules.norm import BRANCH, RESIDUAL, norm
+
+_ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=RESIDUAL, writes=BRANCH, query=RAW_QUERY, key=RAW_KEY)
+_FEED_FORWARD = feed_forward(("gate_proj", "up_proj"), "down_proj", reads=RESIDUAL, writes=BRANCH)
+
+OLMO2 = replace(
+    LLAMA,
+    model_type="olmo2",
+    modules={
+        **LLAMA.modules,
+        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        "layers.*.self_attn.q_norm": norm(HEADS * RAW_QUERY, QUERIES),
+        "layers.*.self_attn.k_norm": norm(KV_HEADS * RAW_KEY, KEYS),
+        **{f"layers.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        "layers.*.post_attention_layernorm": norm(BRANCH, RESIDUAL),
+        "layers.*.post_feedforward_layernorm": norm(BRANCH, RESIDUAL),
+    },
+    laws={**LLAMA.laws, BRANCH: RMSNorm(), **raw_laws(RMSNorm)},
+    vouched=dict.fromkeys(("hidden_act", "attention_bias", "attention_dropout", "initializer_range")),
+    branches=({}, {"num_key_value_heads": 8, "attention_bias": True, "tie_word_embeddings": True}),
+)

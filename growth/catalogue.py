@@ -1,0 +1,92 @@
+"""What can be grown: the table of families, and one declaration spelled out. Made from the declarations alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from growth import architectures, config
+from growth.errors import GrowthError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table.
+
+    Args:
+        model_type: as in ``config.json``.
+        classes: the model classes that can be grown.
+        grows: what may be multiplied beside the width: ``heads``, ``head_dim``, and for rotary models how.
+        positions: the kind of positions.
+        refuses: what is refused, and why; empty if nothing is.
+    """
+
+    model_type: str
+    classes: tuple[str, ...]
+    grows: tuple[str, ...]
+    positions: str
+    refuses: str
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The classes without what they have in common: ``CausalLM``, ``SequenceClassification``, ..."""
+        first, last = min(self.classes, default=""), max(self.classes, default="")
+        shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+        stem = first[:shared].removesuffix("For") if len(self.classes) > 1 else ""
+        return tuple(name.removeprefix(stem).removeprefix("For") or name for name in self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def families() -> list[Family]:
+    """Every declared family, sorted by name."""
+    rows = []
+    for name in architectures.known():
+        declared = architectures.find(name)
+        grows = ("heads", "head_dim by slots or pairs" if declared.rotary else "head_dim")
+        rows.append(Family(name, tuple(architectures.classes(name)), grows, declared.positions, declared.refuses))
+    return rows
+
+
+@dataclass(frozen=True)
+class Description:
+    """One declaration spelled out, for the default config of its class.
+
+    Args:
+        family: its row.
+        sizes: (size, config field or what it follows from, what multiplies it).
+        spaces: (space, size, law).
+        parameters: (pattern, roles).
+    """
+
+    family: Family
+    sizes: tuple[tuple[str, str, str], ...]
+    spaces: tuple[tuple[str, str, str], ...]
+    parameters: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        keys = {"sizes": ("size", "field", "grows"), "spaces": ("space", "size", "law"), "parameters": ("parameter", "roles")}
+        tables = {name: [dict(zip(columns, row, strict=True)) for row in getattr(self, name)] for name, columns in keys.items()}
+        return {**self.family.to_json(), **tables}
+
+
+def describe(model_type: str) -> Description:
+    """One declaration, parameter by parameter.
+
+    Raises:
+        UnsupportedModelError: if there is none of that name.
+    """
+    architecture = architectures.find(model_type)
+    family = next(row for row in families() if row.model_type == model_type)
+    with suppress(GrowthError):  # one that refuses even the default config: the row says why
+        architecture = architecture.at(config.parse({"model_type": model_type}))
+    sizes = tuple((name, size.field or "-", size.grows if size.field else "those above") for name, size in architecture.sizes.items())
+    spaces = tuple((space.name, space.size, str(law)) for space, law in architecture.laws.items())
+    parameters = tuple(
+        (f"{module}.{suffix}" if module else suffix, "; ".join(map(str, roles)))
+        for module, rule in architecture.modules.items()
+        for suffix, roles in rule.items()
+    )
+    return Description(family, sizes, spaces, parameters)

@@ -1,0 +1,53 @@
+"""Where a wrong declaration shows first: a module whose output is not what its rule says it grows to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from growth.axis import Map
+from growth.equivalence.outputs import forward, grown_output
+from growth.own import MODULE
+from growth.plan import TOLERANCE, Plan
+from growth.role import Role, Scale, Writes
+
+
+def first_difference(twin: PreTrainedModel, grown: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan) -> str | None:
+    """The name of the first module with a ``weight``, in the order they run, whose output differs; None where none does.
+    Both hold a module of your own; ``plan`` says how ``grown`` came out of ``twin``."""
+    roles = {tensor.name.removesuffix(".weight"): tensor.roles for tensor in plan.tensors.values() if tensor.name.endswith(".weight")}
+    before, after = (_outputs(model, inputs, roles) for model in (twin, grown))
+    for (name, old), (_, new) in zip(before, after, strict=False):
+        leaving = _leaving(roles[name], plan)
+        if leaving is not None and leaving.n != old.shape[-1]:
+            continue  # a module of its own kind, whose weight is not its output's
+        expected = grown_output(old, leaving)
+        if expected.shape != new.shape or not float((expected - new).abs().max()) <= TOLERANCE:
+            return name
+    return None
+
+
+def _leaving(roles: tuple[Role, ...], plan: Plan) -> Map | None:
+    """How the output of a module grows by the roles of its weight, None if it does not."""
+    axes = [role.axis if isinstance(role, Writes) else role.leaves for role in roles if isinstance(role, (Writes, Scale))]
+    return axes[0].map(plan.maps) if axes else None
+
+
+def _outputs(model: PreTrainedModel, inputs: Mapping[str, Tensor], names: Iterable[str]) -> list[tuple[str, Tensor]]:
+    """(module, output) in the order of execution."""
+    seen: list[tuple[str, Tensor]] = []
+    modules = {f"{MODULE}.{name}": name for name in names}
+
+    def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, arguments, output: seen.append((name, output)) if isinstance(output, Tensor) else None
+
+    handles = [part.register_forward_hook(recorder(modules[path])) for path, part in model.named_modules() if path in modules]
+    try:
+        forward(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
