@@ -124,10 +124,13 @@ def report_text(report: EquivalenceReport) -> str:
         kl = "-" if of.kl is None else f"{of.kl:.2e}"
         return label, f"{of.largest:.2e}", f"{of.mean:.2e}", kl, "-" if of.top1 is None else f"{100 * of.top1:.2f} %"
 
-    what = "tokens of text" if report.text else "random tokens (no tokenizer)"
+    what = "tokens of text" if report.text else "random tokens (no tokenizer)" if report.tokens else ""
     head = (f"{report.output}, {report.dtype}", "max |d|", "mean |d|", "KL (nats)", "same top-1")
     rows = [row("grown - source", report.difference), row(f"floor: source - {report.floor_dtype}", report.floor)]
-    parts = [table(head, rows, right=(1, 2, 3, 4)), f"on {report.tokens} {what}; outputs compared: {', '.join(report.outputs)}"]
+    parts = [
+        table(head, rows, right=(1, 2, 3, 4)),
+        f"on {f'{report.tokens} {what}' if what else 'random pixels or sound'}; outputs compared: {', '.join(report.outputs)}",
+    ]
     if report.perplexity:
         parts.append(f"perplexity: source {report.perplexity[0]:.6g}, grown {report.perplexity[1]:.6g}")
     if report.diverges_at:
@@ -142,8 +145,8 @@ def report_text(report: EquivalenceReport) -> str:
 
 def families_text(rows: Sequence[Family]) -> str:
     listed = table(
-        ("model_type", "classes", "positions", "attention grows by"),
-        [(row.model_type, _classes(row), row.positions, ", ".join(row.grows)) for row in rows],
+        ("model_type", "classes", "wider heads", "positions"),
+        [(row.model_type, _classes(row), row.wider_heads, row.positions) for row in rows],
     )
     refused: dict[str, list[str]] = {}
     for row in rows:
@@ -160,14 +163,14 @@ def _classes(row: Family) -> str:
 
 def families_markdown(rows: Sequence[Family]) -> str:
     """The README's table."""
-    body = [f"| `{row.model_type}` | {', '.join(row.heads)} | {row.positions} | {row.refuses or '-'} |" for row in rows]
+    body = [f"| `{row.model_type}` | {', '.join(row.heads) or '-'} | {row.positions} | {row.refuses or '-'} |" for row in rows]
     return "\n".join(["| model type | classes | positions | refused, and why |", "|---|---|---|---|", *body])
 
 
 def description_text(description: Description) -> str:
     family = description.family
     parts = [
-        f"{family.model_type}: {', '.join(family.classes)}",
+        f"{family.model_type}: {', '.join(family.classes) or 'no class can be grown'}",
         table(("size", "config field", "grows with"), description.sizes),
         table(("space", "size", "law"), description.spaces),
         table(("parameter", "roles, dimension by dimension"), description.parameters),

@@ -60,6 +60,7 @@ class Architecture:
         refuses: likewise, what is refused for a mathematical reason.
         branches: configs under which the declaration, or the model's code, takes another branch: every one is tested with every class.
         classes: model classes that no auto class of transformers lists.
+        old_classes: name of a class in old configs -> what it is called now.
         without: model class -> why it cannot be grown.
         module_class, config_class: for a family that transformers does not know: an ``nn.Module``, called with its config alone and keeping
             it as ``config``, and that config, a dataclass with a default for every field. The module takes token ids ``[batch, length]``
@@ -87,6 +88,7 @@ class Architecture:
     refuses: str = ""
     branches: tuple[Mapping[str, Any], ...] = ({},)
     classes: tuple[str, ...] = ()
+    old_classes: Mapping[str, str] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
     module_class: type[nn.Module] | None = None
     config_class: type | None = None

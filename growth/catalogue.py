@@ -17,14 +17,14 @@ class Family:
     Args:
         model_type: as in ``config.json``.
         classes: the model classes that can be grown.
-        grows: what may be multiplied beside the width: ``heads``, ``head_dim``, and for rotary models how.
+        wider_heads: how head_dim grows: ``repeated``, or for rotary positions ``slots, pairs``.
         positions: the kind of positions.
         refuses: what is refused, and why; empty if nothing is.
     """
 
     model_type: str
     classes: tuple[str, ...]
-    grows: tuple[str, ...]
+    wider_heads: str
     positions: str
     refuses: str
 
@@ -45,8 +45,8 @@ def families() -> list[Family]:
     rows = []
     for name in architectures.known():
         declared = architectures.find(name)
-        grows = ("heads", "head_dim by slots or pairs" if declared.rotary else "head_dim")
-        rows.append(Family(name, tuple(architectures.classes(name)), grows, declared.positions, declared.refuses))
+        wider_heads = "slots, pairs" if declared.rotary else "repeated"
+        rows.append(Family(name, tuple(architectures.classes(name)), wider_heads, declared.positions, declared.refuses))
     return rows
 
 

@@ -35,6 +35,7 @@ from growth.lookalike import declaration
 from growth.model import check_finite, check_fold
 from growth.options import Options
 from growth.plan import Plan, build_plan
+from growth.position import Frequencies
 from growth.safetensors_writer import SafetensorsWriter
 from growth.source import Checkpoint, open_checkpoint, read_json
 from growth.tensor import Fold, grow_blocks
@@ -46,7 +47,8 @@ _COMPANIONS = (
     *("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model", "*.jinja", "chat_template*"),
     *("generation_config.json", "LICEN[CS]E*", "NOTICE*", "USE_POLICY*", "*preprocessor_config.json", "processor_config.json"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"),
-    *("spiece*", "sentencepiece*"),
+    *("spiece*", "sentencepiece*", "*.spm", "*.tiktoken", "target_vocab.json", "bpe.codes", "dict.txt", "normalizer.json", "emoji.json"),
+    *("tekken.json", "byte_maps.json"),
 )
 
 Progress = Callable[[int, int, str], None]
@@ -112,7 +114,9 @@ def widen_checkpoint(
     check_apart(source.folder, target)
     source = completed(source)
     plan = replace(build_plan(source.config, source.shapes, options, declaration(source.config, options)), dtypes=source.dtypes)
-    dtypes = {name: wanted if wanted and source.dtypes[name] in FLOATS else source.dtypes[name] for name in plan.tensors}
+    dtypes = {
+        name: wanted if wanted and _converts(plan, name, source.dtypes[name], wanted) else source.dtypes[name] for name in plan.tensors
+    }
     for name, tensor in plan.tensors.items():
         if source.dtypes[name] not in FLOATS and not tensor.kept:
             raise CheckpointError(
@@ -166,6 +170,17 @@ def _write_weights(
     return fold
 
 
+def _converts(plan: Plan, name: str, held: torch.dtype, wanted: torch.dtype) -> bool:
+    """Whether ``--dtype`` is for this tensor: not for masks and counters, for tables of frequencies, nor where the class itself keeps
+    float32 when it is loaded in that dtype."""
+    spaces = {space for role in plan.tensors[name].roles for space in role.spaces()}
+    if held not in FLOATS or any(isinstance(plan.architecture.laws[space], Frequencies) for space in spaces):
+        return False
+    kept = {*(plan.model_class._keep_in_fp32_modules_strict or ())}
+    kept |= {*(plan.model_class._keep_in_fp32_modules or ())} if wanted is torch.float16 else set()
+    return torch.finfo(wanted).bits >= torch.finfo(held).bits or not kept & set(name.split("."))
+
+
 def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[list[str]]:
     """Tensor names per file: filled in order until the next would pass the limit."""
     shards: list[list[str]] = [[]]
@@ -196,7 +211,8 @@ def _copy_companions(source: Path, folder: Path, plan: Plan) -> tuple[str, ...]:
     pooling = folder / "1_Pooling" / "config.json"
     if pooling.is_file():  # sentence-transformers keeps the width of the embedding beside the model's own config
         described = read_json(pooling)
-        if isinstance(described, dict):
+        hidden = plan.old_sizes.get("hidden_size")
+        if isinstance(described, dict) and hidden is not None and described.get("word_embedding_dimension", hidden) == hidden:
             _write_json(pooling, {**described, "word_embedding_dimension": plan.new_sizes["hidden_size"]})
     replaced = {"config.json", "README.md", "growth.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"}
     behind = [p for p in source.iterdir() if p.name not in replaced and p not in wanted and not any(p in w.parents for w in wanted)]

@@ -16,7 +16,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 
 from growth import architectures
 from growth.architecture import Architecture
-from growth.errors import UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.own import own_class
 from growth.sizes import value_at
 
@@ -32,6 +32,7 @@ _NEUTRAL = frozenset(
     return_dict return_dict_in_generate chunk_size_feed_forward max_length min_length do_sample early_stopping num_beams num_beam_groups
     diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size
     encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores forced_bos_token_id forced_eos_token_id
+    sbert_ce_default_activation_function
     remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens""".split()  # noqa: SIM905
 )
 
@@ -57,11 +58,12 @@ def parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
         )
     if model_type not in CONFIG_MAPPING:
         raise UnsupportedModelError(
-            f"transformers {transformers.__version__} does not know model_type '{model_type}'. Check the spelling or upgrade transformers."
+            f"transformers {transformers.__version__} does not know model_type '{model_type}'. Check the spelling, upgrade transformers, "
+            "or declare it in Python with growth.register."
         )
     try:
         return CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(raw)))
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, StrictDataclassError) as error:
+    except (*FOREIGN_ERRORS, StrictDataclassError) as error:
         raise UnsupportedModelError(f"transformers cannot parse the config: {str(error)[:300].rstrip('.')}. Check config.json.") from error
 
 
@@ -75,6 +77,8 @@ def model_class(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
     if not names:
         plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parse(raw))]  # type: ignore[assignment]
         return plain
+    if raw.get("model_type") in architectures.known():
+        names = [architectures.find(str(raw["model_type"])).old_classes.get(names[0], names[0])]
     found = getattr(transformers, names[0], None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise UnsupportedModelError(
@@ -90,6 +94,10 @@ def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Col
     Raises:
         UnsupportedModelError: naming the field and its value.
     """
+    fields = {*raw, *parse(raw).to_dict()}
+    for name in vouch:
+        if name.partition(".")[0] not in fields:
+            raise UnsupportedModelError(f"there is no config field '{name}' to vouch for. Check the spelling.")
     if unknown := unvouched(raw, architecture, vouch):
         listed = ", ".join(f"'{name}' is {value!r}" for name, value in unknown.items())
         raise UnsupportedModelError(

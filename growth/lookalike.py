@@ -24,7 +24,7 @@ from growth.inventory import expected_tensors
 from growth.options import Options
 from growth.plan import TOLERANCE, Declared
 
-TRIES = 4
+TRIES = 8
 """Declarations whose twin is run."""
 
 
@@ -66,11 +66,16 @@ def declaration(raw: Mapping[str, Any], options: Options) -> Declared:
             f"no architecture is declared for model_type '{model_type}'; every parameter fits {', '.join(failed)}, but the twin does not "
             "compute the same after growth, so it is another function. growth.register adds a declaration of yours."
         )
+    if nearest[0].architecture is None:
+        raise UnsupportedModelError(
+            f"no architecture is declared for model_type '{model_type}', and none fits its config: {next(iter(nearest[0].misfits))}. "
+            "`grow architectures` lists the known ones; growth.register adds yours."
+        )
     named = [f"{what} ({count} of them)" if count > 1 else what for what, count in nearest[0].misfits.items()]
     listed = "; ".join(named[:4]) + (f"; and {len(named) - 4} more" if len(named) > 4 else "")
     raise UnsupportedModelError(
         f"no architecture is declared for model_type '{model_type}', and the nearest, '{nearest[0].name}', does not fit: {listed}. "
-        "`grow architectures` lists the known ones; growth.register adds yours."
+        "Vouch for a field that does not matter (--vouch FIELD), or declare the model with growth.register."
     )
 
 
@@ -99,7 +104,7 @@ def _fit(
         sizes = architecture.read_sizes(parsed)
         maps = architecture.maps(parsed, sizes, sizes, "unit", "slots")
     except (GrowthError, *FOREIGN_ERRORS) as error:
-        return _Fit(name, None, Counter({str(error).rstrip("."): len(shapes) + 1}))
+        return _Fit(name, None, Counter({str(error).partition(". ")[0].rstrip("."): len(shapes) + 1}))
     misfits: Counter[str] = Counter()
     followed = set()
     for tensor, shape in shapes.items():
@@ -124,7 +129,11 @@ def _foreign_fields(
     raw: Mapping[str, Any], parsed: PreTrainedConfig, architecture: Architecture, name: str, vouch: Collection[str]
 ) -> dict[str, Any]:
     """Fields the declaration does not vouch for. A default of an unknown class vouches for nothing, unless it says "none"."""
-    known = set(config.parse({"model_type": name}).to_dict()) | set(architecture.vouched)
-    known |= config.allowed_fields(parsed, architecture, vouch)
-    fields = {field: value for field, value in parsed.to_dict().items() if value and not config.is_neutral(field)}
-    return {**config.unvouched(raw, architecture, vouch), **{field: value for field, value in fields.items() if field not in known}}
+    known = {*architecture.vouched, *config.allowed_fields(parsed, architecture, vouch)}
+    base = config.parse({"model_type": name}).to_dict()
+    foreign = {
+        field: value
+        for field, value in parsed.to_dict().items()
+        if value and value != base.get(field) and field not in known and not config.is_neutral(field)
+    }
+    return {**config.unvouched(raw, architecture, vouch), **foreign}

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 import transformers
@@ -27,12 +27,14 @@ from growth.own import OwnModel, unwrapped, wrapped
 from growth.plan import Plan, build_plan
 from growth.tensor import Fold, grow_tensor
 
+M = TypeVar("M", bound=nn.Module)
+
 
 @dataclass(frozen=True, repr=False)
-class Grown:
-    """A widened model, how it was made and what was proved."""
+class Grown(Generic[M]):
+    """A widened model, of the class of the one given, how it was made and what was proved."""
 
-    model: nn.Module
+    model: M
     plan: Plan
     proof: Proof
 
@@ -41,7 +43,7 @@ class Grown:
 
 
 def widen(
-    model: nn.Module,
+    model: M,
     *,
     width: int = 2,
     attention: str = "heads",
@@ -52,7 +54,7 @@ def widen(
     lossy: bool = False,
     vouch: Sequence[str] = (),
     allow_nonfinite: bool = False,
-) -> Grown:
+) -> Grown[M]:
     """A new model, ``width`` times as wide, that computes the same function. The one given is not touched.
 
     Devices, dtypes, ties, ``requires_grad``, train or eval mode and the generation config are kept. Dropout masks are drawn anew: "the same
@@ -72,18 +74,18 @@ def widen(
         >>> model = grown.model
     """
     name = type(model).__name__
-    model = wrapped(model) or model
-    if not isinstance(model, PreTrainedModel) or not (isinstance(model, OwnModel) or getattr(transformers, name, None) is type(model)):
+    stock = wrapped(model) or model
+    if not isinstance(stock, PreTrainedModel) or not (isinstance(stock, OwnModel) or getattr(transformers, name, None) is type(stock)):
         raise UnsupportedModelError(
             f"{name} is neither a stock transformers model class nor a registered one. Unwrap it (torch.compile, DDP, FSDP, PEFT) "
             "and widen what is inside, or declare it with growth.register."
         )
     options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
-    raw = {**model.config.to_dict(), "architectures": [name]}
-    in_memory, ties = _untied(model)
-    state = to_disk(model, in_memory)
+    raw = {**stock.config.to_dict(), "architectures": [name]}
+    in_memory, ties = _untied(stock)
+    state = to_disk(stock, in_memory)
     plan = build_plan(raw, {key: tuple(value.shape) for key, value in state.items()}, options, declaration(raw, options))
-    own = expected_tensors(raw, type(model))[0]
+    own = expected_tensors(raw, type(stock))[0]
     for key in plan.tensors:
         if key not in own:
             raise UnsupportedModelError(f"tensor '{key}' is none of a {name} of this config. Remove it, or correct the config.")
@@ -98,7 +100,7 @@ def widen(
         tensor = tensor if finite else replace(tensor, noise=0.0)
         grown[key] = grow_tensor(state[key], tensor, seed=seed, fold=fold if finite else None)
         check_fold(key, fold, state[key], state[key].dtype)
-    return Grown(unwrapped(_rebuild(model, plan, grown, ties)), plan, Proof(twin, fold))
+    return Grown(cast(M, unwrapped(_rebuild(stock, plan, grown, ties))), plan, Proof(twin, fold))
 
 
 def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,21 +15,18 @@ from growth import architectures, config
 from growth.architecture import Architecture
 from growth.axis import Map, Space
 from growth.computed import not_saved
+from growth.epsilon import grown_epsilons
 from growth.errors import CheckpointError, IllegalGrowthError
 from growth.inventory import Shapes, inventory
-from growth.law import Normalised
 from growth.options import Options
 from growth.role import Dimension, Gain, Keeps, Role
 from growth.rules.rotary import grow_rope
-from growth.sizes import Sizes, value_at
+from growth.sizes import Sizes
 
 TOLERANCE = 1e-10
 """What "the same function" means in exact arithmetic. Correct and wrong growths differ by some fourteen orders of magnitude."""
 
 _LOOKS_LIKE = "nobody declared '{}'; it looks like '{}': every parameter and config field fits, and the twin decides"
-
-NEGLIGIBLE_EPSILON = 1e-12
-"""A norm's epsilon that may be off by a factor, see `_epsilon`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,10 +104,8 @@ class Plan:
 
     @property
     def config_changes(self) -> dict[str, tuple[Any, Any]]:
-        """Config field -> (old, new), None where absent."""
-        names = sorted(set(self.old_config) | set(self.new_config))
-        pairs = {name: (self.old_config.get(name), self.new_config.get(name)) for name in names}
-        return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+        """Config field -> (old, new), None where absent; dotted inside a nested config."""
+        return _changes(self.old_config, self.new_config)
 
     def parameters(self, *, new: bool) -> int:
         """Number of elements on disk, before or after."""
@@ -164,6 +158,17 @@ class Plan:
         )
 
 
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    changes: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(set(old) | set(new)):
+        before, after = old.get(name), new.get(name)
+        if name.endswith("_config") and isinstance(before, Mapping) and isinstance(after, Mapping):
+            changes |= _changes(before, after, f"{prefix}{name}.")
+        elif before != after:
+            changes[prefix + name] = before, after
+    return changes
+
+
 def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options, declared: Declared | None = None) -> Plan:
     """The plan for a config and the shapes of its tensors, by name; by the declaration of its model_type, unless one is given.
 
@@ -184,7 +189,8 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options, declare
     rope, lossy = _rope(raw, parsed, architecture, old, new, options, notes)
     known, left_out, tied = inventory(raw, shapes, architecture, model_class)
     tensors = {name: _tensor(name, shapes[name], architecture, model_class, maps, options, name in tied) for name in known}
-    changes |= _epsilon(architecture, parsed, maps, tensors)
+    gains = [role for tensor in tensors.values() for role in tensor.roles if isinstance(role, Gain)]
+    changes |= grown_epsilons(architecture, parsed, maps, gains)
     new_config = config.edited(raw, changes, rope)
     if (read_back := architecture.read_sizes(config.parse(new_config))) != new:
         raise IllegalGrowthError(
@@ -261,35 +267,3 @@ def _tensor(
     # Noise lives in the null space of reading. A matrix that also writes the same dimension elsewhere (a tied head) has none to offer.
     noisy = not tied and any(d.reads and d.new > d.old for d in dimensions)
     return TensorPlan(name, canonical, tuple(shape), roles, dimensions, options.noise if noisy else 0.0)
-
-
-def _epsilon(architecture: Architecture, parsed: Any, maps: Mapping[Space, Map], tensors: Mapping[str, TensorPlan]) -> dict[str, float]:
-    """The norms' epsilon: ``eps' = eps * energy`` of the axis that enters (`growth.rules.norm`).
-
-    The config has one field for many norms, or none where the code fixes a number. Where two want different values (BERT's residual
-    stream under orthogonal scaling, and its head's transform, which an elementwise function holds at scale 1) the growth passes only if
-    epsilon is as small as BERT's 1e-12, to which any variance a float32 model can have is large.
-    """
-    norms = {
-        (str(role.enters), role.enters, role.epsilon) for tensor in tensors.values() for role in tensor.roles if isinstance(role, Gain)
-    }
-    norms |= {(str(law.of), law.of, law.epsilon) for law in architecture.laws.values() if isinstance(law, Normalised)}
-    wanted: dict[str | float, dict[str, float]] = {}
-    for name, axis, epsilon in sorted(norms, key=lambda norm: norm[0]):
-        home = architecture.epsilon if epsilon is None else epsilon
-        value = float(value_at(parsed, home)) if isinstance(home, str) else home
-        wanted.setdefault(home, {})[name] = value * (axis.map(maps).energy or 1.0)
-    changes = {}
-    for home, by_axis in wanted.items():
-        value = float(value_at(parsed, home)) if isinstance(home, str) else home
-        target = value if isinstance(home, float) else next(iter(by_axis.values()))
-        for name, epsilon in by_axis.items():
-            if abs(epsilon - target) * value > NEGLIGIBLE_EPSILON * epsilon * (1 + 1e-9):  # relative to the variance, which grows by energy
-                other = "the code fixes" if isinstance(home, float) else f"the one on '{next(iter(by_axis))}' needs"
-                raise IllegalGrowthError(
-                    f"cannot set the norms' epsilon ({home}): the norm on '{name}' needs {epsilon:.3g}, but {other} {target:.3g}. "
-                    "Use --scaling unit, which keeps it."
-                )
-        if isinstance(home, str) and not math.isclose(target, value, rel_tol=1e-12):
-            changes[home] = target
-    return changes

@@ -27,7 +27,8 @@ Reader = Callable[[str], Tensor]
 
 # In the order transformers looks for them.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_PATTERNS = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "*.md", "LICENSE*", "tokenizer*", "1_Pooling/*"]
+_PATTERNS = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "*.md", "LICEN[CS]E*", "tokenizer*", "1_Pooling/*"]
+_PATTERNS += ["vocab*", "merges*", "spiece*", "sentencepiece*", "*.spm", "*.tiktoken", "bpe.codes", "NOTICE*", "USE_POLICY*", "*.jinja"]
 
 
 @dataclass

@@ -132,3 +132,13 @@ def exact() -> Iterator[None]:
     """Body of a fixture: the test runs in exact arithmetic."""
     with exact_arithmetic():
         yield
+
+
+def generate(model: Any) -> list[list[int]]:
+    """Greedy, with KV cache, one row padded on the left."""
+    ids = torch.randint(3, VOCABULARY, (2, 7), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    ids[0, :3] = 0
+    output: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=9, do_sample=False, use_cache=True).tolist()
+    return output

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from growth.axis import Map, Space
+from growth.axis import Fixed, Interleaved, Map, Product, Space
+
+FFN, HEADS, LIVE, QUERY, VALUE = (Space(name, name) for name in ("ffn", "heads", "heads of values", "query", "value"))
 
 settings.register_profile("growth", deadline=None, max_examples=60)
 settings.load_profile("growth")
@@ -108,3 +110,27 @@ def test_axes_print_and_map_like_their_expression() -> None:
     axis = heads * head_dim + other
     assert str(axis) == "heads * head_dim + other"
     assert axis.map(grown).source.tolist() == [0, 1, 2, 3, 4, 5] * 2 + [6, 6]
+
+
+def test_a_fixed_factor_stays() -> None:
+    grown = (FFN * Fixed(2)).map({FFN: Map.repeat(3, 5)})
+    assert (grown.n, grown.m) == (6, 10)
+    assert grown.source.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3]
+    assert not (FFN * Fixed(2)).spaces() - {FFN}
+
+
+def test_interleaved_parts_are_a_product_where_their_outer_maps_agree() -> None:
+    maps = {HEADS: Map.repeat(2, 6), QUERY: Map.repeat(3, 6, 0.7), VALUE: Map.repeat(2, 2)}
+    apart = Interleaved((Product(HEADS, QUERY), Product(HEADS, VALUE))).map(maps)
+    whole = (HEADS * (QUERY + VALUE)).map(maps)
+    assert np.array_equal(apart.source, whole.source)
+    np.testing.assert_allclose(apart.write, whole.write)
+    np.testing.assert_allclose(apart.read, whole.read)
+
+
+def test_interleaved_parts_keep_their_own_coefficients() -> None:
+    silent = Map(2, np.array([0, 0, 1, 1]), np.array([0.0, 1, 0, 1]), np.ones(4))
+    maps = {HEADS: silent.dual, LIVE: silent, QUERY: Map.identity(1)}
+    grown = Interleaved((Product(HEADS, QUERY), Product(LIVE, QUERY))).map(maps)
+    assert grown.source.tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
+    assert grown.write.tolist() == [1, 0, 1, 1, 1, 0, 1, 1]

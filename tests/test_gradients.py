@@ -8,12 +8,17 @@ from typing import Any
 import pytest
 import torch
 from families import LANGUAGE_MODELS, VOCABULARY, Case, build, exact
+from test_families import MAIN, label, may_be_refused, small_config
 from torch import Tensor
 from transformers import PreTrainedModel
 
 import growth
+from growth.disk_names import to_disk
 from growth.equivalence.outputs import random_inputs
+from growth.equivalence.twin import build_exact, loud
+from growth.errors import IllegalGrowthError
 from growth.plan import TOLERANCE, TensorPlan
+from growth.rules.attention import RAW_KEY, RAW_QUERY
 
 exactly = pytest.fixture(exact, autouse=True)
 
@@ -51,6 +56,47 @@ def test_gradients_follow_the_roles(case: Case, choice: tuple[str, str, int]) ->
             assert (got[free].abs().sum() > 0) == ("k_proj" in name)
             want, got = want[~free], got[~free]
         assert float((want - got).abs().max()) <= TOLERANCE * max(1.0, float(want.abs().max())), name
+
+
+LOGITS = ("logits", "logits_per_text", "prediction_logits", "start_logits")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["heads", "head-dim"])
+@pytest.mark.parametrize(("model_type", "model_class", "branch"), MAIN, ids=label)
+def test_gradients_of_every_family(model_type: str, model_class: str, branch: dict[str, Any], attention: str) -> None:
+    """By names on disk. Aside from coefficients of 0, and what a norm makes into queries and keys of which some are silent: no old gradient
+    says what is received there."""
+    small = build_exact(small_config(model_type, model_class, branch))
+    loud(small, 1)
+    try:
+        result = growth.widen(small, width=2, attention=attention)
+    except IllegalGrowthError as refusal:
+        assert may_be_refused(model_type, {"attention": attention, "scaling": "unit"}), refusal
+        return
+    found = []
+    for model in (small, result.model):
+        outputs = model(**random_inputs(model, VOCABULARY))
+        logits = next((outputs[name] for name in LOGITS if name in outputs), None)
+        if logits is None:
+            return  # a base class: what it returns grows too
+        weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        (logits * weights).sum().backward()
+        grads = {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in model.named_parameters()}
+        found.append(to_disk(model, grads))
+    before, after = found
+    slots = result.plan.architecture.rotary and attention == "head-dim"
+    for name, old in before.items():
+        plan = result.plan.tensors[name]
+        if slots and any(space in (RAW_QUERY, RAW_KEY) for role in plan.roles for space in role.spaces()):
+            continue
+        want, got = expected(old, plan), after[name]
+        known = torch.ones_like(want)
+        for axis, dimension in enumerate(plan.dimensions):
+            shape = [1] * old.ndim
+            shape[axis] = -1
+            known *= torch.from_numpy((dimension.value != 0) & (dimension.gradient != 0)).reshape(shape)
+        assert float(((want - got) * known).abs().max()) <= TOLERANCE * max(1.0, float(want.abs().max())), name
 
 
 def test_swapped_coefficients_fail() -> None:

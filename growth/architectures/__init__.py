@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 
 from transformers.models.auto import modeling_auto
@@ -91,7 +92,9 @@ def find(model_type: str) -> Architecture:
         UnsupportedModelError: if there is none.
     """
     if model_type not in _REGISTRY:
-        raise UnsupportedModelError(f"no architecture is declared for model_type '{model_type}'. Known: {', '.join(known())}.")
+        near = get_close_matches(model_type.lower(), known(), 3, 0.6)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "`grow architectures` lists the known ones."
+        raise UnsupportedModelError(f"no architecture is declared for model_type '{model_type}'. {hint}")
     return _REGISTRY[model_type]
 
 

@@ -59,10 +59,12 @@ BERT = Architecture(
         "position_embedding_type": ("absolute",),
         # Left in multilingual configs by another implementation; the class reads none of them.
         **dict.fromkeys(("directionality", "pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head")),
+        **dict.fromkeys(("emb_size", "embedding_size")),
         "pooler_type": ("first_token_transform",),
     },
     refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
     variants={"BertForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
     optional=("pooler.dense.weight", "pooler.dense.bias"),
     buffers=("embeddings.position_ids", "embeddings.token_type_ids"),
+    branches=({}, {"tie_word_embeddings": False, "hidden_act": "relu"}, {"is_decoder": True}),
 )

@@ -59,6 +59,6 @@ BIOGPT = Architecture(
         "layerdrop": None,
         "initializer_range": None,
     },
-    refuses="orthogonal: the code fixes the norms' epsilon",
+    refuses="orthogonal, since the code fixes the norms' epsilon",
     branches=({}, {"scale_embedding": False, "tie_word_embeddings": False}),
 )

@@ -24,6 +24,7 @@ from growth.sizes import standard_sizes
 
 _ATTENTION = attention("self.query", "self.key", "self.value", "output.dense", reads=NORMED, writes=RESIDUAL)
 _FEED_FORWARD = feed_forward(("intermediate.dense",), "output.dense", reads=NORMED, writes=RESIDUAL)
+_PROTEINS = {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32}
 _FREQUENCIES: Rule = {"inv_freq": (Writes(FREQUENCIES),)}
 
 
@@ -100,11 +101,8 @@ ESM = Architecture(
     ),
     buffers=("embeddings.position_ids",),
     branches=(
-        {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
-        {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32, "position_embedding_type": "rotary", "token_dropout": True},
-        {
-            **{"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32, "emb_layer_norm_before": True, "is_decoder": True},
-            "tie_word_embeddings": False,
-        },
+        _PROTEINS,
+        {**_PROTEINS, "emb_layer_norm_before": True, "is_decoder": True, "tie_word_embeddings": False},
+        {**_PROTEINS, "position_embedding_type": "rotary", "token_dropout": True},
     ),
 )

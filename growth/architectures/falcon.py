@@ -76,7 +76,7 @@ FALCON = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary or ALiBi",
-    refuses="with ALiBi head-dim, and heads that share values; head-dim under yarn or dynamic rotary scaling",
+    refuses="with ALiBi head-dim, and heads that share values; head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
     vouched={
         **dict.fromkeys(("alibi", "new_decoder_architecture", "multi_query", "parallel_attn", "num_ln_in_parallel_attn", "num_kv_heads")),
         **dict.fromkeys(("bias", "activation")),

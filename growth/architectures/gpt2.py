@@ -51,4 +51,10 @@ GPT2 = Architecture(
     },
     arithmetic={"reorder_and_upcast_attn": False},
     buffers=("h.*.attn.bias", "h.*.attn.masked_bias"),
+    branches=(
+        {},
+        {"scale_attn_weights": False, "tie_word_embeddings": False, "n_inner": 1000},
+        {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
+    ),
+    classes=("GPT2DoubleHeadsModel",),
 )

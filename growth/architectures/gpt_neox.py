@@ -40,7 +40,7 @@ GPT_NEOX = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses="head-dim under yarn or dynamic rotary scaling",
+    refuses="head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
     vouched={
         "hidden_act": None,
         "use_parallel_residual": None,

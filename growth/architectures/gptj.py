@@ -66,7 +66,7 @@ GPTJ = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses="head-dim with pairs: the code fixes the rotary frequencies",
+    refuses="head-dim with pairs, whose frequencies no config can hold",
     vouched={
         "activation_function": None,
         "resid_pdrop": None,

@@ -36,7 +36,7 @@ LLAMA = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses="head-dim under yarn or dynamic rotary scaling",
+    refuses="head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
     vouched={
         "hidden_act": None,
         "attention_bias": None,
@@ -45,18 +45,33 @@ LLAMA = Architecture(
         "initializer_range": None,
         "rope_interleaved": (False,),
         "is_llama_config": None,
+        # Left in configs by earlier versions; the class reads neither.
+        **dict.fromkeys(("pretraining_tp", "max_sequence_length")),
     },
+    old_classes={"LLaMAForCausalLM": "LlamaForCausalLM"},
     buffers=("layers.*.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
+    branches=(
+        {},
+        {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 8, "hidden_act": "gelu"},
+        {"num_key_value_heads": 1, "tie_word_embeddings": True},
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.5}},
+    ),
 )
 
 MISTRAL = replace(
     LLAMA,
     model_type="mistral",
     vouched={"hidden_act": None, "attention_dropout": None, "initializer_range": None, "sliding_window": None},
+    branches=({}, {"sliding_window": None, "num_key_value_heads": 1, "tie_word_embeddings": True}),
 )
 
 QWEN2 = replace(
     MISTRAL,
     model_type="qwen2",
     vouched={**MISTRAL.vouched, "use_sliding_window": None, "max_window_layers": None, "layer_types": None, "use_mrope": (False,)},
+    branches=(
+        {},
+        {"num_key_value_heads": 8, "tie_word_embeddings": True},
+        {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
+    ),
 )

@@ -37,7 +37,7 @@ MARIAN = replace(
     },
     computed=POSITIONS,
     twin=lambda config, layers: {"decoder_vocab_size": 41 if config.share_encoder_decoder_embeddings else 43},
-    positions="sinusoids, in the checkpoint",
+    positions="stored sinusoids",
     branches=(
         {},
         {"scale_embedding": True, "activation_function": "swish", "tie_word_embeddings": False},

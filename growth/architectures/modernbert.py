@@ -44,7 +44,8 @@ MODERNBERT = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses="orthogonal with a head (its transform stays at scale 1); head-dim under yarn or dynamic rotary scaling",
+    refuses="orthogonal with a head (its transform stays at scale 1); "
+    "head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
     vouched={
         "hidden_activation": None,
         "norm_bias": None,

@@ -44,6 +44,7 @@ OLMO = replace(
         **dict.fromkeys(("hidden_act", "attention_bias", "attention_dropout", "initializer_range", "clip_qkv", "pretraining_tp")),
     },
     twin=lambda config, layers: {} if config.clip_qkv is None else {"clip_qkv": 0.5},
-    refuses="tied heads and orthogonal, since the code fixes epsilon; head-dim under clip_qkv, yarn or dynamic rotary scaling",
+    refuses="tied heads and orthogonal, since the code fixes epsilon; "
+    "head-dim under clip_qkv, dynamic rotary scaling, or yarn unless `truncate` is false",
     branches=({}, {"num_key_value_heads": 8, "attention_bias": True, "clip_qkv": 0.9}),
 )

@@ -39,7 +39,7 @@ OLMOE = replace(
         **dict.fromkeys(("num_experts", "num_experts_per_tok", "norm_topk_prob", "router_aux_loss_coef", "output_router_logits")),
         "clip_qkv": None,
     },
-    refuses="head-dim under clip_qkv, and under yarn or dynamic rotary scaling",
+    refuses="head-dim under clip_qkv, dynamic rotary scaling, or yarn unless `truncate` is false",
     branches=(
         {},
         {"num_key_value_heads": 4, "attention_bias": True, "norm_topk_prob": True, "tie_word_embeddings": True},

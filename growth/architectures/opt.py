@@ -98,6 +98,7 @@ OPT = Architecture(
     for_config=_layout,
     constants={"attention_scale": attention_scale},
     vouched={
+        "output_projection": None,  # left in configs by conversion; the class does not read it
         "activation_function": None,
         "enable_bias": None,
         "do_layer_norm_before": None,
@@ -111,7 +112,7 @@ OPT = Architecture(
         "scale_embeddings": (False,),
     },
     buffers=("decoder.version",),
-    refuses="orthogonal: the code fixes the norms' epsilon; a tied head with no gain before it",
+    refuses="orthogonal, since the code fixes the norms' epsilon; a tied head with no gain before it",
     branches=(
         {},
         {"word_embed_proj_dim": 512, "do_layer_norm_before": False},

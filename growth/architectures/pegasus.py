@@ -13,5 +13,5 @@ PEGASUS = replace(
     modules={**TABLES, **PRE_NORM, **HEADS},
     vouched={**MBART.vouched, "normalize_embedding": (False,), "static_position_embeddings": None},
     computed=POSITIONS,
-    positions="sinusoids, in the checkpoint",
+    positions="stored sinusoids",
 )

@@ -29,7 +29,7 @@ STARCODER2 = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses="head-dim under yarn or dynamic rotary scaling",
+    refuses="head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
     vouched={
         **dict.fromkeys(("hidden_act", "use_bias", "sliding_window")),
         # Left in configs by the implementation it was trained with; the class reads none of them.

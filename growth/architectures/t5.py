@@ -95,6 +95,8 @@ T5 = Architecture(
     variants={name: Variant(outputs={"last_hidden_state": ENCODED}) for name in ("T5EncoderModel", "T5ForTokenClassification")},
     positions="relative table",
     buffers=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),
+    branches=({}, {"feed_forward_proj": "gated-gelu"}),
+    old_classes={"T5WithLMHeadModel": "T5ForConditionalGeneration"},
 )
 
 MT5 = replace(

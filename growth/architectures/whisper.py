@@ -68,6 +68,6 @@ WHISPER = replace(
     variants={"WhisperForAudioClassification": Variant(outputs={"hidden_states": HEARD, "hidden_states.last": HEARD})},
     computed=("encoder.embed_positions.weight",),
     buffers=(),
-    positions="learned; sinusoids in the encoder's checkpoint",
+    positions="learned, and stored sinusoids",
     branches=({}, {"use_weighted_layer_sum": True, "tie_word_embeddings": False, "activation_function": "relu"}),
 )

@@ -132,6 +132,8 @@ def check_equivalence(
     wide = torch.float32 if chosen in (torch.float16, torch.bfloat16) else torch.float64
     plan = plan or _plan(a, b)
     inputs, is_text = text_inputs(a, raw, kind, text, tokens)
+    if text is not None and not is_text:
+        raise CheckpointError(f"{_name(a)} has no tokenizer to read a text with, or reads none. Leave the text out.")
     tell = step or (lambda what: None)
     tell(f"source in {dtype_name(wide)}")
     reference = run_model(a, wide, where, inputs, exact=wide is torch.float64)

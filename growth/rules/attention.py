@@ -66,7 +66,9 @@ def alibi_laws() -> Mapping[Space, Law]:
 
 def raw_laws(law: type[RMSNorm] | type[LayerNorm], query: Axis = QUERY, key: Axis = KEY, *, like: Space = RESIDUAL) -> Mapping[Space, Law]:
     """The laws of queries and keys before a norm of their own, whose epsilon is that of the norms on ``like``. They stand after those of
-    ``query`` and ``key``, which leave the norm; over all heads at once it is ``norm(HEADS * RAW_QUERY, QUERIES)``."""
+    ``query`` and ``key``, which leave the norm; over all heads at once it is ``norm(HEADS * RAW_QUERY, QUERIES)``. Where some of what
+    leaves is silent (rotary slots), the norm shares gradients out unevenly among the copies: the roles' coefficients say their sum alone.
+    """
     return {RAW_QUERY: law(layout=query, like=like), RAW_KEY: law(layout=key, like=like)}
 
 

@@ -43,6 +43,10 @@ def grow_rope(rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: 
     k, pairs = m // n, n // 2
     if k == 1:
         return None
+    if sections := [name for name, value in rope.items() if isinstance(value, list) and name not in _FACTORS]:
+        raise IllegalGrowthError(
+            f"cannot grow head_dim from {n} to {m}: '{sections[0]}' shares the pairs of a head out by number. Use --attention heads."
+        )
     if kind == "longrope":
         return {**rope, **{name: [_factor(rope, name, j, k, n, how) for j in range(k * pairs)] for name in _FACTORS}}
     if not carries(rope):
