@@ -258,7 +258,7 @@ CONFIGS = [
     unvouched("residual_multiplier", 2.0),
     unvouched("note", "two\nlines"),
     unvouched("rope_interleaved", True),
-    unvouched("pretraining_tp", 2),
+    unvouched("logit_scale", 2.0),
     unvouched("pruned_heads", {"0": [1]}),
     unvouched("position_embedding_type", "relative_key", "bert"),
     unvouched("add_cross_attention", True, "bert"),

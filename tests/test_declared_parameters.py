@@ -28,11 +28,26 @@ UNSEEN = {
     r"q_a_proj\.weight scaled": "the norm behind it undoes it, but for the 1e-6 the code fixes",
     r"e_score_correction_bias scaled": "a tenth more of it may choose the same experts",
     r"(predictions|lm_head)\.bias scaled": "where a masked head is not tied, its decoder has a bias of its own",
+    r"mask_token|mask_emb": "stands for what a training task hides",
+    r"^model\.shared\.": "where nothing is tied, each stack has a table of its own",
+    r"(text|visual)_projection\.weight scaled": "what it writes is divided by its length",
+    r"contact_head": "read by predict_contacts alone",
+    r"^layernorm\.": "a backbone returns feature maps that no norm has seen, if it is asked to",
     r"transformer.h.0.*(dense|dense_4h_to_h)\.bias": "slow_but_exact leaves them out",
 }
 """Pattern of a parameter -> why no output shows it."""
 
-FIRST = list({(model_type, str(branch)): (model_type, model_class, branch) for model_type, model_class, branch in reversed(ALL)}.values())
+WHOLE = ("ForConditionalGeneration", "MTModel", "LMHeadModel", "ForMaskedLM", "ForCausalLM", "Model")
+"""Ends of the names of classes that use all their parameters, or most; the first that a family has is taken."""
+
+
+def first(case: tuple[str, str, dict[str, Any]]) -> int:
+    return next((rank for rank, end in enumerate(WHOLE) if case[1].endswith(end)), len(WHOLE))
+
+
+FIRST = list(
+    {(model_type, str(branch)): (model_type, kind, branch) for model_type, kind, branch in sorted(ALL, key=first, reverse=True)}.values()
+)
 
 
 def invisible(tensor: TensorPlan) -> bool:
