@@ -235,7 +235,9 @@ def _rope(
     grown, lossy = {}, False
     if architecture.rotary and new[size] != old[size]:
         reach = int(getattr(parsed, "max_position_embeddings", None) or 0)
-        for kind, stock in config.rope_of(raw).items():
+        for kind, table in config.rope_of(raw).items():
+            # transformers looks for yarn's `truncate` beside the tables of the kinds of layers, not in them, and so never finds it there
+            stock = {name: value for name, value in table.items() if name != "truncate" or not kind}
             rope = grow_rope(stock, old[size], new[size], options.rope, reach, options.lossy)
             if rope is not None:
                 grown[kind] = rope

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 from families import LANGUAGE_MODELS, build, difference, exact, load
+from transformers import AutoConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import growth
+from growth.errors import IllegalGrowthError
 from growth.plan import TOLERANCE
+from growth.planning import plan_widening
 
 exactly = pytest.fixture(exact, autouse=True)
 LLAMA = next(case for case in LANGUAGE_MODELS if case.model_type == "llama")
@@ -85,3 +88,12 @@ def test_llama3_formula_is_transformers_own() -> None:
     ours = [_scaled_frequency(500.0 ** (-2 * i / 10), "llama3", KINDS["llama3"]) for i in range(5)]
     assert theirs.tolist() == pytest.approx(ours, rel=1e-13)
     assert len({math.floor(a / b * 100) for a, b in zip(ours, (500.0 ** (-2 * i / 10) for i in range(5)), strict=True)}) >= 3
+
+
+def test_yarn_per_kind_of_layer_is_refused_since_nobody_reads_its_truncate_there() -> None:
+    yarn = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 4096, "truncate": False}
+    tables = {"full_attention": yarn, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}
+    raw = {**AutoConfig.for_model("olmo3", rope_parameters=tables).to_dict(), "architectures": ["Olmo3ForCausalLM"]}
+    assert plan_widening(raw, width=2)
+    with pytest.raises(IllegalGrowthError, match="rotary scaling of type 'yarn' depends on head_dim itself"):
+        plan_widening(raw, width=2, attention="head-dim")

@@ -48,6 +48,7 @@ from growth.architectures.mpt import MPT
 from growth.architectures.nemotron import NEMOTRON
 from growth.architectures.olmo import OLMO
 from growth.architectures.olmo2 import OLMO2
+from growth.architectures.olmo3 import OLMO3
 from growth.architectures.olmoe import OLMOE
 from growth.architectures.opt import OPT
 from growth.architectures.pegasus import PEGASUS
@@ -166,6 +167,7 @@ for _architecture in (
     NEMOTRON,
     OLMO,
     OLMO2,
+    OLMO3,
     OLMOE,
     OPT,
     PEGASUS,

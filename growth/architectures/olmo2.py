@@ -15,7 +15,7 @@ OLMO2 = replace(
     LLAMA,
     model_type="olmo2",
     modules={
-        **LLAMA.modules,
+        **{name: rule for name, rule in LLAMA.modules.items() if name not in ("layers.*.input_layernorm", "qa_outputs")},
         **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
         "layers.*.self_attn.q_norm": norm(HEADS * RAW_QUERY, QUERIES),
         "layers.*.self_attn.k_norm": norm(KV_HEADS * RAW_KEY, KEYS),
