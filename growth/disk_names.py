@@ -23,13 +23,6 @@ from growth.errors import FOREIGN_ERRORS, CheckpointError
 from growth.own import MODULE, OwnModel
 
 
-def converts(model: PreTrainedModel) -> bool:
-    """Whether any tensor of the model has another name or another layout on disk than in memory."""
-    state = {name: tensor.to("meta") for name, tensor in model.state_dict().items()}
-    disk = to_disk(model, state)
-    return disk.keys() != state.keys() or any(disk[name] is not tensor for name, tensor in state.items())
-
-
 def to_disk(model: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict by the names and in the shapes that ``save_pretrained`` writes for a model that was not loaded from anywhere.
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from growth.disk_names import converts, from_disk, to_disk
+from growth.disk_names import from_disk, to_disk
 from growth.equivalence.exact import exact_arithmetic
 from growth.errors import CheckpointError
 
@@ -203,7 +203,7 @@ def test_meta_tensors_show_names_and_shapes(model_class: str, config: dict[str, 
 def test_names_on_disk(model_class: str, config: dict[str, Any], on_disk: dict[str, tuple[int, ...]]) -> None:
     model = build(model_class, config)
     state, disk = model.state_dict(), to_disk(model, model.state_dict())
-    assert converts(model) == bool(on_disk) == (disk.keys() != state.keys())
+    assert bool(on_disk) == (disk.keys() != state.keys())
     assert not on_disk.keys() & state.keys() and on_disk.items() <= shapes(disk).items()
     assert_same(from_disk(model, state), state)  # names that are those in memory already
 
@@ -238,7 +238,7 @@ def test_the_checkpoint_a_model_came_from_does_not_matter(tmp_path: Path) -> Non
         before = list(loaded._weight_conversions)
         assert before  # save_pretrained would write the old names again
         assert_same(to_disk(loaded, loaded.state_dict()), model.state_dict())
-        assert not converts(loaded) and loaded._weight_conversions == before
+        assert loaded._weight_conversions == before
         assert "_weight_conversions" not in vars(model)
 
 

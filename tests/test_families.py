@@ -110,7 +110,7 @@ ODD = [
     for scaling in ("unit", "orthogonal")
 ]
 QUICK = [(*case, ODD[number % 4]) for number, case in enumerate(ALL) if not case[2] or case[1] in [main[1] for main in MAIN]]
-"""Every class under the default config, and one class under every branch, each by one odd choice; ALiBi wants powers of two."""
+"""Every class under the default config, and one class under every branch, each by one odd choice."""
 
 
 @pytest.mark.parametrize(("model_type", "model_class", "branch", "choice"), QUICK, ids=label)

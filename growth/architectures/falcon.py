@@ -26,6 +26,7 @@ from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.linear import linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.rules.rotary import REFUSES
 from growth.sizes import Size, standard_sizes
 
 _SIZES = standard_sizes("hidden_size", "ffn_hidden_size", kv_heads="num_kv_heads", head_dim="", intermediate_ratio=4)
@@ -76,7 +77,7 @@ FALCON = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary or ALiBi",
-    refuses="with ALiBi head-dim, and heads that share values; head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
+    refuses=f"with ALiBi head-dim, and heads that share values; {REFUSES}",
     vouched={
         **dict.fromkeys(("alibi", "new_decoder_architecture", "multi_query", "parallel_attn", "num_ln_in_parallel_attn", "num_kv_heads")),
         **dict.fromkeys(("bias", "activation")),

@@ -7,6 +7,7 @@ from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.linear import linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.rules.rotary import REFUSES
 from growth.sizes import rotary_sizes, standard_sizes
 
 _FEED_FORWARD = feed_forward(("dense_h_to_4h",), "dense_4h_to_h", reads=NORMED, writes=RESIDUAL)
@@ -40,7 +41,7 @@ GPT_NEOX = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses="head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
+    refuses=REFUSES,
     vouched={
         "hidden_act": None,
         "use_parallel_residual": None,

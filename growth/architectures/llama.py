@@ -12,6 +12,7 @@ from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.linear import linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.rules.rotary import REFUSES
 
 _ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=RESIDUAL)
 _FEED_FORWARD = feed_forward(("gate_proj", "up_proj"), "down_proj", reads=NORMED, writes=RESIDUAL)
@@ -36,7 +37,7 @@ LLAMA = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses="head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
+    refuses=REFUSES,
     vouched={
         "hidden_act": None,
         "attention_bias": None,

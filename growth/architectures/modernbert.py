@@ -11,6 +11,7 @@ from growth.rules.feedforward import FFN, FFN_LAWS
 from growth.rules.head import HEAD_LAWS, TRANSFORM
 from growth.rules.linear import linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.rules.rotary import REFUSES
 
 MODERNBERT = Architecture(
     model_type="modernbert",
@@ -44,8 +45,7 @@ MODERNBERT = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses="orthogonal with a head (its transform stays at scale 1); "
-    "head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
+    refuses=f"orthogonal with a head (its transform stays at scale 1); {REFUSES}",
     vouched={
         "hidden_activation": None,
         "norm_bias": None,

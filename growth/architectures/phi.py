@@ -21,6 +21,7 @@ from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.linear import Rule, linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.rules.rotary import REFUSES
 from growth.sizes import rotary_sizes, standard_sizes
 
 
@@ -64,7 +65,7 @@ PHI = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses="head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
+    refuses=REFUSES,
     vouched=dict.fromkeys(("hidden_act", "partial_rotary_factor", "qk_layernorm")),
     buffers=("layers.*.self_attn.rotary_emb.inv_freq",),
     branches=(

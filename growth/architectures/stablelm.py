@@ -23,6 +23,7 @@ from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.linear import Rule, linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.rules.rotary import REFUSES
 from growth.sizes import rotary_sizes, standard_sizes
 
 _STILL = Still("each head has a norm module of its own, which no new head would have", "Use --attention head-dim.")
@@ -70,7 +71,7 @@ STABLELM = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses="heads with qk_layernorm, head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
+    refuses=f"heads with qk_layernorm, {REFUSES}",
     vouched=dict.fromkeys(("hidden_act", "partial_rotary_factor", "qk_layernorm", "use_parallel_residual", "use_qkv_bias")),
     buffers=("layers.*.self_attn.rotary_emb.inv_freq",),
     branches=(

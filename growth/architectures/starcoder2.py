@@ -7,6 +7,7 @@ from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
 from growth.rules.linear import linear
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
+from growth.rules.rotary import REFUSES
 
 _ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=RESIDUAL)
 
@@ -29,7 +30,7 @@ STARCODER2 = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses="head-dim under dynamic rotary scaling, or yarn unless `truncate` is false",
+    refuses=REFUSES,
     vouched={
         **dict.fromkeys(("hidden_act", "use_bias", "sliding_window")),
         # Left in configs by the implementation it was trained with; the class reads none of them.

@@ -32,7 +32,3 @@ def convolution(reads: Axis | None, writes: Axis | None = None, *, kernel: int =
     """``torch.nn.Conv1d`` (kernel 1) and ``Conv2d`` (2): weight ``[out, in, *window]``, bias ``[out]``. ``reads=None``: raw input."""
     entering = Keeps() if reads is None else Reads(reads)
     return {"weight": (_writes(writes), entering, *(Keeps(),) * kernel), "bias": (_writes(writes),)}
-
-
-KEPT: Rule = {"weight": (Keeps(), Keeps()), "bias": (Keeps(),)}
-"""A linear module or table neither side of which grows."""
