@@ -4,103 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from growth.errors import GrowthError
-from growth.options import LARGEST_NOISE, LARGEST_WIDTH
 from growth.version import __version__
 
+from .choices import choices
+
 DTYPE = click.Choice(["float64", "float32", "float16", "bfloat16"])
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _Width(click.ParamType[int]):
-    name = "K"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            width = int(str(value))
-        except ValueError:
-            width = 0
-        if not 2 <= width <= LARGEST_WIDTH:
-            self.fail(f"{value!r} is not a whole number from 2 to {LARGEST_WIDTH}. Use --width 2 to double.", param, ctx)
-        return width
-
-
-class _Noise(click.ParamType[float]):
-    name = "R"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            noise = float(value)
-        except ValueError:
-            noise = -1.0
-        if not 0 <= noise <= LARGEST_NOISE:
-            self.fail(f"{value!r} is not a number from 0 to {LARGEST_NOISE}. 0.1 is a tenth of each weight's RMS.", param, ctx)
-        return noise
-
-
-def _choices(command: F) -> F:
-    """The options that say how to grow, shared by ``plan`` and ``widen``."""
-    for option in reversed(
-        [
-            click.option(
-                "--width",
-                type=_Width(),
-                default=2,
-                show_default=True,
-                help="Factor on hidden and feed-forward size, and on heads or head_dim.",
-            ),
-            click.option(
-                "--attention",
-                type=click.Choice(["heads", "head-dim"]),
-                default="heads",
-                show_default=True,
-                help="heads: more heads of the same size. head-dim: the same heads, each wider (head-local repetition).",
-            ),
-            click.option(
-                "--rope",
-                type=click.Choice(["slots", "pairs"]),
-                default="slots",
-                show_default=True,
-                help="Rotary models under head-dim. slots: old pairs move to the slots that keep their frequency. "
-                "pairs: repeat each pair, its frequency written into the config.",
-            ),
-            click.option(
-                "--scaling",
-                type=click.Choice(["unit", "orthogonal"]),
-                default="unit",
-                show_default=True,
-                help="unit: activations are copied. orthogonal: copied and divided by sqrt(K), as in the original derivation.",
-            ),
-            click.option(
-                "--noise",
-                type=_Noise(),
-                default=0.0,
-                show_default=True,
-                help="Null-space noise, RMS relative to each weight's: the function stays, the copies differ and so can learn "
-                "to differ. Try 0.1.",
-            ),
-            click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise."),
-            click.option(
-                "--lossy",
-                is_flag=True,
-                help="Accept --rope pairs where the config cannot hold the frequencies; the loss is measured and shown.",
-            ),
-            click.option(
-                "--vouch",
-                multiple=True,
-                metavar="FIELD",
-                help="Accept a config field nobody vouches for. The proofs are made all the same.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -111,6 +25,7 @@ def grow() -> None:
     \b
     grow plan   SRC                what would happen, without reading a weight
     grow widen  SRC DST --width 2  do it, proved before and after
+    grow widen  SRC DST --like M   the same, to the sizes of another model
     grow verify SRC DST            run the real two on text, beside the rounding floor
 
     SRC is a checkpoint folder or a hub id such as 'org/model'. Exit codes: 0 done, 1 refused or not equal, 2 wrong usage.
@@ -119,26 +34,29 @@ def grow() -> None:
 
 @grow.command()
 @click.argument("src")
-@_choices
+@choices
 @click.option("-v", "--verbose", is_flag=True, help="Every tensor with its roles.")
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
 def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
     """Show what widening SRC would do. Reads headers, no weights.
 
-    Example: grow plan ./small --width 2 --attention head-dim -v
+    Example: grow plan ./small --width 1.5 --kv-heads keep -v
     """
     from growth.planning import plan_widening
 
-    from .render import plan_text
+    from .render import plan_text, predictions
 
     result = plan_widening(src, **options)
-    click.echo(json.dumps(result.to_json(), indent=2) if as_json else plan_text(result, verbose))
+    if as_json:
+        click.echo(json.dumps({**result.to_json(), "exactness": [one.to_json() for one in predictions(result)]}, indent=2))
+    else:
+        click.echo(plan_text(result, verbose))
 
 
 @grow.command()
 @click.argument("src")
 @click.argument("dst", type=click.Path(path_type=Path))
-@_choices
+@choices
 @click.option("--dtype", type=DTYPE, help="Of the result. Default: as the source.")
 @click.option("--max-shard-size", default="5GB", show_default=True, help="Largest weight file.")
 @click.option("--overwrite", is_flag=True, help="Replace DST if it exists, once the new one is whole.")

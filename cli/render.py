@@ -8,12 +8,14 @@ from types import TracebackType
 from typing import Any
 
 import click
+import torch
 from tqdm import tqdm
 from transformers import logging as transformers_logging
 
 from growth.catalogue import Description, Family
 from growth.checkpoint import WidenedCheckpoint
 from growth.equivalence.logits import Distance, EquivalenceReport
+from growth.exactness import Exactness, predict, stored
 from growth.plan import Plan
 
 transformers_logging.disable_progress_bar()
@@ -85,23 +87,47 @@ class Steps:
 def plan_text(plan: Plan, verbose: bool = False) -> str:
     old, new = plan.parameters(new=False), plan.parameters(new=True)
     changes = "; ".join(f"{name} {_brief(a)} -> {_brief(b)}" for name, (a, b) in plan.config_changes.items()) or "unchanged"
+    sizes = [(name, f"{before:,}", f"{plan.new_sizes[name]:,}", plan.why.get(name, "")) for name, before in plan.old_sizes.items()]
     parts = [
         f"{plan.model_class.__name__}, {plan.choices}",
+        table(("size", "old", "new", "why"), sizes, right=(1, 2)),
         table(("space", "old", "new", "law"), plan.spaces(), right=(1, 2)),
         f"{len(plan.tensors)} tensors, {old:,} -> {new:,} parameters, {size(plan.bytes(new=False))} -> {size(plan.bytes(new=True))}",
         click.wrap_text(f"config: {changes}", width=80, subsequent_indent="  "),
     ]
-    rounded = [t.name for t in plan.tensors.values() if not t.exact]
-    parts.append(
-        f"{len(plan.tensors) - len(rounded)} tensors are scaled by powers of two, which no dtype rounds"
-        + (f"; {len(rounded)} round once" if rounded else "")
-    )
+    parts.append(exactness_text(predictions(plan)))
     if plan.left_out:
         parts.append(f"left out, computed by the model itself: {', '.join(plan.left_out[:4])}{' ...' if len(plan.left_out) > 4 else ''}")
     if verbose:
-        rows = [(t.name, _shape(t.shape), _shape(t.new_shape), "; ".join(map(str, t.roles))) for t in plan.tensors.values()]
-        parts.append(table(("tensor", "old", "new", "roles"), rows))
+        rounding = predict(plan).rounding
+        rows = [
+            (
+                t.name,
+                _shape(t.shape),
+                _shape(t.new_shape),
+                f"{rounding[t.name]:.1e}" if rounding[t.name] else "-",
+                "; ".join(map(str, t.roles)),
+            )
+            for t in plan.tensors.values()
+        ]
+        parts.append(table(("tensor", "old", "new", "rounding", "roles"), rows))
     return "\n\n".join([*parts, *(f"note: {note}" for note in plan.notes)])
+
+
+def predictions(plan: Plan) -> list[Exactness]:
+    """As stored, and in the dtypes it could be converted to."""
+    held = set(stored(plan).values())
+    others = [dtype for dtype in (torch.float32, torch.bfloat16, torch.float16) if held != {dtype}]
+    return [predict(plan, dtype) for dtype in (None, *others)]
+
+
+def exactness_text(found: Sequence[Exactness]) -> str:
+    rows = []
+    for one in found:
+        by = f"up to {one.largest:.1e}" if one.rounded else "-"
+        rows.append((one.dtype, len(one.rounding) - len(one.rounded), len(one.rounded), by, " or ".join(one.choices) or "-"))
+    header = ("held in", "bit for bit", "rounded", "by (relative RMS)", "none would be with")
+    return table(header, rows, right=(1, 2, 3))
 
 
 def widened_text(result: WidenedCheckpoint, src: str) -> str:
@@ -145,8 +171,8 @@ def report_text(report: EquivalenceReport) -> str:
 
 def families_text(rows: Sequence[Family]) -> str:
     listed = table(
-        ("model_type", "classes", "wider heads", "positions"),
-        [(row.model_type, _classes(row), row.wider_heads, row.positions) for row in rows],
+        ("model_type", "classes", "widths", "wider heads", "positions"),
+        [(row.model_type, _classes(row), row.widths, row.wider_heads, row.positions) for row in rows],
     )
     refused: dict[str, list[str]] = {}
     for row in rows:
@@ -163,8 +189,10 @@ def _classes(row: Family) -> str:
 
 def families_markdown(rows: Sequence[Family]) -> str:
     """The README's table."""
-    body = [f"| `{row.model_type}` | {', '.join(row.heads) or '-'} | {row.positions} | {row.refuses or '-'} |" for row in rows]
-    return "\n".join(["| model type | classes | positions | refused, and why |", "|---|---|---|---|", *body])
+    body = [
+        f"| `{row.model_type}` | {', '.join(row.heads) or '-'} | {row.widths} | {row.positions} | {row.refuses or '-'} |" for row in rows
+    ]
+    return "\n".join(["| model type | classes | widths | positions | refused, and why |", "|---|---|---|---|---|", *body])
 
 
 def description_text(description: Description) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 
 from torch import nn
 
-from growth.axis import Map, Space
-from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.axis import Axis, Map, Space
+from growth.errors import IllegalShapeError, UnsupportedModelError
+from growth.following import Normalised
 from growth.law import Growth, Law
-from growth.role import Role
+from growth.role import Gain, Role
 from growth.rules.linear import Rule
-from growth.sizes import Size, Sizes, read_sizes, standard_sizes, target_sizes
+from growth.sizes import Size, Sizes, read_sizes, standard_sizes
 
 _INDEX = r"(?:\d+|\*)"  # a layer's number, or the * that transformers itself writes where one tensor on disk serves all layers
 
@@ -126,10 +127,6 @@ class Architecture:
         """The sizes of a parsed config, implied ones spelled out."""
         return read_sizes(self.sizes, config, self.model_type)
 
-    def target_sizes(self, config: Any, width: int, attention: str) -> dict[str, int]:
-        """The sizes to grow to."""
-        return target_sizes(self.sizes, config, self.read_sizes(config), width, attention)
-
     def fields(self) -> dict[str, str]:
         """Size name -> config field, for those that have one."""
         return {name: size.field for name, size in self.sizes.items() if size.field}
@@ -138,20 +135,50 @@ class Architecture:
         """New over old value of each constant."""
         return {name: value(config, new) / value(config, old) for name, value in self.constants.items()}
 
-    def maps(self, config: Any, old: Sizes, new: Sizes, scaling: str, rope: str) -> dict[Space, Map]:
-        """One map per space, each by its law.
+    def maps(self, config: Any, old: Sizes, new: Sizes, scaling: str, rope: str, used: Collection[Space] | None = None) -> dict[Space, Map]:
+        """One map per space, each by its law: for the spaces that are ``used``, those of outputs, and whatever their laws look at.
 
         Raises:
             IllegalGrowthError: named by the law that refuses.
         """
         ratios = self.ratios(config, old, new)
         maps: dict[Space, Map] = {}
-        for space, law in self.laws.items():
+        for space, law in self._needed(used).items():
             n, m = old[space.size], new[space.size]
             if m < n:
-                raise IllegalGrowthError(f"cannot shrink {space.size} from {n} to {m}. Name a size of at least {n}.")
-            maps[space] = law.grow(Growth(space, n, m, scaling, rope, ratios, dict(maps)))  # type: ignore[arg-type]
+                raise IllegalShapeError(f"cannot shrink {space.size} from {n} to {m}. Name a size of at least {n}.", {space.size})
+            if m > n == 0:
+                raise IllegalShapeError(
+                    f"cannot grow '{space}' from 0 to {m}: there is nothing to copy. Keep {space.size} at 0.", {space.size}
+                )
+            isometric = space in self._isometric
+            maps[space] = law.grow(Growth(space, n, m, scaling, rope, ratios, dict(maps), isometric))  # type: ignore[arg-type]
         return maps
+
+    def _needed(self, used: Collection[Space] | None) -> dict[Space, Law]:
+        if used is None:
+            return dict(self.laws)
+        needed = {*used, *self.outputs.values(), *(space for v in self.variants.values() for space in v.outputs.values())}
+        for space, law in reversed(list(self.laws.items())):  # a law looks at spaces before it
+            needed |= {*law.follows()} if space in needed else set()
+        return {space: law for space, law in self.laws.items() if space in needed}
+
+    @cached_property
+    def norms(self) -> frozenset[tuple[Axis, str | float]]:
+        """(axis that enters, config field or value of epsilon) of every norm."""
+        rules = [rule for table in (self.modules, *(v.modules for v in self.variants.values())) for rule in table.values()]
+        gains = {role for rule in rules for roles in rule.values() for role in roles if isinstance(role, Gain)}
+        plain = {law for law in self.laws.values() if isinstance(law, Normalised)}
+        found: set[tuple[Axis, str | float | None]] = {(gain.enters, gain.epsilon) for gain in gains} | {(p.of, p.epsilon) for p in plain}
+        return frozenset((axis, self.epsilon if epsilon is None else epsilon) for axis, epsilon in found)
+
+    @cached_property
+    def _isometric(self) -> frozenset[Axis]:
+        """What enters a norm whose epsilon cannot move: the code fixes it, or it serves norms of several sizes."""
+        sizes: dict[str | float, set[str]] = {}
+        for axis, home in self.norms:
+            sizes.setdefault(home, set()).add(axis.size if isinstance(axis, Space) else "")
+        return frozenset(axis for axis, home in self.norms if isinstance(home, float) or len(sizes[home]) > 1)
 
     def canonical(self, name: str) -> str:
         """A parameter's name without base-model prefix, gamma and beta of old files spelled weight and bias."""

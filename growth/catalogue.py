@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from growth import architectures, config
-from growth.errors import GrowthError
+from growth.architecture import Architecture
+from growth.errors import GrowthError, IllegalShapeError
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Family:
         classes: the model classes that can be grown.
         wider_heads: how head_dim grows: ``repeated``, or for rotary positions ``slots, pairs``.
         positions: the kind of positions.
+        widths: of the residual stream: ``any``, or ``multiples`` of the old one where a norm or the like takes no others.
         refuses: what is refused, and why; empty if nothing is.
     """
 
@@ -26,6 +28,7 @@ class Family:
     classes: tuple[str, ...]
     wider_heads: str
     positions: str
+    widths: str
     refuses: str
 
     @property
@@ -46,8 +49,27 @@ def families() -> list[Family]:
     for name in architectures.known():
         declared = architectures.find(name)
         wider_heads = "slots, pairs" if declared.rotary else "repeated"
-        rows.append(Family(name, tuple(architectures.classes(name)), wider_heads, declared.positions, declared.refuses))
+        widths = _widths(name, declared)
+        rows.append(Family(name, tuple(architectures.classes(name)), wider_heads, declared.positions, widths, declared.refuses))
     return rows
+
+
+def _widths(model_type: str, declared: Architecture) -> str:
+    """What the laws say to one more feature, under the default config."""
+    parsed = config.parse({"model_type": model_type})
+    try:
+        architecture = declared.at(parsed)
+        old = architecture.read_sizes(parsed)
+        new = {name: size + (name.rpartition(".")[2] in ("hidden_size", "embedding_size")) for name, size in old.items()}
+        every = [role for rule in architecture.modules.values() for roles in rule.values() for role in roles]
+        maps = architecture.maps(parsed, old, new, "unit", "slots", {space for role in every for space in role.spaces()})
+        for role in every:
+            role.resolve(1, maps)
+    except IllegalShapeError:
+        return "multiples"
+    except GrowthError:
+        return "-"
+    return "any"
 
 
 @dataclass(frozen=True)

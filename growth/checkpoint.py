@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy
 import safetensors
@@ -24,6 +24,7 @@ import torch
 import transformers
 
 from growth.card import write_card
+from growth.choices import Choices, chosen
 from growth.computed import completed
 from growth.destination import appearing, check_apart, check_space, check_target
 from growth.dtypes import FLOATS, dtype_name, float_dtype
@@ -31,13 +32,13 @@ from growth.equivalence.exact import usable_device
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
 from growth.errors import CheckpointError
+from growth.exactness import result_dtypes
 from growth.lookalike import declaration
 from growth.model import check_finite, check_fold
-from growth.options import Options
 from growth.plan import Plan, build_plan
-from growth.position import Frequencies
 from growth.safetensors_writer import SafetensorsWriter
 from growth.source import Checkpoint, open_checkpoint, read_json
+from growth.symmetry import UNBROKEN
 from growth.tensor import Fold, grow_blocks
 from growth.version import __version__
 
@@ -72,22 +73,15 @@ def widen_checkpoint(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
-    width: int = 2,
-    attention: str = "heads",
-    rope: str = "slots",
-    scaling: str = "unit",
-    noise: float = 0.0,
-    seed: int = 0,
-    lossy: bool = False,
-    vouch: Sequence[str] = (),
     dtype: str | torch.dtype | None = None,
     max_shard_size: str | int = "5GB",
     overwrite: bool = False,
     allow_nonfinite: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
+    **choices: Unpack[Choices],
 ) -> WidenedCheckpoint:
-    """Write a checkpoint of the same kind, ``width`` times as wide, that computes the same function.
+    """Write a wider checkpoint of the same kind that computes the same function.
 
     Peak memory is a few blocks beside the largest tensor, whatever the model's size.
     ``dst`` appears whole or not at all; ``src`` is only read.
@@ -95,18 +89,18 @@ def widen_checkpoint(
     Args:
         src: a folder or hub id, safetensors or ``pytorch_model*.bin``.
         dst: the folder to make.
-        width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.options.Options`.
         dtype: of the result; by default each tensor keeps its own.
         max_shard_size: as in ``save_pretrained``, for example ``"5GB"``.
         overwrite: replace ``dst`` if it exists, once the new one is whole.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         device: for the proof by twin.
         progress: called as bytes are written.
+        choices: how to grow, see `growth.choices.Choices`: ``width``, sizes by name, ``like``, ``attention``, ``symmetry``, ...
 
     Raises:
         GrowthError: in one sentence, for anything that stands in the way; nothing is left behind.
     """
-    options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
+    options = chosen(choices)
     target, limit, wanted = Path(os.path.abspath(dst)), _bytes(max_shard_size), None if dtype is None else float_dtype(dtype)
     usable_device(device)
     check_target(target, overwrite)
@@ -114,9 +108,7 @@ def widen_checkpoint(
     check_apart(source.folder, target)
     source = completed(source)
     plan = replace(build_plan(source.config, source.shapes, options, declaration(source.config, options)), dtypes=source.dtypes)
-    dtypes = {
-        name: wanted if wanted and _converts(plan, name, source.dtypes[name], wanted) else source.dtypes[name] for name in plan.tensors
-    }
+    dtypes = result_dtypes(plan, wanted)
     for name, tensor in plan.tensors.items():
         if source.dtypes[name] not in FLOATS and not tensor.kept:
             raise CheckpointError(
@@ -155,7 +147,7 @@ def _write_weights(
             for name in names:
                 old = source.read(name)
                 finite = check_finite(name, old, allow_nonfinite or plan.tensors[name].kept)
-                tensor = plan.tensors[name] if finite else replace(plan.tensors[name], noise=0.0)
+                tensor = plan.tensors[name] if finite else replace(plan.tensors[name], symmetry=UNBROKEN)
                 for _, block in grow_blocks(old, tensor, dtypes[name], seed=seed, fold=fold if finite else None):
                     writer.append(block)
                     done += block.nbytes
@@ -168,17 +160,6 @@ def _write_weights(
             folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
         )
     return fold
-
-
-def _converts(plan: Plan, name: str, held: torch.dtype, wanted: torch.dtype) -> bool:
-    """Whether ``--dtype`` is for this tensor: not for masks and counters, for tables of frequencies, nor where the class itself keeps
-    float32 when it is loaded in that dtype."""
-    spaces = {space for role in plan.tensors[name].roles for space in role.spaces()}
-    if held not in FLOATS or any(isinstance(plan.architecture.laws[space], Frequencies) for space in spaces):
-        return False
-    kept = {*(plan.model_class._keep_in_fp32_modules_strict or ())}
-    kept |= {*(plan.model_class._keep_in_fp32_modules or ())} if wanted is torch.float16 else set()
-    return torch.finfo(wanted).bits >= torch.finfo(held).bits or not kept & set(name.split("."))
 
 
 def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[list[str]]:

@@ -169,7 +169,9 @@ def merged(raw: Mapping[str, Any]) -> Raw:
     return result
 
 
-def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str, Mapping[str, Any]] | None = None) -> Raw:
+def edited(
+    raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str, Mapping[str, Any]] | None = None, written: Collection[str] = ()
+) -> Raw:
     """A copy of ``raw`` with ``changes`` applied to the fields it spells out; what it leaves implied must follow from those, and is
     written down where it does not.
 
@@ -177,23 +179,24 @@ def edited(raw: Mapping[str, Any], changes: Mapping[str, Any], rope: Mapping[str
         raw: the config as JSON.
         changes: config field -> value the parsed result must have; dotted inside a nested config.
         rope: kind of layer (or "" for all) -> new ``rope_parameters`` in the dialect of transformers 5.
+        written: fields to write down even where ``raw`` leaves them null, so that they would follow.
     """
     raw = merged(raw)
     result = copy.deepcopy(raw)
     for path, value in changes.items():
         target = section(result, path)
         target.update({key: value for key in spellings(raw, path) if target.get(key) is not None})
-        if rope and path.rpartition(".")[2] == "head_dim" and _null(parse(raw), path):
+        if rope and path.rpartition(".")[2] == "head_dim" and is_null(parse(raw), path):
             target["head_dim"] = value  # transformers takes scaled frequencies from the field, null or not
     for kind, parameters in (rope or {}).items():
         _write_rope(result, kind, parameters)
     for path, value in changes.items():
-        if value_at(parse(result), path) not in (value, None):
+        if path in written or value_at(parse(result), path) not in (value, None):
             section(result, path).update(dict.fromkeys(spellings(raw, path), value))
     return result
 
 
-def _null(config: Any, path: str) -> bool:
+def is_null(config: Any, path: str) -> bool:
     """Whether the class has this field and the config leaves it null."""
     part, _, name = path.rpartition(".")
     return (value_at(config, part) if part else config).to_dict().get(name, 0) is None

@@ -14,7 +14,7 @@ from typing import Any
 from growth.architecture import Architecture
 from growth.axis import Axis, Map, Space
 from growth.errors import IllegalGrowthError, UnsupportedModelError
-from growth.law import Normalised
+from growth.following import Normalised
 from growth.role import Gain
 from growth.sizes import value_at
 
@@ -30,7 +30,8 @@ def grown_epsilons(architecture: Architecture, parsed: Any, maps: Mapping[Space,
         UnsupportedModelError: if the config has no such field.
     """
     norms: set[tuple[str, Axis, str | float | None]] = {(str(gain.enters), gain.enters, gain.epsilon) for gain in gains}
-    norms |= {(str(law.of), law.of, law.epsilon) for law in architecture.laws.values() if isinstance(law, Normalised)}
+    plain = [law for space, law in architecture.laws.items() if isinstance(law, Normalised) and space in maps]
+    norms |= {(str(law.of), law.of, law.epsilon) for law in plain}
     wanted: dict[str | float, dict[str, float]] = {}
     for name, axis, epsilon in sorted(norms, key=lambda norm: norm[0]):
         home = architecture.epsilon if epsilon is None else epsilon

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from pickle import UnpicklingError
 
 
@@ -19,6 +20,19 @@ class UnsupportedModelError(GrowthError):
 
 class IllegalGrowthError(GrowthError):
     """Sizes or choices that no law of the architecture allows."""
+
+
+class IllegalShapeError(IllegalGrowthError):
+    """A size that no law allows, where another size would do.
+
+    Args:
+        message: what, why and the next step.
+        blame: the names of the sizes that are at fault together; empty where nobody knows.
+    """
+
+    def __init__(self, message: str, blame: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.blame = frozenset(blame)
 
 
 class CheckpointError(GrowthError):

@@ -39,8 +39,9 @@ def expected_tensors(raw: Mapping[str, Any], model_class: type[PreTrainedModel])
 
 def inventory(
     raw: Mapping[str, Any], shapes: Shapes, architecture: Architecture, model_class: type[PreTrainedModel]
-) -> tuple[list[str], list[str], set[str]]:
-    """Tensors to grow, tensors to leave out, and the names of those that are or may be tied."""
+) -> tuple[list[str], list[str], dict[str, frozenset[str]]]:
+    """Tensors to grow, tensors to leave out, and for each that is or may be tied the canonical names of all that are one with it, its own
+    among them."""
     expected, ties = expected_tensors(raw, model_class)
     canonical = {name: architecture.canonical(name) for name in shapes}
     present = set(canonical.values())
@@ -64,4 +65,4 @@ def inventory(
             )
     left_out = [name for name in shapes if architecture.is_buffer(canonical[name])]
     known = [name for name in shapes if name not in left_out]
-    return known, left_out, {name for name in known if canonical[name] in partners}
+    return known, left_out, {name: frozenset(partners[canonical[name]]) for name in known if canonical[name] in partners}

@@ -5,15 +5,13 @@ law                condition on the map                                    write
 =================  ======================================================  ==========================================
 `Copied`           f(x)[j] must be the copy of f(x)[i]: write = 1          1, 1/count
 `Linear`           none (values, a norm's output)                          unit: 1, 1/count; orthogonal: 1/sqrt(count)
-`RMSNorm`          sum(write**2) over copies constant                      write: sqrt((m/n)/count), or 1/sqrt(count)
-`LayerNorm`        equal counts, so that the mean is kept too              as `Linear`, at multiples of n
-`Dual`, `Scaled`   follow another space                                    see the classes
-`Normalised`       what a norm without a gain leaves                       see the class
-`UnitLength`       what division by its length leaves                      see the class
+`RMSNorm`          sum(write**2) over copies constant                      write: sqrt(s/count), one s for all
+`Isometric`        likewise, with an energy of 1                           write: sqrt((m/n)/count)
+`LayerNorm`        the mean is kept too                                    equal counts, and mean(x) beyond them
 `Still`            may not grow, for a reason                              1, 1
 =================  ======================================================  ==========================================
 
-Attention and positions have theirs in `growth.position`.
+Spaces that follow another one have theirs in `growth.following`, attention and positions in `growth.position`.
 """
 
 from __future__ import annotations
@@ -25,8 +23,8 @@ from typing import Literal
 
 import numpy as np
 
-from growth.axis import Axis, Integers, Map, Space
-from growth.errors import IllegalGrowthError
+from growth.axis import Axis, Floats, Integers, Map, Space
+from growth.errors import IllegalGrowthError, IllegalShapeError
 
 Scaling = Literal["unit", "orthogonal"]
 
@@ -42,6 +40,7 @@ class Growth:
         rope: how rotary pairs are laid out when head_dim grows, ``slots`` or ``pairs``.
         ratios: new over old value of each constant of the model that depends on its width.
         maps: spaces already grown.
+        isometric: an epsilon that cannot move (the code fixes it, or other norms share it) wants the energy of x' to be that of x.
     """
 
     space: Space
@@ -51,10 +50,14 @@ class Growth:
     rope: Literal["slots", "pairs"] = "slots"
     ratios: Mapping[str, float] = field(default_factory=dict)
     maps: Mapping[Space, Map] = field(default_factory=dict)
+    isometric: bool = False
 
     def refuse(self, reason: str, remedy: str) -> IllegalGrowthError:
         """The error that names the space, both sizes, the reason and the next step."""
-        return IllegalGrowthError(f"cannot grow '{self.space}' ({self.space.size}) from {self.n} to {self.m}: {reason}. {remedy}")
+        return IllegalGrowthError(f"{self._what()}: {reason}. {remedy}")
+
+    def _what(self) -> str:
+        return f"cannot grow '{self.space}' ({self.space.size}) from {self.n} to {self.m}"
 
     def source(self, layout: Axis | None) -> Integers:
         """Which coordinate each new one copies: as in ``layout``, or in blocks ``[x; x; ...]``."""
@@ -71,7 +74,8 @@ class Growth:
         """Refuse m that is not a whole multiple of n."""
         if self.m % self.n:
             above = self.n * -(-self.m // self.n)
-            raise self.refuse(f"{reason}, so every coordinate needs the same number of copies", f"Use a multiple of {self.n}: {above}.")
+            reason = f"{reason}, so every coordinate needs the same number of copies"
+            raise IllegalShapeError(f"{self._what()}: {reason}. Use a multiple of {self.n}: {above}.", {self.space.size})
 
 
 class Law(ABC):
@@ -110,14 +114,20 @@ class Copied(Law):
 
 @dataclass(frozen=True)
 class Linear(Law):
-    """Touched by linear maps alone: any scale will do, so the caller's choice. ``layout``: another axis that decides where copies lie."""
+    """Touched by linear maps alone: any scale will do, so the caller's choice.
+
+    ``layout``: another axis that decides where copies lie. Where that carries its mean, a norm leaves nothing: coordinates there are
+    silent, and are read like their neighbours, so that what is written there learns from the first step.
+    """
 
     layout: Axis | None = None
 
     def grow(self, g: Growth) -> Map:
         source = g.source(self.layout)
-        counts = np.bincount(source, minlength=g.n)
-        return Map.copies(g.n, source, 1.0 if g.scaling == "unit" else 1.0 / np.sqrt(counts))
+        alive = np.ones(g.m) if self.layout is None else 1.0 - self.layout.map(g.maps).means
+        count: Floats = np.bincount(source, alive, minlength=g.n)[source].astype(np.float64)
+        write: Floats = count ** (0.0 if g.scaling == "unit" else -0.5)
+        return Map(g.n, source, alive * write, 1.0 / (count * write))
 
     def follows(self) -> tuple[Space, ...]:
         return _spaces(self.layout)
@@ -130,8 +140,10 @@ class Linear(Law):
 class RMSNorm(Law):
     """``x / sqrt(mean(x**2) + eps)``: the mean square must change by one factor c, ``sum(write**2 over copies) = c * m / n``.
 
-    unit has c = 1 (write = sqrt((m/n)/count), which is 1 for whole multiples), and eps stays. orthogonal has
-    c = n/m (write = 1/sqrt(count)), and eps becomes eps * n/m.
+    orthogonal has c = n/m (write = 1/sqrt(count)), and eps becomes eps * c. unit has write = 1 on all copies if m is a whole multiple
+    (c = 1). Otherwise a root cannot be avoided, and it goes where it costs least: write = sqrt(s/count), where s is the count that most new
+    coordinates have, so that those are written without rounding, and eps takes the rest. Where eps cannot move, c = 1 and
+    write = sqrt((m/n)/count).
 
     Args:
         layout: the axis that decides where copies lie, where a norm stands before rotary positions (query and key norms).
@@ -145,7 +157,8 @@ class RMSNorm(Law):
     def grow(self, g: Growth) -> Map:
         source = g.source(self.layout)
         counts = np.bincount(source, minlength=g.n)
-        stock = 1.0 if g.scaling == "orthogonal" else g.m / g.n
+        most = float(np.bincount(counts[source]).argmax()) if g.m else 1.0
+        stock = 1.0 if g.scaling == "orthogonal" else g.m / g.n if g.isometric else most
         squares = stock if self.like is None else g.energy(self.like) * g.m / g.n
         return Map.copies(g.n, source, (squares / counts) ** 0.5)
 
@@ -157,12 +170,35 @@ class RMSNorm(Law):
 
 
 @dataclass(frozen=True)
+class Isometric(Law):
+    """What enters a norm whose epsilon cannot move: energy 1, whatever the scaling, ``write = sqrt((m/n)/count)``. ``layout``: as for
+    `Linear`. A product with another space has that one's energy, which is how a norm over all heads stands before heads of any count."""
+
+    layout: Axis | None = None
+
+    def grow(self, g: Growth) -> Map:
+        source = g.source(self.layout)
+        return Map.copies(g.n, source, (g.m / g.n / np.bincount(source, minlength=g.n)) ** 0.5)
+
+    def follows(self) -> tuple[Space, ...]:
+        return _spaces(self.layout)
+
+    def __str__(self) -> str:
+        return "isometric"
+
+
+@dataclass(frozen=True)
 class LayerNorm(Law):
     """``(x - mean(x)) / sqrt(var(x) + eps)``: with equal counts the mean and the variance of x' are those of x, up to write and
     its square.
 
+    Otherwise r = m // n whole copies carry a factor e and the other coordinates carry e * mean(x): the mean is e * mean(x), and they add
+    nothing to the variance, which is ``e**2 * r*n/m`` times the old one (so c = e**2 * r*n/m, and e is chosen as `RMSNorm` chooses
+    write). Normalised, the copies are e / sqrt(c) times the old ones and the mean coordinates 0. A norm that leaves into this space
+    (post-norm) could not write them, and refuses (`growth.role.Scale`).
+
     Args:
-        elementwise: the space is touched by an elementwise function as well, which fixes write = 1.
+        elementwise: the space is touched by an elementwise function as well, which fixes write = 1, and whose mean nobody could write.
         layout, like: as for `RMSNorm`.
     """
 
@@ -171,47 +207,21 @@ class LayerNorm(Law):
     like: Space | None = None
 
     def grow(self, g: Growth) -> Map:
-        g.require_multiple("a layer norm takes the mean over all coordinates")
-        return Map.copies(g.n, g.source(self.layout)) if self.elementwise else RMSNorm(self.layout, self.like).grow(g)
+        if self.elementwise or self.layout is not None:
+            g.require_multiple("a layer norm takes the mean over all coordinates")
+        if g.m % g.n == 0:
+            return Map.copies(g.n, g.source(self.layout)) if self.elementwise else RMSNorm(self.layout, self.like).grow(g)
+        times = g.m // g.n
+        square = 1.0 / times if g.scaling == "orthogonal" else g.m / (times * g.n) if g.isometric else 1.0
+        e = (square if self.like is None else g.energy(self.like) * g.m / (times * g.n)) ** 0.5
+        mean = np.arange(g.m) >= times * g.n
+        return Map(g.n, np.arange(g.m) % g.n, np.full(g.m, e), np.where(mean, 0.0, 1.0 / (times * e)), mean)
 
     def follows(self) -> tuple[Space, ...]:
         return _spaces(self.layout, self.like)
 
     def __str__(self) -> str:
         return "layer norm, elementwise" if self.elementwise else "layer norm"
-
-
-@dataclass(frozen=True)
-class Normalised(Law):
-    """What a norm without a gain leaves: ``write = of.write / sqrt(energy of the copies)``. ``epsilon``: as for `growth.role.Gain`."""
-
-    of: Space
-    epsilon: str | float | None = None
-
-    def grow(self, g: Growth) -> Map:
-        return g.maps[self.of].scaled(g.energy(self.of) ** -0.5)
-
-    def follows(self) -> tuple[Space, ...]:
-        return (self.of,)
-
-    def __str__(self) -> str:
-        return f"{self.of}, normalised"
-
-
-@dataclass(frozen=True)
-class UnitLength(Law):
-    """``x / |x|``: the length of x' is ``sqrt(energy * m / n)`` times that of x. Products of two such vectors stay as they are."""
-
-    of: Space
-
-    def grow(self, g: Growth) -> Map:
-        return g.maps[self.of].scaled((g.energy(self.of) * g.m / g.n) ** -0.5)
-
-    def follows(self) -> tuple[Space, ...]:
-        return (self.of,)
-
-    def __str__(self) -> str:
-        return f"{self.of}, of length 1"
 
 
 @dataclass(frozen=True)
@@ -228,43 +238,6 @@ class Still(Law):
 
     def __str__(self) -> str:
         return f"still: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Dual(Law):
-    """Write and read of another space swapped: a head whose matrix is the embedding's reads with the embedding's write."""
-
-    of: Space
-
-    def grow(self, g: Growth) -> Map:
-        return g.maps[self.of].dual
-
-    def follows(self) -> tuple[Space, ...]:
-        return (self.of,)
-
-    def __str__(self) -> str:
-        return f"dual of {self.of}"
-
-
-@dataclass(frozen=True)
-class Scaled(Law):
-    """A constant of the model that depends on its width stands between this space and ``into``: ``into = constant * this``, so
-    ``write = into.write * old constant / new constant``."""
-
-    into: Space
-    constant: str
-
-    def grow(self, g: Growth) -> Map:
-        return g.maps[self.into].scaled(1.0 / g.ratios[self.constant])
-
-    def follows(self) -> tuple[Space, ...]:
-        return (self.into,)
-
-    def constants(self) -> tuple[str, ...]:
-        return (self.constant,)
-
-    def __str__(self) -> str:
-        return f"{self.into} / {self.constant}"
 
 
 def _spaces(*axes: Axis | None) -> tuple[Space, ...]:

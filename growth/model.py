@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, Unpack, cast
 
 import torch
 import transformers
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from growth.choices import Choices, chosen
 from growth.config import parse
 from growth.disk_names import from_disk, to_disk
 from growth.dtypes import FLOATS
@@ -22,9 +22,9 @@ from growth.equivalence.twin import prove_twin
 from growth.errors import CheckpointError, ProofError, UnsupportedModelError
 from growth.inventory import expected_tensors
 from growth.lookalike import declaration
-from growth.options import Options
 from growth.own import OwnModel, unwrapped, wrapped
 from growth.plan import Plan, build_plan
+from growth.symmetry import UNBROKEN
 from growth.tensor import Fold, grow_tensor
 
 M = TypeVar("M", bound=nn.Module)
@@ -45,25 +45,18 @@ class Grown(Generic[M]):
 def widen(
     model: M,
     *,
-    width: int = 2,
-    attention: str = "heads",
-    rope: str = "slots",
-    scaling: str = "unit",
-    noise: float = 0.0,
-    seed: int = 0,
-    lossy: bool = False,
-    vouch: Sequence[str] = (),
     allow_nonfinite: bool = False,
+    **choices: Unpack[Choices],
 ) -> Grown[M]:
-    """A new model, ``width`` times as wide, that computes the same function. The one given is not touched.
+    """A new, wider model that computes the same function. The one given is not touched.
 
     Devices, dtypes, ties, ``requires_grad``, train or eval mode and the generation config are kept. Dropout masks are drawn anew: "the same
     function" is that of eval mode.
 
     Args:
         model: a stock transformers model of a declared architecture, or a module whose class was registered, unwrapped.
-        width, attention, rope, scaling, noise, seed, lossy, vouch: see `growth.options.Options`.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
+        choices: how to grow, see `growth.choices.Choices`: ``width``, sizes by name, ``like``, ``attention``, ``symmetry``, ...
 
     Raises:
         UnsupportedModelError: for a wrapped or foreign model.
@@ -80,7 +73,7 @@ def widen(
             f"{name} is neither a stock transformers model class nor a registered one. Unwrap it (torch.compile, DDP, FSDP, PEFT) "
             "and widen what is inside, or declare it with growth.register."
         )
-    options = Options(width, attention, rope, scaling, noise, seed, lossy, tuple(vouch))  # type: ignore[arg-type]
+    options = chosen(choices)
     raw = {**stock.config.to_dict(), "architectures": [name]}
     in_memory, ties = _untied(stock)
     state = to_disk(stock, in_memory)
@@ -97,8 +90,8 @@ def widen(
     grown: dict[str, Tensor] = {}
     for key, tensor in plan.tensors.items():
         finite = check_finite(key, state[key], allow_nonfinite or tensor.kept)
-        tensor = tensor if finite else replace(tensor, noise=0.0)
-        grown[key] = grow_tensor(state[key], tensor, seed=seed, fold=fold if finite else None)
+        tensor = tensor if finite else replace(tensor, symmetry=UNBROKEN)
+        grown[key] = grow_tensor(state[key], tensor, seed=options.seed, fold=fold if finite else None)
         check_fold(key, fold, state[key], state[key].dtype)
     return Grown(cast(M, unwrapped(_rebuild(stock, plan, grown, ties))), plan, Proof(twin, fold))
 

@@ -9,19 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from growth import architectures, config
+from growth import architectures, config, dead
 from growth.architecture import Architecture
 from growth.axis import Map, Space
 from growth.computed import not_saved
-from growth.epsilon import grown_epsilons
-from growth.errors import CheckpointError, IllegalGrowthError
-from growth.inventory import Shapes, inventory
+from growth.copies import common_gradient, heard
+from growth.draft import Draft, draft
+from growth.errors import CheckpointError
+from growth.inventory import Shapes, expected_tensors, inventory
 from growth.options import Options
-from growth.role import Dimension, Gain, Keeps, Role
-from growth.rules.rotary import grow_rope
+from growth.role import Dimension, Keeps, Role
+from growth.shape import choose
+from growth.shape import like as shape_like
 from growth.sizes import Sizes
+from growth.symmetry import UNBROKEN, Symmetry
+from growth.tied import Ties, around_ties
 
 TOLERANCE = 1e-10
 """What "the same function" means in exact arithmetic. Correct and wrong growths differ by some fourteen orders of magnitude."""
@@ -31,15 +35,15 @@ _LOOKS_LIKE = "nobody declared '{}'; it looks like '{}': every parameter and con
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorPlan:
-    """One tensor: ``new[j0, j1, ...] = prod(value_d[j_d]) * old[source_0[j0], source_1[j1], ...]``, plus null-space noise, and for a
-    gain that the model adds a number to (`growth.role.Gain`) plus its shift."""
+    """One tensor: ``new[j0, j1, ...] = prod(value_d[j_d]) * old[source_0[j0], source_1[j1], ...]``, for a gain that the model adds a number
+    to (`growth.role.Gain`) plus its shift; and along summed dimensions with the symmetry of the copies broken (`growth.shares`)."""
 
     name: str
     canonical: str
     shape: tuple[int, ...]
     roles: tuple[Role, ...]
     dimensions: tuple[Dimension, ...]
-    noise: float = 0.0
+    symmetry: Symmetry = UNBROKEN
 
     def __repr__(self) -> str:
         return f"TensorPlan({self.name}: {list(self.shape)} -> {list(self.new_shape)}, {'; '.join(map(str, self.roles))})"
@@ -65,10 +69,19 @@ class TensorPlan:
 
     @cached_property
     def exact(self) -> bool:
-        """True if every coefficient is a power of two or zero, so that no float format rounds."""
-        return not self.noise and all(
-            d.shift is None and bool(np.all((np.frexp(d.value)[0] == 0.5) | (d.value == 0))) for d in self.dimensions
-        )
+        """True if no float format rounds: every coefficient is a power of two or zero; where copies differ, that of their sum."""
+        if self.symmetry.breaks and self.grid is None:
+            return False
+        factors = [d.gradient[heard(d)] if axis == self.grid else d.value for axis, d in enumerate(self.dimensions)]
+        even = all(bool(np.all((np.frexp(factor)[0] == 0.5) | (factor == 0))) for factor in factors)
+        return even and not any(d.shift is not None or (d.averages and axis != self.grid) for axis, d in enumerate(self.dimensions))
+
+    @cached_property
+    def grid(self) -> int | None:
+        """The one dimension along which copies differ and yet add up to the last bit (`growth.grid`), None if there is none."""
+        summed = [axis for axis, d in enumerate(self.dimensions) if d.summed and d.grows]
+        alone = self.symmetry.breaks and len(summed) == 1 and common_gradient(self.dimensions[summed[0]]) is not None
+        return summed[0] if alone else None
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,7 @@ class Plan:
     """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``.
 
     ``architecture`` is the declaration adapted to the config. ``lossy`` says that this is a rotary growth that is not exact, and that
-    the caller accepted it.
+    the caller accepted it. Of the copies of a space in ``summed`` only the sum is kept, each times its ``read`` (`growth.tied`).
     """
 
     declared: Declared
@@ -93,6 +106,7 @@ class Plan:
     options: Options
     old_sizes: Mapping[str, int]
     new_sizes: Mapping[str, int]
+    why: Mapping[str, str]
     maps: Mapping[Space, Map]
     tensors: Mapping[str, TensorPlan]
     old_config: Mapping[str, Any]
@@ -101,6 +115,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lossy: bool = False
+    summed: frozenset[Space] = frozenset()
 
     @property
     def config_changes(self) -> dict[str, tuple[Any, Any]]:
@@ -129,6 +144,7 @@ class Plan:
             "model_class": self.model_class.__name__,
             "options": asdict(self.options),
             "sizes": {name: [self.old_sizes[name], self.new_sizes[name]] for name in self.old_sizes},
+            "why": dict(self.why),
             "spaces": [dict(zip(("space", "old", "new", "law"), row, strict=True)) for row in self.spaces()],
             "config_changes": {name: list(pair) for name, pair in self.config_changes.items()},
             "bytes": [self.bytes(new=False), self.bytes(new=True)],
@@ -145,10 +161,15 @@ class Plan:
     def choices(self) -> str:
         """The caller's choices, those that matter here, in one line."""
         options = self.options
-        rotary = self.architecture.rotary and options.attention == "head-dim"
-        rope = f", rope {options.rope}" if rotary else ""
-        noise = f", noise {options.noise:g} (seed {options.seed})" if options.noise else ""
-        return f"width {options.width}, attention {options.attention}{rope}, scaling {options.scaling}{noise}"
+        heads = {name.rpartition(".")[2] for name, size in self.new_sizes.items() if size != self.old_sizes[name]}
+        said = [f"width {options.width:g}"] if options.width is not None else []
+        said += ["the sizes of another model"] if options.like else []
+        said += [f"{name} {size}" for name, size in options.sizes.items()]
+        said += [f"attention {options.attention}"] if options.width is not None else []
+        said += [f"rope {options.rope}"] if self.architecture.rotary and "head_dim" in heads else []
+        seed = f" (seed {options.seed})" if options.breaking.kind == "noise" or options.breaking.varied else ""
+        said += [f"symmetry {options.symmetry}{seed}"] if options.breaking.breaks else []
+        return ", ".join([*said, f"scaling {options.scaling}"])
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {old} -> {self.new_sizes[name]}" for name, old in self.old_sizes.items() if self.new_sizes[name] != old)
@@ -169,8 +190,17 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -
     return changes
 
 
-def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options, declared: Declared | None = None) -> Plan:
+def build_plan(
+    raw: Mapping[str, Any], shapes: Shapes, options: Options, declared: Declared | None = None, like: tuple[Sizes, Sizes] | None = None
+) -> Plan:
     """The plan for a config and the shapes of its tensors, by name; by the declaration of its model_type, unless one is given.
+
+    Args:
+        raw: the config.
+        shapes: of its tensors, by name.
+        options: the caller's.
+        declared: the declaration.
+        like: old and new sizes of a model that this one is a miniature of: it takes their shape, not that of the options.
 
     Raises:
         UnsupportedModelError: for a model type, config field or tensor nobody vouches for.
@@ -182,82 +212,64 @@ def build_plan(raw: Mapping[str, Any], shapes: Shapes, options: Options, declare
     architecture = declared.base.at(parsed)
     config.check_vouched(raw, architecture, options.vouch)
     model_class = config.model_class(raw)
-    old, new = architecture.read_sizes(parsed), architecture.target_sizes(parsed, options.width, options.attention)
-    maps = architecture.maps(parsed, old, new, options.scaling, options.rope)
-    changes: dict[str, float] = {field: new[size] for size, field in architecture.fields().items() if new[size] != old[size]}
-    notes = [] if declared.looks_like is None else [_LOOKS_LIKE.format(raw["model_type"], declared.looks_like)]
-    rope, lossy = _rope(raw, parsed, architecture, old, new, options, notes)
+    old = architecture.read_sizes(parsed)
     known, left_out, tied = inventory(raw, shapes, architecture, model_class)
-    tensors = {name: _tensor(name, shapes[name], architecture, model_class, maps, options, name in tied) for name in known}
-    gains = [role for tensor in tensors.values() for role in tensor.roles if isinstance(role, Gain)]
-    changes |= grown_epsilons(architecture, parsed, maps, gains)
-    new_config = config.edited(raw, changes, rope)
-    if (read_back := architecture.read_sizes(config.parse(new_config))) != new:
-        raise IllegalGrowthError(
-            f"the config cannot say what the plan means: transformers reads {read_back} back, not {new}. Spell the sizes "
-            "out in config.json."
-        )
+    roles = {name: architecture.roles(architecture.canonical(name), model_class.__name__) for name in known}
+
+    def drafted(new: Sizes) -> Draft:
+        return draft(raw, parsed, declared.base, architecture, options, old, new, set(roles.values()))
+
+    spelled = frozenset(name for name, field in architecture.fields().items() if config.spelled(raw, field))
+    if like is None:
+        shape, drawn = choose(architecture.sizes, parsed, old, options, spelled, drafted)
+    else:
+        shape, drawn = shape_like(architecture.sizes, parsed, old, like, drafted)
+    ties = around_ties(roles, tied, architecture, model_class.__name__, drawn.maps) if options.breaking.breaks else Ties()
+    tensors = {name: _tensor(name, shapes[name], architecture, roles[name], drawn.maps, options, ties) for name in known}
+    notes = [] if declared.looks_like is None else [_LOOKS_LIKE.format(raw["model_type"], declared.looks_like)]
+    notes += [*drawn.notes, *ties.notes, *dead.notes(drawn.maps, architecture.laws, set(roles.values()))]
     if dropped := not_saved(model_class, tensors):
         notes.append(
             f"save_pretrained of {model_class.__name__} leaves out {', '.join(dropped)}, and a wider model computes others; before saving "
             "the widened model again, set model._keys_to_ignore_on_save = set()"
         )
-    if options.noise == 0:
-        notes.append("identical copies never separate in training; --noise 0.1 breaks the symmetry exactly")
+    if not options.breaking.breaks:
+        notes.append("identical copies never separate in training; --symmetry noise:0.1 breaks the symmetry exactly")
     return Plan(
         declared,
         architecture,
         model_class,
         options,
         old_sizes=old,
-        new_sizes=new,
-        maps=maps,
+        new_sizes=shape.sizes,
+        why=shape.why,
+        maps=drawn.maps,
         tensors=tensors,
         old_config=dict(raw),
-        new_config=new_config,
+        new_config=drawn.config,
         left_out=tuple(left_out),
         notes=tuple(notes),
-        lossy=lossy,
+        lossy=drawn.lossy,
+        summed=ties.spaces,
     )
 
 
-def _rope(
-    raw: Mapping[str, Any],
-    parsed: PreTrainedConfig,
-    architecture: Architecture,
-    old: Sizes,
-    new: Sizes,
-    options: Options,
-    notes: list[str],
-) -> tuple[dict[str, dict[str, Any]], bool]:
-    """New rotary parameters per kind of layer, where they change, and whether this is a loss the caller accepted."""
-    size = "rotary_dim" if "rotary_dim" in old else "head_dim"
-    grown, lossy = {}, False
-    if architecture.rotary and new[size] != old[size]:
-        reach = int(getattr(parsed, "max_position_embeddings", None) or 0)
-        for kind, table in config.rope_of(raw).items():
-            # transformers looks for yarn's `truncate` beside the tables of the kinds of layers, not in them, and so never finds it there
-            stock = {name: value for name, value in table.items() if name != "truncate" or not kind}
-            rope = grow_rope(stock, old[size], new[size], options.rope, reach, options.lossy)
-            if rope is not None:
-                grown[kind] = rope
-            elif options.rope == "pairs":
-                lossy = True
-                notes.append(f"rotary pairs at the stock frequencies of '{stock.get('rope_type')}' are not exact; the loss is measured")
-    return grown, lossy
+def plan_config(raw: Mapping[str, Any], options: Options, declared: Declared | None = None) -> Plan:
+    """The plan for a config alone: its tensors are those of the class it names. Raises what `build_plan` raises."""
+    shapes, ties = expected_tensors(raw, config.model_class(raw))
+    return build_plan(raw, {name: shape for name, shape in shapes.items() if name not in ties}, options, declared)
 
 
 def _tensor(
     name: str,
     shape: Sequence[int],
     architecture: Architecture,
-    model_class: type[PreTrainedModel],
+    roles: tuple[Role, ...],
     maps: Mapping[Space, Map],
     options: Options,
-    tied: bool,
+    ties: Ties,
 ) -> TensorPlan:
     canonical = architecture.canonical(name)
-    roles = architecture.roles(canonical, model_class.__name__)
     if len(roles) != len(shape):
         raise CheckpointError(f"tensor '{name}' has {len(shape)} dimensions, but its rule describes {len(roles)}. Check the file.")
     dimensions = tuple(role.resolve(size, maps) for role, size in zip(roles, shape, strict=True))
@@ -266,6 +278,6 @@ def _tensor(
             raise CheckpointError(
                 f"tensor '{name}' has shape {list(shape)}, but its role '{role}' makes {size} a {dimension.old}. Check the config."
             )
-    # Noise lives in the null space of reading. A matrix that also writes the same dimension elsewhere (a tied head) has none to offer.
-    noisy = not tied and any(d.reads and d.new > d.old for d in dimensions)
-    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, options.noise if noisy else 0.0)
+    dimensions = tuple(replace(d, summed=d.summed or axis == ties.writers.get(name)) for axis, d in enumerate(dimensions))
+    free = name not in ties.still and any(d.summed and d.grows for d in dimensions)
+    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, options.breaking if free else UNBROKEN)

@@ -14,8 +14,10 @@ role                    new weight along this dimension             gradient of 
 h is the normalised input (`Gain`).
 
 Gradients: with y = W x and y', x' grown, dL/dy'[i] = read_y[i] dL/dy and x'[j] = write_x[j] x, hence
-dL/dW'[i, j] = read_y[i] write_x[j] dL/dW. The exception are rotary slots that start silent (`growth.law.Scores`): no old
-gradient says what a key there receives, and the coefficient 0 stands for "unknown".
+dL/dW'[i, j] = read_y[i] write_x[j] dL/dW. Two exceptions. Of rotary slots that start silent (`growth.position.Scores`) no old gradient says
+what a key there receives, and the coefficient 0 stands for "unknown". And where a normed space carries its mean (`growth.law.LayerNorm`),
+what the coordinates that carry it receive, G in all, is unknown too, and the norms take G / (r n) from each of the r n copies: for what
+writes that space, the coefficients say the gradient up to this one number.
 
 A writer is what tensor parallelism calls column-wise, a reader row-wise.
 """
@@ -25,24 +27,32 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from growth.axis import Axis, Floats, Integers, Map, Space
+from growth.axis import Axis, Booleans, Floats, Integers, Map, Space
+from growth.errors import IllegalShapeError
 
 Maps = Mapping[Space, Map]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dimension:
-    """One dimension of one tensor, resolved: ``new[j] = value[j] * old[source[j]] + shift[j]``; ``gradient`` likewise for gradients."""
+    """One dimension of one tensor, resolved: ``new[j] = value[j] * old[source[j]] + shift[j]``; ``gradient`` likewise for gradients.
+
+    Where ``mean`` is true, the mean of ``old`` over this dimension stands for ``old[source[j]]``. A gradient coefficient of 0 stands for
+    "unknown". Where the dimension is ``summed``, the function depends on ``sum(gradient[j] * new[j])`` over copies alone, so that they may
+    differ: it is read, or written for nothing but a sum.
+    """
 
     old: int
     source: Integers
     value: Floats
     gradient: Floats
-    reads: bool = False
+    summed: bool = False
     shift: Floats | None = None
+    mean: Booleans | None = None
 
     def __repr__(self) -> str:
         return f"Dimension({self.old} -> {self.new})"
@@ -51,6 +61,11 @@ class Dimension:
     def new(self) -> int:
         """Number of new coordinates."""
         return len(self.source)
+
+    @property
+    def averages(self) -> bool:
+        """Whether some of them are means."""
+        return self.mean is not None and bool(self.mean.any())
 
     @property
     def grows(self) -> bool:
@@ -90,7 +105,7 @@ class Writes(Role):
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
         grown = self.axis.map(maps)
-        return Dimension(grown.n, grown.source, grown.write, grown.read)
+        return Dimension(grown.n, grown.source, grown.write, grown.read, mean=grown.mean)
 
     def spaces(self) -> frozenset[Space]:
         return self.axis.spaces()
@@ -107,7 +122,7 @@ class Reads(Role):
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
         grown = self.axis.map(maps)
-        return Dimension(grown.n, grown.source, grown.read, grown.write, reads=True)
+        return Dimension(grown.n, grown.source, grown.read, grown.write, summed=True, mean=grown.mean)
 
     def spaces(self) -> frozenset[Space]:
         return self.axis.spaces()
@@ -122,7 +137,7 @@ class Picks(Reads):
     that no weight but 0 there leaves the function as it is."""
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
-        return replace(super().resolve(size, maps), reads=False)
+        return replace(super().resolve(size, maps), summed=False)
 
     def __str__(self) -> str:
         return f"picks {self.axis}"
@@ -132,18 +147,24 @@ class Picks(Reads):
 class Scale(Role):
     """A factor per coordinate between the axis that enters and the one that leaves: ``y[j] = w[j] * x[j]`` (LayerScale).
 
-    ``w'[j] = leaves.write[j] / enters.write[j] * w[source[j]]``.
+    ``w'[j] = leaves.write[j] / enters.write[j] * w[source[j]]``. It cannot write a mean, which is no multiple of anything that enters.
     """
 
     enters: Axis
     leaves: Axis
+    source_of_trouble: ClassVar[str] = "a factor per coordinate"
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
         enters, leaves = self.enters.map(maps), self.leaves.map(maps)
         if not np.array_equal(enters.source, leaves.source):
-            raise ValueError(f"the copies of '{self.enters}' and '{self.leaves}' do not match")
-        arriving = self.arriving(enters)
-        return Dimension(enters.n, leaves.source, leaves.write / arriving, leaves.read * arriving)
+            raise _not_whole(self.leaves, leaves, f"its copies and those of '{self.enters}' do not match", self.enters)
+        means = enters.means | leaves.means
+        if (leaves.write[means] != 0).any():
+            reason = f"it would have to carry the mean of itself, which {self.source_of_trouble} cannot write"
+            raise _not_whole(self.leaves, leaves, reason)
+        arriving = np.where(means, 1.0, self.arriving(enters))
+        value, gradient = np.where(means, 1.0, leaves.write / arriving), np.where(means, 0.0, leaves.read * arriving)
+        return Dimension(enters.n, leaves.source, value, gradient)
 
     def arriving(self, enters: Map) -> Floats:
         """What the parameter multiplies, over the old model's: the write coefficients of the axis that enters."""
@@ -161,7 +182,8 @@ class Gain(Scale):
     """A norm's gain, between the axis that enters it and the one that leaves.
 
     The norm turns x' (energy c, see `Map.energy`) into ``h.write[j] = write[j] / sqrt(c)`` times the old normalised input h,
-    so the gain supplies the rest of what the leaving axis wants.
+    so the gain supplies the rest of what the leaving axis wants. Where x' is its own mean, h is 0 and any gain will do: 1, so that what
+    is written there learns from the first step, if those who read it do not start at 0.
 
     Args:
         offset: what the model adds to the stored weight (Gemma multiplies by 1 + w): ``offset + w' = c (offset + w)``.
@@ -170,6 +192,7 @@ class Gain(Scale):
 
     offset: float = 0.0
     epsilon: str | float | None = None
+    source_of_trouble: ClassVar[str] = "a norm"
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
         plain = super().resolve(size, maps)
@@ -177,9 +200,15 @@ class Gain(Scale):
 
     def arriving(self, enters: Map) -> Floats:
         if enters.energy is None:
-            raise ValueError(f"the copies of '{self.enters}' do not share one energy, so its norm does not keep their ratios")
+            raise _not_whole(self.enters, enters, "its copies do not share one energy, so that its norm would not keep their ratios")
         arriving: Floats = enters.write / enters.energy**0.5
         return arriving
 
     def __str__(self) -> str:
         return f"gain {self.enters} -> {self.leaves}"
+
+
+def _not_whole(axis: Axis, grown: Map, reason: str, *others: Axis) -> IllegalShapeError:
+    above = grown.n * -(-grown.m // grown.n)
+    blame = {space.size for part in (axis, *others) for space in part.spaces()}
+    return IllegalShapeError(f"cannot grow '{axis}' from {grown.n} to {grown.m}: {reason}. Use a multiple of {grown.n}: {above}.", blame)

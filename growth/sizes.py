@@ -82,17 +82,6 @@ def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[
     return sizes
 
 
-def target_sizes(table: Mapping[str, Size], config: Any, old: Sizes, width: int, attention: str) -> dict[str, int]:
-    """The sizes a model grows to: the chosen ones times ``width``, and those without a field as they follow."""
-    new: dict[str, int] = {}
-    for name, size in table.items():
-        if size.follows is not None and (not size.field or size.grows == "follows"):
-            new[name] = size.follows(config, new)
-        else:
-            new[name] = old[name] * (width if size.grows in ("width", attention) else 1)
-    return new
-
-
 def quotient(config: Any, whole: int, parts: int, what: tuple[str, str]) -> int:
     """``whole / parts``, or an error that says what does not divide evenly."""
     if whole <= 0 or parts <= 0 or whole % parts:

@@ -1,91 +1,133 @@
-"""Breaking the symmetry of the copies without breaking the function.
+"""How the copies of a coordinate are made to differ, as a value; `growth.shares` does the arithmetic.
 
-Noise N added to a matrix changes nothing if it vanishes on what the matrix reads: x'[j] = write[j] x[source[j]], so for every old
-coordinate i ``sum(N[.., j] * write[j] for j with source[j] == i) == 0``. The projection ``N <- N - read * (sum over copies of N * write)``
-has that property, because ``sum(read * write) == 1`` over copies. (The null space of reading; one group of copies at a time.)
+===================  ============================================================================
+text                 what the copies of a weight that are read together become
+===================  ============================================================================
+``none``             equal
+``noise:R``          equal plus noise that reading cannot see, of RMS R times that of the weights
+``split:A/B``        shares of it that go evenly from A to B; of two copies, A to B
+``split:A/B:varied`` shares drawn between A and B, anew for each weight
+===================  ============================================================================
 
-Seeded by (seed, tensor name, first row of a fixed chunk): independent of the order of tensors, of shards, threads and block sizes.
+Whatever the choice, what is read adds up as before.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-import torch
-from torch import Tensor
+from growth.errors import IllegalGrowthError
 
-from growth.plan import TensorPlan
-from growth.role import Dimension
+LARGEST_NOISE = 1
+"""Beyond the weight's own size every noisy layer amplifies what rounding makes of the copies, and depth compounds it."""
 
-CHUNK = 1 << 21
-"""Elements drawn from one generator. Part of what a seed means: changing it changes every noisy growth."""
-
-
-def fold_dimension(block: Tensor, dimension: Dimension, axis: int) -> Tensor:
-    """Sum over the copies along ``axis``, each times its ``gradient`` coefficient: new size -> old size."""
-    source = torch.from_numpy(dimension.source).to(block.device)
-    shape = list(block.shape)
-    shape[axis] = dimension.old
-    weighted = block * column(dimension.gradient, block.ndim, axis, block)
-    return torch.zeros(shape, dtype=block.dtype, device=block.device).index_add_(axis, source, weighted)
+SHARES = (1.0, 2.0)
+"""The shares of a split that names none."""
 
 
-def column(values: np.ndarray, ndim: int, axis: int, like: Tensor) -> Tensor:
-    """Coefficients shaped to broadcast along ``axis``."""
-    shape = [1] * ndim
-    shape[axis] = -1
-    return torch.from_numpy(np.ascontiguousarray(values)).to(like.device, like.dtype).reshape(shape)
-
-
-class NullSpaceNoise:
-    """Noise for one tensor whose first dimension does not read, RMS ``plan.noise`` relative to the grown weight's.
+@dataclass(frozen=True)
+class Symmetry:
+    """A way to break the symmetry of the copies, or none.
 
     Args:
-        old: the source tensor.
-        plan: its plan.
-        seed: the caller's.
+        kind: ``none``, ``noise`` or ``split``.
+        noise: RMS of the noise relative to that of the weights, 0 to 1. No noise is the same as no breaking.
+        shares: first and last share of a split, up to a common factor.
+        varied: whether shares are drawn between the two for each weight.
+
+    Raises:
+        IllegalGrowthError: for a number outside its range.
+
+    Example:
+        >>> str(Symmetry.parse("split"))
+        'split:1/2'
     """
 
-    def __init__(self, old: Tensor, plan: TensorPlan, seed: int) -> None:
-        self.plan, self.seed = plan, seed
-        left = 1.0
-        for d in plan.dimensions:
-            if d.reads and d.grows:  # mean over j of E[(n_j - read_j * sum(n * write))**2], n standard normal
-                group = np.bincount(d.source, d.gradient**2, minlength=d.old)[d.source]
-                left *= float(np.mean(1 - 2 * d.value * d.gradient + d.value**2 * group))
-        self.scale = plan.noise * _grown_rms(old, plan) / max(left, 1e-12) ** 0.5
+    kind: Literal["none", "noise", "split"] = "none"
+    noise: float = 0.0
+    shares: tuple[float, float] = SHARES
+    varied: bool = False
 
-    def __call__(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """Rows start..stop of the noise, float64."""
-        rows = max(1, CHUNK // max(1, math.prod(self.plan.new_shape[1:])))
-        chunks = [self._chunk(first, rows) for first in range(start - start % rows, stop, rows)]
-        noise: Tensor = torch.cat(chunks)[start % rows :][: stop - start].to(device, torch.float64) * self.scale
-        for axis, d in enumerate(self.plan.dimensions):
-            if d.reads and d.grows:
-                excess = fold_dimension(noise, d, axis)
-                source = torch.from_numpy(d.source).to(device)
-                noise -= excess.index_select(axis, source) * column(d.value, noise.ndim, axis, noise)
-        return noise
+    def __post_init__(self) -> None:
+        if self.kind not in ("none", "noise", "split"):
+            raise _unknown(self.kind)
+        if self.kind == "noise" and not 0 <= self.noise <= LARGEST_NOISE:
+            raise IllegalGrowthError(
+                f"noise must be a number from 0 to {LARGEST_NOISE}, not {self.noise!r}. 0.1 is a tenth of each weight's RMS."
+            )
+        if self.kind == "split":
+            if not all(0 < share < math.inf for share in self.shares):
+                raise IllegalGrowthError(f"the shares of a split must be above 0 and finite, not {_ratio(self.shares)}. Use split:1/2.")
+            if self.shares[0] == self.shares[1]:
+                raise IllegalGrowthError(f"equal shares, {_ratio(self.shares)}, leave the copies equal. Use split:1/2, or none.")
+        # One value for one meaning: what another kind would need is at its default.
+        if self.kind == "noise" and self.noise == 0:
+            object.__setattr__(self, "kind", "none")
+        if self.kind != "noise":
+            object.__setattr__(self, "noise", 0.0)
+        if self.kind != "split":
+            object.__setattr__(self, "shares", SHARES)
+            object.__setattr__(self, "varied", False)
 
-    def _chunk(self, first: int, rows: int) -> Tensor:
-        """Standard normal rows ``first`` to ``first + rows``, by a generator of their own."""
-        digest = hashlib.sha256(f"{self.seed}/{self.plan.canonical}/{first}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        height, *rest = self.plan.new_shape
-        drawn: Tensor = torch.randn((min(rows, height - first), *rest), generator=generator)
-        return drawn
+    @classmethod
+    def parse(cls, text: str) -> Symmetry:
+        """The value of a text: ``none``, ``noise:R``, ``split``, ``split:A/B``, ``split:varied`` or ``split:A/B:varied``.
+
+        Raises:
+            IllegalGrowthError: for any other.
+        """
+        kind, *details = str(text).split(":")
+        if kind == "none" and not details:
+            return cls()
+        if kind == "noise" and len(details) == 1:
+            return cls("noise", noise=_number(details[0], text))
+        if kind == "split":
+            varied = details[-1:] == ["varied"]
+            shares = details[:-1] if varied else details
+            if not shares:
+                return cls("split", varied=varied)
+            if len(shares) == 1 and shares[0].count("/") == 1:
+                first, last = (_number(share, text) for share in shares[0].split("/"))
+                return cls("split", shares=(first, last), varied=varied)
+        raise _unknown(text)
+
+    @property
+    def breaks(self) -> bool:
+        """Whether copies differ at all."""
+        return self.kind != "none"
+
+    def __str__(self) -> str:
+        if self.kind == "noise":
+            return f"noise:{_plain(self.noise)}"
+        if self.kind == "split":
+            return f"split:{_ratio(self.shares)}{':varied' if self.varied else ''}"
+        return "none"
 
 
-def _grown_rms(old: Tensor, plan: TensorPlan) -> float:
-    """RMS of the grown weight without noise, from the old one: each old weight's square counts for all its copies."""
-    weights = [np.bincount(d.source, d.value**2, minlength=d.old) for d in plan.dimensions]
-    step = max(1, (1 << 22) // max(1, old[0].numel()))
-    total = 0.0
-    for start in range(0, len(old), step):
-        part = old[start : start + step].to(torch.float64) ** 2
-        for axis in range(part.ndim - 1, 0, -1):
-            part = part @ torch.from_numpy(weights[axis]).to(part.device)
-        total += float(part.flatten() @ torch.from_numpy(weights[0][start : start + step]).to(part.device))
-    return math.sqrt(total / math.prod(plan.new_shape))
+UNBROKEN = Symmetry()
+"""All copies equal."""
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise _unknown(whole) from None
+
+
+def _plain(number: float) -> str:
+    """The shortest text that comes back as the same number; whole ones without a point."""
+    return repr(float(number)).removesuffix(".0")
+
+
+def _ratio(shares: tuple[float, float]) -> str:
+    return "/".join(map(_plain, shares))
+
+
+def _unknown(text: object) -> IllegalGrowthError:
+    return IllegalGrowthError(
+        f"symmetry must be none, noise:R, split:A/B or split:A/B:varied, not {text!r}. noise:0.1 adds a tenth of each weight's RMS, which "
+        "what reads it cannot see."
+    )

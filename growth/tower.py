@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from growth.architecture import Architecture, Constant
 from growth.axis import Space
-from growth.law import Law, Normalised
+from growth.following import Normalised
+from growth.law import Law
 from growth.role import Gain
 from growth.sizes import Size, Sizes, User, value_at
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +127,18 @@ def difference(small: PreTrainedModel, wide: PreTrainedModel, plan: Plan) -> flo
     """max |difference| over every output, hidden states included."""
     inputs = random_inputs(small, VOCABULARY)
     return largest_difference(forward(small, inputs), forward(wide, inputs), plan)
+
+
+def nearest_shape(refusal: Exception) -> dict[str, int]:
+    """The sizes that a refusal names as the nearest that work; empty where it names none."""
+    found = re.search(r"The nearest shape that works: (.+)\.$", str(refusal))
+    return {name: int(size) for name, size in (part.split() for part in found[1].split(", "))} if found else {}
+
+
+def at_nearest(choice: Mapping[str, Any], refusal: Exception) -> dict[str, Any] | None:
+    """The same choices at the shape that a refusal names, None where it names none."""
+    nearest = nearest_shape(refusal)
+    return {**{name: value for name, value in choice.items() if name != "width"}, "sizes": nearest} if nearest else None
 
 
 def exact() -> Iterator[None]:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from growth.architecture import Architecture
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.role import Keeps
 from growth.rules.attention import ATTENDED, KEYS, QUERIES, VALUES, attention_laws, attention_scale
 from growth.rules.embedding import embedding

@@ -531,12 +531,20 @@ def test_source_that_is_a_file(sources: Sources, tmp_path: Path) -> None:
 
 
 WRONG_OPTIONS: list[tuple[str, dict[str, Any], type[GrowthError], str, str | None]] = [
-    *((f"width {width!r}", {"width": width}, IllegalGrowthError, repr(width), None) for width in (0, -1, 1, "2", "x", 2.5, True, None)),
+    *(
+        (f"width {width!r}", {"width": width}, IllegalGrowthError, repr(width), None)
+        for width in (0, -1, 1, 0.5, "x", "1/0", "1e400", float("nan"), float("inf"), 1025, True, [2])
+    ),
     *(
         (f"noise {noise!r}", {"noise": noise}, IllegalGrowthError, repr(noise), "0.1 is")
-        for noise in (-1, float("nan"), float("inf"), "x", None)
+        for noise in (-1, float("nan"), float("inf"), "x", "0.1", True, None)
     ),
     *((f"seed {seed!r}", {"seed": seed}, IllegalGrowthError, repr(seed), None) for seed in (1.5, "x", None, 2**80)),
+    *(
+        (f"symmetry {text!r}", {"symmetry": text}, IllegalGrowthError, repr(text), "noise:0.1 adds")
+        for text in ("loud", "noise", "split:1", "none:1")
+    ),
+    *((f"heads {size!r}", {"heads": size}, IllegalGrowthError, repr(size), "'keep' to stay") for size in (0, -1, 6.0, "six", True)),
     ("attention", {"attention": "nope"}, IllegalGrowthError, "'nope'", "heads or head-dim"),
     ("rope", {"rope": "nope"}, IllegalGrowthError, "'nope'", "slots or pairs"),
     ("scaling", {"scaling": "nope"}, IllegalGrowthError, "'nope'", "unit or orthogonal"),

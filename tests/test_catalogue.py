@@ -40,7 +40,7 @@ def test_every_family_is_a_row_with_classes() -> None:
 def test_json_is_the_table() -> None:
     listed = json.loads(grow("--json"))
     assert [row["model_type"] for row in listed] == architectures.known()
-    assert set(listed[0]) == {"model_type", "classes", "wider_heads", "positions", "refuses"}
+    assert set(listed[0]) == {"model_type", "classes", "wider_heads", "positions", "widths", "refuses"}
 
 
 @pytest.mark.parametrize("name", architectures.known())

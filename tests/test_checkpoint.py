@@ -61,7 +61,7 @@ def test_the_source_is_only_read_and_the_record_names_its_hashes(llama: Path, tm
     assert digest(llama) == before
     record = json.loads((tmp_path / "wide" / "growth.json").read_text())
     assert record["source"]["sha256"] == {name: before[name] for name in ("config.json", "model.safetensors")}
-    assert record["plan"]["options"]["noise"] == 0.1 and record["plan"]["options"]["seed"] == 3
+    assert record["plan"]["options"]["symmetry"] == "noise:0.1" and record["plan"]["options"]["seed"] == 3
     assert record["proof"]["twin"]["difference"] <= 1e-10 and record["proof"]["fold"]["tensors"] == len(record["plan"]["tensors"])
     assert {"growth", "torch", "transformers"} <= record["versions"].keys()
 

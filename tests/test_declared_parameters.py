@@ -13,11 +13,11 @@ from test_families import ALL, label, small_config
 from torch import Tensor
 
 from growth import architectures
+from growth.choices import chosen
 from growth.disk_names import from_disk, to_disk
 from growth.equivalence.outputs import forward, largest_difference, random_inputs
 from growth.equivalence.twin import LENGTHS, VOCABULARY, build_exact, loud
 from growth.errors import GrowthError
-from growth.options import Options
 from growth.plan import TOLERANCE, Plan, TensorPlan, build_plan
 from growth.tensor import grow_tensor
 
@@ -78,7 +78,7 @@ def test_every_declared_parameter_matters(model_type: str, model_class: str, bra
         small = build_exact(raw)
         loud(small, 1)
         weights = {name: value.detach() for name, value in to_disk(small, small.state_dict()).items()}
-        plan = build_plan(raw, {name: tuple(value.shape) for name, value in weights.items()}, Options(width=2, noise=0.4))
+        plan = build_plan(raw, {name: tuple(value.shape) for name, value in weights.items()}, chosen({"width": 2, "noise": 0.4}))
     except GrowthError:
         assert architectures.find(model_type).refuses
         return

@@ -14,7 +14,8 @@ from transformers.models.mpt import modeling_mpt
 from growth.axis import Map, Space
 from growth.equivalence.exact import exact_arithmetic
 from growth.errors import IllegalGrowthError
-from growth.law import Copied, Dual, Growth, LayerNorm, Linear, RMSNorm, Scaled
+from growth.following import Dual, Scaled
+from growth.law import Copied, Growth, LayerNorm, Linear, RMSNorm
 from growth.position import Alibi, Scores
 
 settings.register_profile("growth", deadline=None, max_examples=60)
@@ -45,7 +46,12 @@ def test_rms_norm_of_the_grown_stream_is_the_grown_norm(size: tuple[int, int], s
     assert a.energy is not None
     x, eps = np.random.default_rng(seed).normal(size=n), 0.3
     np.testing.assert_allclose(rms(grown(x, a), eps * a.energy), a.write / a.energy**0.5 * rms(x, eps)[a.source], atol=1e-12)
-    assert scaling == "orthogonal" or a.energy == pytest.approx(1, abs=1e-12)
+    isometric = RMSNorm().grow(Growth(SPACE, n, m, scaling, isometric=True))  # type: ignore[arg-type]
+    if scaling == "orthogonal":
+        assert a.energy == pytest.approx(n / m, rel=1e-12)
+    else:
+        assert isometric.energy == pytest.approx(1, abs=1e-12)
+        assert m % n or a.energy == 1
 
 
 @given(st.integers(1, 12), st.integers(1, 5), scalings, seeds)
@@ -56,12 +62,9 @@ def test_layer_norm_likewise_at_whole_multiples(n: int, k: int, scaling: str, se
     np.testing.assert_allclose(layer(grown(x, a), eps * a.energy), a.write / a.energy**0.5 * layer(x, eps)[a.source], atol=1e-12)
 
 
-def test_layer_norm_refuses_uneven_counts_and_names_the_next_size() -> None:
-    for law in (LayerNorm(), LayerNorm(elementwise=True)):
-        with pytest.raises(
-            IllegalGrowthError, match=r"cannot grow 'stream' \(hidden_size\) from 768 to 1000: .*Use a multiple of 768: 1536"
-        ):
-            law.grow(Growth(SPACE, 768, 1000))
+def test_layer_norm_refuses_uneven_counts_beside_an_elementwise_function_and_names_the_next_size() -> None:
+    with pytest.raises(IllegalGrowthError, match=r"cannot grow 'stream' \(hidden_size\) from 768 to 1000: .*Use a multiple of 768: 1536"):
+        LayerNorm(elementwise=True).grow(Growth(SPACE, 768, 1000))
 
 
 @given(sizes, st.integers(1, 6), st.integers(1, 3), scalings, st.sampled_from([RMSNorm, LayerNorm]))

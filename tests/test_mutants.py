@@ -10,7 +10,7 @@ import pytest
 from families import LANGUAGE_MODELS, OTHER_HEADS
 from transformers import CONFIG_MAPPING
 
-from growth import architectures, plan
+from growth import architectures, draft
 from growth.architecture import Architecture
 from growth.architectures.t5 import ENCODED
 from growth.axis import Map, Space
@@ -168,7 +168,7 @@ def test_epsilon_left_as_it_was_fails(model_class: str, monkeypatch: pytest.Monk
     architecture = architectures.find(raw["model_type"])
     raw[architecture.epsilon] = 0.03
     assert twin_report(raw, ORTHOGONAL).difference <= TOLERANCE
-    monkeypatch.setattr(plan, "grown_epsilons", lambda *_: {})
+    monkeypatch.setattr(draft, "grown_epsilons", lambda *_: {})
     assert twin_report(raw, ORTHOGONAL).difference > 1e-4
 
 

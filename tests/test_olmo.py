@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import OlmoConfig
 from transformers.models.olmo.modeling_olmo import OlmoLayerNorm
 
-from growth import architectures, plan, plan_widening
+from growth import architectures, draft, plan_widening
 from growth.architectures.olmo import OLMO
 from growth.axis import Map
 from growth.equivalence.twin import twin_report
@@ -45,7 +45,7 @@ def test_a_tied_head_is_refused_with_the_next_step_and_a_model_without_one_is_no
 
 def test_the_only_scale_that_serves_a_tied_head_needs_another_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
     """``sum(w * w / sqrt(w**2)) = 1`` over k copies makes w = 1/k, whose variance is 1/k**2 of the old one."""
-    monkeypatch.setattr(plan, "grown_epsilons", lambda *_: {})
+    monkeypatch.setattr(draft, "grown_epsilons", lambda *_: {})
 
     def difference(exponent: float) -> float:
         mutant = replace(OLMO, for_config=None, laws={**OLMO.laws, RESIDUAL: Power(exponent)})

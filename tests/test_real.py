@@ -84,6 +84,9 @@ def test_minilm_verifies(widened: Widened, converted: bool) -> None:
         ("float32", ["--attention", "head-dim", "--rope", "pairs"]),
         ("bfloat16", []),
         ("bfloat16", ["--attention", "head-dim"]),
+        # The width of SmolLM2-360M, and a ratio that leaves coordinates with one copy and with two.
+        ("float32", ["--hidden-size", "960", "--intermediate-size", "2560", "--heads", "15", "--kv-heads", "5"]),
+        ("bfloat16", ["--width", "1.5", "--kv-heads", "keep", "--symmetry", "split:1/2"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value[1::2]) or "heads",
 )

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from growth import symmetry, tensor
+from growth import blocks, shares, tensor
 from growth.axis import Map
 from growth.plan import TensorPlan
 from growth.role import Dimension
+from growth.symmetry import Symmetry
 from growth.tensor import Fold, grow_tensor
 
 SEED = 4
@@ -24,11 +25,11 @@ def writes(grown: Map) -> Dimension:
 
 
 def reads(grown: Map) -> Dimension:
-    return Dimension(grown.n, grown.source, grown.read, grown.write, reads=True)
+    return Dimension(grown.n, grown.source, grown.read, grown.write, summed=True)
 
 
-def tensor_plan(*dimensions: Dimension, noise: float = 0.0) -> TensorPlan:
-    return TensorPlan("w", "w", tuple(d.old for d in dimensions), (), dimensions, noise)
+def tensor_plan(*dimensions: Dimension, symmetry: str = "none") -> TensorPlan:
+    return TensorPlan("w", "w", tuple(d.old for d in dimensions), (), dimensions, Symmetry.parse(symmetry))
 
 
 def dense(old: Tensor, plan: TensorPlan) -> Tensor:
@@ -75,18 +76,18 @@ def test_grows_as_defined_and_folds_back(name: str, dtype: torch.dtype) -> None:
     assert fold.exact or not plan.exact
 
 
-@pytest.mark.parametrize("name", [name for name, plan in PLANS.items() if any(d.reads for d in plan.dimensions)])
+@pytest.mark.parametrize("name", [name for name, plan in PLANS.items() if any(d.summed for d in plan.dimensions)])
 def test_noise_is_seeded_sized_and_unseen(name: str) -> None:
     base = PLANS[name]
-    plan = tensor_plan(*base.dimensions, noise=0.3)
+    plan = tensor_plan(*base.dimensions, symmetry="noise:0.3")
     old, fold = weight(base), Fold()
     new = grow_tensor(old, plan, seed=SEED, fold=fold)
     noise = new - dense(old, base)
     assert fold.ok
     assert 0.15 < float(noise.pow(2).mean().sqrt() / dense(old, base).pow(2).mean().sqrt()) < 0.6
     for axis, d in enumerate(plan.dimensions):
-        if d.reads:
-            assert float(symmetry.fold_dimension(noise, d, axis).abs().max()) < 1e-14
+        if d.summed:
+            assert float(blocks.fold_dimension(noise, d, axis).abs().max()) < 1e-14
     assert torch.equal(new, grow_tensor(old, plan, seed=SEED))
     assert not torch.equal(new, grow_tensor(old, plan, seed=SEED + 1))
 
@@ -115,8 +116,8 @@ def test_the_fold_sees_one_wrong_weight(name: str, dtype: torch.dtype, monkeypat
 
 
 def test_the_fold_sees_noise_that_is_not_in_the_null_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = tensor_plan(*PLANS["doubled"].dimensions, noise=0.3)
-    monkeypatch.setattr(symmetry, "fold_dimension", lambda noise, d, axis: torch.zeros(*noise.shape[:axis], d.old, dtype=noise.dtype))
+    plan = tensor_plan(*PLANS["shuffled"].dimensions, symmetry="noise:0.3")  # whose copies lie on no grid
+    monkeypatch.setattr(shares, "fold_dimension", lambda noise, d, axis, *_: torch.zeros(*noise.shape[:axis], d.old, dtype=noise.dtype))
     fold = Fold()
     grow_tensor(weight(plan), plan, seed=SEED, fold=fold)
     assert not fold.ok
@@ -124,8 +125,9 @@ def test_the_fold_sees_noise_that_is_not_in_the_null_space(monkeypatch: pytest.M
 
 def test_the_fold_sees_copies_in_the_wrong_place(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, fold = PLANS["inside heads"], Fold()
-    take = tensor._take
-    monkeypatch.setattr(tensor, "_take", lambda block, axis, d: take(block, axis, d).roll(1, axis))
+    take = tensor.take
+    monkeypatch.setattr(tensor, "take", lambda block, axis, d: take(block, axis, d).roll(1, axis))
+    monkeypatch.setattr(blocks, "take", lambda block, axis, d: take(block, axis, d).roll(1, axis))
     grow_tensor(weight(plan), plan, fold=fold)
     assert not fold.ok
 
@@ -152,15 +154,15 @@ def test_weights_too_small_to_halve_lose_their_last_bit_and_nothing_more(dtype: 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", PLANS)
 def test_tensors_of_zeros_are_grown(name: str, dtype: torch.dtype) -> None:
-    for noise in (0.0, 0.3):
-        plan, fold = tensor_plan(*PLANS[name].dimensions, noise=noise), Fold()
+    for symmetry in ("none", "noise:0.3", "split", "split:varied"):
+        plan, fold = tensor_plan(*PLANS[name].dimensions, symmetry=symmetry), Fold()
         assert not grow_tensor(torch.zeros(plan.shape, dtype=torch.float32), plan, dtype, fold=fold).any() and fold.exact
 
 
 def test_noise_does_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = tensor_plan(*PLANS["doubled"].dimensions, noise=0.3)
+    plan = tensor_plan(*PLANS["doubled"].dimensions, symmetry="noise:0.3")
     grown = []
-    monkeypatch.setattr(symmetry, "CHUNK", 30)
+    monkeypatch.setattr(shares, "CHUNK", 30)
     for size in (7, 30, 45, 1000):
         monkeypatch.setattr(tensor, "BLOCK", size)
         grown.append(grow_tensor(weight(plan), plan, seed=SEED))

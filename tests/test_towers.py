@@ -20,7 +20,8 @@ from growth.config import merged, parse
 from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import forward, largest_difference, random_inputs
 from growth.equivalence.twin import loud, miniature
-from growth.law import Copied, Growth, LayerNorm, UnitLength
+from growth.following import UnitLength
+from growth.law import Copied, Growth, LayerNorm
 from growth.position import Scores
 from growth.role import Gain
 from growth.rules.linear import linear

@@ -9,10 +9,10 @@ import torch
 from families import LANGUAGE_MODELS, OTHER_HEADS, build, difference, exact
 
 import growth
-from growth import architectures, plan
+from growth import architectures, draft
+from growth.choices import chosen
 from growth.equivalence.twin import miniature, prove_twin, twin_report
 from growth.errors import IllegalGrowthError, ProofError
-from growth.options import Options
 from growth.plan import TOLERANCE
 from growth.planning import plan_widening
 
@@ -75,8 +75,8 @@ def test_both_spellings_grow_together() -> None:
 
 def test_both_branches_of_longrope_and_the_window_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = odd("short longrope")
-    options = Options(width=3, attention="head-dim")
-    right = plan.grow_rope
+    options = chosen({"width": 3, "attention": "head-dim"})
+    right = draft.grow_rope
     for branch in ("short_factor", "long_factor"):
 
         def wrong(*args: Any, branch: str = branch) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_both_branches_of_longrope_and_the_window_are_taken(monkeypatch: pytest.
             assert rope is not None
             return {**rope, branch: [2 * factor for factor in rope[branch]]}
 
-        monkeypatch.setattr(plan, "grow_rope", wrong)
+        monkeypatch.setattr(draft, "grow_rope", wrong)
         assert twin_report(raw, options).difference > 1e-4
     assert miniature(odd("windows on some layers"), architectures.find("qwen2"))["sliding_window"] < 6
 
@@ -101,7 +101,7 @@ def test_what_the_twin_trips_over_is_one_sentence(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("options", [{"noise": 1.5}, {"width": 5000}], ids=str)
 def test_choices_no_proof_can_stand_behind_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(IllegalGrowthError):
-        Options(**options)
+        chosen(options)  # type: ignore[arg-type]
 
 
 def test_growing_does_not_advance_the_callers_random_numbers() -> None:

@@ -90,6 +90,6 @@ def test_models_in_memory_with_their_plan() -> None:
 
 def test_rounded_weights_seen_in_a_finer_dtype_are_explained(tmp_path: Path) -> None:
     plain(CASES["LlamaForCausalLM"]).to(torch.bfloat16).save_pretrained(tmp_path / "a")  # type: ignore[call-arg]
-    growth.widen_checkpoint(tmp_path / "a", tmp_path / "b", noise=0.1)
+    growth.widen_checkpoint(tmp_path / "a", tmp_path / "b", width=3)  # thirds
     report = growth.check_equivalence(tmp_path / "a", tmp_path / "b", tokens=60, device="cpu", dtype="float32")
     assert not report.equal and report.weights_dtype == "bfloat16"

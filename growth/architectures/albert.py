@@ -6,7 +6,8 @@ masked-language-model transform back out of it, so that a tied head reads the du
 
 from growth.architecture import Architecture, Variant
 from growth.axis import Space
-from growth.law import Copied, Dual, Law, LayerNorm
+from growth.following import Dual
+from growth.law import Copied, Law, LayerNorm
 from growth.role import Keeps
 from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding

@@ -8,7 +8,8 @@ from typing import Any
 
 from growth.architecture import Architecture
 from growth.axis import Axis, Space
-from growth.law import Dual, LayerNorm, Scaled
+from growth.following import Dual, Scaled
+from growth.law import LayerNorm
 from growth.role import Keeps
 from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding

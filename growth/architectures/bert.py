@@ -2,7 +2,8 @@
 
 from growth.architecture import Architecture, Variant
 from growth.axis import Axis
-from growth.law import Dual, LayerNorm
+from growth.following import Dual
+from growth.law import LayerNorm
 from growth.role import Keeps
 from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding

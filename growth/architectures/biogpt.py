@@ -4,7 +4,8 @@ from typing import Any
 
 from growth.architecture import Architecture
 from growth.axis import Space
-from growth.law import Dual, LayerNorm, Linear, Scaled
+from growth.following import Dual, Scaled
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
@@ -39,7 +40,7 @@ BIOGPT = Architecture(
     laws={
         RESIDUAL: LayerNorm(),
         EMBEDDED: Scaled(RESIDUAL, "embedding_scale"),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(EMBEDDED),
         **FFN_LAWS,
         **attention_laws(),

@@ -6,7 +6,8 @@ from typing import Any
 
 from growth.architecture import Architecture
 from growth.axis import Space
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import ALIBI_ATTENDED, ALIBI_QKV, alibi_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
@@ -46,7 +47,7 @@ BLOOM = Architecture(
         "classifier": linear(FINAL),
         "qa_outputs": linear(FINAL),
     },
-    laws={EMBEDDED: LayerNorm(), RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Dual(EMBEDDED), **FFN_LAWS, **alibi_laws()},
+    laws={EMBEDDED: LayerNorm(), RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(EMBEDDED), **FFN_LAWS, **alibi_laws()},
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),

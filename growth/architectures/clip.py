@@ -25,7 +25,7 @@ LAYERS: dict[str, Rule] = {
     "encoder.layers.*.layer_norm1": norm(RESIDUAL, NORMED),
     "encoder.layers.*.layer_norm2": norm(RESIDUAL, NORMED),
 }
-LAWS: dict[Space, Law] = {RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Linear(), **FFN_LAWS, **attention_laws()}
+LAWS: dict[Space, Law] = {RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Linear(RESIDUAL), **FFN_LAWS, **attention_laws()}
 VISION_SIZES = {
     **standard_sizes(),
     "hidden_size": Size("hidden_size", small=20),

@@ -8,7 +8,8 @@ from typing import Any
 
 from growth.architecture import Architecture
 from growth.architectures.llama import LLAMA
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.role import Gain, Writes
 from growth.rules.attention import HEADS, KEY, KV_HEADS, QUERY, RAW_KEY, RAW_QUERY, attention, attention_laws, raw_laws
 from growth.rules.feedforward import FFN_LAWS
@@ -29,7 +30,7 @@ def _norms(architecture: Architecture, config: Any) -> Architecture:
 COHERE = replace(
     LLAMA,
     model_type="cohere",
-    laws={RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws(rotary="interleaved")},
+    laws={RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws(rotary="interleaved")},
     epsilon="layer_norm_eps",
     for_config=_norms,
     vouched={

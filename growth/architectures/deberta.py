@@ -9,7 +9,8 @@ from typing import Any
 
 from growth.architecture import Architecture, Variant
 from growth.axis import Space
-from growth.law import Copied, Dual, Law, LayerNorm
+from growth.following import Dual
+from growth.law import Copied, Law, LayerNorm
 from growth.role import Keeps, Writes
 from growth.rules.attention import ATTENDED, HEADS, KEY, KEYS, QUERIES, QUERY, VALUE, VALUES, attention_laws, attention_scale
 from growth.rules.embedding import embedding
@@ -29,10 +30,14 @@ def _transform(dense: str, layer_norm: str) -> dict[str, Rule]:
 
 
 def projected(architecture: Architecture, config: Any) -> Architecture:
-    """Where the embedding has a width of its own, a projection stands before its norm."""
-    if getattr(config, "embedding_size", config.hidden_size) == config.hidden_size:
-        return architecture
-    return replace(architecture, modules={**architecture.modules, "embeddings.LayerNorm": norm(RESIDUAL, RESIDUAL)})
+    """Where the embedding has a width of its own, a projection stands before its norm; otherwise it goes with hidden_size, as heads do even
+    where the config spells out attention_head_size."""
+    narrower = getattr(config, "embedding_size", config.hidden_size) != config.hidden_size
+    following = ["head_dim"] if getattr(config, "attention_head_size", None) else []
+    following += [] if narrower else ["embedding_size"]
+    sizes = {**architecture.sizes, **{name: replace(architecture.sizes[name], grows="follows") for name in following}}
+    modules = {**architecture.modules, "embeddings.LayerNorm": norm(RESIDUAL, RESIDUAL)} if narrower else architecture.modules
+    return replace(architecture, modules=modules, sizes=sizes)
 
 
 STREAM_LAWS: dict[Space, Law] = {
@@ -81,7 +86,7 @@ DEBERTA = Architecture(
             follows=lambda c, s: s["hidden_size"],
             small=lambda user: user.small["hidden_size"] if user.sizes["embedding_size"] == user.sizes["hidden_size"] else 10,
         ),
-        "pooler_hidden_size": Size("pooler_hidden_size", follows=lambda c, s: s["hidden_size"], small=18),
+        "pooler_hidden_size": Size("pooler_hidden_size", "follows", follows=lambda c, s: s["hidden_size"], small=18),
     },
     for_config=projected,
     constants={"attention_scale": attention_scale},

@@ -14,7 +14,7 @@ from growth.role import Keeps, Writes
 from growth.rules.attention import KEYS, QUERIES, attention
 from growth.rules.linear import convolution, linear
 from growth.rules.norm import RESIDUAL, norm
-from growth.sizes import Size
+from growth.sizes import Size, Sizes, quotient
 
 _SELF = "encoder.layer.*.attention.self"
 _DENSE = "encoder.layer.*.attention.output.dense"
@@ -28,6 +28,12 @@ _V1 = (
 )
 
 
+def _groups(config: Any, sizes: Sizes) -> int:
+    """As many more of them as there are channels, so that each is as wide as it was."""
+    width = quotient(config, config.hidden_size, config.conv_groups, ("features (hidden_size)", "conv_groups"))
+    return quotient(config, sizes["hidden_size"], width, ("features (hidden_size)", "of them in a group"))
+
+
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
     architecture = projected(architecture, config)
     if getattr(config, "conv_kernel_size", 0) > 0:
@@ -39,7 +45,7 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     return replace(
         architecture,
         modules={**architecture.modules, "encoder.conv.conv": grouped},
-        sizes={**architecture.sizes, "conv_groups": Size("conv_groups", small=2)},
+        sizes={**architecture.sizes, "conv_groups": Size("conv_groups", "follows", follows=_groups, small=2)},
     )
 
 

@@ -10,14 +10,14 @@ norms' epsilon too, so ``final`` keeps the residual's energy there, which an unt
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from growth.architecture import Architecture
 from growth.architectures.llama import LLAMA
-from growth.axis import Space
-from growth.errors import UnsupportedModelError
-from growth.law import Copied, Linear, RMSNorm
+from growth.axis import Map, Space
+from growth.errors import IllegalShapeError, UnsupportedModelError
+from growth.law import Growth, Isometric, Linear, RMSNorm
 from growth.position import Scores
 from growth.role import Keeps
 from growth.rules.attention import HEAD_LAW, KEY_PASS, KEY_ROTARY, QUERY_PASS, QUERY_ROTARY
@@ -36,10 +36,30 @@ RAW_LATENT, LATENT = Space("raw latent", "kv_lora_rank"), Space("latent", "kv_lo
 _QUERY = HEADS * (QUERY_PASS + QUERY_ROTARY)
 _FIRST, _SECOND = ("gate_proj", "up_proj"), "down_proj"
 _SHARED = feed_forward(_FIRST, _SECOND, reads=NORMED, writes=RESIDUAL, hidden=SHARED)
-_LATENT_LAW = Copied("an RMS norm whose epsilon the code fixes")
+_LATENT_LAW = Isometric()
 _LATENT_EPSILON = 1e-6
-_TURN = ("rotary_dim", "head_dim")
 _YARN = {"rope_type": "yarn", "factor": 40.0, "mscale": 0.7, "mscale_all_dim": 0.9, "original_max_position_embeddings": 64}
+
+
+def _require_even(g: Growth) -> None:
+    """The second version of the class views what lies behind some spaces as complex numbers."""
+    if g.m % 2:
+        what = f"cannot grow '{g.space}' ({g.space.size}) from {g.n} to {g.m}"
+        raise IllegalShapeError(f"{what}: the class works with an even number alone. Use {g.m + 1}.", {g.space.size})
+
+
+@dataclass(frozen=True)
+class _EvenLatent(Isometric):
+    def grow(self, g: Growth) -> Map:
+        _require_even(g)
+        return super().grow(g)
+
+
+@dataclass(frozen=True)
+class _EvenScores(Scores):
+    def grow(self, g: Growth) -> Map:
+        _require_even(g)
+        return super().grow(g)
 
 
 def _both(config: Any, sizes: Sizes) -> int:
@@ -61,8 +81,11 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     rotary = "interleaved" if getattr(config, "rope_interleave", True) else "half"
     laws = {**architecture.laws, QUERY_ROTARY: Scores("query", rotary), KEY_ROTARY: Scores("key", rotary)}  # type: ignore[arg-type]
     drafts = getattr(config, "num_mtp_layers", 0) and not config.tie_word_embeddings
-    turns = {name: replace(architecture.sizes[name], grows="head-dim" if carries(config.rope_parameters) else "kept") for name in _TURN}
-    return replace(architecture, laws={**laws, FINAL: RMSNorm()} if drafts else laws, sizes={**architecture.sizes, **turns})
+    turns = replace(architecture.sizes["rotary_dim"], grows="head-dim" if carries(config.rope_parameters) else "kept")
+    sizes = {**architecture.sizes, "rotary_dim": turns}
+    if config.q_lora_rank is None:  # queries are read straight from the stream
+        sizes["q_lora_rank"] = Size("q_lora_rank", "follows", follows=lambda c, s: s["hidden_size"])
+    return replace(architecture, laws={**laws, FINAL: RMSNorm()} if drafts else laws, sizes=sizes)
 
 
 DEEPSEEK_V3 = replace(
@@ -101,14 +124,14 @@ DEEPSEEK_V3 = replace(
         "moe_intermediate_size": Size("moe_intermediate_size", small=23),
         "shared_expert_intermediate_size": Size(follows=lambda c, s: c.n_shared_experts * s["moe_intermediate_size"]),
         "num_attention_heads": Size("num_attention_heads", "heads", small=3),
-        "num_key_value_heads": Size("num_key_value_heads", "heads", follows=lambda c, s: s["num_attention_heads"], small=3),
+        "num_key_value_heads": Size("num_key_value_heads", "follows", follows=lambda c, s: s["num_attention_heads"], small=3),
         "q_lora_rank": Size("q_lora_rank", follows=lambda c, s: s["hidden_size"], small=19),
         "kv_lora_rank": Size("kv_lora_rank", small=14),  # even: a view as complex numbers starts behind it
         "pass_dim": Size("qk_nope_head_dim", "head-dim", small=6),
         "rotary_dim": Size("qk_rope_head_dim", "head-dim", small=4),
         "v_head_dim": Size("v_head_dim", "head-dim", small=7),
         "qk_head_dim": Size("qk_head_dim", "follows", follows=_both, small=10),
-        "head_dim": Size("head_dim", "head-dim", follows=lambda c, s: s["rotary_dim"], small=4),
+        "head_dim": Size("head_dim", "follows", follows=lambda c, s: s["rotary_dim"], small=4),
     },
     for_config=_for_config,
     constants={"attention_scale": lambda config, sizes: _both(config, sizes) ** -0.5},
@@ -135,6 +158,7 @@ DEEPSEEK_V3 = replace(
 DEEPSEEK_V2 = replace(
     DEEPSEEK_V3,
     model_type="deepseek_v2",
+    laws={**DEEPSEEK_V3.laws, RAW_LATENT: _EvenLatent(), QUERY_PASS: _EvenScores("query"), KEY_PASS: _EvenScores("key")},
     vouched={
         **DEEPSEEK_V3.vouched,
         "mlp_bias": None,

@@ -4,7 +4,8 @@ Sinusoids, where the config asks for them, only initialise the position table: i
 """
 
 from growth.architecture import Architecture, Variant
-from growth.law import Dual, LayerNorm
+from growth.following import Dual
+from growth.law import LayerNorm
 from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward

@@ -27,7 +27,9 @@ def without_projection(architecture: Architecture, config: Any) -> Architecture:
     """The declaration where the embedding and the residual stream are equally wide."""
     if config.embedding_size != config.hidden_size:
         return architecture
-    return replace(architecture, modules={**architecture.modules, "embeddings.LayerNorm": norm(EMBEDDED, RESIDUAL)})
+    size = Size("embedding_size", "follows", follows=lambda c, s: s["hidden_size"], small=small_embedding)
+    modules = {**architecture.modules, "embeddings.LayerNorm": norm(EMBEDDED, RESIDUAL)}
+    return replace(architecture, modules=modules, sizes={**architecture.sizes, "embedding_size": size})
 
 
 def small_embedding(user: User) -> int:

@@ -11,7 +11,8 @@ from growth.architecture import Architecture
 from growth.architectures.roformer import FREQUENCIES, ROTARY_PAIRS
 from growth.axis import Fixed
 from growth.errors import UnsupportedModelError
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.position import Frequencies
 from growth.role import Keeps, Reads, Writes
 from growth.rules.attention import HEADS, attention, attention_laws, attention_scale
@@ -65,7 +66,7 @@ ESM = Architecture(
     },
     laws={
         RESIDUAL: LayerNorm(),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(RESIDUAL),
         FREQUENCIES: Frequencies(),
         **HEAD_LAWS,

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from growth.architecture import Architecture
-from growth.law import Dual, LayerNorm, Linear, Still
+from growth.following import Dual
+from growth.law import LayerNorm, Linear, Still
 from growth.rules.attention import (
     ALIBI_ATTENDED,
     ALIBI_QKV,
@@ -38,6 +39,9 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     shared = config.new_decoder_architecture or config.multi_query
     if config.multi_query and not config.new_decoder_architecture:
         architecture = replace(architecture, sizes={**architecture.sizes, "num_key_value_heads": Size(follows=lambda c, s: 1)})
+    elif not shared:
+        kv_heads = replace(architecture.sizes["num_key_value_heads"], grows="follows")
+        architecture = replace(architecture, sizes={**architecture.sizes, "num_key_value_heads": kv_heads})
     if not config.alibi:
         return architecture
     laws = {**architecture.laws, **alibi_laws(), QUERY: _WIDER, KEY: _WIDER, VALUE: _WIDER}
@@ -68,7 +72,7 @@ FALCON = Architecture(
         "classifier": linear(FINAL),
         "qa_outputs": linear(FINAL),
     },
-    laws={RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws(rotary="half")},
+    laws={RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws(rotary="half")},
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),

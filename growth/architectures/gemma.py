@@ -11,7 +11,8 @@ from dataclasses import replace
 from growth.architecture import Architecture
 from growth.architectures.llama import LLAMA
 from growth.axis import Space
-from growth.law import Dual, Law, Linear, RMSNorm, Scaled
+from growth.following import Dual, Scaled
+from growth.law import Law, Linear, RMSNorm
 from growth.rules.attention import KEY, QUERY, RAW_KEY, RAW_QUERY, attention, attention_laws, no_scale, raw_laws
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward

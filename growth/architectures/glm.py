@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from growth.architectures.llama import LLAMA
 from growth.axis import Axis
-from growth.law import Dual, Linear, RMSNorm
+from growth.following import Dual
+from growth.law import Linear, RMSNorm
 from growth.rules.attention import PARTIAL_KEY, PARTIAL_QUERY, attention, attention_laws
 from growth.rules.feedforward import FFN, FFN_LAWS
 from growth.rules.linear import Rule, linear

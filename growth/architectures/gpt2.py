@@ -1,7 +1,8 @@
 """GPT-2: pre-norm LayerNorm, learned positions, queries, keys and values fused in one Conv1D."""
 
 from growth.architecture import Architecture
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import ATTENDED, KEYS, QUERIES, VALUES, attention_laws
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN, FFN_LAWS
@@ -27,7 +28,7 @@ GPT2 = Architecture(
         "classifier": linear(FINAL),
         "qa_outputs": linear(FINAL),
     },
-    laws={RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws()},
+    laws={RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws()},
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),

@@ -17,7 +17,7 @@ _FEED_FORWARD = feed_forward(("c_fc",), "c_proj", reads=NORMED, writes=RESIDUAL)
 def _key_value_heads(architecture: Architecture, config: Any) -> Architecture:
     """``[q; k; v]``, k and v of one head that stays one, or ``[q; k; v]`` head by head."""
     if config.multi_query:
-        kv_heads = Size("num_key_value_heads", "kept", small=1)
+        kv_heads = Size("num_key_value_heads", "follows", follows=lambda c, s: 1, small=1)
         return replace(architecture, sizes={**architecture.sizes, "num_key_value_heads": kv_heads})
     fused = linear(NORMED, HEADS * (QUERY + KEY + VALUE))
     return replace(architecture, modules={**architecture.modules, "h.*.attn.c_attn": fused})

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from growth.architecture import Architecture
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import attention, attention_laws, no_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
@@ -37,7 +38,7 @@ GPT_NEO = Architecture(
         "classifier": linear(FINAL),
         "qa_outputs": linear(FINAL),
     },
-    laws={RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws()},
+    laws={RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws()},
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),

@@ -1,7 +1,8 @@
 """GPT-NeoX: pre-norm LayerNorm, heads that turn in part, ``[q; k; v]`` fused head by head, feed-forward beside attention or after it."""
 
 from growth.architecture import Architecture
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import ATTENDED, HEADS, PARTIAL_KEY, PARTIAL_QUERY, VALUE, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
@@ -29,7 +30,7 @@ GPT_NEOX = Architecture(
     },
     laws={
         RESIDUAL: LayerNorm(),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(RESIDUAL),
         **FFN_LAWS,
         **attention_laws(rotary="half", partial=True),

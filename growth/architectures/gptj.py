@@ -8,7 +8,8 @@ from typing import Any
 
 from growth.architecture import Architecture
 from growth.errors import UnsupportedModelError
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import PARTIAL_KEY, PARTIAL_QUERY, attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
@@ -54,7 +55,7 @@ GPTJ = Architecture(
     },
     laws={
         RESIDUAL: LayerNorm(),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(RESIDUAL),
         **FFN_LAWS,
         **attention_laws(rotary="interleaved", partial=True),

@@ -6,7 +6,8 @@ Mistral adds a sliding window, Qwen2 biases on q, k and v: neither depends on wi
 from dataclasses import replace
 
 from growth.architecture import Architecture
-from growth.law import Dual, Linear, RMSNorm
+from growth.following import Dual
+from growth.law import Linear, RMSNorm
 from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from growth.architectures.bart import BART, EMBEDDED, HEADS, STACK_LAWS, TABLES, stack
 from growth.architectures.t5 import ENCODED
-from growth.law import Dual, LayerNorm, Linear, Scaled
+from growth.following import Dual, Scaled
+from growth.law import LayerNorm, Linear
 from growth.rules.head import HEAD_LAWS, POOLED
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
 
@@ -16,8 +17,8 @@ PRE_NORM = {
 }
 PRE_NORM_LAWS = {
     RESIDUAL: LayerNorm(),
-    NORMED: Linear(),
-    ENCODED: Linear(),
+    NORMED: Linear(RESIDUAL),
+    ENCODED: Linear(RESIDUAL),
     EMBEDDED: Scaled(RESIDUAL, "embedding_scale"),
     FINAL: Dual(EMBEDDED),
     POOLED: HEAD_LAWS[POOLED],

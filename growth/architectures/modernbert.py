@@ -4,7 +4,8 @@ The residual stream begins with a norm of the embedding, which the first layer's
 """
 
 from growth.architecture import Architecture
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import ATTENDED, KEYS, QUERIES, VALUES, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN, FFN_LAWS
@@ -33,7 +34,7 @@ MODERNBERT = Architecture(
     },
     laws={
         RESIDUAL: LayerNorm(),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(RESIDUAL),
         **HEAD_LAWS,
         **FFN_LAWS,

@@ -1,7 +1,8 @@
 """MPNet: BERT's post-norm block without segments, with one table of relative positions per head beside the learned ones."""
 
 from growth.architecture import Architecture, Variant
-from growth.law import Dual, LayerNorm
+from growth.following import Dual
+from growth.law import LayerNorm
 from growth.role import Keeps, Writes
 from growth.rules.attention import HEADS, attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding

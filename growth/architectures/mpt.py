@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from growth.architecture import Architecture
-from growth.law import Copied, Dual, LayerNorm, Linear, Still
+from growth.following import Dual
+from growth.law import Copied, LayerNorm, Linear, Still
 from growth.rules.attention import ALIBI_ATTENDED, ALIBI_HEADS, KEY, QUERY, VALUE, alibi_laws
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
@@ -42,7 +43,7 @@ MPT = Architecture(
         "classifier": linear(FINAL),
         "qa_outputs": linear(FINAL),
     },
-    laws={RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Dual(RESIDUAL), **FFN_LAWS, **alibi_laws()},
+    laws={RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(RESIDUAL), **FFN_LAWS, **alibi_laws()},
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),

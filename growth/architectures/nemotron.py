@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from growth.architectures.llama import LLAMA
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import PARTIAL_KEY, PARTIAL_QUERY, attention, attention_laws
 from growth.rules.feedforward import FFN_LAWS
 from growth.rules.norm import FINAL, NORMED, RESIDUAL, norm
@@ -22,7 +23,7 @@ NEMOTRON = replace(
         "norm": norm(RESIDUAL, FINAL, offset=1.0),
     },
     laws={
-        **{RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Dual(RESIDUAL)},
+        **{RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(RESIDUAL)},
         **FFN_LAWS,
         **attention_laws(rotary="half", partial=True),
     },

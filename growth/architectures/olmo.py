@@ -11,7 +11,8 @@ from typing import Any
 from growth.architecture import Architecture
 from growth.architectures.llama import LLAMA
 from growth.errors import UnsupportedModelError
-from growth.law import Copied, LayerNorm, Normalised, Still
+from growth.following import Normalised
+from growth.law import Copied, LayerNorm, Still
 from growth.rules.attention import KEY, QUERY, VALUE
 from growth.rules.norm import FINAL, NORMED, RESIDUAL
 

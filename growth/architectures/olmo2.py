@@ -4,11 +4,14 @@ from dataclasses import replace
 
 from growth.architectures.llama import LLAMA
 from growth.law import RMSNorm
-from growth.rules.attention import HEADS, KEYS, KV_HEADS, QUERIES, RAW_KEY, RAW_QUERY, attention, raw_laws
+from growth.rules.attention import KEYS, QUERIES, RAW_HEADS, RAW_KEY, RAW_KV_HEADS, RAW_QUERY, attention, raw_laws
 from growth.rules.feedforward import feed_forward
 from growth.rules.norm import BRANCH, RESIDUAL, norm
 
-_ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=RESIDUAL, writes=BRANCH, query=RAW_QUERY, key=RAW_KEY)
+RAW = {"query": RAW_QUERY, "key": RAW_KEY, "heads": RAW_HEADS, "kv_heads": RAW_KV_HEADS}
+"""What queries and keys range over before their norms."""
+
+_ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=RESIDUAL, writes=BRANCH, **RAW)
 _FEED_FORWARD = feed_forward(("gate_proj", "up_proj"), "down_proj", reads=RESIDUAL, writes=BRANCH)
 
 OLMO2 = replace(
@@ -17,8 +20,8 @@ OLMO2 = replace(
     modules={
         **{name: rule for name, rule in LLAMA.modules.items() if name not in ("layers.*.input_layernorm", "qa_outputs")},
         **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
-        "layers.*.self_attn.q_norm": norm(HEADS * RAW_QUERY, QUERIES),
-        "layers.*.self_attn.k_norm": norm(KV_HEADS * RAW_KEY, KEYS),
+        "layers.*.self_attn.q_norm": norm(RAW_HEADS * RAW_QUERY, QUERIES),
+        "layers.*.self_attn.k_norm": norm(RAW_KV_HEADS * RAW_KEY, KEYS),
         **{f"layers.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
         "layers.*.post_attention_layernorm": norm(BRANCH, RESIDUAL),
         "layers.*.post_feedforward_layernorm": norm(BRANCH, RESIDUAL),

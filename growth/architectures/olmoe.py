@@ -4,15 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 from growth.architecture import Architecture
-from growth.architectures.olmo2 import OLMO2
+from growth.architectures.olmo2 import OLMO2, RAW
 from growth.law import Still
-from growth.rules.attention import QUERY, RAW_KEY, RAW_QUERY, attention
+from growth.rules.attention import QUERY, attention
 from growth.rules.experts import experts
 from growth.rules.feedforward import FFN
 from growth.rules.linear import linear
 from growth.rules.norm import NORMED, RESIDUAL, norm
 
-_ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=RESIDUAL, query=RAW_QUERY, key=RAW_KEY)
+_ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=RESIDUAL, **RAW)
 _CLIPPED = Still("clip_qkv cuts queries and keys at a fixed size, and in wider heads they are larger", "Use --attention heads.")
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from growth.architecture import Architecture
 from growth.axis import Axis, Space
 from growth.errors import UnsupportedModelError
-from growth.law import Dual, LayerNorm, Linear, Normalised
+from growth.following import Dual, Normalised
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
@@ -65,11 +66,12 @@ def _layout(architecture: Architecture, config: Any) -> Architecture:
                 "the opt config ties the head to the embedding, with no gain between the last norm and the head that could carry the "
                 "1/count of a tied matrix. Untie it first: tie_word_embeddings false, lm_head.weight a copy of the embedding."
             )
-    laws = dict(architecture.laws)
+    laws, width = dict(architecture.laws), architecture.sizes["word_embed_proj_dim"]
     if not gains:
         laws |= {NORMED: Normalised(RESIDUAL), FINAL: Normalised(RESIDUAL)} if before else {RESIDUAL: LayerNorm(elementwise=True)}
     outputs = {"hidden_states": RESIDUAL, "last_hidden_state": PROJECTED if factorised else end}
-    return replace(architecture, modules=modules, laws=laws, outputs=outputs)
+    sizes = {**architecture.sizes, "word_embed_proj_dim": width if factorised else replace(width, grows="follows")}
+    return replace(architecture, modules=modules, laws=laws, outputs=outputs, sizes=sizes)
 
 
 def _small_embedding(user: User) -> int:
@@ -81,7 +83,7 @@ OPT = Architecture(
     modules={**_layer(NORMED, NORMED), **_ends(RESIDUAL, FINAL), "decoder.final_layer_norm": norm(RESIDUAL, FINAL)},
     laws={
         RESIDUAL: LayerNorm(),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(RESIDUAL),
         EMBEDDED: Linear(),
         PROJECTED: Dual(EMBEDDED),

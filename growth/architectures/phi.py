@@ -6,7 +6,8 @@ from typing import Any
 
 from growth.architecture import Architecture
 from growth.axis import Axis
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import (
     PARTIAL_KEY,
     PARTIAL_QUERY,
@@ -51,7 +52,7 @@ PHI = Architecture(
     },
     laws={
         RESIDUAL: LayerNorm(),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(RESIDUAL),
         **FFN_LAWS,
         **attention_laws(rotary="half", partial=True),

@@ -1,7 +1,8 @@
 """Phi-3 and Phi-4: Llama's block with ``[q; k; v]`` and ``[gate; up]`` fused, heads that may turn in part, one factor per frequency."""
 
 from growth.architecture import Architecture
-from growth.law import Dual, Linear, RMSNorm
+from growth.following import Dual
+from growth.law import Linear, RMSNorm
 from growth.rules.attention import ATTENDED, HEADS, KV_HEADS, PARTIAL_KEY, PARTIAL_QUERY, VALUES, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN, FFN_LAWS

@@ -8,7 +8,8 @@ from dataclasses import replace
 from growth.architecture import Architecture, Variant
 from growth.architectures.clip import CLIP_TEXT, CLIP_VISION, LAWS, LAYERS, TEXT, VISION
 from growth.axis import Space
-from growth.law import LayerNorm, Linear, UnitLength
+from growth.following import UnitLength
+from growth.law import LayerNorm, Linear
 from growth.role import Keeps, Reads, Writes
 from growth.rules.attention import ATTENDED, KEYS, QUERIES, VALUES
 from growth.rules.embedding import embedding
@@ -48,7 +49,7 @@ SIGLIP_VISION = replace(
         "head.layernorm": norm(POOLED, PROBED),
         **{f"head.mlp.{name}": rule for name, rule in feed_forward(("fc1",), "fc2", reads=PROBED, writes=POOLED).items()},
     },
-    laws={**LAWS, POOLED: LayerNorm(), PROBED: Linear(), EMBEDS: UnitLength(POOLED)},
+    laws={**LAWS, POOLED: LayerNorm(), PROBED: Linear(POOLED), EMBEDS: UnitLength(POOLED)},
     outputs={"hidden_states": RESIDUAL, "hidden_states.last": RESIDUAL, "last_hidden_state": FINAL, "pooler_output": POOLED},
     vouched={**CLIP_VISION.vouched, "vision_use_head": None},
     branches=({}, {"vision_use_head": False, "hidden_act": "relu"}),
@@ -56,6 +57,7 @@ SIGLIP_VISION = replace(
 )
 
 _TEXT, _VISION = tower(SIGLIP_TEXT, "text_config", "text_model"), tower(SIGLIP_VISION, "vision_config", "vision_model")
+_PROJECTED = "text_config.projection_size"  # as wide as what the image's head leaves
 SEEN, COMPARED = within(VISION, RESIDUAL), within(VISION, EMBEDS)
 
 SIGLIP = Architecture(
@@ -71,7 +73,11 @@ SIGLIP = Architecture(
     outputs={"text_embeds": COMPARED, "image_embeds": COMPARED},
     epsilon=SIGLIP_TEXT.epsilon,
     prefixes=("siglip",),
-    sizes={**_TEXT.sizes, **_VISION.sizes},
+    sizes={
+        **{name: size for name, size in _TEXT.sizes.items() if name != _PROJECTED},
+        **_VISION.sizes,
+        _PROJECTED: Size(_PROJECTED, "follows", follows=lambda c, s: s["vision_config.hidden_size"], small=20),
+    },
     constants={**_TEXT.constants, **_VISION.constants},
     vouched={**_TEXT.vouched, **_VISION.vouched, "initializer_factor": None},
     variants={"SiglipForImageClassification": Variant(outputs={"hidden_states": SEEN, "hidden_states.last": SEEN})},

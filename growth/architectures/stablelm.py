@@ -6,7 +6,8 @@ from typing import Any
 
 from growth.architecture import Architecture
 from growth.axis import Axis
-from growth.law import Dual, LayerNorm, Linear, Still
+from growth.following import Dual
+from growth.law import LayerNorm, Linear, Still
 from growth.rules.attention import (
     KV_HEADS,
     PARTIAL_KEY,
@@ -57,7 +58,7 @@ STABLELM = Architecture(
     },
     laws={
         RESIDUAL: LayerNorm(),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(RESIDUAL),
         **FFN_LAWS,
         **attention_laws(rotary="half", partial=True),

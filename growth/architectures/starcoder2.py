@@ -1,7 +1,8 @@
 """StarCoder2: pre-norm LayerNorm, rotary attention with grouped keys and values behind a sliding window, plain feed-forward, biases."""
 
 from growth.architecture import Architecture
-from growth.law import Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import LayerNorm, Linear
 from growth.rules.attention import attention, attention_laws, attention_scale
 from growth.rules.embedding import embedding
 from growth.rules.feedforward import FFN_LAWS, feed_forward
@@ -23,7 +24,7 @@ STARCODER2 = Architecture(
         "lm_head": linear(FINAL),
         "score": linear(FINAL),
     },
-    laws={RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws(rotary="half")},
+    laws={RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(RESIDUAL), **FFN_LAWS, **attention_laws(rotary="half")},
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="norm_epsilon",
     prefixes=("model",),

@@ -9,7 +9,8 @@ from typing import Any
 
 from growth.architecture import Architecture, Variant
 from growth.axis import Space
-from growth.law import Dual, Linear, RMSNorm, Scaled
+from growth.following import Dual, Scaled
+from growth.law import Linear, RMSNorm
 from growth.role import Keeps, Writes
 from growth.rules.attention import HEADS, attention, attention_laws, no_scale
 from growth.rules.embedding import embedding

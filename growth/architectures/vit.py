@@ -25,7 +25,7 @@ TOKENS: dict[str, Rule] = {
     "embeddings.patch_embeddings.projection": convolution(None, RESIDUAL, kernel=2),
 }
 
-LAWS: dict[Space, Law] = {RESIDUAL: LayerNorm(), NORMED: Linear(), FINAL: Linear(), **FFN_LAWS, **attention_laws()}
+LAWS: dict[Space, Law] = {RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Linear(RESIDUAL), **FFN_LAWS, **attention_laws()}
 
 VIT = Architecture(
     model_type="vit",

@@ -9,7 +9,8 @@ from dataclasses import replace
 from growth.architecture import Variant
 from growth.architectures.bart import BART, STACK_LAWS, stack
 from growth.axis import Space
-from growth.law import Copied, Dual, LayerNorm, Linear
+from growth.following import Dual
+from growth.law import Copied, LayerNorm, Linear
 from growth.role import Keeps
 from growth.rules.embedding import embedding
 from growth.rules.linear import convolution, linear
@@ -42,7 +43,7 @@ WHISPER = replace(
         SOUND: Copied(),
         HEARD: LayerNorm(elementwise=True),
         RESIDUAL: LayerNorm(),
-        NORMED: Linear(),
+        NORMED: Linear(RESIDUAL),
         FINAL: Dual(RESIDUAL),
         PROJECTED: Linear(),
         **STACK_LAWS,

@@ -9,7 +9,8 @@ from typing import Any
 
 from growth.architecture import Architecture
 from growth.axis import Space
-from growth.law import Dual, LayerNorm
+from growth.following import Dual
+from growth.law import LayerNorm
 from growth.position import Sinusoids
 from growth.role import Keeps, Picks, Reads, Writes
 from growth.rules.attention import HEADS, KEY, QUERY, VALUE, attention_laws, attention_scale

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from growth.axis import Map
-from growth.equivalence.outputs import forward, grown_output
+from growth.axis import Space
+from growth.equivalence.outputs import Comparison, forward
 from growth.own import MODULE
 from growth.plan import TOLERANCE, Plan
 from growth.role import Role, Scale, Writes
@@ -22,18 +22,18 @@ def first_difference(twin: PreTrainedModel, grown: PreTrainedModel, inputs: Mapp
     before, after = (_outputs(model, inputs, roles) for model in (twin, grown))
     for (name, old), (_, new) in zip(before, after, strict=False):
         leaving = _leaving(roles[name], plan)
-        if leaving is not None and leaving.n != old.shape[-1]:
+        if leaving.map is not None and leaving.map.n != old.shape[-1]:
             continue  # a module of its own kind, whose weight is not its output's
-        expected = grown_output(old, leaving)
-        if expected.shape != new.shape or not float((expected - new).abs().max()) <= TOLERANCE:
+        expected, found = leaving.expected(old), leaving.found(new)
+        if expected.shape != found.shape or not float((expected - found).abs().max()) <= TOLERANCE:
             return name
     return None
 
 
-def _leaving(roles: tuple[Role, ...], plan: Plan) -> Map | None:
-    """How the output of a module grows by the roles of its weight, None if it does not."""
+def _leaving(roles: tuple[Role, ...], plan: Plan) -> Comparison:
+    """How the output of a module grows by the roles of its weight."""
     axes = [role.axis if isinstance(role, Writes) else role.leaves for role in roles if isinstance(role, (Writes, Scale))]
-    return axes[0].map(plan.maps) if axes else None
+    return Comparison(axes[0].map(plan.maps), isinstance(axes[0], Space) and axes[0] in plan.summed) if axes else Comparison()
 
 
 def _outputs(model: PreTrainedModel, inputs: Mapping[str, Tensor], names: Iterable[str]) -> list[tuple[str, Tensor]]:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from growth.dtypes import dtype_name, float_dtype
 from growth.equivalence.exact import usable_device
-from growth.equivalence.outputs import Outputs, grown_output, output_map
+from growth.equivalence.outputs import Comparison, Outputs, output_comparison
 from growth.equivalence.running import Model, describe, held, run_model, text_inputs
 from growth.errors import CheckpointError, GrowthError
 from growth.plan import Plan
@@ -157,13 +157,14 @@ def _report(
     eps = torch.finfo(dtype).eps
     pairs: dict[str, tuple[Distance, Distance]] = {}
     for name in [name for name in before if "hidden_states." not in name and name in after]:
-        expected = grown_output(before[name].double(), output_map(name, before, plan) if plan else None)
-        if expected.shape == after[name].shape:
+        compared = output_comparison(name, before, plan) if plan else Comparison()
+        expected, found = compared.expected(before[name].double()), compared.found(after[name].double())
+        if expected.shape == found.shape:
             distribution = _is_distribution(name, before[name])
             measured = _distance(reference[name], before[name], distribution)
             size = before[name].double().abs() * eps
             floor = replace(measured, largest=max(measured.largest, float(size.max())), mean=max(measured.mean, float(size.mean())))
-            pairs[name] = _distance(expected, after[name], distribution), floor
+            pairs[name] = _distance(expected, found, distribution), floor
     if not pairs:
         raise CheckpointError(
             f"no output of the two can be compared: {', '.join(before)} differ in shape, and nothing says how they map. "
@@ -230,10 +231,10 @@ def _perplexity(logits: Tensor, labels: Tensor) -> float:
 def _divergence(reference: Outputs, before: Outputs, after: Outputs, plan: Plan, eps: float) -> str | None:
     for name, value in before.items():
         if "hidden_states." in name and name in after:
-            grown = output_map(name, before, plan)
-            gap = (grown_output(value.double(), grown) - after[name].double()).abs().max()
-            floor = (grown_output(reference[name].double() - value.double(), grown)).abs().max()
-            scale = grown_output(value.double(), grown).abs().max() * eps
+            compared = output_comparison(name, before, plan)
+            gap = (compared.expected(value.double()) - compared.found(after[name].double())).abs().max()
+            floor = compared.expected(reference[name].double() - value.double()).abs().max()
+            scale = compared.expected(value.double()).abs().max() * eps
             if not float(gap) <= ORDER * float(torch.maximum(floor, scale)):
                 return f"{name} (max |difference| {float(gap):.3g}, floor {float(floor):.3g})"
     return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -97,14 +99,39 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Outputs:
     return outputs
 
 
-def output_map(name: str, names: Mapping[str, Any], plan: Plan) -> Map | None:
-    """How an output field grows, None if it does not (logits)."""
+@dataclass(frozen=True)
+class Comparison:
+    """How to compare an output.
+
+    Args:
+        map: how it grows, None if it does not (logits).
+        summed: whether only the sums over copies are kept (`growth.tied`), so that these are compared.
+    """
+
+    map: Map | None = None
+    summed: bool = False
+
+    def expected(self, old: Tensor) -> Tensor:
+        """What a grown model must show where the old one returns ``old``."""
+        return old if self.summed else grown_output(old, self.map)
+
+    def found(self, new: Tensor) -> Tensor:
+        """What it does show where it returns ``new``: as it is, or ``sum(read[j] * new[j])`` over copies."""
+        if not self.summed or self.map is None or self.map.m != new.shape[-1]:
+            return new
+        read = torch.from_numpy(np.where(self.map.means, 0.0, self.map.read)).to(new.device, new.dtype)
+        source = torch.from_numpy(self.map.source).to(new.device)
+        return new.new_zeros((*new.shape[:-1], self.map.n)).index_add_(-1, source, new * read)
+
+
+def output_comparison(name: str, names: Mapping[str, Any], plan: Plan) -> Comparison:
+    """How to compare an output field."""
     base, _, index = name.partition(".")
     space = plan.architecture.output_space(base, plan.model_class.__name__)
     if "hidden_states" in base and index and f"{base}.{int(index) + 1}" not in names:
         kind, last = plan.model_class.__name__, {"encoder_hidden_states": "encoder_last_hidden_state"}.get(base, "last_hidden_state")
         space = plan.architecture.output_space(f"{base}.last", kind) or plan.architecture.output_space(last, kind)
-    return None if space is None else plan.maps[space]
+    return Comparison() if space is None else Comparison(plan.maps[space], space in plan.summed)
 
 
 def grown_output(value: Tensor, grown: Map | None) -> Tensor:
@@ -112,7 +139,10 @@ def grown_output(value: Tensor, grown: Map | None) -> Tensor:
     if grown is None:
         return value
     source = torch.from_numpy(grown.source).to(value.device)
-    return value.index_select(-1, source) * torch.from_numpy(grown.write).to(value.device, value.dtype)
+    taken = value.index_select(-1, source)
+    if grown.averages:
+        taken = torch.where(torch.from_numpy(grown.means).to(value.device), value.mean(-1, keepdim=True), taken)
+    return taken * torch.from_numpy(grown.write).to(value.device, value.dtype)
 
 
 def largest_difference(before: Outputs, after: Outputs, plan: Plan) -> float:
@@ -121,11 +151,12 @@ def largest_difference(before: Outputs, after: Outputs, plan: Plan) -> float:
         return float("inf")
     differences = []
     for name, value in before.items():
-        expected = grown_output(value, output_map(name, before, plan))
-        if expected.shape != after[name].shape:
+        compared = output_comparison(name, before, plan)
+        grown = list(value.shape if compared.map is None else (*value.shape[:-1], compared.map.m))
+        if list(after[name].shape) != grown:
             raise ProofError(
-                f"output '{name}' has shape {list(value.shape)} and after growth {list(after[name].shape)}, not {list(expected.shape)}. "
+                f"output '{name}' has shape {list(value.shape)} and after growth {list(after[name].shape)}, not {grown}. "
                 "Correct its space in the declaration's 'outputs'."
             )
-        differences.append((after[name] - expected).abs().max())
+        differences.append((compared.found(after[name]) - compared.expected(value)).abs().max())
     return float(torch.stack(differences).max())

@@ -22,11 +22,12 @@ class Proof:
     fold: Fold
 
     def to_json(self) -> dict[str, Any]:
-        return {"twin": asdict(self.twin), "fold": asdict(self.fold)}
+        return {"twin": asdict(self.twin), "fold": self.fold.to_json()}
 
     def __str__(self) -> str:
         back = "bit for bit" if self.fold.exact else f"within one rounding of each weight (relative {self.fold.error:.1e})"
+        held = f"; the copies of {self.fold.limited:.2%} of the weights differ less than asked for" if self.fold.limited else ""
         return (
             f"twin: max |difference| {self.twin.difference:.1e} in exact arithmetic, tolerance {self.twin.tolerance:g}\n"
-            f"fold: {self.fold.tensors} tensors read back {back}"
+            f"fold: {self.fold.tensors} tensors read back {back}{held}"
         )

@@ -23,8 +23,8 @@ from growth.equivalence.exact import exact_arithmetic
 from growth.equivalence.outputs import forward, largest_difference, random_inputs
 from growth.errors import FOREIGN_ERRORS, ProofError
 from growth.options import Options
-from growth.plan import TOLERANCE, Declared, Plan, build_plan
-from growth.sizes import User, rotary_fraction, value_at
+from growth.plan import TOLERANCE, Declared, Plan, build_plan, plan_config
+from growth.sizes import Sizes, User, rotary_fraction, value_at
 from growth.tensor import grow_tensor
 
 VOCABULARY, POSITIONS, LAYERS = 41, 40, 2
@@ -69,7 +69,7 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
     """
     try:
         with torch.random.fork_rng(devices=[]):
-            report = twin_report(plan.old_config, plan.options, device, plan.declared)
+            report = twin_report(plan.old_config, plan.options, device, plan.declared, (plan.old_sizes, plan.new_sizes))
     except FOREIGN_ERRORS as error:
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} could not be run ({type(error).__name__}: {str(error)[:200]}), so nothing is "
@@ -93,18 +93,27 @@ def _next_step(plan: Plan, stock: str, *, ran: bool) -> str:
     if not ran:
         return "Check that it can be built from its config alone, whatever the sizes."
     with exact_arithmetic(), torch.random.fork_rng(devices=[]):
-        twin, grown, small = _pair(plan.old_config, plan.options, plan.declared)
+        twin, grown, small = _pair(plan.old_config, plan.options, plan.declared, (plan.old_sizes, plan.new_sizes))
         wrong = first_difference(twin, grown, random_inputs(twin, VOCABULARY), small)
     where = f": the first output that is off is that of '{wrong}', by its own rule or by what it reads" if wrong else ""
     return f"Correct the declaration{where}."
 
 
 def twin_report(
-    raw: Mapping[str, Any], options: Options, device: str | torch.device = "cpu", declared: Declared | None = None
+    raw: Mapping[str, Any],
+    options: Options,
+    device: str | torch.device = "cpu",
+    declared: Declared | None = None,
+    like: tuple[Sizes, Sizes] | None = None,
 ) -> TwinReport:
-    """The comparison itself, without a verdict; by the declaration of the config's model_type, unless one is given."""
+    """The comparison itself, without a verdict; by the declaration of the config's model_type, unless one is given. ``like``: the sizes the
+    real model grows from and to, whose shape the miniature takes; by default those that the options make of the config."""
+    declared = declared or Declared(architectures.find(str(raw["model_type"])))
+    if like is None:
+        real = plan_config(raw, options, declared)
+        like = real.old_sizes, real.new_sizes
     with exact_arithmetic():
-        twin, grown, plan = _pair(raw, options, declared)
+        twin, grown, plan = _pair(raw, options, declared, like)
         differences, scale = [], 0.0
         for length in LENGTHS:
             inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
@@ -115,14 +124,16 @@ def twin_report(
     return TwinReport(math.inf if math.isnan(difference) else difference, scale, dict(plan.old_sizes))
 
 
-def _pair(raw: Mapping[str, Any], options: Options, declared: Declared | None) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
+def _pair(
+    raw: Mapping[str, Any], options: Options, declared: Declared, like: tuple[Sizes, Sizes]
+) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
     """The twin, the grown twin, and how one came out of the other. Call it under `exact_arithmetic`."""
-    declared = declared or Declared(architectures.find(str(raw["model_type"])))
     small = miniature(raw, declared.base.at(config.parse(raw)))
     twin = build_exact(small)
     loud(twin, seed=options.seed)
     weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
-    plan = build_plan(small, {name: tuple(value.shape) for name, value in weights.items()}, options, declared)
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    plan = build_plan(small, shapes, options, declared, like)
     grown = build_exact(plan.new_config)
     state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
     grown.load_state_dict(from_disk(grown, state), strict=False)

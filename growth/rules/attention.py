@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from growth.axis import Axis, Interleaved, Product, Space
-from growth.law import Copied, Law, LayerNorm, Linear, RMSNorm
+from growth.law import Copied, Isometric, Law, LayerNorm, Linear, RMSNorm
 from growth.position import Alibi, Scores
 from growth.rules.linear import Rule, linear
 from growth.rules.norm import RESIDUAL
@@ -33,9 +33,11 @@ VALUE = Space("value", "head_dim")
 QUERY_ROTARY, QUERY_PASS = Space("rotary query", "rotary_dim"), Space("other query", "pass_dim")
 KEY_ROTARY, KEY_PASS = Space("rotary key", "rotary_dim"), Space("other key", "pass_dim")
 RAW_QUERY, RAW_KEY = Space("raw query", "head_dim"), Space("raw key", "head_dim")
+RAW_KV_HEADS, RAW_QUERIES_PER_KV = Space("raw kv_heads", "num_key_value_heads"), Space("raw queries_per_kv", "queries_per_kv")
 ALIBI_HEADS, ALIBI_VALUES = Space("heads", "num_attention_heads"), Space("heads of values", "num_attention_heads")
 
 HEADS = KV_HEADS * QUERIES_PER_KV
+RAW_HEADS = RAW_KV_HEADS * RAW_QUERIES_PER_KV
 QUERIES = HEADS * QUERY
 KEYS = KV_HEADS * KEY
 VALUES = KV_HEADS * VALUE
@@ -66,10 +68,11 @@ def alibi_laws() -> Mapping[Space, Law]:
 
 def raw_laws(law: type[RMSNorm] | type[LayerNorm], query: Axis = QUERY, key: Axis = KEY, *, like: Space = RESIDUAL) -> Mapping[Space, Law]:
     """The laws of queries and keys before a norm of their own, whose epsilon is that of the norms on ``like``. They stand after those of
-    ``query`` and ``key``, which leave the norm; over all heads at once it is ``norm(HEADS * RAW_QUERY, QUERIES)``. Where some of what
+    ``query`` and ``key``, which leave the norm; over all heads at once it is ``norm(RAW_HEADS * RAW_QUERY, QUERIES)``. Where some of what
     leaves is silent (rotary slots), the norm shares gradients out unevenly among the copies: the roles' coefficients say their sum alone.
     """
-    return {RAW_QUERY: law(layout=query, like=like), RAW_KEY: law(layout=key, like=like)}
+    heads: dict[Space, Law] = {RAW_KV_HEADS: Isometric(KV_HEADS), RAW_QUERIES_PER_KV: Isometric(QUERIES_PER_KV)}
+    return {**heads, RAW_QUERY: law(layout=query, like=like), RAW_KEY: law(layout=key, like=like)}
 
 
 def attention(
@@ -83,6 +86,8 @@ def attention(
     keys_read: Axis | None = None,
     query: Axis = QUERY,
     key: Axis = KEY,
+    heads: Axis = HEADS,
+    kv_heads: Axis = KV_HEADS,
 ) -> dict[str, Rule]:
     """Four linear modules.
 
@@ -91,9 +96,10 @@ def attention(
         reads, writes: the axis they read, and the one the output projection writes.
         keys_read: what keys and values read in cross-attention.
         query, key: the axis inside one head.
+        heads, kv_heads: those that queries and keys range over as they are written, before a norm over all heads.
     """
     memory = reads if keys_read is None else keys_read
-    return {q: linear(reads, HEADS * query), k: linear(memory, KV_HEADS * key), v: linear(memory, VALUES), o: linear(ATTENDED, writes)}
+    return {q: linear(reads, heads * query), k: linear(memory, kv_heads * key), v: linear(memory, VALUES), o: linear(ATTENDED, writes)}
 
 
 def attention_scale(config: object, sizes: Mapping[str, int]) -> float:
