@@ -1,0 +1,41 @@
+"""The notebooks run, and say what their kept outputs say. Cells tagged ``real`` need a model that does not come along."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def printed(notebook: Any) -> list[str]:
+    """What each cell printed, numbers aside; warnings of its environment are none of its own."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    said = ["".join(output["text"] for output in cell.outputs if output.get("name") == "stdout") for cell in cells]
+    return [re.sub(r"\d[-\d.e]*", "#", text) for text in said]
+
+
+PROMISED = {"how_it_works": "largest |left + right - W| in bfloat16: 0.0\n", "verify_equivalence": "number 2: the second layer's output\n"}
+
+
+def kept(name: str, text: str) -> bool:
+    """Whether outputs say what the texts around them promise."""
+    small = [float(found) for found in re.findall(r"(?:the twin differs by|up to|differ from its by at most) (\S+?),?\s", text)]
+    return PROMISED[name] in text and max(small) < 1e-5 and "MORE THAN" not in text
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_notebook_runs_and_says_what_it_said(name: str) -> None:
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if "real" not in cell.metadata.get("tags", [])]
+    said = printed(notebook)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    assert printed(notebook) == said
+    text = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert kept(name, text)
+    assert not kept(name, text + "float32, x2: MORE THAN 10") and not kept(name, text + "up to 2e-3\n") and not kept(name, "up to 1e-9\n")
