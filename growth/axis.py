@@ -26,6 +26,14 @@ Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
 
+def snapped(coefficients: Floats) -> Floats:
+    """Powers of two where float64 is off one by a few units in the last place, as products of roots are: they round nothing."""
+    size = np.abs(coefficients)
+    powers = 2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0)))
+    near = (size > 0) & (np.abs(size - powers) < 1e-14 * powers)
+    return np.where(near, np.sign(coefficients) * powers, coefficients)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Map:
     """A growth of one axis from n to m coordinates.
@@ -48,6 +56,8 @@ class Map:
     mean: Booleans | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "write", snapped(self.write))
+        object.__setattr__(self, "read", snapped(self.read))
         if not self.source.shape == self.write.shape == self.read.shape:
             raise ValueError(f"source, write and read differ in shape: {self.source.shape}, {self.write.shape}, {self.read.shape}")
         if self.m and not (self.source.min() >= 0 and self.source.max() < self.n):

@@ -114,7 +114,7 @@ def _rounding_share(tensor: TensorPlan) -> float:
         return 1.0
     exact, factor = 1.0, 1.0
     for axis, d in enumerate(tensor.dimensions):
-        coefficients = d.gradient if axis == tensor.grid else d.value
+        coefficients = _over(d.gradient) if axis == tensor.grid else d.value  # on the grid copies add up to w / g
         if (coefficients == coefficients[0]).all() and not d.averages:
             factor *= float(coefficients[0])
         else:
@@ -132,6 +132,11 @@ def _exact_share(d: Dimension, coefficients: Floats) -> float:
     return float((squares * (powers & ~means)).sum() / squares.sum())
 
 
+def _over(coefficients: Floats) -> Floats:
+    """One over each of them, and 0 of 0."""
+    return np.divide(1.0, coefficients, out=np.zeros_like(coefficients), where=coefficients != 0)
+
+
 def _powers(coefficients: Floats) -> Any:
     """Which are powers of two or 0, up to what float64 makes of a product of roots."""
     size = np.abs(coefficients)
@@ -141,14 +146,14 @@ def _powers(coefficients: Floats) -> Any:
 def _choices(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
     """The single changes of an option under which nothing rounds."""
     options, found = plan.options, []
-    factor = max(plan.new_sizes[name] / old for name, old in plan.old_sizes.items())
-    power = 2 ** max(1, round(math.log2(factor)))
     others: dict[str, Options] = {
         "--attention heads": replace(options, attention="heads"),
         "--scaling unit": replace(options, scaling="unit"),
         "--symmetry split:1/2": replace(options, symmetry="split:1/2"),
-        f"--width {power}": replace(options, width=power, sizes={}, like={}),
     }
+    if options.width is not None and not options.sizes:
+        power = 2 ** max(1, round(math.log2(options.width)))
+        others[f"--width {power}"] = replace(options, width=power)
     shapes = {name: tensor.shape for name, tensor in plan.tensors.items()}
     for choice, other in others.items():
         if other != options:

@@ -31,7 +31,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from growth.axis import Axis, Booleans, Floats, Integers, Map, Space
+from growth.axis import Axis, Booleans, Floats, Integers, Map, Space, snapped
 from growth.errors import IllegalShapeError
 
 Maps = Mapping[Space, Map]
@@ -164,7 +164,7 @@ class Scale(Role):
             raise _not_whole(self.leaves, leaves, reason)
         arriving = np.where(means, 1.0, self.arriving(enters))
         value, gradient = np.where(means, 1.0, leaves.write / arriving), np.where(means, 0.0, leaves.read * arriving)
-        return Dimension(enters.n, leaves.source, value, gradient)
+        return Dimension(enters.n, leaves.source, snapped(value), snapped(gradient))
 
     def arriving(self, enters: Map) -> Floats:
         """What the parameter multiplies, over the old model's: the write coefficients of the axis that enters."""

@@ -59,7 +59,7 @@ def choose(
     if found is not None:
         sizes, checked = found
         return Shape(sizes, _why(table, config, old, sizes, wishes)), checked
-    loose = {name: _about(old[name], named[name], table[name]) if name in named else wish for name, wish in wishes.items()}
+    loose = {name: _loose(name, old[name], named.get(name), wish, table[name]) for name, wish in wishes.items()}
     nearest, hopeless = first(table, config, old, loose, check)
     if hopeless is not None and not isinstance(hopeless, IllegalShapeError):
         refusal = hopeless
@@ -214,6 +214,17 @@ def _about(n: int, named: int, size: Size) -> Wish:
     return Wish(tuple(sorted({(0.0, named), *options}, key=price)), near.why, near.wanted)
 
 
+def _loose(name: str, n: int, named: int | None, wish: Wish, size: Size) -> Wish:
+    """What a size may be in the shape that a refusal names."""
+    if named is not None:
+        return _about(n, named, size)
+    if name.rpartition(".")[2] != "hidden_size":
+        return wish
+    if wish.wanted is None:  # kept, unless what is named takes it along
+        return _about(n, n, size)
+    return Wish(tuple(option for option in wish.options if option[1] != n) or wish.options, wish.why, wish.wanted)
+
+
 def _within(wish: Wish) -> Wish:
     """Without the sizes that are too far off."""
     if wish.wanted is None:
@@ -228,9 +239,11 @@ def _why(table: Mapping[str, Size], config: Any, old: Sizes, sizes: Sizes, wishe
         wish, follows = wishes.get(name), _implied(table, config, sizes, name)
         if wish is None:
             why[name] = "follows from the others"
+        elif wish.options[0][1] is None and follows:
+            why[name] = wish.why
         elif wish.wanted is not None and abs(wish.wanted - value) >= 0.01:
             why[name] = f"nearest to x{wish.wanted / old[name]:.4g} ({wish.wanted:.6g}) that fits"
-        elif value == wish.options[0][1] or (wish.options[0][1] is None and follows):
+        elif value == wish.options[0][1]:
             why[name] = wish.why
         elif value == old[name]:
             why[name] = "kept"
@@ -253,7 +266,7 @@ def _refusal(
     asked = {name: wanted for name, wish in wishes.items() if (wanted := named.get(name, wish.wanted)) is not None}
     said = f"{refusal}" if refusal is not None else f"no shape near {_listed(asked)} divides into heads as the model wants."
     if nearest is None:
-        return IllegalGrowthError(f"{said} No shape near it works; name fewer sizes, or a width alone.")
+        return IllegalGrowthError(f"{said} None was found near it that works; name fewer sizes, or a width alone.")
     # With what was asked for and what would go along with that, so that these sizes, named, are the whole shape.
     along = {name for name in wishes if table[name].grows != "kept" and (table[name].follows is None or held(config, table[name]))}
     listed = {name: nearest[name] for name in wishes if nearest[name] != old[name] or name in asked or name in along}

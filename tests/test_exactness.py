@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, LlamaConfig
+from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, PhiConfig
 
 from growth import exactness, plan_widening
 from growth.exactness import PER_EPS, Exactness, predict, relative_rounding
@@ -20,6 +20,10 @@ LLAMA = LlamaConfig(
 GPT2 = GPT2Config(
     n_embd=96, n_head=6, n_layer=1, vocab_size=64, n_positions=256, bos_token_id=1, eos_token_id=2, architectures=["GPT2LMHeadModel"]
 )
+SMALL = {
+    **{"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 41},
+    **{"bos_token_id": 1, "eos_token_id": 2},
+}
 GROWTHS: dict[str, tuple[Any, dict[str, Any]]] = {
     "twice": (LLAMA, {"width": 2}),
     "three times": (LLAMA, {"width": 3}),
@@ -29,6 +33,11 @@ GROWTHS: dict[str, tuple[Any, dict[str, Any]]] = {
     "wider heads": (LLAMA, {"width": 2, "attention": "head-dim"}),
     "wider heads, pairs, orthogonal": (LLAMA, {"width": 2, "attention": "head-dim", "rope": "pairs", "scaling": "orthogonal"}),
     "orthogonal": (LLAMA, {"width": 4, "scaling": "orthogonal"}),
+    "orthogonal, three times, split": (
+        LLAMA,
+        {"width": 3, "attention": "head-dim", "scaling": "orthogonal", "symmetry": "split:1/2"},
+    ),
+    "orthogonal, three times": (LLAMA, {"width": 3, "attention": "head-dim", "scaling": "orthogonal"}),
     "means": (GPT2, {"width": 1.5}),
     "means, noise": (GPT2, {"width": 1.5, "noise": 0.1}),
 }
@@ -78,6 +87,11 @@ def test_a_wrong_prediction_is_seen(what: str, name: str, monkeypatch: pytest.Mo
     assert not all(agrees(tensor, torch.float32, torch.float32) for tensor in plan(name).tensors.values())
 
 
+def test_a_grid_by_the_wrong_coefficient_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exactness, "_over", lambda coefficients: coefficients)
+    assert not all(agrees(tensor, torch.float32, torch.float32) for tensor in plan("orthogonal, three times, split").tensors.values())
+
+
 def test_nothing_rounds_at_powers_of_two() -> None:
     assert predict(plan("twice")).rounded == {} and predict(plan("twice, noise")).rounded == {}
     assert predict(plan("twice")) == Exactness("as stored", dict.fromkeys(plan("twice").tensors, 0.0))
@@ -100,6 +114,19 @@ def test_the_choices_offered_help(name: str) -> None:
     }
     for choice in predict(plan(name)).choices:
         assert not predict(plan_widening(config, **{**choices, **changes[choice]})).rounded
+
+
+def test_a_width_is_offered_where_it_would_replace_no_named_size() -> None:
+    assert "--width" not in str(predict(plan_widening(LLAMA, hidden_size=120, heads=8, kv_heads="keep")).choices)
+    assert "--width" not in str(predict(plan_widening(LLAMA, width=2, intermediate_size=384)).choices)
+
+
+@pytest.mark.parametrize(
+    "config", [PhiConfig(partial_rotary_factor=1.0, **SMALL), GPTNeoXConfig(rotary_pct=1.0, **SMALL)], ids=lambda config: config.model_type
+)
+def test_sizes_of_zero_are_no_obstacle(config: Any) -> None:
+    """Where the whole head turns, nothing is left of it that does not."""
+    assert predict(plan_widening(config, width=1.5)).rounded and predict(plan_widening(config, width=2), torch.bfloat16).rounded
 
 
 def test_they_are_those_one_would_name() -> None:

@@ -51,7 +51,7 @@ REFUSED: dict[str, tuple[Source, dict[str, Any], dict[str, int]]] = {
         *(BERT, {"width": 1.5, "attention": "head-dim"}),
         {"hidden_size": 1536, "intermediate_size": 4608, "head_dim": 128},
     ),
-    "post-norm, a little": (BERT, {"width": 1.25}, {"intermediate_size": 3840}),
+    "post-norm, a little": (BERT, {"width": 1.25}, {"hidden_size": 1536, "intermediate_size": 3840, "num_attention_heads": 24}),
     "embedding of its own": (
         *(ALBERT, {"width": 1.5}),
         {"embedding_size": 256, "hidden_size": 1536, "intermediate_size": 4608, "num_attention_heads": 24},
