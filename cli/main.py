@@ -57,6 +57,19 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
 @click.argument("src")
 @click.argument("dst", type=click.Path(path_type=Path))
 @choices
+@click.option(
+    "--optimizer",
+    is_flag=True,
+    help="SRC is a transformers.Trainer checkpoint: grow optimizer.pt too, so that train(resume_from_checkpoint=DST) goes on at the same "
+    "step. Settings stay: at an unchanged learning rate the wide model moves faster than the small one would.",
+)
+@click.option(
+    "--moments",
+    type=click.Choice(["preserve", "fresh", "reset"]),
+    default="preserve",
+    show_default=True,
+    help="Of the optimizer. preserve: grown as gradients are. fresh: so for the old block, zero for new copies. reset: start anew.",
+)
 @click.option("--dtype", type=DTYPE, help="Of the result. Default: as the source.")
 @click.option("--max-shard-size", default="5GB", show_default=True, help="Largest weight file.")
 @click.option("--overwrite", is_flag=True, help="Replace DST if it exists, once the new one is whole.")
@@ -70,6 +83,8 @@ def widen(src: str, dst: Path, as_json: bool, **options: Any) -> None:
     compared in exact arithmetic before anything is written; and the fold, every tensor read back through its map.
 
     Example: grow widen ./small ./wide --width 2 --noise 0.1
+
+    In the middle of training: grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer --noise 0.1
     """
     from growth.checkpoint import widen_checkpoint
 

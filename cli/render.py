@@ -139,6 +139,10 @@ def widened_text(result: WidenedCheckpoint, src: str) -> str:
     if plan.lossy:
         twin = result.proof.twin
         parts.append(f"LOSSY, as you asked: outputs of the miniature move by up to {twin.difference:.3g} (they go up to {twin.scale:.3g}).")
+    if result.training:
+        told = result.training
+        state = f"training state: step {told['global_step']}, {told['optimizer']}, moments: {told['moments']}"
+        parts.append(f"{state}; to go on, build the model from {result.path} and call Trainer.train(resume_from_checkpoint=...) with it")
     if result.left_behind:
         parts.append(f"not copied, since it may describe the old sizes: {', '.join(result.left_behind)}")
     parts += [f"note: {note}" for note in plan.notes]

@@ -31,15 +31,17 @@ from growth.dtypes import FLOATS, dtype_name, float_dtype
 from growth.equivalence.exact import usable_device
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
-from growth.errors import CheckpointError
+from growth.errors import CheckpointError, IllegalGrowthError
 from growth.exactness import result_dtypes
 from growth.lookalike import declaration
 from growth.model import check_finite, check_fold
+from growth.moments import Moments
 from growth.plan import Plan, build_plan
 from growth.safetensors_writer import SafetensorsWriter
 from growth.source import Checkpoint, open_checkpoint, read_json
 from growth.symmetry import UNBROKEN
 from growth.tensor import Fold, grow_blocks
+from growth.trainer import TrainerState, check_trainer_folder, open_trainer_state
 from growth.version import __version__
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "B": 1, "": 1}
@@ -58,7 +60,8 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class WidenedCheckpoint:
-    """A checkpoint that was written: where, how, what was proved, and what of the source stayed behind."""
+    """A checkpoint that was written: where, how, what was proved, what of the source stayed behind, and what the record says of its
+    training state, if that grew."""
 
     path: Path
     plan: Plan
@@ -67,12 +70,15 @@ class WidenedCheckpoint:
     left_behind: tuple[str, ...]
     bytes_before: int
     bytes_after: int
+    training: Mapping[str, Any] | None = None
 
 
 def widen_checkpoint(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
+    optimizer: bool = False,
+    moments: Moments = "preserve",
     dtype: str | torch.dtype | None = None,
     max_shard_size: str | int = "5GB",
     overwrite: bool = False,
@@ -83,12 +89,18 @@ def widen_checkpoint(
 ) -> WidenedCheckpoint:
     """Write a wider checkpoint of the same kind that computes the same function.
 
-    Peak memory is a few blocks beside the largest tensor, whatever the model's size.
+    Peak memory is a few blocks beside the largest tensor, whatever the model's size; with ``optimizer``, what ``optimizer.pt`` grows to.
     ``dst`` appears whole or not at all; ``src`` is only read.
 
     Args:
         src: a folder or hub id, safetensors or ``pytorch_model*.bin``.
         dst: the folder to make.
+        optimizer: grow the training state of a ``transformers.Trainer`` checkpoint too (``optimizer.pt``, ``trainer_state.json``, ...), so
+            that ``Trainer(...).train(resume_from_checkpoint=dst)`` goes on at the same step. Learning rate, epsilon and weight decay stay
+            as they are, since Trainer builds its own two parameter groups: with an unchanged learning rate the wide model moves faster
+            than the small one would (`growth.trainer`).
+        moments: ``preserve`` grows the optimizer's state by the gradient coefficients, ``fresh`` does so for the first copy of each
+            coordinate and starts the others at zero, ``reset`` drops it.
         dtype: of the result; by default each tensor keeps its own.
         max_shard_size: as in ``save_pretrained``, for example ``"5GB"``.
         overwrite: replace ``dst`` if it exists, once the new one is whole.
@@ -104,8 +116,14 @@ def widen_checkpoint(
     target, limit, wanted = Path(os.path.abspath(dst)), _bytes(max_shard_size), None if dtype is None else float_dtype(dtype)
     usable_device(device)
     check_target(target, overwrite)
+    if moments != "preserve" and not optimizer:
+        raise IllegalGrowthError(
+            f"moments {moments!r} say how an optimizer grows, and this one stays behind. Add optimizer=True (--optimizer)."
+        )
     source = open_checkpoint(src)
     check_apart(source.folder, target)
+    if optimizer:
+        check_trainer_folder(source.folder, moments)
     source = completed(source)
     plan = replace(build_plan(source.config, source.shapes, options, declaration(source.config, options)), dtypes=source.dtypes)
     dtypes = result_dtypes(plan, wanted)
@@ -116,17 +134,21 @@ def widen_checkpoint(
             )
     shards = _shards(plan, dtypes, limit)
     size = sum(_size(plan, name, dtypes) for name in plan.tensors)
-    check_space(target.parent, size)
+    training = open_trainer_state(source.folder, plan, moments) if optimizer else None
+    plan = plan if training is None else replace(plan, notes=(*plan.notes, training.note))
+    check_space(target.parent, size + (training.bytes if training else 0))
     twin = prove_twin(plan, device)
-    with appearing(target, overwrite) as folder, _hashing([source.folder / "config.json", *source.weight_files]) as hashes:
+    read = [source.folder / "config.json", *source.weight_files, *(training.files if training else ())]
+    with appearing(target, overwrite) as folder, _hashing(read) as hashes:
         proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, options.seed, allow_nonfinite, progress))
-        left_behind = _copy_companions(source.folder, folder, plan)
-        record = _record(plan, proof, source, hashes.result(), dtype=dtype_name(wanted) if wanted else "as the source")
+        covered = training.write(folder, target, allow_nonfinite) if training else []
+        left_behind = _copy_companions(source.folder, folder, plan, covered)
+        record = _record(plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training)
         _write_json(folder / "growth.json", record)
         write_card(source.folder, folder, target.name, plan, proof)
         _write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
     files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
-    return WidenedCheckpoint(target, plan, proof, files, left_behind, plan.bytes(new=False), size)
+    return WidenedCheckpoint(target, plan, proof, files, left_behind, plan.bytes(new=False), size, record.get("training"))
 
 
 def _write_weights(
@@ -180,8 +202,8 @@ def _size(plan: Plan, name: str, dtypes: Mapping[str, torch.dtype]) -> int:
     return int(numpy.prod(plan.tensors[name].new_shape)) * dtypes[name].itemsize
 
 
-def _copy_companions(source: Path, folder: Path, plan: Plan) -> tuple[str, ...]:
-    """Copy tokenizer files and the like; return the names of what stayed behind."""
+def _copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[str]) -> tuple[str, ...]:
+    """Copy tokenizer files and the like; return the names of what stayed behind, those of the training state aside that are ``covered``."""
     wanted = {
         path for pattern in _COMPANIONS for path in source.glob(pattern) if path.is_file() and path.suffix not in (".bin", ".safetensors")
     }
@@ -195,17 +217,20 @@ def _copy_companions(source: Path, folder: Path, plan: Plan) -> tuple[str, ...]:
         hidden = plan.old_sizes.get("hidden_size")
         if isinstance(described, dict) and hidden is not None and described.get("word_embedding_dimension", hidden) == hidden:
             _write_json(pooling, {**described, "word_embedding_dimension": plan.new_sizes["hidden_size"]})
-    replaced = {"config.json", "README.md", "growth.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"}
+    replaced = {*covered, "config.json", "README.md", "growth.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"}
     behind = [p for p in source.iterdir() if p.name not in replaced and p not in wanted and not any(p in w.parents for w in wanted)]
     return tuple(sorted(p.name for p in behind if p.suffix not in (".safetensors", ".bin") and not p.name.startswith(".")))
 
 
-def _record(plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, str], dtype: str) -> dict[str, Any]:
+def _record(
+    plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, str], dtype: str, training: TrainerState | None
+) -> dict[str, Any]:
     packages = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
     versions = {"growth": __version__, **packages, "safetensors": safetensors.__version__, "numpy": numpy.__version__}
     return {
         "source": {"name": source.folder.resolve().name, "sha256": dict(hashes)},
         "dtype": dtype,
+        **({"training": training.to_json()} if training else {}),
         "proof": proof.to_json(),
         "versions": versions,
         "plan": plan.to_json(),

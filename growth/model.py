@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar, Unpack, cast
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
@@ -19,11 +21,14 @@ from growth.disk_names import from_disk, to_disk
 from growth.dtypes import FLOATS
 from growth.equivalence.report import Proof
 from growth.equivalence.twin import prove_twin
-from growth.errors import CheckpointError, ProofError, UnsupportedModelError
+from growth.errors import CheckpointError, IllegalGrowthError, ProofError, UnsupportedModelError
 from growth.inventory import expected_tensors
 from growth.lookalike import declaration
+from growth.moments import Moments
+from growth.optimizer import Hyper, check_optimizer, grow_optimizer
 from growth.own import OwnModel, unwrapped, wrapped
 from growth.plan import Plan, build_plan
+from growth.schedule import check_scheduler, repoint
 from growth.symmetry import UNBROKEN
 from growth.tensor import Fold, grow_tensor
 
@@ -32,11 +37,22 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, repr=False)
 class Grown(Generic[M]):
-    """A widened model, of the class of the one given, how it was made and what was proved."""
+    """A widened model, of the class of the one given, how it was made and what was proved.
+
+    Args:
+        model: the wider model.
+        plan: how it grew.
+        proof: what was proved.
+        optimizer, scheduler: likewise for the grown model, if they were given.
+        uneven: parameters whose copies want learning rates (or decays) of their own, of which the optimizer holds the mean.
+    """
 
     model: M
     plan: Plan
     proof: Proof
+    optimizer: Optimizer | None = None
+    scheduler: LRScheduler | None = None
+    uneven: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Grown({self.plan!r})\n{self.proof}"
@@ -45,6 +61,10 @@ class Grown(Generic[M]):
 def widen(
     model: M,
     *,
+    optimizer: Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
+    moments: Moments = "preserve",
+    hyper: Hyper = "preserve",
     allow_nonfinite: bool = False,
     **choices: Unpack[Choices],
 ) -> Grown[M]:
@@ -55,6 +75,11 @@ def widen(
 
     Args:
         model: a stock transformers model of a declared architecture, or a module whose class was registered, unwrapped.
+        optimizer: of the model; its state and settings grow too, and the result's ``optimizer`` goes on where it was.
+        scheduler: of that optimizer; the result's ``scheduler`` drives the grown one from the same step on.
+        moments: ``preserve``, ``fresh`` or ``reset``, see `growth.optimizer.grow_optimizer`.
+        hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor so that training goes on as the old model's would,
+            ``keep`` leaves them as they are.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         choices: how to grow, see `growth.choices.Choices`: ``width``, sizes by name, ``like``, ``attention``, ``symmetry``, ...
 
@@ -63,8 +88,8 @@ def widen(
         GrowthError: in one sentence, for anything else that stands in the way.
 
     Example:
-        >>> grown = growth.widen(model, width=2, noise=0.1)
-        >>> model = grown.model
+        >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=0.1)
+        >>> model, optimizer = grown.model, grown.optimizer
     """
     name = type(model).__name__
     stock = wrapped(model) or model
@@ -74,6 +99,12 @@ def widen(
             "and widen what is inside, or declare it with growth.register."
         )
     options = chosen(choices)
+    if optimizer is not None:
+        check_optimizer(optimizer, stock, moments, hyper)
+        if scheduler is not None:
+            check_scheduler(scheduler, optimizer)
+    elif scheduler is not None:
+        raise IllegalGrowthError("a scheduler drives an optimizer. Give that too: growth.widen(model, optimizer=..., scheduler=...).")
     raw = {**stock.config.to_dict(), "architectures": [name]}
     in_memory, ties = _untied(stock)
     state = to_disk(stock, in_memory)
@@ -93,7 +124,13 @@ def widen(
         tensor = tensor if finite else replace(tensor, symmetry=UNBROKEN)
         grown[key] = grow_tensor(state[key], tensor, seed=options.seed, fold=fold if finite else None)
         check_fold(key, fold, state[key], state[key].dtype)
-    return Grown(cast(M, unwrapped(_rebuild(stock, plan, grown, ties))), plan, Proof(twin, fold))
+    new = _rebuild(stock, plan, grown, ties)
+    result = Grown(cast(M, unwrapped(new)), plan, Proof(twin, fold))
+    if optimizer is None:
+        return result
+    trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)
+    driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
+    return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven)
 
 
 def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:

@@ -169,9 +169,14 @@ def _open_shard(path: Path) -> tuple[Reader, dict[str, tuple[int, ...]], dict[st
     return read, shapes, dtypes
 
 
-def _unpickle(path: Path) -> dict[str, Tensor]:
+def unpickle(path: Path) -> Any:
+    """What a PyTorch file holds, on the CPU, memory-mapped where the format allows. It is read without running code of its own.
+
+    Raises:
+        CheckpointError: for a file that is not whole, or needs code to be read.
+    """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except FOREIGN_ERRORS as error:
         if isinstance(error, UnpicklingError) and "weights_only" in str(error):
             raise CheckpointError(
@@ -179,12 +184,17 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
             ) from error
         reason = "it is empty or cut short" if isinstance(error, EOFError) else _reason(error)
         raise CheckpointError(f"{path} is not a whole PyTorch file: {reason}. Fetch the file again.") from error
-    if not isinstance(loaded, dict) or not all(isinstance(name, str) and _is_dense(value) for name, value in loaded.items()):
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    loaded = unpickle(path)
+    if not isinstance(loaded, dict) or not all(isinstance(name, str) and is_dense(value) for name, value in loaded.items()):
         raise CheckpointError(f"{path} does not hold a dictionary of tensors. Save the model's state dict.")
     return dict(loaded)
 
 
-def _is_dense(value: object) -> bool:
+def is_dense(value: object) -> bool:
+    """Whether a value is a tensor whose numbers are all there."""
     return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
 
 

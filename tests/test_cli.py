@@ -478,9 +478,10 @@ PUBLIC = [
 
 SIGNATURES = {
     "plan_widening": "(source, **choices)",
-    "widen": "(model, *, allow_nonfinite=False, **choices)",
+    "widen": "(model, *, optimizer=None, scheduler=None, moments='preserve', hyper='preserve', allow_nonfinite=False, **choices)",
     "widen_checkpoint": (
-        "(src, dst, *, dtype=None, max_shard_size='5GB', overwrite=False, allow_nonfinite=False, device='cpu', progress=None, **choices)"
+        "(src, dst, *, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', overwrite=False, allow_nonfinite=False, "
+        "device='cpu', progress=None, **choices)"
     ),
     "check_equivalence": "(a, b, *, text=None, tokens=512, device=None, dtype=None, plan=None, step=None)",
 }
@@ -515,6 +516,8 @@ OPTIONS = {
         "SRC",
         "DST",
         *CHOICES,
+        "--optimizer",
+        "--moments preserve (preserve, fresh, reset)",
         "--dtype None (float64, float32, float16, bfloat16)",
         "--max-shard-size 5GB",
         "--overwrite",

@@ -1,0 +1,128 @@
+"""The state of an optimizer, grown by the same plan as the weights.
+
+A grown parameter's gradient is the old one times g, the product of its dimensions' gradient coefficients (`growth.role`). So a state that
+is of degree p in the gradient grows by ``g**p``: Adam's ``exp_avg`` by g, ``exp_avg_sq`` by its square. Where g is unknown (what is born
+silent), the state starts at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+from torch.optim import SGD, Adafactor, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
+from transformers import PreTrainedModel
+
+from growth.axis import Booleans, Floats
+from growth.disk_names import from_disk, to_disk
+from growth.plan import Plan, TensorPlan
+from growth.role import Dimension
+from growth.symmetry import UNBROKEN
+from growth.tensor import grow_tensor
+
+Moments = Literal["preserve", "fresh", "reset"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one optimizer's state and updates follow the gradients.
+
+    Args:
+        state: name of a state as large as its parameter -> its degree in the gradient.
+        degree: of the update.
+        decoupled: whether weight decay stands outside the gradient.
+        own_scale: whether steps are relative to the size of the parameter and of its update, so that settings stay as they are.
+        reduced: states that are means of squares over one dimension, of size 1 there.
+    """
+
+    state: Mapping[str, int]
+    degree: int = 0
+    decoupled: Callable[[Mapping[str, Any]], bool] = lambda group: bool(group.get("decoupled_weight_decay"))
+    own_scale: bool = False
+    reduced: tuple[str, ...] = ()
+
+
+_ADAM = Kind({"exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2})
+KINDS: dict[type[Optimizer], Kind] = {
+    **dict.fromkeys((Adam, AdamW, NAdam, RAdam), _ADAM),
+    SGD: Kind({"momentum_buffer": 1}, degree=1),
+    Adagrad: Kind({"sum": 2}),
+    RMSprop: Kind({"square_avg": 2, "grad_avg": 1, "momentum_buffer": 0}),
+    Adafactor: Kind(
+        {"variance": 2, "row_var": 2, "col_var": 2}, decoupled=lambda group: True, own_scale=True, reduced=("row_var", "col_var")
+    ),
+}
+
+
+def grow_state(
+    optimizer: Optimizer,
+    grown: Optimizer,
+    old: PreTrainedModel,
+    new: PreTrainedModel,
+    plan: Plan,
+    names: Mapping[int, str],
+    kind: Kind,
+    moments: Moments,
+) -> None:
+    held = {names[id(parameter)]: state for parameter, state in optimizer.state.items() if id(parameter) in names}
+    for name, state in held.items():
+        target = grown.state[new.get_parameter(name)]
+        for key, value in state.items():
+            if key not in kind.state:  # a counter
+                target[key] = value.detach().clone() if isinstance(value, Tensor) else value
+            elif value is None:
+                target[key] = None
+    for key, degree in kind.state.items():
+        values = {name: state[key].detach() for name, state in held.items() if isinstance(state.get(key), Tensor)}
+        for name, value in grown_values(values, old, new, plan, degree, moments, key in kind.reduced).items():
+            grown.state[new.get_parameter(name)][key] = value
+
+
+def grown_values(
+    values: Mapping[str, Tensor], old: PreTrainedModel, new: PreTrainedModel, plan: Plan, degree: int, moments: Moments, reduced: bool
+) -> dict[str, Tensor]:
+    """States of one kind, by the names of their parameters in memory."""
+    on_disk = to_disk(old, values)
+    result = {name: grow_tensor(value, state_plan(plan.tensors[name], value, degree, moments, reduced)) for name, value in on_disk.items()}
+    return from_disk(new, result)
+
+
+def state_plan(tensor: TensorPlan, value: Tensor, degree: int, moments: Moments, reduced: bool) -> TensorPlan:
+    """The plan of a state: gradient coefficients to the power of its degree, at first copies alone if the others start fresh."""
+    dimensions = []
+    for d, size in zip(tensor.dimensions, value.shape, strict=True):
+        if reduced and size == 1:
+            factor = float(np.mean(d.gradient**degree))
+            dimensions.append(Dimension(1, np.zeros(1, dtype=np.int64), np.full(1, factor), np.ones(1)))
+            continue
+        coefficients: Floats = np.sign(np.abs(d.gradient)) if degree == 0 else d.gradient**degree
+        coefficients = coefficients * first_copies(d) if moments == "fresh" else coefficients
+        dimensions.append(Dimension(d.old, d.source, coefficients, np.ones(d.new), mean=d.mean))
+    return replace(tensor, shape=tuple(value.shape), dimensions=tuple(dimensions), symmetry=UNBROKEN)
+
+
+def first_copies(d: Dimension) -> Booleans:
+    """``[new]``, the first copy of each old coordinate that is alive: the old block among the new ones."""
+    candidates = np.flatnonzero(alive(d)) if alive(d).any() else np.arange(d.new)
+    _, first = np.unique(d.source[candidates], return_index=True)
+    chosen = np.zeros(d.new, dtype=np.bool_)
+    chosen[candidates[first]] = True
+    return chosen
+
+
+def tensor_plans(model: PreTrainedModel, plan: Plan) -> dict[str, TensorPlan]:
+    """The plan of each parameter in memory: of the tensor on disk that it is, or of the first of those it is made of."""
+    plans: dict[str, TensorPlan] = {}
+    for name, parameter in model.named_parameters():
+        on_disk = to_disk(model, {name: parameter.detach().to("meta")})
+        plans[name] = plan.tensors[next(iter(on_disk))]
+    return plans
+
+
+def alive(d: Dimension) -> Booleans:
+    """Coordinates that carry an old weight and whose gradient is known."""
+    known: Booleans = (d.value != 0) & (d.gradient != 0)
+    return known if d.mean is None else known & ~d.mean

@@ -1,0 +1,260 @@
+"""An optimizer for the grown model, whose settings let training go on as before.
+
+Its state grows by the gradient coefficients (`growth.moments`). The grown weight is v times the old one, v the product of value
+coefficients, and its gradient g times the old one; training goes on exactly as it would have if every step changes the weight by v times
+the old change. With an update of degree p in the gradient (Adam: 0, SGD: 1) that takes
+
+    lr' = lr * v / g**p        eps' = eps * g        decoupled weight decay' = wd * lr / lr'        coupled weight decay' = wd * g / v
+
+per tensor, for which parameter groups are split. Adafactor's update has no scale of its own but that of the weights, with floors under the
+root mean squares of both: of a vector's gradients at eps_1, of the rows of a matrix of them at the root of eps_1, of the weights at eps_2,
+
+    eps_1' = eps_1 * g (a vector), eps_1 * g**2 (a matrix)        eps_2' = eps_2 * v
+
+and nothing else. (The floor under single entries of a matrix, at eps_1 too, cannot move as it should; it lies far below that of the rows.)
+
+Where v or g differ from coordinate to coordinate (uneven counts, queries fused with keys) one number cannot serve all, and their geometric
+mean is taken. Nor can decay where a norm multiplies by 1 + w and grows by a factor: it pulls to 0. Copies that differ (`growth.symmetry`)
+leave the old trajectory anyway.
+
+Sources: Kingma & Ba 2014, arXiv 1412.6980; Loshchilov & Hutter 2017, arXiv 1711.05101; torch.optim for each update.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from growth.disk_names import to_disk
+from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.moments import KINDS, Kind, Moments, alive, grow_state, tensor_plans
+from growth.plan import Plan, TensorPlan
+
+Hyper = Literal["preserve", "keep"]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The coefficients of one parameter as a whole.
+
+    Args:
+        value: of its weights, v.
+        gradient: of its gradients, g.
+        even: whether they are the same for every coordinate that is alive.
+        shifted: whether something is added to the weights as well, so that decay towards 0 is not what it was.
+    """
+
+    value: float
+    gradient: float
+    even: bool
+    shifted: bool
+
+
+@dataclass(frozen=True, repr=False)
+class GrownOptimizer:
+    """An optimizer of the grown model.
+
+    Args:
+        optimizer: of the class of the one given.
+        groups: for each of its parameter groups, which of the old ones it came from and the factor on its learning rate.
+        uneven: parameters whose settings are a mean, since their copies want different ones.
+    """
+
+    optimizer: Optimizer
+    groups: tuple[tuple[int, float], ...]
+    uneven: tuple[str, ...]
+
+
+def grow_optimizer(
+    optimizer: Optimizer,
+    old: PreTrainedModel,
+    new: PreTrainedModel,
+    plan: Plan,
+    *,
+    moments: Moments = "preserve",
+    hyper: Hyper = "preserve",
+) -> GrownOptimizer:
+    """An optimizer of the same class for the grown model. The one given is not touched.
+
+    Args:
+        optimizer: of ``old``; parameters it does not hold stay without one.
+        old, new: the model and what it grew to.
+        plan: how.
+        moments: ``preserve`` grows them by the gradient coefficients, ``fresh`` does so for the first copy of each coordinate and starts
+            the others at zero, ``reset`` drops them.
+        hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor such that training goes on as the old model's
+            would, ``keep`` leaves the caller's.
+
+    Raises:
+        UnsupportedModelError: for an optimizer whose state nobody declared, or parameters that are not the model's.
+        IllegalGrowthError: for a choice that does not exist.
+    """
+    kind, names = check_optimizer(optimizer, old, moments, hyper)
+    tensors = tensor_plans(old, plan)
+    factors = {name: factors_of(tensors[name]) for name in names.values()}
+    groups, origins = _groups(optimizer, new, names, factors, kind if hyper == "preserve" else None)
+    accepted = inspect.signature(type(optimizer)).parameters
+    grown = type(optimizer)(groups, **{name: value for name, value in optimizer.defaults.items() if name in accepted})
+    if kind is not None and moments != "reset":
+        grow_state(optimizer, grown, old, new, plan, names, kind, moments)
+    uneven = _uneven(optimizer, names, factors, kind) if hyper == "preserve" and kind is not None else ()
+    return GrownOptimizer(grown, tuple(origins), uneven)
+
+
+def check_optimizer(optimizer: Optimizer, model: PreTrainedModel, moments: str, hyper: str) -> tuple[Kind | None, dict[int, str]]:
+    """The kind of an optimizer, and the names of its parameters by their ids: all that can be refused before a model grows.
+
+    Raises what `grow_optimizer` does.
+    """
+    for name, value, known in (("moments", moments, Moments), ("hyper", hyper, Hyper)):
+        if value not in get_args(known):
+            raise IllegalGrowthError(f"{name} must be one of {', '.join(get_args(known))}, not {value!r}.")
+    if not isinstance(optimizer, Optimizer):
+        raise UnsupportedModelError(
+            f"{type(optimizer).__name__} is no torch.optim.Optimizer. Unwrap it, or leave it out and make a new one."
+        )
+    kind = KINDS.get(type(optimizer))
+    if kind is None and (moments != "reset" or hyper != "keep"):
+        raise UnsupportedModelError(
+            f"nobody declared how the state of {type(optimizer).__name__} follows the gradients. Use one of "
+            f"{', '.join(known.__name__ for known in KINDS)}, unwrapped, or moments='reset' with hyper='keep'."
+        )
+    names = _names(optimizer, model)
+    if kind is not None and moments != "reset":
+        for state in optimizer.state.values():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.ndim and key not in kind.state:
+                    raise UnsupportedModelError(f"nobody declared the state '{key}' of {type(optimizer).__name__}. Use moments='reset'.")
+    if kind is not None and kind.reduced and moments != "reset":
+        _check_reduced(optimizer, model, names, moments)
+    return kind, names
+
+
+def _check_reduced(optimizer: Optimizer, model: PreTrainedModel, names: Mapping[int, str], moments: str) -> None:
+    """Raise UnsupportedModelError for states that are means over rows and columns, where those of the grown weights do not follow."""
+    kind = type(optimizer).__name__
+    if moments == "fresh":
+        raise UnsupportedModelError(
+            f"{kind} holds means over rows and columns, which old and new coordinates share: none is fresh. Use moments='preserve'."
+        )
+    for name in names.values():
+        parameter = model.get_parameter(name).detach().to("meta")
+        shapes = [value.shape for value in to_disk(model, {name: parameter}).values()]
+        if parameter.ndim > 1 and shapes != [parameter.shape]:
+            raise UnsupportedModelError(
+                f"'{name}' is {len(shapes)} tensors of shape {list(shapes[0])} on disk, and {kind} holds means over rows and columns "
+                "of all. Use moments='reset'."
+            )
+
+
+def _names(optimizer: Optimizer, model: PreTrainedModel) -> dict[int, str]:
+    """id of each parameter the optimizer holds -> its name in the model, the first of them where it is shared."""
+    known: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        known.setdefault(id(parameter), name)
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if foreign := [tuple(parameter.shape) for parameter in held if id(parameter) not in known]:
+        raise UnsupportedModelError(
+            f"the optimizer holds {len(foreign)} parameters that are none of the model's, the first of shape {list(foreign[0])}. "
+            "Make it from model.parameters() of the very model that grows."
+        )
+    return {id(parameter): known[id(parameter)] for parameter in held}
+
+
+def factors_of(tensor: TensorPlan) -> Factors:
+    value, gradient, even = 1.0, 1.0, True
+    for d in tensor.dimensions:
+        for coefficients, is_value in ((d.value, True), (d.gradient, False)):
+            sizes = np.abs(coefficients[alive(d)])
+            mean = float(np.exp(np.log(sizes).mean())) if len(sizes) else 1.0
+            even &= bool(np.allclose(sizes, mean, rtol=1e-9))
+            value, gradient = (value * mean, gradient) if is_value else (value, gradient * mean)
+    return Factors(value, gradient, even, any(d.shift is not None for d in tensor.dimensions))
+
+
+def _uneven(optimizer: Optimizer, names: Mapping[int, str], factors: Mapping[str, Factors], kind: Kind) -> tuple[str, ...]:
+    """Parameters that no setting serves exactly."""
+    found = []
+    for group in optimizer.param_groups:
+        for name in (names[id(parameter)] for parameter in group["params"]):
+            if not factors[name].even or (factors[name].shifted and (kind.own_scale or group["weight_decay"])):
+                found.append(name)
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Factors on the settings of one parameter: its learning rate, epsilon, weight decay, and the floor under the size of its weights."""
+
+    rate: float = 1.0
+    epsilon: float = 1.0
+    decay: float = 1.0
+    floor: float = 1.0
+    dtype: torch.dtype | None = None
+
+    @staticmethod
+    def of(factors: Factors, kind: Kind, group: Mapping[str, Any], parameter: Tensor) -> _Settings:
+        v, g = factors.value, factors.gradient
+        if kind.own_scale:
+            return _Settings(epsilon=_digits(g ** min(max(parameter.ndim, 1), 2)), floor=_digits(v), dtype=parameter.dtype)
+        rate = v / g**kind.degree
+        return _Settings(_digits(rate), _digits(g), _digits(1.0 / rate if kind.decoupled(group) else g / v))
+
+    def scaled(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of a group that change."""
+        changed = {name: _times(group[name], self.rate) for name in RATES if name in group}
+        changed |= {"weight_decay": _times(group["weight_decay"], self.decay)} if "weight_decay" in group else {}
+        match group.get("eps"):
+            case (epsilon, floor):
+                if epsilon is None and self.epsilon != 1.0 and self.dtype is not None:
+                    epsilon = torch.finfo(self.dtype).eps
+                changed["eps"] = (_times(epsilon, self.epsilon), _times(floor, self.floor))
+            case float() | int() as epsilon:
+                changed["eps"] = _times(epsilon, self.epsilon)
+        return changed
+
+
+def _groups(
+    optimizer: Optimizer, new: PreTrainedModel, names: Mapping[int, str], factors: Mapping[str, Factors], kind: Kind | None
+) -> tuple[list[dict[str, Any]], list[tuple[int, float]]]:
+    """The new parameter groups, split where settings differ, and where each came from."""
+    groups: list[dict[str, Any]] = []
+    origins: list[tuple[int, float]] = []
+    for index, group in enumerate(optimizer.param_groups):
+        own = {key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()}
+        split: dict[_Settings, dict[str, Any]] = {}
+        for position, parameter in enumerate(group["params"]):
+            name = names[id(parameter)]
+            settings = _Settings() if kind is None else _Settings.of(factors[name], kind, group, parameter)
+            target = split.setdefault(settings, {**own, "params": [], **({"param_names": []} if "param_names" in group else {})})
+            target["params"].append(new.get_parameter(name))
+            if "param_names" in group:
+                target["param_names"].append(group["param_names"][position])
+        for settings, target in (split or {_Settings(): own}).items():
+            groups.append({**target, **settings.scaled(target)})
+            origins.append((index, settings.rate))
+    return groups, origins
+
+
+RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+"""Settings of a group that are learning rates: its own, and those that schedulers leave there."""
+
+
+def _digits(factor: float) -> float:
+    """Rounded, so that factors that ought to be the same are."""
+    return float(f"{factor:.13g}")
+
+
+def _times(value: Any, factor: float) -> Any:
+    """A number or tensor times a factor; a tensor of its own, since optimizers and schedulers write to it."""
+    if isinstance(value, Tensor):
+        return value * factor
+    return value if factor == 1.0 or value is None else value * factor
