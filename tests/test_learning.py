@@ -143,6 +143,7 @@ def test_what_is_born_silent_learns_from_the_first_step(where: str) -> None:
                 assert all(float(part) > 1e-5 for part in moved), (name, str(space), j)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [{"width": 2, "attention": "head-dim"}, {"width": 1.5}], ids=str)
 def test_no_declaration_leads_to_a_coordinate_that_never_learns(choice: dict[str, Any]) -> None:
     for model_type, model_class, branch in MAIN:

@@ -38,7 +38,7 @@ OTHERS: dict[str, MakeOptimizer] = {
     "RMSprop": lambda p: RMSprop(p, lr=1e-3, momentum=0.5, centered=True, weight_decay=0.1, eps=1e-3),
     "Adafactor": lambda p: Adafactor(p, lr=1e-2, weight_decay=0.1, eps=(1e-9, 0.1)),
 }
-QUICK: list[tuple[str, bool, int, str, MakeOptimizer, MakeScheduler]] = [
+CASES: list[tuple[str, bool, int, str, MakeOptimizer, MakeScheduler]] = [
     ("bert", True, 3, WIDER, adamw, cosine),
     ("roberta", False, 2, HEADS, adamw, halving),
     ("gpt2", True, 3, HEADS, adamw, halving),
@@ -48,6 +48,9 @@ QUICK: list[tuple[str, bool, int, str, MakeOptimizer, MakeScheduler]] = [
     ("t5", True, 2, WIDER, adamw, cosine),
     ("mt5", False, 3, HEADS, adamw, cosine),
 ]
+ALIKE = ("roberta", "mistral", "mt5")
+"""Declared as others in the list are, in all that matters here."""
+QUICK = [pytest.param(*case, marks=pytest.mark.slow) if case[0] in ALIKE else case for case in CASES]
 
 
 def after_growth(
@@ -96,7 +99,7 @@ def test_losses_go_on_under_every_optimizer_and_wider_heads(name: str, model_typ
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("width", [2, 3])
 @pytest.mark.parametrize("attention", [HEADS, WIDER])
-@pytest.mark.parametrize("model_type", [case[0] for case in QUICK])
+@pytest.mark.parametrize("model_type", [case[0] for case in CASES])
 def test_losses_go_on_whatever_is_chosen(model_type: str, attention: str, width: int, tied: bool, optimizer: MakeOptimizer) -> None:
     grown, distance = after_growth(model_type, {"width": width, "attention": attention}, optimizer, tied=tied)
     if attention == WIDER and model_type == "gpt2":
