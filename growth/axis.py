@@ -34,6 +34,12 @@ def snapped(coefficients: Floats) -> Floats:
     return np.where(near, np.sign(coefficients) * powers, coefficients)
 
 
+def powers_of_two(coefficients: Floats) -> Booleans:
+    """Which are powers of two or 0, of either sign, so that no float format rounds what they scale."""
+    mantissas = np.frexp(np.abs(snapped(coefficients)))[0]
+    return np.asarray((coefficients == 0) | (mantissas == 0.5))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Map:
     """A growth of one axis from n to m coordinates.

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from growth.axis import Floats
+from growth.axis import Floats, powers_of_two
 from growth.copies import heard
 from growth.dtypes import FLOATS, dtype_name
 from growth.errors import GrowthError
@@ -119,13 +119,13 @@ def _rounding_share(tensor: TensorPlan) -> float:
             factor *= float(coefficients[0])
         else:
             exact *= _exact_share(d, coefficients)
-    return 1.0 - exact * float(_powers(np.array([factor]))[0])
+    return 1.0 - exact * float(powers_of_two(np.array([factor]))[0])
 
 
 def _exact_share(d: Dimension, coefficients: Floats) -> float:
     """The share that powers of two scale of the weights' square: of what a summed dimension adds up to, else of new weights. A mean of n
     weights has an n-th of their square, and rounds."""
-    powers, means = _powers(coefficients), np.zeros(d.new, dtype=bool) if d.mean is None else d.mean
+    powers, means = powers_of_two(coefficients), np.zeros(d.new, dtype=bool) if d.mean is None else d.mean
     if d.summed:
         return float(np.mean(np.bincount(d.source[heard(d)], ~powers[heard(d)], minlength=d.old) == 0))
     squares = d.value**2 / np.where(means, d.old, 1)
@@ -135,12 +135,6 @@ def _exact_share(d: Dimension, coefficients: Floats) -> float:
 def _over(coefficients: Floats) -> Floats:
     """One over each of them, and 0 of 0."""
     return np.divide(1.0, coefficients, out=np.zeros_like(coefficients), where=coefficients != 0)
-
-
-def _powers(coefficients: Floats) -> Any:
-    """Which are powers of two or 0, up to what float64 makes of a product of roots."""
-    size = np.abs(coefficients)
-    return (coefficients == 0) | (np.abs(size / 2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0))) - 1.0) < 1e-12)
 
 
 def _choices(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:

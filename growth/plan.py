@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from growth import architectures, config, dead
 from growth.architecture import Architecture
-from growth.axis import Map, Space
+from growth.axis import Map, Space, powers_of_two
 from growth.computed import not_saved
 from growth.copies import common_gradient, heard
 from growth.draft import Draft, draft
@@ -73,7 +73,7 @@ class TensorPlan:
         if self.symmetry.breaks and self.grid is None:
             return False
         factors = [d.gradient[heard(d)] if axis == self.grid else d.value for axis, d in enumerate(self.dimensions)]
-        even = all(bool(np.all((np.frexp(factor)[0] == 0.5) | (factor == 0))) for factor in factors)
+        even = all(bool(powers_of_two(factor).all()) for factor in factors)
         return even and not any(d.shift is not None or (d.averages and axis != self.grid) for axis, d in enumerate(self.dimensions))
 
     @cached_property
