@@ -23,7 +23,8 @@ SAME = 1e-9
 """Largest relative difference between losses of what trains alike. Measured: 1e-11 at most."""
 BEFORE, AFTER = 20, 30
 """Steps before growth and after it."""
-LOGITS = ("logits", "prediction_logits", "start_logits")
+LOGITS = ("logits", "prediction_logits", "start_logits", "logits_per_text", "text_embeds", "image_embeds")
+"""What a loss is taken of: the first that a class returns, as wide after growth as before."""
 
 adamw: MakeOptimizer = lambda parameters: torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.3, eps=1e-4)  # noqa: E731
 cosine: MakeScheduler = lambda optimizer: CosineAnnealingLR(optimizer, BEFORE + AFTER + 10)  # noqa: E731
