@@ -31,6 +31,7 @@ from growth.plan import Plan, build_plan
 from growth.schedule import check_scheduler, repoint
 from growth.symmetry import UNBROKEN
 from growth.tensor import Fold, grow_tensor
+from growth.wrappers import check_unwrapped, uncompiled
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -71,10 +72,10 @@ def widen(
     """A new, wider model that computes the same function. The one given is not touched.
 
     Devices, dtypes, ties, ``requires_grad``, train or eval mode and the generation config are kept. Dropout masks are drawn anew: "the same
-    function" is that of eval mode.
+    function" is that of eval mode. A compiled model is grown uncompiled: compile the result.
 
     Args:
-        model: a stock transformers model of a declared architecture, or a module whose class was registered, unwrapped.
+        model: a stock transformers model of a declared architecture, or a module whose class was registered; not under DDP, FSDP or PEFT.
         optimizer: of the model; its state and settings grow too, and the result's ``optimizer`` goes on where it was.
         scheduler: of that optimizer; the result's ``scheduler`` drives the grown one from the same step on.
         moments: ``preserve``, ``fresh`` or ``reset``, see `growth.optimizer.grow_optimizer`.
@@ -84,19 +85,21 @@ def widen(
         choices: how to grow, see `growth.choices.Choices`: ``width``, sizes by name, ``like``, ``attention``, ``symmetry``, ...
 
     Raises:
-        UnsupportedModelError: for a wrapped or foreign model.
+        UnsupportedModelError: for a foreign model, or a wrapped one (the sentence says what to do with that).
         GrowthError: in one sentence, for anything else that stands in the way.
 
     Example:
         >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=0.1)
         >>> model, optimizer = grown.model, grown.optimizer
     """
+    model = cast(M, uncompiled(model))
+    check_unwrapped(model)
     name = type(model).__name__
     stock = wrapped(model) or model
     if not isinstance(stock, PreTrainedModel) or not (isinstance(stock, OwnModel) or getattr(transformers, name, None) is type(stock)):
         raise UnsupportedModelError(
-            f"{name} is neither a stock transformers model class nor a registered one. Unwrap it (torch.compile, DDP, FSDP, PEFT) "
-            "and widen what is inside, or declare it with growth.register."
+            f"{name} is neither a stock transformers model class nor a registered one. If it wraps one, widen what is inside; else "
+            "declare it with growth.register."
         )
     options = chosen(choices)
     if optimizer is not None:

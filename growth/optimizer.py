@@ -37,6 +37,7 @@ from growth.disk_names import to_disk
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.moments import KINDS, Kind, Moments, alive, grow_state, tensor_plans
 from growth.plan import Plan, TensorPlan
+from growth.wrappers import check_bare
 
 Hyper = Literal["preserve", "keep"]
 
@@ -121,6 +122,7 @@ def check_optimizer(optimizer: Optimizer, model: PreTrainedModel, moments: str, 
         raise UnsupportedModelError(
             f"{type(optimizer).__name__} is no torch.optim.Optimizer. Unwrap it, or leave it out and make a new one."
         )
+    check_bare(optimizer, "optimizer", Optimizer)
     kind = KINDS.get(type(optimizer))
     if kind is None and (moments != "reset" or hyper != "keep"):
         raise UnsupportedModelError(

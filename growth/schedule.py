@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from growth.errors import UnsupportedModelError
+from growth.wrappers import check_bare
 
 _RATES = ("base_lrs", "_last_lr", "min_lrs", "max_lrs")
 """Lists of learning rates, one per parameter group."""
@@ -32,6 +33,7 @@ def check_scheduler(scheduler: LRScheduler, optimizer: Optimizer) -> None:
     Raises:
         UnsupportedModelError: for what is no scheduler of torch's kind, or drives another optimizer.
     """
+    check_bare(scheduler, "scheduler", LRScheduler)
     if not isinstance(scheduler, LRScheduler):
         raise UnsupportedModelError(
             f"{type(scheduler).__name__} is no torch LRScheduler. Unwrap it, or make a new one for the grown optimizer."

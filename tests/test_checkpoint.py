@@ -264,14 +264,3 @@ def test_a_model_in_memory_keeps_all_that_is_not_width(llama: Path) -> None:
     loss = grown.model(input_ids=torch.tensor([[3, 4, 5]]), labels=torch.tensor([[3, 4, 5]])).loss
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in grown.model.parameters() if p.grad is not None)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-def test_wrapped_models_are_refused_by_name(llama: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(llama)
-    with pytest.raises(
-        growth.UnsupportedModelError, match=r"Sequential is neither a stock transformers .* nor a registered one. Unwrap it"
-    ):
-        growth.widen(torch.nn.Sequential(model))  # type: ignore[arg-type]
-    with pytest.raises(growth.UnsupportedModelError, match="Unwrap"):
-        growth.widen(torch.compile(model))
