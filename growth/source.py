@@ -103,6 +103,13 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     return checkpoint
 
 
+OF_ACCELERATE = (
+    "Load it with accelerator.load_state(), grow in the loop with growth.widen(accelerator.unwrap_model(model), "
+    "optimizer=optimizer.optimizer), and prepare and save what comes back."
+)
+"""Its groups are the caller's own, and no file of it says which parameter is which."""
+
+
 def read_json(path: Path) -> Any:
     """A JSON file, or a CheckpointError that names it."""
     try:
@@ -113,6 +120,8 @@ def read_json(path: Path) -> Any:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
+    if not path.is_file() and any(folder.glob("random_states_*.pkl")):
+        raise CheckpointError(f"{folder} is a state that accelerate saved, without the model's config. {OF_ACCELERATE}")
     if not path.is_file():
         raise CheckpointError(f"{folder} has no config.json. Name the folder that a model was saved to.")
     config = read_json(path)

@@ -28,7 +28,7 @@ from growth.moments import KINDS, Moments, grown_values, tensor_plans
 from growth.optimizer import factors_of
 from growth.optimizer_file import OPTIMIZER, adagrad_state, check_writer, parameter_names, read_optimizer, trainer_order, writer_of
 from growth.plan import Plan
-from growth.source import read_json
+from growth.source import OF_ACCELERATE, read_json
 
 SCHEDULER, PROGRESS = "scheduler.pt", "trainer_state.json"
 COPIED = (SCHEDULER, "rng_state*.pth", "training_args.bin", "scaler.pt")
@@ -36,7 +36,7 @@ COPIED = (SCHEDULER, "rng_state*.pth", "training_args.bin", "scaler.pt")
 
 _ELSEWHERE = {
     **{"global_step*": "DeepSpeed", "zero_to_fp32.py": "DeepSpeed", "pytorch_model_fsdp*": "FSDP", "optimizer_[0-9]*": "FSDP"},
-    **{"optimizer.bin": "accelerate or FSDP", "rank*-of-*": "XLA FSDP", "optimizer.pt_*": "SageMaker"},
+    **{"rank*-of-*": "XLA FSDP", "optimizer.pt_*": "SageMaker"},
 }
 """Files of a training state that is laid out otherwise -> by whom."""
 
@@ -150,6 +150,8 @@ def check_trainer_folder(folder: Path, moments: str) -> None:
     if moments not in get_args(Moments):
         raise IllegalGrowthError(f"moments must be one of {', '.join(get_args(Moments))}, not {moments!r}.")
     alone = "leave --optimizer out to grow the weights alone"
+    if (folder / "optimizer.bin").is_file():
+        raise CheckpointError(f"{folder} holds 'optimizer.bin', a training state as accelerate saves it. {OF_ACCELERATE}")
     for pattern, whose in _ELSEWHERE.items():
         if found := sorted(path.name for path in folder.glob(pattern)):
             raise CheckpointError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -55,6 +56,16 @@ def test_payoff_keeps_its_books(monkeypatch: pytest.MonkeyPatch) -> None:
         assert at["none,preserve,preserve", ("FLOPs", "tokens"), seed, lr].reported == pytest.approx(continued, rel=2e-6)
         assert at["noise:0.1,fresh,keep", ("FLOPs", "tokens"), seed, lr].reported != pytest.approx(continued, rel=1e-5)
     assert len(report(runs)[0].splitlines()) == 2 + 2 * len(ARMS)
+
+
+@pytest.mark.parametrize("flags", ["", "--tied", "--hidden 64 --context 32 --kv-heads 2"])
+def test_flops_are_those_that_torch_counts(flags: str) -> None:
+    args = payoff.arguments([*TINY.split(), *flags.split()])
+    model = LlamaForCausalLM(payoff.small_config(args))
+    model.set_attn_implementation("eager")  # fused kernels go uncounted
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.zeros(2, args.context, dtype=torch.long), use_cache=False).logits.sum().backward()
+    assert counter.get_total_flops() == 2 * args.context * payoff.flops_per_token(model, args.context)
 
 
 def test_payoff_tied_head_costs_the_same_and_phases_share_their_batches() -> None:

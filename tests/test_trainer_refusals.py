@@ -61,7 +61,10 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     "deepspeed": (lambda f: (f / "global_step30").mkdir(), "'global_step30', a training state as DeepSpeed"),
     "fsdp": (lambda f: (f / "pytorch_model_fsdp_0").mkdir(), "'pytorch_model_fsdp_0', a training state as FSDP"),
     "fsdp optimizer": (lambda f: (f / "optimizer_0").mkdir(), "'optimizer_0', a training state as FSDP"),
-    "accelerate": (lambda f: (f / "optimizer.bin").write_bytes(b""), r"'optimizer\.bin', a training state as accelerate"),
+    "accelerate": (
+        lambda f: (f / "optimizer.bin").write_bytes(b""),
+        r"'optimizer\.bin', a training state as accelerate saves it\. .* grow in the loop",
+    ),
     "cut short": (lambda f: (f / "optimizer.pt").write_bytes((f / "optimizer.pt").read_bytes()[:99]), "is not a whole PyTorch file"),
     "code": (lambda f: torch.save({"state": Bomb(), "param_groups": []}, f / "optimizer.pt"), "cannot be read safely"),
     "weights": (lambda f: torch.save({"w": torch.ones(2)}, f / "optimizer.pt"), "does not hold the state of an optimizer"),

@@ -20,7 +20,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 import growth
-from growth.errors import UnsupportedModelError
+from growth.errors import CheckpointError, UnsupportedModelError
 
 __all__ = ["no_twin"]  # a fixture for every test here
 IDS = torch.arange(9)[None]
@@ -141,6 +141,31 @@ def test_accelerate_by_what_it_wraps() -> None:
     step(wide, new)
     schedule.step()
     assert [group["lr"] for group in new.param_groups] == pytest.approx([0.9 * rate for rate in before])
+
+
+def test_what_accelerate_saved_grows_in_the_loop(tmp_path: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    model, optimizer, scheduler = accelerator.prepare(*trained())
+    step(model, optimizer)
+    scheduler.step()
+    accelerator.save_state(str(tmp_path / "state"))
+    for training in (False, True):
+        with pytest.raises(CheckpointError, match=r"is a state that accelerate saved, .* accelerator.load_state\(\), grow in"):
+            growth.widen_checkpoint(tmp_path / "state", tmp_path / "wide", optimizer=training)
+    accelerator.free_memory()
+    model, optimizer, scheduler = accelerator.prepare(*trained())
+    accelerator.load_state(str(tmp_path / "state"))
+    bare = accelerator.unwrap_model(model)
+    grown = growth.widen(bare, width=2, optimizer=optimizer.optimizer, scheduler=scheduler.scheduler, hyper="keep")
+    accelerator.free_memory()
+    wide = accelerator.prepare(grown.model, grown.optimizer, grown.scheduler)
+    accelerator.save_state(str(tmp_path / "wide"))
+    step(wide[0], wide[1])
+    reached = [parameter.detach().clone() for parameter in wide[0].parameters()]
+    step(wide[0], wide[1], 3)
+    accelerator.load_state(str(tmp_path / "wide"))
+    step(wide[0], wide[1])
+    assert all(torch.equal(one, other) for one, other in zip(reached, wide[0].parameters(), strict=True))
 
 
 def _rank(rank: int, folder: Path) -> None:
