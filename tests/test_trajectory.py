@@ -86,9 +86,14 @@ def test_losses_go_on(model_type: str, tied: bool, width: int, attention: str, o
     check(*after_growth(model_type, {"width": width, "attention": attention}, optimizer, scheduler, tied))
 
 
+@pytest.mark.parametrize(
+    "model_type", ["llama", pytest.param("gpt2", marks=pytest.mark.slow), pytest.param("mixtral", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", OTHERS)
-def test_losses_go_on_under_every_optimizer(name: str) -> None:
-    check(*after_growth("llama", {"width": 3}, OTHERS[name], tied=False, steps=10))
+def test_losses_go_on_under_every_optimizer(name: str, model_type: str) -> None:
+    if name == "Adafactor" and model_type == "mixtral":
+        pytest.skip("one parameter that is many tensors on disk: refused, see test_optimizer_models")
+    check(*after_growth(model_type, {"width": 3}, OTHERS[name], tied=False, steps=10))
 
 
 @pytest.mark.slow
