@@ -53,8 +53,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, logging
 
 import growth
 
-ARMS = ["scratch", "small", "none,preserve,preserve", "none,preserve,keep", "noise:0.1,preserve,preserve", "noise:0.1,preserve,keep"]
-ARMS += ["noise:0.1,fresh,keep", "noise:0.1,reset,keep", "split:1/2,fresh,keep", "split:1/2:varied,fresh,keep"]
+ARMS = ["scratch", "small", "none,preserve,preserve", "none,preserve,keep", "noise:0.1,preserve,preserve", "noise:1,preserve,preserve"]
+ARMS += ["noise:1,preserve,keep", "noise:1,fresh,keep", "noise:1,reset,keep", "split:1/8:varied,preserve,preserve"]
 
 
 @dataclass(frozen=True)
