@@ -57,6 +57,10 @@ ARMS = ["scratch", "small", "none,preserve,preserve", "none,preserve,keep", "noi
 ARMS += ["noise:1,preserve,keep", "noise:1,fresh,keep", "noise:1,reset,keep", "split:1/8:varied,preserve,preserve"]
 
 
+FREE = ("arms", "lrs", "seeds", "jobs", "json", "extend")
+"""Settings in which files that are reported together may differ."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """Steps of each phase."""
@@ -190,6 +194,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", type=Path, help="write everything there")
+    parser.add_argument("--extend", type=Path, nargs="+", default=[], help="report on the runs of these --json files as well")
     args = parser.parse_args(given)
     for arm in args.arms:
         if arm not in ("scratch", "small") and arm.count(",") != 2:
@@ -214,12 +219,20 @@ def _work(at: tuple[int, float], **common: Any) -> list[Run]:
     return cell(*at, **common)
 
 
+def earlier(path: Path, settings: dict[str, Any]) -> list[Run]:
+    """The runs in a file, made under the same settings but for seeds, rates and arms."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if differ := [name for name, value in settings.items() if name not in FREE and content["settings"].get(name) != value]:
+        raise SystemExit(f"{path} was made with another --{differ[0].replace('_', '-')}. Repeat that, or leave the file out.")
+    return [Run(**{**run, "equal": tuple(run["equal"])}) for run in content["runs"]]
+
+
 def main() -> None:
     args = arguments()
     logging.set_verbosity_error()
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items() if name != "extend"}
     content: dict[str, Any] = {"settings": settings, "flops_per_token": asdict(costs_of(args))}
-    runs: list[Run] = []
+    runs = [run for path in args.extend for run in earlier(path, settings)]
     for more in measure(args):
         runs += more
         table, verdict = report(runs)

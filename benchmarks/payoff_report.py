@@ -100,9 +100,9 @@ class Difference:
 
 
 def rows(runs: Iterable[Run]) -> list[Row]:
-    """One per arm and comparison, the best first. A diverged run counts as infinitely bad."""
+    """One per arm and comparison, the best first, over the seeds that every arm has at every rate. A diverged run is infinitely bad."""
     found = []
-    runs = list(runs)
+    runs = whole(runs)
     for equal in EQUAL:
         for arm in dict.fromkeys(run.arm for run in runs if equal in run.equal):
             mine = [run for run in runs if run.arm == arm and equal in run.equal]
@@ -110,6 +110,18 @@ def rows(runs: Iterable[Run]) -> list[Row]:
             best = min(grid, key=lambda lr: fmean(_finite(run.choosing) for run in mine if run.lr == lr))
             found.append(Row(arm, equal, best, best in (grid[0], grid[-1]), {run.seed: run for run in mine if run.lr == best}))
     return sorted(found, key=lambda row: (EQUAL.index(row.equal), fmean(map(_finite, row.losses))))
+
+
+def whole(runs: Iterable[Run]) -> list[Run]:
+    """The runs of seeds that every arm has at every one of its learning rates, so that means compare the same seeds."""
+    runs = list(runs)
+    seeds: dict[tuple[str, tuple[str, ...], float], set[int]] = {}
+    for run in runs:
+        seeds.setdefault((run.arm, run.equal, run.lr), set()).add(run.seed)
+    common = set.intersection(*seeds.values())
+    if not common:
+        raise SystemExit("no seed was run for every arm at every learning rate. Run one that was.")
+    return [run for run in runs if run.seed in common]
 
 
 def _finite(loss: float) -> float:

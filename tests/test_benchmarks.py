@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,3 +113,26 @@ def test_payoff_chooses_the_rate_on_one_half_and_reports_the_other() -> None:
     assert (row.lr, row.losses, row.edge) == (2.0, [0.5], False)
     (row,) = rows(runs[:2])
     assert row.edge
+
+
+def test_payoff_compares_the_seeds_that_all_have() -> None:
+    cut_short = made_up("scratch", [1.0, 2.0, 3.0]) + made_up("none,fresh,keep", [0.9, 1.9])
+    assert {(row.arm, tuple(row.runs)) for row in rows(cut_short)} == {("scratch", (0, 1)), ("none,fresh,keep", (0, 1))}
+    assert "in 2 of 2 seeds" in report(cut_short)[1]
+    with pytest.raises(SystemExit, match="no seed was run for every arm"):
+        rows(made_up("scratch", [1.0]) + [replace(run, seed=7) for run in made_up("small", [1.0])])
+
+
+def test_payoff_extends_what_was_run_under_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*more: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["payoff.py", *TINY.split(), "--arms", "small", *more])
+        payoff.main()
+        content: dict[str, Any] = json.loads((tmp_path / "b.json").read_text(encoding="utf-8")) if "b.json" in str(more) else {}
+        return content
+
+    one, other = str(tmp_path / "a.json"), str(tmp_path / "b.json")
+    run("--json", one, "--lrs", "0.01")
+    both = run("--json", other, "--lrs", "0.03", "--extend", one)
+    assert [made["lr"] for made in both["runs"]] == [0.01, 0.01, 0.03, 0.03] and "extend" not in both["settings"]
+    with pytest.raises(SystemExit, match=r"a.json was made with another --small-steps. Repeat that"):
+        run("--small-steps", "3", "--extend", one)
