@@ -1,247 +1,45 @@
-"""What bad input gets: a named one-line error with the next step, before anything is written, and a source that is as it was."""
+"""What a damaged source gets: a named one-line error with the next step, before anything is written, and a source that is as it was."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import json
-import os
-import pickle
-import re
 import shutil
 import struct
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import constants
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from damage import (
+    INDEX,
+    QUERY,
+    SHARD,
+    Case,
+    added,
+    binary,
+    both,
+    config,
+    dropped,
+    file,
+    gone,
+    indexed,
+    pickled,
+    rejected,
+    replaced,
+    tensors,
+    truncated_pickle,
+    unvouched,
+    weights,
+    without,
+)
+from refusals import Sources, offline, refused, sources
+from safetensors.torch import load_file
+from torch import nn
 
 import growth
-from growth import CheckpointError, GrowthError, IllegalGrowthError, UnsupportedModelError
+from growth import CheckpointError, GrowthError, UnsupportedModelError
 
-QUERY = "model.layers.1.self_attn.q_proj.weight"
-SHARD = "model-00001-of-00001.safetensors"
-INDEX = "model.safetensors.index.json"
-VERBS = "add|check|choose|convert|fetch|free|load|lower|move|name|remove|repair|save|say|set|spell|take|unwrap|upgrade|use|widen"
-NEXT_STEP = re.compile(rf"[.;,] ({VERBS}) ", re.IGNORECASE)
-
-Damage = Callable[[Path], None]
-Sources = dict[str, Path]
-
-
-@pytest.fixture(scope="session")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    """Small real checkpoints; tests copy them."""
-    folder = tmp_path_factory.mktemp("sources")
-    for name, model in (("llama", llama()), ("bert", bert())):
-        model.save_pretrained(folder / name)
-    return {"llama": folder / "llama", "bert": folder / "bert"}
-
-
-def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "vocab_size": 60, "max_position_embeddings": 64}
-    return LlamaForCausalLM(LlamaConfig(num_attention_heads=4, num_key_value_heads=2, **sizes)).eval()
-
-
-def bert() -> BertForMaskedLM:
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "vocab_size": 60, "max_position_embeddings": 64}
-    return BertForMaskedLM(BertConfig(num_attention_heads=4, **sizes)).eval()
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
-
-
-def snapshot(folder: Path) -> dict[str, str]:
-    """Everything below a folder, by hash."""
-    found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_symlink():
-            found[name] = f"link to {os.readlink(path)}"
-        else:
-            found[name] = "folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
-
-
-def check_message(message: str, says: tuple[str, ...], step: str | None = None) -> None:
-    assert "\n" not in message and message.endswith("."), message
-    for part in says:
-        assert part in message, f"{part!r} is not in: {message}"
-    assert re.search(step, message) if step else NEXT_STEP.search(message), f"no next step: {message}"
-
-
-def refused(
-    source: Path | str,
-    target: Path,
-    error: type[GrowthError],
-    *says: str,
-    step: str | None = None,
-    planned: bool = True,
-    **options: Any,
-) -> None:
-    """Assert that widening ``source`` is refused and nothing beside ``target`` changes; ``planned``: that planning is, too."""
-    home = target.parent
-    while not home.is_dir():
-        home = home.parent
-    before = snapshot(home)
-    there = snapshot(Path(source)) if os.path.isdir(source) else None
-    with pytest.raises(GrowthError) as caught:
-        growth.widen_checkpoint(source, target, **options)
-    assert type(caught.value) is error or error is GrowthError
-    check_message(str(caught.value), says, step)
-    assert snapshot(home) == before
-    assert not list(home.glob(".*growing*"))
-    assert there is None or snapshot(Path(source)) == there
-    if planned:
-        with pytest.raises(GrowthError) as again:
-            growth.plan_widening(source, **{name: value for name, value in options.items() if name != "overwrite"})
-        assert str(again.value) == str(caught.value)
-
-
-def config(**changes: Any) -> Damage:
-    def damage(folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-    return damage
-
-
-def without(*fields: str) -> Damage:
-    def damage(folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key not in fields}))
-
-    return damage
-
-
-def file(name: str, content: bytes) -> Damage:
-    def damage(folder: Path) -> None:
-        (folder / name).write_bytes(content)
-
-    return damage
-
-
-def both(first: Damage, second: Damage) -> Damage:
-    def damage(folder: Path) -> None:
-        first(folder)
-        second(folder)
-
-    return damage
-
-
-def gone(name: str) -> Damage:
-    def damage(folder: Path) -> None:
-        (folder / name).unlink()
-
-    return damage
-
-
-def tensors(change: Callable[[dict[str, Tensor]], object]) -> Damage:
-    def damage(folder: Path) -> None:
-        state = load_file(folder / "model.safetensors")
-        change(state)
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-
-    return damage
-
-
-def replaced(name: str, change: Callable[[Tensor], Tensor]) -> Damage:
-    return tensors(lambda state: state.update({name: change(state[name])}))
-
-
-def added(name: str, tensor: Tensor) -> Damage:
-    return tensors(lambda state: state.update({name: tensor}))
-
-
-def dropped(name: str) -> Damage:
-    return tensors(lambda state: state.pop(name))
-
-
-def weights(change: Callable[[bytes], bytes]) -> Damage:
-    def damage(folder: Path) -> None:
-        path = folder / "model.safetensors"
-        path.write_bytes(change(path.read_bytes()))
-
-    return damage
-
-
-def indexed(index: Any) -> Damage:
-    """One shard under an index; ``{QUERY: name}`` moves that tensor to a shard of that name."""
-
-    def damage(folder: Path) -> None:
-        names = load_file(folder / "model.safetensors")
-        os.rename(folder / "model.safetensors", folder / SHARD)
-        whole = {"weight_map": {**dict.fromkeys(names, SHARD), **index}} if isinstance(index, dict) and QUERY in index else index
-        (folder / INDEX).write_text(json.dumps(whole))
-
-    return damage
-
-
-class RunsCode:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.marker,)
-
-
-def pickled(content: Callable[[dict[str, Tensor]], Any], zipped: bool = True) -> Damage:
-    def damage(folder: Path) -> None:
-        state = load_file(folder / "model.safetensors")
-        (folder / "model.safetensors").unlink()
-        torch.save(content(state), folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-
-    return damage
-
-
-def binary(content: bytes) -> Damage:
-    return both(gone("model.safetensors"), file("pytorch_model.bin", content))
-
-
-def truncated_pickle(folder: Path) -> None:
-    pickled(lambda state: state)(folder)
-    path = folder / "pytorch_model.bin"
-    path.write_bytes(path.read_bytes()[:-3000])
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    damage: Damage
-    error: type[GrowthError]
-    says: tuple[str, ...]
-    base: str = "llama"
-    step: str | None = None
-    planned: bool = True
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-def unvouched(name: str, value: Any, base: str = "llama") -> Case:
-    return Case(
-        f"{base} {name}", config(**{name: value}), UnsupportedModelError, (f"'{name}'", repr(value), base, f"--vouch {name}"), base=base
-    )
-
-
-def rejected(label: str, says: tuple[str, ...] = (), base: str = "llama", **changes: Any) -> Case:
-    """A config whose values no model can be built from."""
-    return Case(label, config(**changes), UnsupportedModelError, says, base=base)
-
+__all__ = ["offline", "sources"]  # fixtures, the first for every test here
 
 CONFIGS = [
     Case("no config", gone("config.json"), CheckpointError, ("has no config.json",)),
@@ -462,170 +260,10 @@ def test_source_is_refused(case: Case, sources: Sources, tmp_path: Path) -> None
     assert not list((tmp_path / "to").iterdir())
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.filterwarnings("ignore:.*pickle protocol:UserWarning")
-def test_pickle_that_runs_code_is_not_read(zipped: bool, sources: Sources, tmp_path: Path) -> None:
-    marker = tmp_path / "ran"
-    source = Path(shutil.copytree(sources["llama"], tmp_path / "source"))
-    pickled(lambda state: {**state, "x": RunsCode(marker)}, zipped)(source)
-    refused(source, tmp_path / "wide", CheckpointError, "pytorch_model.bin", "full unpickling, which runs code", step="safetensors")
-    assert not marker.exists()
-    with pytest.raises(CheckpointError, match="full unpickling"):
-        growth.check_equivalence(source, sources["llama"], tokens=8)
-    assert not marker.exists()
-
-
-@pytest.mark.filterwarnings("ignore:.*pickle protocol:UserWarning")
-def test_plain_pickle_that_runs_code_is_not_read(sources: Sources, tmp_path: Path) -> None:
-    marker = tmp_path / "ran"
-    source = Path(shutil.copytree(sources["llama"], tmp_path / "source"))
-    binary(pickle.dumps(RunsCode(marker)))(source)
-    refused(source, tmp_path / "wide", CheckpointError, "pytorch_model.bin", "full unpickling, which runs code", step="safetensors")
-    assert not marker.exists()
-    pickle.loads((source / "pytorch_model.bin").read_bytes())
-    assert marker.exists()
-
-
-def test_code_beside_the_config_is_never_executed(sources: Sources, tmp_path: Path) -> None:
-    marker = tmp_path / "ran"
-    source = Path(shutil.copytree(sources["llama"], tmp_path / "source"))
-    for name in ("configuration_evil", "modeling_evil"):
-        (source / f"{name}.py").write_text(f"import pathlib\n\npathlib.Path({str(marker)!r}).touch()\n\n\nclass Evil:\n    pass\n")
-    config(auto_map={"AutoConfig": "configuration_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"})(source)
-    refused(source, tmp_path / "wide", UnsupportedModelError, "'auto_map'", "never executed", step="Remove 'auto_map'")
-    with suppress(GrowthError):
-        growth.check_equivalence(source, sources["llama"], tokens=8)
-    assert not marker.exists()
-
-
-def test_code_beside_the_tokenizer_is_never_executed(sources: Sources, tmp_path: Path) -> None:
-    marker = tmp_path / "ran"
-    source = Path(shutil.copytree(sources["llama"], tmp_path / "source"))
-    (source / "evil.py").write_text(f"import pathlib\n\npathlib.Path({str(marker)!r}).touch()\n\n\nclass Evil:\n    pass\n")
-    (source / "tokenizer_config.json").write_text(
-        json.dumps({"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"})
-    )
-    (source / "vocab.json").write_text("{}")
-    grown = growth.widen_checkpoint(source, tmp_path / "wide")
-    assert growth.check_equivalence(source, grown.path, tokens=8).equal
-    assert "evil.py" in grown.left_behind and not (grown.path / "evil.py").exists()
-    assert not marker.exists()
-
-
 def test_bert_that_chunks_its_feed_forward_is_not_bad_input(sources: Sources, tmp_path: Path) -> None:
     source = Path(shutil.copytree(sources["bert"], tmp_path / "source"))
     config(chunk_size_feed_forward=4)(source)
     assert growth.widen_checkpoint(source, tmp_path / "wide").proof.twin.ok
-
-
-@pytest.mark.parametrize(
-    "name", ["org/no-such-model", "nosuchmodel", "a b/c", "no-such-folder", "./gone", "/gone/away", "org/model/gone", "x" * 300]
-)
-def test_source_that_is_nowhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    refused(name, tmp_path / "wide", CheckpointError, name.removeprefix("./")[:40])
-
-
-def test_source_that_is_a_file(sources: Sources, tmp_path: Path) -> None:
-    refused(sources["llama"] / "config.json", tmp_path / "wide", CheckpointError, "config.json is a file")
-
-
-WRONG_OPTIONS: list[tuple[str, dict[str, Any], type[GrowthError], str, str | None]] = [
-    *(
-        (f"width {width!r}", {"width": width}, IllegalGrowthError, repr(width), None)
-        for width in (0, -1, 1, 0.5, "x", "1/0", "1e400", float("nan"), float("inf"), 1025, True, [2])
-    ),
-    *(
-        (f"noise {noise!r}", {"noise": noise}, IllegalGrowthError, repr(noise), "0.1 is")
-        for noise in (-1, float("nan"), float("inf"), "x", "0.1", True, None)
-    ),
-    *((f"seed {seed!r}", {"seed": seed}, IllegalGrowthError, repr(seed), None) for seed in (1.5, "x", None, 2**80)),
-    *(
-        (f"symmetry {text!r}", {"symmetry": text}, IllegalGrowthError, repr(text), "noise:0.1 adds")
-        for text in ("loud", "noise", "split:1", "none:1")
-    ),
-    *((f"heads {size!r}", {"heads": size}, IllegalGrowthError, repr(size), "'keep' to stay") for size in (0, -1, 6.0, "six", True)),
-    ("attention", {"attention": "nope"}, IllegalGrowthError, "'nope'", "heads or head-dim"),
-    ("rope", {"rope": "nope"}, IllegalGrowthError, "'nope'", "slots or pairs"),
-    ("scaling", {"scaling": "nope"}, IllegalGrowthError, "'nope'", "unit or orthogonal"),
-]
-
-
-@pytest.mark.parametrize(("options", "error", "says", "step"), [row[1:] for row in WRONG_OPTIONS], ids=[row[0] for row in WRONG_OPTIONS])
-def test_choice_is_refused(
-    options: dict[str, Any], error: type[GrowthError], says: str, step: str | None, sources: Sources, tmp_path: Path
-) -> None:
-    name = next(iter(options))
-    refused(sources["llama"], tmp_path / "wide", error, name, says, step=step, **options)
-    with pytest.raises(error) as caught:
-        growth.widen(llama(), **options)
-    check_message(str(caught.value), (name, says), step)
-
-
-@pytest.mark.parametrize(
-    ("options", "step"),
-    [
-        *(({"max_shard_size": size}, "such as '5GB'") for size in ("0", 0, "-1", -5, "x", "", "inf", "nan", None)),
-        *(({"dtype": dtype}, "must be one of float64, float32, float16, bfloat16") for dtype in ("float8_e4m3fn", "nope", torch.int8)),
-        *(({"device": device}, "") for device in ("nope", "cuda:99")),
-    ],
-    ids=str,
-)
-def test_way_of_writing_is_refused(options: dict[str, Any], step: str, sources: Sources, tmp_path: Path) -> None:
-    ((name, value),) = options.items()
-    refused(sources["llama"], tmp_path / "wide", GrowthError, name, repr(value).strip("'"), step=step, planned=False, **options)
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_destination_that_exists_is_kept(overwrite: bool, sources: Sources, tmp_path: Path) -> None:
-    target = tmp_path / "wide"
-    target.mkdir()
-    (target / "thesis.txt").write_text("do not lose me")
-    refused(sources["llama"], target, CheckpointError, str(target), "exists", planned=False, overwrite=overwrite)
-    assert (target / "thesis.txt").read_text() == "do not lose me"
-
-
-def test_model_that_exists_is_kept(sources: Sources, tmp_path: Path) -> None:
-    target = Path(shutil.copytree(sources["bert"], tmp_path / "wide"))
-    refused(sources["llama"], target, CheckpointError, str(target), "kept as it is", planned=False, step="--overwrite")
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_file_in_the_way_is_kept(overwrite: bool, sources: Sources, tmp_path: Path) -> None:
-    (tmp_path / "wide").write_text("a file")
-    refused(sources["llama"], tmp_path / "wide", CheckpointError, "wide exists", planned=False, overwrite=overwrite)
-    refused(sources["llama"], tmp_path / "wide" / "below", CheckpointError, "wide/below", planned=False, step="try again|[Nn]ame")
-
-
-@pytest.mark.parametrize("name", ["source", "source/wide", "source/new/wide", "other/../source/wide", "link/wide", "."])
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_destination_and_source_inside_one_another(name: str, overwrite: bool, sources: Sources, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    source = Path(shutil.copytree(sources["llama"], home / "source"))
-    (home / "other").mkdir()
-    (home / "link").symlink_to(source)
-    shutil.copyfile(source / "config.json", home / "config.json")
-    says = () if name in ("source", ".") and not overwrite else ("inside one another",)
-    before = snapshot(home)
-    refused(source, home / name, CheckpointError, *says, planned=False, overwrite=overwrite)
-    assert snapshot(home) == before
-
-
-def test_destination_name_is_too_long(sources: Sources, tmp_path: Path) -> None:
-    refused(sources["llama"], tmp_path / ("x" * 300), CheckpointError, "xxx", planned=False)
-
-
-@pytest.mark.parametrize("name", ["wide", "new/wide"])
-def test_disk_space_is_checked_first(name: str, sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Path] = []
-
-    def full(path: Path) -> SimpleNamespace:
-        asked.append(Path(path))
-        return SimpleNamespace(total=10**12, used=10**12 - 40_000_000, free=40_000_000)
-
-    monkeypatch.setattr(shutil, "disk_usage", full)
-    refused(sources["llama"], tmp_path / name, CheckpointError, str(tmp_path), "0.05 GB needed", "0.04 GB free", planned=False)
-    assert asked == [tmp_path]
 
 
 def strict_json(path: Path) -> Any:
@@ -647,92 +285,3 @@ def test_nonfinite_weight_is_carried_over_on_request(value: float, noise: float,
     assert int((~written[QUERY].isfinite()).sum()) == 4, "one weight has four copies"
     assert all(bool(tensor.isfinite().all()) for name, tensor in written.items() if name != QUERY)
     strict_json(grown.path / "growth.json")
-
-
-def refused_in_memory(model: Any, error: type[GrowthError], *says: str, step: str | None = None) -> None:
-    before = {key: value.clone() for key, value in model.state_dict().items()} if isinstance(model, nn.Module) else {}
-    with pytest.raises(GrowthError) as caught:
-        growth.widen(model)
-    assert type(caught.value) is error or error is GrowthError
-    check_message(str(caught.value), says, step)
-    for key, value in before.items():
-        assert value.is_meta or torch.equal(model.state_dict()[key].view(torch.uint8), value.view(torch.uint8))
-
-
-class Derived(LlamaForCausalLM):
-    """A model class transformers does not know."""
-
-
-Derived.__name__ = "LlamaForCausalLM"
-
-
-@pytest.mark.parametrize("wrap", [nn.Sequential, nn.DataParallel, lambda model: Derived(model.config), lambda model: "llama"])
-def test_model_that_is_not_stock_is_refused(wrap: Callable[[PreTrainedModel], Any]) -> None:
-    wrapped = wrap(llama())
-    refused_in_memory(wrapped, UnsupportedModelError, type(wrapped).__name__, "neither a stock", step="Unwrap")
-
-
-def test_model_with_nan_is_refused() -> None:
-    model = llama()
-    model.lm_head.weight.data[3, 4] = float("nan")
-    refused_in_memory(model, CheckpointError, "lm_head.weight", "NaN")
-
-
-def test_model_with_a_parameter_of_its_own_is_refused() -> None:
-    model = llama()
-    model.register_parameter("adapter", nn.Parameter(torch.zeros(3)))
-    refused_in_memory(model, UnsupportedModelError, "'adapter'")
-
-
-def test_model_with_a_field_nobody_vouched_for_is_refused() -> None:
-    model = llama()
-    model.config.residual_multiplier = 2.0
-    refused_in_memory(model, UnsupportedModelError, "residual_multiplier", "2.0", step="vouch")
-
-
-def test_model_with_a_pruned_layer_is_refused() -> None:
-    model = llama()
-    model.model.layers[0].mlp.up_proj = nn.Linear(24, 30, bias=False)
-    refused_in_memory(model, CheckpointError, "model.layers.0.mlp.up_proj.weight", "[30, 24]", "[40, 24]")
-
-
-def test_model_with_a_bias_its_config_does_not_know_is_refused() -> None:
-    model = llama()
-    bias = nn.Linear(24, 40)
-    bias.weight = model.model.layers[0].mlp.up_proj.weight
-    model.model.layers[0].mlp.up_proj = bias
-    refused_in_memory(model, GrowthError, "layers.0.mlp.up_proj.bias")
-
-
-def test_model_with_a_layer_its_config_does_not_know_is_refused() -> None:
-    model = bert()
-    model.bert.encoder.layer.append(copy.deepcopy(model.bert.encoder.layer[0]))
-    refused_in_memory(model, GrowthError, "encoder.layer.2.")
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
-def test_model_of_a_quantised_dtype_is_refused(dtype: torch.dtype) -> None:
-    model = llama()
-    quantised = model.model.layers[1].mlp.up_proj.weight.data.to(dtype)
-    model.model.layers[1].mlp.up_proj.weight = nn.Parameter(quantised, requires_grad=False)
-    refused_in_memory(model, CheckpointError, "model.layers.1.mlp.up_proj.weight", str(dtype))
-
-
-def test_model_without_data_is_refused() -> None:
-    with torch.device("meta"):
-        model = LlamaForCausalLM(llama().config)
-    refused_in_memory(model, GrowthError, "meta")
-
-
-@pytest.mark.parametrize("options", [{"dtype": "nope"}, {"dtype": "int8"}, {"device": "nope"}, {"tokens": 1}], ids=str)
-def test_comparison_is_refused(options: dict[str, Any], sources: Sources) -> None:
-    ((name, value),) = options.items()
-    with pytest.raises(GrowthError) as caught:
-        growth.check_equivalence(sources["llama"], sources["llama"], **options)
-    check_message(str(caught.value), (name, str(value)), ".")
-
-
-def test_comparison_of_two_kinds_is_refused(sources: Sources) -> None:
-    with pytest.raises(CheckpointError) as caught:
-        growth.check_equivalence(sources["llama"], sources["bert"])
-    check_message(str(caught.value), ("LlamaForCausalLM", "BertForMaskedLM"), "only models of one class")

@@ -8,28 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import constants
-from test_cli import SIZES, Grow, config_of, logits
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from command import Grow, config_of, grow, logits, small
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 import growth
 from growth import shape
 from growth.cli import choices
 
-
-@pytest.fixture
-def grow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Grow:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return Grow(capsys, monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small real Llama; tests only read it."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("shapes") / "small"
-    LlamaForCausalLM(LlamaConfig(num_attention_heads=4, num_key_value_heads=2, **SIZES)).save_pretrained(folder)
-    return folder
+__all__ = ["grow", "small"]  # fixtures
 
 
 @pytest.fixture(scope="module")
