@@ -102,7 +102,8 @@ def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Col
         listed = ", ".join(f"'{name}' is {value!r}" for name, value in unknown.items())
         raise UnsupportedModelError(
             f"config field {listed}, which the '{architecture.model_type}' declaration does not vouch for. "
-            f"If it does not change what the model computes, say {' '.join(f'--vouch {name}' for name in unknown)}."
+            f"If it does not change what the model computes, say {' '.join(f'--vouch {name}' for name in unknown)} "
+            f"(in Python vouch={list(unknown)})."
         )
 
 

@@ -46,6 +46,8 @@ class Grown(Generic[M]):
         proof: what was proved.
         optimizer, scheduler: likewise for the grown model, if they were given.
         uneven: parameters whose copies want learning rates (or decays) of their own, of which the optimizer holds the mean.
+        born: parameters with coordinates of which no old gradient says what they receive. With neither, and without noise or a split,
+            training goes on exactly as before.
     """
 
     model: M
@@ -54,6 +56,7 @@ class Grown(Generic[M]):
     optimizer: Optimizer | None = None
     scheduler: LRScheduler | None = None
     uneven: tuple[str, ...] = ()
+    born: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Grown({self.plan!r})\n{self.proof}"
@@ -71,8 +74,9 @@ def widen(
 ) -> Grown[M]:
     """A new, wider model that computes the same function. The one given is not touched.
 
-    Devices, dtypes, ties, ``requires_grad``, train or eval mode and the generation config are kept. Dropout masks are drawn anew: "the same
-    function" is that of eval mode. A compiled model is grown uncompiled: compile the result.
+    Devices, dtypes, ties, ``requires_grad``, train or eval mode of every module, dropout, gradient checkpointing and the generation config
+    are kept; gradients and hooks are not, so grow between steps. A compiled model is grown uncompiled: compile the result. Dropout masks
+    are drawn anew: "the same function" is that of eval mode.
 
     Args:
         model: a stock transformers model of a declared architecture, or a module whose class was registered; not under DDP, FSDP or PEFT.
@@ -102,17 +106,25 @@ def widen(
             "declare it with growth.register."
         )
     options = chosen(choices)
+    if torch.is_inference_mode_enabled():
+        raise IllegalGrowthError("what is made in inference mode can never be trained. Use torch.no_grad(), or widen outside of it.")
     if optimizer is not None:
         check_optimizer(optimizer, stock, moments, hyper)
         if scheduler is not None:
-            check_scheduler(scheduler, optimizer)
+            check_scheduler(scheduler, optimizer, hyper)
     elif scheduler is not None:
         raise IllegalGrowthError("a scheduler drives an optimizer. Give that too: growth.widen(model, optimizer=..., scheduler=...).")
     raw = {**stock.config.to_dict(), "architectures": [name]}
     in_memory, ties = _untied(stock)
     state = to_disk(stock, in_memory)
+    own, tied = expected_tensors(raw, type(stock))
+    for key, shared in ties.items():
+        if key in own and key not in tied and shared not in tied:
+            raise UnsupportedModelError(
+                f"'{key}' is one with '{shared}' in this model, but not by its config. Set config.tie_word_embeddings, or give it a weight "
+                "of its own."
+            )
     plan = build_plan(raw, {key: tuple(value.shape) for key, value in state.items()}, options, declaration(raw, options))
-    own = expected_tensors(raw, type(stock))[0]
     for key in plan.tensors:
         if key not in own:
             raise UnsupportedModelError(f"tensor '{key}' is none of a {name} of this config. Remove it, or correct the config.")
@@ -133,7 +145,7 @@ def widen(
         return result
     trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)
     driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
-    return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven)
+    return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
 
 
 def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:
@@ -197,8 +209,18 @@ def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties:
         new.generation_config = copy.deepcopy(model.generation_config)
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         getattr(new, "activation_checkpointing_enable", new.gradient_checkpointing_enable)()  # renamed in transformers 5
-    new.train(model.training)
+    for path, module in model.named_modules():
+        same = new.get_submodule(path)
+        same.training = module.training
+        if isinstance(module, nn.Dropout):
+            vars(same)["p"] = module.p
+        if checkpointing := {name: value for name, value in vars(module).items() if name in CHECKPOINTING}:
+            vars(same).update(checkpointing)
     return new
+
+
+CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
+"""What a module holds that recomputes its activations: whether, and how."""
 
 
 def _set_parameter(model: nn.Module, name: str, parameter: Any) -> None:

@@ -7,11 +7,12 @@ silent), the state starts at 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.optim import SGD, Adafactor, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 from transformers import PreTrainedModel
@@ -36,6 +37,8 @@ class Kind:
         decoupled: whether weight decay stands outside the gradient.
         own_scale: whether steps are relative to the size of the parameter and of its update, so that settings stay as they are.
         reduced: states that are means of squares over one dimension, of size 1 there.
+        start: the setting that says what a state of degree 2 starts from, where that is not 0.
+        unsettled: (group, state) -> whether the next update is of another degree than later ones.
     """
 
     state: Mapping[str, int]
@@ -43,13 +46,23 @@ class Kind:
     decoupled: Callable[[Mapping[str, Any]], bool] = lambda group: bool(group.get("decoupled_weight_decay"))
     own_scale: bool = False
     reduced: tuple[str, ...] = ()
+    start: str | None = None
+    unsettled: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = lambda group, state: False
+
+
+def _unrectified(group: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Whether RAdam's next step goes without its second moment (Liu et al. 2019, arXiv 1908.03265, algorithm 2: rho_t <= 5)."""
+    beta, step = float(group["betas"][1]), float(state.get("step", 0)) + 1
+    limit = 2 / (1 - beta) - 1
+    return bool(limit - 2 * step * beta**step / (1 - beta**step) <= 5)
 
 
 _ADAM = Kind({"exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2})
 KINDS: dict[type[Optimizer], Kind] = {
-    **dict.fromkeys((Adam, AdamW, NAdam, RAdam), _ADAM),
+    **dict.fromkeys((Adam, AdamW, NAdam), _ADAM),
+    RAdam: replace(_ADAM, unsettled=_unrectified),
     SGD: Kind({"momentum_buffer": 1}, degree=1),
-    Adagrad: Kind({"sum": 2}),
+    Adagrad: Kind({"sum": 2}, start="initial_accumulator_value"),
     RMSprop: Kind({"square_avg": 2, "grad_avg": 1, "momentum_buffer": 0}),
     Adafactor: Kind(
         {"variance": 2, "row_var": 2, "col_var": 2}, decoupled=lambda group: True, own_scale=True, reduced=("row_var", "col_var")
@@ -77,16 +90,41 @@ def grow_state(
                 target[key] = None
     for key, degree in kind.state.items():
         values = {name: state[key].detach() for name, state in held.items() if isinstance(state.get(key), Tensor)}
-        for name, value in grown_values(values, old, new, plan, degree, moments, key in kind.reduced).items():
+        starts = start_values(optimizer.param_groups, names, kind, values)
+        for name, value in grown_values(values, old, new, plan, degree, moments, key in kind.reduced, starts).items():
             grown.state[new.get_parameter(name)][key] = value
 
 
-def grown_values(
-    values: Mapping[str, Tensor], old: PreTrainedModel, new: PreTrainedModel, plan: Plan, degree: int, moments: Moments, reduced: bool
+def start_values(
+    groups: Iterable[Mapping[str, Any]], names: Mapping[int, str], kind: Kind, values: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """States of one kind, by the names of their parameters in memory."""
-    on_disk = to_disk(old, values)
-    result = {name: grow_tensor(value, state_plan(plan.tensors[name], value, degree, moments, reduced)) for name, value in on_disk.items()}
+    """What the states of an optimizer started from, by the names of their parameters, where that was not 0."""
+    if kind.start is None:
+        return {}
+    starts = {names[key if isinstance(key, int) else id(key)]: group[kind.start] for group in groups for key in group["params"]}
+    return {name: torch.full_like(value, starts[name]) for name, value in values.items() if starts[name]}
+
+
+def grown_values(
+    values: Mapping[str, Tensor],
+    old: PreTrainedModel,
+    new: PreTrainedModel,
+    plan: Plan,
+    degree: int,
+    moments: Moments,
+    reduced: bool,
+    starts: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """States of one kind, by the names of their parameters in memory. What is fresh starts where the old ones did, at ``starts`` or 0."""
+
+    def grow(given: Mapping[str, Tensor], moments: Moments) -> dict[str, Tensor]:
+        plans = {name: state_plan(plan.tensors[name], value, degree, moments, reduced) for name, value in given.items()}
+        return {name: grow_tensor(value, plans[name]) for name, value in given.items()}
+
+    result, begun = grow(to_disk(old, values), moments), to_disk(old, starts)
+    if moments == "fresh" and begun:
+        everywhere, kept = grow(begun, "preserve"), grow(begun, "fresh")
+        result |= {name: result[name] + everywhere[name] - kept[name] for name in begun}
     return from_disk(new, result)
 
 

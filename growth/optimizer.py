@@ -25,6 +25,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -66,12 +67,14 @@ class GrownOptimizer:
     Args:
         optimizer: of the class of the one given.
         groups: for each of its parameter groups, which of the old ones it came from and the factor on its learning rate.
-        uneven: parameters whose settings are a mean, since their copies want different ones.
+        uneven: parameters whose settings are a mean, since their copies want different ones, or will soon want others (RAdam at first).
+        born: parameters with coordinates of which no old gradient says what they receive.
     """
 
     optimizer: Optimizer
     groups: tuple[tuple[int, float], ...]
     uneven: tuple[str, ...]
+    born: tuple[str, ...]
 
 
 def grow_optimizer(
@@ -90,7 +93,9 @@ def grow_optimizer(
         old, new: the model and what it grew to.
         plan: how.
         moments: ``preserve`` grows them by the gradient coefficients, ``fresh`` does so for the first copy of each coordinate and starts
-            the others at zero, ``reset`` drops them.
+            the others where it once began, ``reset`` drops them. What starts at zero while the count of steps goes on is not corrected for
+            its bias: Adam's first updates of it are up to ``(1 - beta_1) / sqrt(1 - beta_2)`` learning rates, 3.2 by default, which
+            `growth.training.fresh_warmup` holds back.
         hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor such that training goes on as the old model's
             would, ``keep`` leaves the caller's.
 
@@ -103,11 +108,16 @@ def grow_optimizer(
     factors = {name: factors_of(tensors[name]) for name in names.values()}
     groups, origins = _groups(optimizer, new, names, factors, kind if hyper == "preserve" else None)
     accepted = inspect.signature(type(optimizer)).parameters
-    grown = type(optimizer)(groups, **{name: value for name, value in optimizer.defaults.items() if name in accepted})
+    defaults = {name: _times(value, 1.0) for name, value in optimizer.defaults.items() if name in accepted}
+    try:
+        grown = type(optimizer)(groups, **defaults)
+    except TypeError as error:
+        raise UnsupportedModelError(f"cannot make another {type(optimizer).__name__}: {error}. Leave it out and make a new one.") from error
     if kind is not None and moments != "reset":
         grow_state(optimizer, grown, old, new, plan, names, kind, moments)
-    uneven = _uneven(optimizer, names, factors, kind) if hyper == "preserve" and kind is not None else ()
-    return GrownOptimizer(grown, tuple(origins), uneven)
+    uneven = _uneven(optimizer, names, factors, kind, moments) if hyper == "preserve" and kind is not None else ()
+    born = tuple(name for name in names.values() if not all(alive(d).all() for d in tensors[name].dimensions))
+    return GrownOptimizer(grown, tuple(origins), uneven, born)
 
 
 def check_optimizer(optimizer: Optimizer, model: PreTrainedModel, moments: str, hyper: str) -> tuple[Kind | None, dict[int, str]]:
@@ -126,13 +136,17 @@ def check_optimizer(optimizer: Optimizer, model: PreTrainedModel, moments: str, 
     kind = KINDS.get(type(optimizer))
     if kind is None and (moments != "reset" or hyper != "keep"):
         raise UnsupportedModelError(
-            f"nobody declared how the state of {type(optimizer).__name__} follows the gradients. Use one of "
-            f"{', '.join(known.__name__ for known in KINDS)}, unwrapped, or moments='reset' with hyper='keep'."
+            f"nobody declared how the state of {type(optimizer).__module__}.{type(optimizer).__name__} follows the gradients. Use one of "
+            f"torch.optim's {', '.join(known.__name__ for known in KINDS)}, or moments='reset' with hyper='keep'."
         )
     names = _names(optimizer, model)
     if kind is not None and moments != "reset":
         for state in optimizer.state.values():
             for key, value in state.items():
+                if isinstance(value, Tensor) and value.layout is not torch.strided:
+                    raise UnsupportedModelError(
+                        f"the state '{key}' of {type(optimizer).__name__} is sparse. Use moments='reset', or dense gradients."
+                    )
                 if isinstance(value, Tensor) and value.ndim and key not in kind.state:
                     raise UnsupportedModelError(f"nobody declared the state '{key}' of {type(optimizer).__name__}. Use moments='reset'.")
     if kind is not None and kind.reduced and moments != "reset":
@@ -182,13 +196,17 @@ def factors_of(tensor: TensorPlan) -> Factors:
     return Factors(value, gradient, even, any(d.shift is not None for d in tensor.dimensions))
 
 
-def _uneven(optimizer: Optimizer, names: Mapping[int, str], factors: Mapping[str, Factors], kind: Kind) -> tuple[str, ...]:
+def _uneven(
+    optimizer: Optimizer, names: Mapping[int, str], factors: Mapping[str, Factors], kind: Kind, moments: Moments
+) -> tuple[str, ...]:
     """Parameters that no setting serves exactly."""
     found = []
     for group in optimizer.param_groups:
-        for name in (names[id(parameter)] for parameter in group["params"]):
-            if not factors[name].even or (factors[name].shifted and (kind.own_scale or group["weight_decay"])):
-                found.append(name)
+        for parameter in group["params"]:
+            factor, state = factors[names[id(parameter)]], {} if moments == "reset" else optimizer.state.get(parameter, {})
+            decayed = factor.shifted and (kind.own_scale or group["weight_decay"])
+            if not factor.even or decayed or (factor.gradient != 1.0 and kind.unsettled(group, state)):
+                found.append(names[id(parameter)])
     return tuple(found)
 
 
@@ -219,7 +237,7 @@ class _Settings:
                 if epsilon is None and self.epsilon != 1.0 and self.dtype is not None:
                     epsilon = torch.finfo(self.dtype).eps
                 changed["eps"] = (_times(epsilon, self.epsilon), _times(floor, self.floor))
-            case float() | int() as epsilon:
+            case Real() as epsilon:
                 changed["eps"] = _times(epsilon, self.epsilon)
         return changed
 
@@ -239,14 +257,22 @@ def _groups(
             target = split.setdefault(settings, {**own, "params": [], **({"param_names": []} if "param_names" in group else {})})
             target["params"].append(new.get_parameter(name))
             if "param_names" in group:
-                target["param_names"].append(group["param_names"][position])
+                target["param_names"].append(group["param_names"][position].removeprefix("_orig_mod."))
         for settings, target in (split or {_Settings(): own}).items():
             groups.append({**target, **settings.scaled(target)})
             origins.append((index, settings.rate))
+            if kind is not None:
+                held = {id(parameter): name for name, parameter in new.named_parameters()}
+                whence = group.get(ORIGIN, {"group": index, "factor": 1.0})
+                factor = _digits(whence["factor"] * settings.rate)
+                groups[-1][ORIGIN] = {**whence, "factor": factor, "names": [held[id(parameter)] for parameter in target["params"]]}
     return groups, origins
 
 
-RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+ORIGIN = "grown_from"
+"""Key of a group: which group of the small model's first optimizer it came from, the factor on its learning rate, its parameters' names."""
+
+RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """Settings of a group that are learning rates: its own, and those that schedulers leave there."""
 
 

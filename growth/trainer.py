@@ -24,7 +24,7 @@ from growth.disk_names import to_disk
 from growth.errors import CheckpointError, IllegalGrowthError, ProofError, UnsupportedModelError
 from growth.inventory import expected_tensors
 from growth.model import check_finite
-from growth.moments import KINDS, Moments, grown_values, tensor_plans
+from growth.moments import KINDS, Moments, grown_values, start_values, tensor_plans
 from growth.optimizer import factors_of
 from growth.optimizer_file import OPTIMIZER, adagrad_state, check_writer, parameter_names, read_optimizer, trainer_order, writer_of
 from growth.plan import Plan
@@ -132,7 +132,8 @@ class TrainerState:
             values = {self.names[number]: held[key] for number, held in old.items() if isinstance(held.get(key), Tensor)}
             for name, value in values.items():
                 check_finite(f"{key} of {name}", value, allow_nonfinite)
-            for name, value in grown_values(values, self.old, self.new, self.plan, degree, self.moments, False).items():
+            starts = start_values(self.loaded["param_groups"], self.names, KINDS[self.writer], values)
+            for name, value in grown_values(values, self.old, self.new, self.plan, degree, self.moments, False, starts).items():
                 wanted = list(self.new.get_parameter(name).shape)
                 if list(value.shape) != wanted:
                     raise ProofError(f"'{key}' of '{name}' grew to {list(value.shape)}, its parameter to {wanted}. Please report this.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,18 +11,20 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.hooks import RemovableHandle
 
-from growth.choices import Choices
+from growth.choices import Choices, chosen
 from growth.disk_names import from_disk, to_disk
 from growth.errors import IllegalGrowthError
 from growth.model import Grown, widen
 from growth.moments import Moments, first_copies, state_plan
-from growth.optimizer import Hyper
+from growth.optimizer import ORIGIN, Hyper
 from growth.own import OwnModel, wrapped
 from growth.plan import TensorPlan
+from growth.schedule import repoint
 from growth.tensor import grow_tensor
+from growth.wrappers import uncompiled
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
 
     New is every coordinate but the first copy of each old one, along any dimension. What has just been born so follows what is trained
     before it leads, as a warm-up of the learning rate does for a whole model (Goyal et al. 2017, arXiv 1706.02677, section 2.2); the
-    old block keeps its learning rate. Keeps a copy of each grown parameter over every step, until the warm-up is over.
+    old block keeps its learning rate. Keeps a copy of each grown parameter over every step, until the warm-up is over. Another growth ends
+    it.
 
     Args:
         grown: a growth with its optimizer.
@@ -117,22 +121,81 @@ def staged(
         (model, optimizer, what the step returned), after every step.
 
     Raises:
-        IllegalGrowthError: for a stage that no step comes to.
+        IllegalGrowthError: at once, for a stage that no step comes to, choices that do not exist, or a scheduler that waits for a metric.
 
     Example:
         >>> for model, optimizer, loss in staged(model, optimizer, step, {1000: {"width": 2}, 3000: {"width": 1.5}}, 5000, noise=0.1): ...
     """
     if never := sorted(stages.keys() - set(range(steps))):
         raise IllegalGrowthError(f"no step comes to the stage at {never[0]}: there are {steps}, from 0 on. Use one of those.")
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise IllegalGrowthError("ReduceLROnPlateau steps by a metric, which stages do not know. Use growth.widen in a loop of your own.")
+    for choices in stages.values():
+        chosen({**common, **choices})
+    return _stages(model, optimizer, step, stages, steps, scheduler, {**common, "moments": moments, "hyper": hyper})
+
+
+def _stages(
+    model: nn.Module,
+    optimizer: Optimizer,
+    step: Callable[[nn.Module, Optimizer, int], Any],
+    stages: Mapping[int, Choices],
+    steps: int,
+    scheduler: LRScheduler | None,
+    common: Mapping[str, Any],
+) -> Iterator[tuple[nn.Module, Optimizer, Any]]:
     for number in range(steps):
         if number in stages:
-            choices: dict[str, Any] = {**common, **stages[number]}
-            grown = widen(model, optimizer=optimizer, scheduler=scheduler, moments=moments, hyper=hyper, **choices)
+            grown = widen(model, optimizer=optimizer, scheduler=scheduler, **{**common, **stages[number]})
             model, optimizer, scheduler = grown.model, grown.optimizer or optimizer, grown.scheduler
         result = step(model, optimizer, number)
         if scheduler is not None:
             scheduler.step()
         yield model, optimizer, result
+
+
+def resume(
+    model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any], scheduler: LRScheduler | None = None
+) -> tuple[Optimizer, LRScheduler | None]:
+    """What a script that starts again makes of the optimizer and the scheduler it always makes, so that states saved after growth fit.
+
+    ``hyper="preserve"`` splits parameter groups. Their states say how, and the given optimizer's groups are split likewise.
+
+    Args:
+        model: the wide one, loaded.
+        optimizer: of all its parameters, in the groups that the small model's optimizer was made with.
+        state: the ``state_dict()`` of the optimizer that was saved. It is loaded.
+        scheduler: of ``optimizer``, as it was made for the small model. Load its state into what comes back.
+
+    Returns:
+        (optimizer, scheduler), new ones.
+
+    Raises:
+        IllegalGrowthError: for a state of an optimizer that did not grow so, or of another model.
+
+    Example:
+        >>> optimizer, scheduler = resume(model, AdamW(model.parameters(), lr=1e-3), saved["optimizer"])
+    """
+    inside = uncompiled(model)
+    origins = [group.get(ORIGIN) for group in state["param_groups"]]
+    if not all(origins):
+        raise IllegalGrowthError("the groups of this state were not split by a growth. Load it with optimizer.load_state_dict(state).")
+    known, held = dict(inside.named_parameters()), optimizer.param_groups
+    if strange := [name for origin in origins for name in origin["names"] if name not in known or origin["group"] >= len(held)]:
+        raise IllegalGrowthError(
+            f"'{strange[0]}' is no parameter of this {type(inside).__name__}, or its group none of this optimizer's. Give the model that "
+            "was saved, and an optimizer with the groups that the small one began with."
+        )
+    groups = [
+        {**held[origin["group"]], ORIGIN: origin, "params": [known[name] for name in origin["names"]]}
+        | ({"param_names": origin["names"]} if "param_names" in held[origin["group"]] else {})
+        for origin in origins
+    ]
+    accepted = inspect.signature(type(optimizer)).parameters
+    new = type(optimizer)(groups, **{name: value for name, value in optimizer.defaults.items() if name in accepted})
+    new.load_state_dict(dict(state))
+    driven = None if scheduler is None else repoint(scheduler, new, [(origin["group"], origin["factor"]) for origin in origins])
+    return new, driven
 
 
 def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> float:
@@ -146,11 +209,20 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
     Args:
         grown: the growth.
         gradients: of the old model, by parameter name: ``{name: p.grad for name, p in model.named_parameters()}``.
+
+    Raises:
+        IllegalGrowthError: where there is none, or one of another model.
     """
     stock = wrapped(grown.model) or grown.model
-    given = {name: gradient.detach() for name, gradient in gradients.items() if gradient is not None}
+    given = {name.removeprefix("_orig_mod."): gradient.detach() for name, gradient in gradients.items() if gradient is not None}
+    if not given:
+        raise IllegalGrowthError("no gradient is there. Give those of the old model, after backward() and before zero_grad().")
     before = after = 0.0
-    for name, gradient in (given if isinstance(stock, OwnModel) else to_disk(stock, given)).items():
+    known = dict(stock.named_parameters())
+    on_disk = given if isinstance(stock, OwnModel) or not known.keys() >= given.keys() else to_disk(stock, given)
+    for name, gradient in on_disk.items():
+        if name not in grown.plan.tensors or grown.plan.tensors[name].shape != tuple(gradient.shape):
+            raise IllegalGrowthError(f"the gradient of '{name}', {list(gradient.shape)}, is none of the old model's. Give those it had.")
         exact = gradient.double()
         before += float(exact.square().sum())
         after += float(grow_tensor(exact, state_plan(grown.plan.tensors[name], exact, 1, "preserve", False)).square().sum())

@@ -33,6 +33,9 @@ def check_unwrapped(model: object) -> None:
             raise UnsupportedModelError(f"{name} is a model under {kind.__name__}. {REMEDIES[kind.__name__]}")
     if any(type(module).__module__.partition(".")[0] == "peft" for module in model.modules()):
         raise UnsupportedModelError(f"this {name} holds adapters (PEFT). {ADAPTERS}")
+    for path, module in model.named_modules():
+        if uncompiled(module) is not module:
+            raise UnsupportedModelError(f"'{path}' of this {name} is compiled by itself. Use its .compile(), which leaves it in place.")
     for name, parameter in model.named_parameters():
         if type(parameter.data).__name__ == "DTensor":
             raise UnsupportedModelError(f"'{name}' is a DTensor, which lies in shards. {SHARDED}")

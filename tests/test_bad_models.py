@@ -36,10 +36,18 @@ class Derived(LlamaForCausalLM):
 Derived.__name__ = "LlamaForCausalLM"
 
 
-@pytest.mark.parametrize("wrap", [nn.Sequential, nn.DataParallel, lambda model: Derived(model.config), lambda model: "llama"])
-def test_model_that_is_not_stock_is_refused(wrap: Callable[[PreTrainedModel], Any]) -> None:
-    wrapped = wrap(llama())
-    refused_in_memory(wrapped, UnsupportedModelError, type(wrapped).__name__, "neither a stock", step="Unwrap")
+FOREIGN: dict[str, tuple[Callable[[PreTrainedModel], Any], str, str]] = {
+    "sequence": (nn.Sequential, "Sequential is neither a stock", "If it wraps one, widen what is inside"),
+    "derived": (lambda model: Derived(model.config), "LlamaForCausalLM is neither a stock", "declare it with growth.register"),
+    "parallel": (nn.DataParallel, "DataParallel is a model under", "Widen its .module"),
+    "path": (lambda model: "llama", "str is no model", "Load it first"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_model_that_is_not_stock_is_refused(name: str) -> None:
+    wrap, says, step = FOREIGN[name]
+    refused_in_memory(wrap(llama()), UnsupportedModelError, says, step=step)
 
 
 def test_model_with_nan_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,10 @@ from torch.optim.lr_scheduler import (
     MultiStepLR,
     OneCycleLR,
     PolynomialLR,
-    ReduceLROnPlateau,
     SequentialLR,
     StepLR,
 )
+from torch.optim.swa_utils import SWALR
 from transformers import get_cosine_schedule_with_warmup, get_cosine_with_min_lr_schedule_with_warmup
 
 from growth import schedule
@@ -61,6 +62,8 @@ SCHEDULES: dict[str, Make] = {
     "exponential": lambda o: ExponentialLR(o, 0.9),
     "polynomial": lambda o: PolynomialLR(o, 30, 2.0),
     "cosine": lambda o: CosineAnnealingLR(o, 30),
+    "averaging": lambda o: SWALR(o, [1e-3, 2e-3], anneal_epochs=9),
+    "cosine with a tensor for a floor": lambda o: CosineAnnealingLR(o, 30, eta_min=torch.tensor(1e-3, dtype=torch.float64)),  # type: ignore
     "cosine with a floor": lambda o: CosineAnnealingLR(o, 30, eta_min=1e-3),
     "restarts with a floor": lambda o: CosineAnnealingWarmRestarts(o, 8, eta_min=1e-3),
     "one cycle": lambda o: OneCycleLR(o, [0.1, 0.2], total_steps=TOTAL + 5),
@@ -142,22 +145,44 @@ def test_it_grows_twice(name: str) -> None:
             assert group["lr"] == pytest.approx(old.param_groups[index]["lr"] * factor / 2, rel=1e-12)
 
 
-def test_a_plateau_is_seen_where_it_was() -> None:
+@pytest.mark.filterwarnings("ignore:Seems like:UserWarning")  # of every scheduler that was pickled
+@pytest.mark.parametrize("name", ["cosine with a floor", "restarts with a floor", "sequential"])
+def test_it_can_be_pickled(name: str) -> None:
     old = optimizers()
-    old_scheduler = ReduceLROnPlateau(old, factor=0.5, patience=2, min_lr=[1e-3, 4e-3])
-    losses = [3.0, 2.0, 2.0, 2.0]
-    for loss in losses:
-        old_scheduler.step(loss)
-    new = split(old)
-    scheduler = repoint(old_scheduler, new, GROUPS)
-    assert isinstance(scheduler, ReduceLROnPlateau)
-    start = old.param_groups[0]["lr"]
-    for _ in range(TOTAL):
-        scheduler.step(2.0)
-        old_scheduler.step(2.0)
-        agree(old, new)
-        assert old.param_groups[0]["lr"] < start, "the steps before growth count"
-    assert old.param_groups[0]["lr"] == 1e-3 and new.param_groups[1]["lr"] == pytest.approx(1e-3 / 3)
+    old_scheduler = SCHEDULES[name](old)
+    step(old, old_scheduler)
+    scheduler = repoint(old_scheduler, split(old), GROUPS)
+    loaded = pickle.loads(pickle.dumps(scheduler))
+    for _ in range(9):
+        step(loaded.optimizer, loaded)
+        step(old, old_scheduler)
+        agree(old, loaded.optimizer)
+
+
+class Floored(LambdaLR):
+    """A schedule of one's own, with a rate that does not follow those it began with."""
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        return [max(0.01, float(rate)) for rate in super().get_lr()]
+
+
+class Derived(CosineAnnealingLR):
+    """Computes nothing of its own, but could not be given a floor by group."""
+
+
+def test_a_schedule_of_ones_own_serves_where_rates_stay() -> None:
+    for make in (lambda o: Floored(o, lambda step: 0.5**step), lambda o: Derived(o, 9, eta_min=0.1)):
+        old = optimizers()
+        old_scheduler = make(old)  # type: ignore[no-untyped-call]
+        with pytest.raises(UnsupportedModelError, match=rf"rates of {type(old_scheduler).__name__} follow .* or hyper='keep'"):
+            repoint(old_scheduler, split(old), GROUPS)
+        check_scheduler(old_scheduler, old, "keep")
+        new = optimizers()
+        scheduler = repoint(old_scheduler, new, [(0, 1.0), (1, 1.0)])
+        for _ in range(9):
+            step(old, old_scheduler)
+            step(new, scheduler)
+        assert [group["lr"] for group in new.param_groups] == [group["lr"] for group in old.param_groups]
 
 
 def test_a_schedule_ahead_of_its_optimizer_is_still_told_of() -> None:
@@ -209,9 +234,10 @@ def test_a_list_that_is_forgotten_is_seen(list_name: str, monkeypatch: pytest.Mo
 
 
 def test_one_floor_for_all_groups_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "_separate_floors", lambda scheduler, floors: None)
-    with pytest.raises(AssertionError):
-        test_rates_are_the_old_ones_times_the_factor("cosine with a floor", 3, False)
+    monkeypatch.setattr(schedule, "BY_GROUP", {})
+    for name in ("cosine with a floor", "restarts with a floor"):
+        with pytest.raises(AssertionError):
+            test_rates_are_the_old_ones_times_the_factor(name, 3, False)
 
 
 def test_adamw_cycles_its_first_beta() -> None:

@@ -216,7 +216,13 @@ def test_the_threshold_of_a_module_of_ones_own() -> None:
             each(torch.arange(10)[None]).logits.square().mean().backward()
             norms.append(float(nn.utils.clip_grad_norm_(each.parameters(), 1e9)))
         assert clip_factor(grown, gradients(model)) == pytest.approx(norms[1] / norms[0], rel=1e-9)
-        assert clip_factor(grown, {name: None for name in gradients(model)}) == 1.0
+        compiled = {f"_orig_mod.{name}": gradient for name, gradient in gradients(model).items()}
+        assert clip_factor(grown, compiled) == clip_factor(grown, gradients(model))
+        with pytest.raises(IllegalGrowthError, match=r"^no gradient is there. Give those of the old model"):
+            clip_factor(grown, {name: None for name in gradients(model)})
+        for wrong in (gradients(grown.model), {"nowhere": torch.ones(2)}):
+            with pytest.raises(IllegalGrowthError, match=r"is none of the old model's. Give those it had"):
+                clip_factor(grown, wrong)
 
 
 BATCH, LENGTH, STEPS = 8, 64, 50

@@ -1,8 +1,8 @@
 """Training goes on after growth as it would have without: loss by loss, in exact arithmetic, for every family.
 
 The small model trains, grows with its optimizer and its schedule, and both train on; without symmetry breaking their losses must agree.
-They cannot where the copies of one parameter want different settings (`growth.optimizer.GrownOptimizer.uneven`), nor where new coordinates
-are free (rotary slots, ALiBi heads between the old ones): there they part, and by how much is bounded here.
+They cannot where the copies of one parameter want different settings (`growth.Grown.uneven`), nor where new coordinates are born free
+(rotary slots, ALiBi heads between the old ones; `growth.Grown.born`): there they part, and by how much is bounded here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from trajectories import BEFORE, SAME, MakeOptimizer, MakeScheduler, adamw, cosine, parting, trained
 
 import growth
-from growth.plan import Plan
-from growth.role import Gain
 
 exactly = pytest.fixture(exact, autouse=True)
 
@@ -78,7 +76,7 @@ def named(value: object) -> str:
 
 
 def check(grown: growth.Grown[Any], distance: float) -> None:
-    assert not grown.uneven and distance <= SAME
+    assert not grown.uneven and not grown.born and distance <= SAME
 
 
 @pytest.mark.parametrize(("model_type", "tied", "width", "attention", "optimizer", "scheduler"), QUICK, ids=named)
@@ -114,7 +112,7 @@ def test_losses_go_on_whatever_is_chosen(model_type: str, attention: str, width:
     grown, distance = after_growth(model_type, {"width": width, "attention": attention}, optimizer, tied=tied)
     if attention == WIDER and model_type == "gpt2":
         assert all("c_attn" in name for name in grown.uneven) and len(grown.uneven) == 4 and SAME < distance < 0.02
-    elif free(grown.plan):
+    elif grown.born:
         assert attention == WIDER and grown.plan.architecture.rotary and SAME < distance < 0.2
     else:
         check(grown, distance)
@@ -137,7 +135,7 @@ def test_losses_of_every_family_go_on(model_type: str, model_class: str, branch:
     """Measured: 3e-15 at most where they go on; 4e-3 to 2e-2, 5e-6 to 7e-5 and 2e-3 to 6e-3 where they part."""
     reason, small = PARTED.get(model_type), (model_class, branch)
     grown, distance = after_growth(model_type, {"width": 2}, adamw, small=small)
-    assert free(grown.plan) == (reason == BORN) and bool(grown.uneven) == (reason in (FUSED, DECAYED))
+    assert bool(grown.born) == (reason == BORN) and bool(grown.uneven) == (reason in (FUSED, DECAYED))
     if reason == BORN:
         assert SAME < distance < 0.05
     elif reason == FUSED:
@@ -147,12 +145,6 @@ def test_losses_of_every_family_go_on(model_type: str, model_class: str, branch:
         check(*after_growth(model_type, {"width": 2}, lambda p: AdamW(p, lr=3e-3, weight_decay=0.0, eps=1e-4), small=small))
     else:
         check(grown, distance)
-
-
-def free(plan: Plan) -> bool:
-    """Whether coordinates were born of which no old gradient says what they receive."""
-    roles = [(role, d) for tensor in plan.tensors.values() for role, d in zip(tensor.roles, tensor.dimensions, strict=True)]
-    return any(bool((d.gradient == 0).any() or (d.value == 0).any()) for role, d in roles if not isinstance(role, Gain))
 
 
 PARTS: dict[str, tuple[str, dict[str, Any], float, str]] = {

@@ -62,9 +62,12 @@ def test_a_compiled_model_grows_uncompiled() -> None:
     step(again, grown.optimizer)
     same(again, grown.model)
     model.compile(backend="eager")
+    model.model.layers[0].compile(backend="eager")
     inside = growth.widen(model, width=2).model
     assert inside._compiled_call_impl is None
     same(model, inside)
+    model.model.layers[1] = torch.compile(model.model.layers[1], backend="eager")
+    refused(model, r"'model.layers.1' of this LlamaForCausalLM is compiled by itself. Use its .compile\(\)")
 
 
 def test_what_wraps_a_model_is_refused_with_what_to_do() -> None:
