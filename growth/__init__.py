@@ -5,6 +5,7 @@
 >>> wide = growth.widen(model, width=2).model               # a model in memory
 >>> print(growth.plan_widening("small", width=2))           # what it would do
 >>> growth.check_equivalence("small", "wide").equal         # the real two, on text
+>>> growth.training.staged(model, optimizer, step, {1000: {"width": 2}}, 2000)  # in a loop of your own
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from growth.version import __version__
 
 if TYPE_CHECKING:
+    from growth import training as training
     from growth.architecture import Architecture as Architecture
     from growth.architectures import register as register
     from growth.checkpoint import WidenedCheckpoint as WidenedCheckpoint
@@ -45,6 +47,7 @@ _HOMES = {
     "check_equivalence": "equivalence.logits",
     "plan_widening": "planning",
     "register": "architectures",
+    "training": "training",
     "widen": "model",
     "widen_checkpoint": "checkpoint",
 }
@@ -55,7 +58,8 @@ def __getattr__(name: str) -> Any:
     """Import on first use: torch and transformers take seconds, ``grow --help`` must not."""
     if name not in _HOMES:
         raise AttributeError(f"module 'growth' has no attribute '{name}'")
-    return getattr(import_module(f"growth.{_HOMES[name]}"), name)
+    home = import_module(f"growth.{_HOMES[name]}")
+    return home if _HOMES[name] == name else getattr(home, name)
 
 
 def __dir__() -> list[str]:

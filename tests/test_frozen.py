@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from dataclasses import fields
 from typing import Any, Unpack, get_type_hints
 
 import click
@@ -28,6 +29,7 @@ PUBLIC = [
     "check_equivalence",
     "plan_widening",
     "register",
+    "training",
     "widen",
     "widen_checkpoint",
 ]
@@ -41,6 +43,14 @@ SIGNATURES = {
     ),
     "check_equivalence": "(a, b, *, text=None, tokens=512, device=None, dtype=None, plan=None, step=None)",
 }
+
+TRAINING = {
+    "staged": "(model, optimizer, step, stages, steps, *, scheduler=None, moments='preserve', hyper='preserve', **common)",
+    "resume": "(model, optimizer, state, scheduler=None)",
+    "fresh_warmup": "(grown, steps)",
+    "clip_factor": "(grown, gradients)",
+}
+GROWN = ["model", "plan", "proof", "optimizer", "scheduler", "uneven", "born"]
 
 KEYWORDS = [
     *("width", "hidden_size", "intermediate_size", "heads", "kv_heads", "head_dim", "sizes", "like"),
@@ -121,6 +131,8 @@ def test_frozen() -> None:
     assert sorted(growth.__all__) == PUBLIC == dir(growth)
     assert all(hasattr(growth, name) for name in PUBLIC)
     assert {name: bare_signature(getattr(growth, name)) for name in SIGNATURES} == SIGNATURES
+    assert {name: bare_signature(getattr(growth.training, name)) for name in TRAINING} == TRAINING
+    assert [field.name for field in fields(growth.Grown)] == GROWN
     assert [*Choices.__annotations__] == KEYWORDS and Choices.__optional_keys__ == {*KEYWORDS}
     for name in ("plan_widening", "widen", "widen_checkpoint"):
         assert get_type_hints(getattr(growth, name))["choices"] == Unpack[Choices]
