@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from growth import architectures
 from growth.catalogue import describe, families
+from growth.cli.main import grow as command
 from growth.errors import UnsupportedModelError
 
 README = Path(__file__).parent.parent / "README.md"
@@ -19,8 +19,9 @@ BEGIN, END = "<!-- families: grow architectures --markdown -->\n", "\n<!-- end o
 
 
 def grow(*arguments: str) -> str:
-    command = [sys.executable, "-c", "from growth.cli.main import main; main()", "architectures", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip("\n")
+    result = CliRunner().invoke(command, ["architectures", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout.rstrip("\n")
 
 
 def test_the_readme_holds_the_table() -> None:

@@ -63,7 +63,7 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     "fsdp optimizer": (lambda f: (f / "optimizer_0").mkdir(), "'optimizer_0', a training state as FSDP"),
     "accelerate": (
         lambda f: (f / "optimizer.bin").write_bytes(b""),
-        r"'optimizer\.bin', as accelerate saves it\. .* grow in the loop",
+        r"'optimizer\.bin', a training state as accelerate saves it\. .* grow in the loop",
     ),
     "cut short": (lambda f: (f / "optimizer.pt").write_bytes((f / "optimizer.pt").read_bytes()[:99]), "is not a whole PyTorch file"),
     "code": (lambda f: torch.save({"state": Bomb(), "param_groups": []}, f / "optimizer.pt"), "cannot be read safely"),

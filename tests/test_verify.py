@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,12 +18,22 @@ from growth.equivalence.logits import ORDER
 CASES = {case.model_class: case for case in [*LANGUAGE_MODELS, *OTHER_HEADS]}
 
 
+def one_of_each(cases: Iterable[Case]) -> list[Any]:
+    """The first case of each family, the others as slow."""
+    seen: set[str] = set()
+    found: list[Any] = []
+    for case in cases:
+        found.append(pytest.param(case, marks=pytest.mark.slow) if case.model_type in seen else case)
+        seen.add(case.model_type)
+    return found
+
+
 def plain(case: Case, **changes: object) -> PreTrainedModel:
     """Loud, in float32, with the small epsilon of real configs."""
     return build(case, **changes).to(torch.float32)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=str)
+@pytest.mark.parametrize("case", one_of_each(CASES.values()), ids=str)
 def test_every_head_is_equal(case: Case, tmp_path: Path) -> None:
     plain(case).save_pretrained(tmp_path / "small")
     growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", attention="head-dim", noise=0.1)
@@ -29,7 +41,7 @@ def test_every_head_is_equal(case: Case, tmp_path: Path) -> None:
     assert report.equal and report.diverges_at is None, report
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", LANGUAGE_MODELS, ids=str)
 def test_narrow_dtypes_are_equal(case: Case, dtype: str, tmp_path: Path) -> None:
     plain(case).to(getattr(torch, dtype)).save_pretrained(tmp_path / "small")  # type: ignore[call-arg]
