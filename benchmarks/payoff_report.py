@@ -140,15 +140,18 @@ def report(runs: Iterable[Run]) -> tuple[str, str]:
 
 
 def table(found: list[Row]) -> str:
-    lines = ["| equal | arm | steps, small + wide | tokens | FLOPs | best lr | held-out loss |", "|---|---|---:|---:|---:|---:|---:|"]
+    """One line per row, the best first; an arm that meets others twice by the same runs has one."""
+    same: dict[tuple[str, float, str], list[Row]] = {}
     for row in found:
+        same.setdefault((row.arm, row.lr, str(row.losses)), []).append(row)
+    lines = ["| equal | arm | steps, small + wide | tokens | FLOPs | best lr | held-out loss |", "|---|---|---:|---:|---:|---:|---:|"]
+    for twins in sorted(same.values(), key=lambda twins: fmean(map(_finite, twins[0].losses))):
+        row, equal = twins[0], " and ".join(twin.equal for twin in twins)
         run = next(iter(row.runs.values()))
         spread = f" ± {stdev(row.losses):.4f}" if len(row.losses) > 1 and all(map(math.isfinite, row.losses)) else ""
         steps = f"{run.small_steps} + {run.wide_steps}"
         rate = f"{row.lr:g}{' (edge)' if row.edge else ''}"
-        lines.append(
-            f"| {row.equal} | {row.label} | {steps} | {run.tokens:.3g} | {run.flops:.3g} | {rate} | {fmean(row.losses):.4f}{spread} |"
-        )
+        lines.append(f"| {equal} | {row.label} | {steps} | {run.tokens:.3g} | {run.flops:.3g} | {rate} | {fmean(row.losses):.4f}{spread} |")
     return "\n".join(lines)
 
 
