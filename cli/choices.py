@@ -143,7 +143,7 @@ def choices(command: F) -> F:
                 type=_Noise(),
                 default=0.0,
                 show_default=True,
-                help="Short for --symmetry noise:R. Try 0.1.",
+                help="Short for --symmetry noise:R. In training 1 parts copies fast, 0.1 slowly.",
             ),
             click.option("--seed", type=int, default=0, show_default=True, help="Seed of noise and varied splits."),
             click.option(

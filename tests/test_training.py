@@ -246,7 +246,7 @@ def text_losses(model: Any, optimizer: Optimizer, tokens: Tensor, steps: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("symmetry", ["noise:0.1", "split"])
+@pytest.mark.parametrize("symmetry", ["noise:0.1", "noise:1", "split"])
 def test_no_spike_on_real_text(symmetry: str) -> None:
     """The embedded checkpoint trains on, grows, and trains on, at its own settings, beside the small one.
 
