@@ -74,9 +74,9 @@ def widen(
 ) -> Grown[M]:
     """A new, wider model that computes the same function. The one given is not touched.
 
-    Devices, dtypes, ties, ``requires_grad``, train or eval mode of every module, dropout, gradient checkpointing and the generation config
-    are kept; gradients and hooks are not, so grow between steps. A compiled model is grown uncompiled: compile the result. Dropout masks
-    are drawn anew: "the same function" is that of eval mode.
+    Devices, dtypes, ties, ``requires_grad``, train or eval mode of every module, ``nn.Dropout.p``, gradient checkpointing and the
+    generation config are kept. Gradients, hooks and attributes set by hand are not, so grow between steps. A compiled model is grown
+    uncompiled: compile the result. Dropout masks are drawn anew: "the same function" is that of eval mode.
 
     Args:
         model: a stock transformers model of a declared architecture, or a module whose class was registered; not under DDP, FSDP or PEFT.
@@ -121,8 +121,8 @@ def widen(
     for key, shared in ties.items():
         if key in own and key not in tied and shared not in tied:
             raise UnsupportedModelError(
-                f"'{key}' is one with '{shared}' in this model, but not by its config. Set config.tie_word_embeddings, or give it a weight "
-                "of its own."
+                f"'{key}' is one with '{shared}' in this model, but not by its config. Give it a weight of its own, or, if that is the "
+                "tie, set config.tie_word_embeddings."
             )
     plan = build_plan(raw, {key: tuple(value.shape) for key, value in state.items()}, options, declaration(raw, options))
     for key in plan.tensors:
@@ -191,10 +191,12 @@ def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties:
             attn_implementation=model.config._attn_implementation,
             experts_implementation=model.config._experts_implementation,
         )
-    for path, module in model.named_modules():  # a part that a constructor argument left out, such as BERT's pooler, stays out
-        for child in list(new.get_submodule(path)._modules):
+    parts = dict(new.named_modules())
+    both = [(module, parts[path]) for path, module in model.named_modules() if path in parts]  # a loss hung on by hand has no weights
+    for module, same in both:  # a part that a constructor argument left out, such as BERT's pooler, stays out
+        for child in list(same._modules):
             if getattr(module, child) is None:
-                setattr(new.get_submodule(path), child, None)
+                setattr(same, child, None)
     old_buffers = dict(model.named_buffers())
     for name, buffer in new.named_buffers():
         if name in old_buffers:
@@ -209,13 +211,13 @@ def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties:
         new.generation_config = copy.deepcopy(model.generation_config)
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         getattr(new, "activation_checkpointing_enable", new.gradient_checkpointing_enable)()  # renamed in transformers 5
-    for path, module in model.named_modules():
-        same = new.get_submodule(path)
+    for module, same in both:
         same.training = module.training
         if isinstance(module, nn.Dropout):
-            vars(same)["p"] = module.p
-        if checkpointing := {name: value for name, value in vars(module).items() if name in CHECKPOINTING}:
-            vars(same).update(checkpointing)
+            same.p = module.p
+        for name in CHECKPOINTING:
+            if name in vars(module):
+                setattr(same, name, vars(module)[name])
     return new
 
 

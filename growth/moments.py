@@ -80,6 +80,9 @@ def grow_state(
     kind: Kind,
     moments: Moments,
 ) -> None:
+    groups = optimizer.param_groups
+    if kind.start is not None:  # read by torch when the optimizer is made, whatever a group says
+        groups = [{**group, kind.start: optimizer.defaults[kind.start]} for group in groups]
     held = {names[id(parameter)]: state for parameter, state in optimizer.state.items() if id(parameter) in names}
     for name, state in held.items():
         target = grown.state[new.get_parameter(name)]
@@ -90,7 +93,7 @@ def grow_state(
                 target[key] = None
     for key, degree in kind.state.items():
         values = {name: state[key].detach() for name, state in held.items() if isinstance(state.get(key), Tensor)}
-        starts = start_values(optimizer.param_groups, names, kind, values)
+        starts = start_values(groups, names, kind, values)
         for name, value in grown_values(values, old, new, plan, degree, moments, key in kind.reduced, starts).items():
             grown.state[new.get_parameter(name)][key] = value
 
@@ -122,9 +125,10 @@ def grown_values(
         return {name: grow_tensor(value, plans[name]) for name, value in given.items()}
 
     result, begun = grow(to_disk(old, values), moments), to_disk(old, starts)
-    if moments == "fresh" and begun:
-        everywhere, kept = grow(begun, "preserve"), grow(begun, "fresh")
-        result |= {name: result[name] + everywhere[name] - kept[name] for name in begun}
+    everywhere, kept = grow(begun, "preserve"), grow(begun, moments)
+    for name, start in begun.items():
+        fresh = torch.where(everywhere[name] == 0, start.flatten()[0], everywhere[name])  # what is born begins as all did
+        result[name] = torch.where(kept[name] == 0, fresh, result[name])
     return from_disk(new, result)
 
 

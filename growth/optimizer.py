@@ -25,6 +25,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -115,6 +116,10 @@ def grow_optimizer(
         raise UnsupportedModelError(f"cannot make another {type(optimizer).__name__}: {error}. Leave it out and make a new one.") from error
     if kind is not None and moments != "reset":
         grow_state(optimizer, grown, old, new, plan, names, kind, moments)
+    elif kind is not None and kind.start is not None and hyper == "preserve":
+        for name, factor in factors.items():
+            for key, degree in kind.state.items():
+                grown.state[new.get_parameter(name)][key] *= factor.gradient**degree
     uneven = _uneven(optimizer, names, factors, kind, moments) if hyper == "preserve" and kind is not None else ()
     born = tuple(name for name in names.values() if not all(alive(d).all() for d in tensors[name].dimensions))
     return GrownOptimizer(grown, tuple(origins), uneven, born)
@@ -248,8 +253,11 @@ def _groups(
     """The new parameter groups, split where settings differ, and where each came from."""
     groups: list[dict[str, Any]] = []
     origins: list[tuple[int, float]] = []
+    later = count(1 + max((group[ORIGIN]["group"] for group in optimizer.param_groups if ORIGIN in group), default=-1))
+    held = {id(parameter): name for name, parameter in new.named_parameters()}
     for index, group in enumerate(optimizer.param_groups):
         own = {key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()}
+        whence = group[ORIGIN] if ORIGIN in group else {"group": next(later), "factor": 1.0}
         split: dict[_Settings, dict[str, Any]] = {}
         for position, parameter in enumerate(group["params"]):
             name = names[id(parameter)]
@@ -262,15 +270,15 @@ def _groups(
             groups.append({**target, **settings.scaled(target)})
             origins.append((index, settings.rate))
             if kind is not None:
-                held = {id(parameter): name for name, parameter in new.named_parameters()}
-                whence = group.get(ORIGIN, {"group": index, "factor": 1.0})
                 factor = _digits(whence["factor"] * settings.rate)
-                groups[-1][ORIGIN] = {**whence, "factor": factor, "names": [held[id(parameter)] for parameter in target["params"]]}
+                shapes = {held[id(parameter)]: list(parameter.shape) for parameter in target["params"]}
+                groups[-1][ORIGIN] = {**whence, "factor": factor, "shapes": shapes}
     return groups, origins
 
 
 ORIGIN = "grown_from"
-"""Key of a group: which group of the small model's first optimizer it came from, the factor on its learning rate, its parameters' names."""
+"""Key of a group: which group of the first small model's optimizer it came from, the factor on its learning rate, and the shapes of its
+parameters by name."""
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """Settings of a group that are learning rates: its own, and those that schedulers leave there."""

@@ -8,7 +8,7 @@ become one per group (`growth.by_group`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
@@ -36,7 +36,7 @@ def check_scheduler(scheduler: LRScheduler, optimizer: Optimizer, hyper: str = "
         raise UnsupportedModelError(
             f"{type(scheduler).__name__} is no torch LRScheduler. Unwrap it, or make a new one for the grown optimizer."
         )
-    parts = [scheduler, *vars(scheduler).get("_schedulers", ())]
+    parts = [*_parts(scheduler)]
     own = next((part for part in parts if _computes_on_its_own(part)), None)
     if own is not None and hyper == "preserve":
         raise UnsupportedModelError(
@@ -45,7 +45,7 @@ def check_scheduler(scheduler: LRScheduler, optimizer: Optimizer, hyper: str = "
         )
     driven = [part.optimizer for part in parts]
     lists = [vars(part)[name] for part in parts for name in (*_RATES, *_PER_GROUP) if isinstance(vars(part).get(name), list)]
-    plateau = isinstance(scheduler, ReduceLROnPlateau) and scheduler.default_min_lr is not None
+    plateau = isinstance(scheduler, ReduceLROnPlateau) and getattr(scheduler, "default_min_lr", None) is not None
     if any(len(each) < len(optimizer.param_groups) for each in lists) and not plateau:
         raise UnsupportedModelError(
             f"the {type(scheduler).__name__} was made before its optimizer got its last parameter group. Make it anew for all groups."
@@ -56,9 +56,16 @@ def check_scheduler(scheduler: LRScheduler, optimizer: Optimizer, hyper: str = "
         )
 
 
+def _parts(scheduler: LRScheduler) -> Iterator[LRScheduler]:
+    """It, and all that it holds."""
+    yield scheduler
+    for part in vars(scheduler).get("_schedulers", ()):
+        yield from _parts(part)
+
+
 def _computes_on_its_own(scheduler: LRScheduler) -> bool:
     """Whether it is none of torch's: one that overrides what they compute, or derives from one that takes a class by group."""
-    methods = [getattr(type(scheduler), name, None) for name in ("get_lr", "_reduce_lr", "_get_closed_form_lr", "step")]
+    methods = [getattr(type(scheduler), name, None) for name in ("get_lr", "_reduce_lr", "_get_closed_form_lr", "_update_lr", "step")]
     ours = (*BY_GROUP, *(kind for kind, _, _ in BY_GROUP.values()))
     derived = isinstance(scheduler, tuple(BY_GROUP)) and type(scheduler) not in ours
     return derived or any(method is not None and not method.__module__.startswith(("torch.", "growth.")) for method in methods)
@@ -84,9 +91,9 @@ def _repointed(scheduler: LRScheduler, optimizer: Optimizer, groups: Sequence[tu
     new = copy.copy(scheduler)
     own: dict[str, Any] = vars(new)
     own["optimizer"] = optimizer
-    if isinstance(new, ReduceLROnPlateau) and new.default_min_lr is not None:  # as torch does for groups that came later
+    if isinstance(new, ReduceLROnPlateau) and getattr(new, "default_min_lr", None) is not None:  # as torch does for groups that came later
         late = scheduler.optimizer.param_groups[len(new.min_lrs) :]
-        new.min_lrs = new.min_lrs + [new.default_min_lr] * len(late)
+        new.min_lrs = new.min_lrs + [vars(new)["default_min_lr"]] * len(late)
         new._last_lr = [*new._last_lr, *(group["lr"] for group in late)][: len(new.min_lrs)]
     kind, one, each = BY_GROUP.get(type(new), (type(new), "", ""))
     if one and own[one] and any(factor != 1.0 for _, factor in groups):

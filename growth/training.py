@@ -22,9 +22,9 @@ from growth.moments import Moments, first_copies, state_plan
 from growth.optimizer import ORIGIN, Hyper
 from growth.own import OwnModel, wrapped
 from growth.plan import TensorPlan
-from growth.schedule import repoint
+from growth.schedule import check_scheduler, repoint
 from growth.tensor import grow_tensor
-from growth.wrappers import uncompiled
+from growth.wrappers import check_bare, uncompiled
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,12 @@ def staged(
     stages: Mapping[int, Choices],
     steps: int,
     *,
+    start: int = 0,
     scheduler: LRScheduler | None = None,
     moments: Moments = "preserve",
     hyper: Hyper = "preserve",
     **common: Unpack[Choices],
-) -> Iterator[tuple[nn.Module, Optimizer, Any]]:
+) -> Iterator[tuple[nn.Module, Optimizer, LRScheduler | None, Any]]:
     """Train by stages: before step t, grow by ``stages[t]``; then call ``step``. Not a trainer: the step is yours.
 
     Args:
@@ -113,18 +114,19 @@ def staged(
         step: (model, optimizer, number of the step) -> anything.
         stages: step -> how to grow before it.
         steps: in all.
+        start: the first step, where training goes on that was cut short; stages before it are past.
         scheduler: of the learning rate; it is advanced after every step, and re-pointed at every growth.
         moments, hyper: what becomes of the optimizer, see `growth.model.widen`.
         common: choices that all stages share.
 
     Yields:
-        (model, optimizer, what the step returned), after every step.
+        (model, optimizer, scheduler, what the step returned), after every step.
 
     Raises:
         IllegalGrowthError: at once, for a stage that no step comes to, choices that do not exist, or a scheduler that waits for a metric.
 
     Example:
-        >>> for model, optimizer, loss in staged(model, optimizer, step, {1000: {"width": 2}, 3000: {"width": 1.5}}, 5000, noise=0.1): ...
+        >>> for model, optimizer, scheduler, loss in staged(model, optimizer, step, {1000: {"width": 2}, 3000: {"width": 3}}, 5000): ...
     """
     if never := sorted(stages.keys() - set(range(steps))):
         raise IllegalGrowthError(f"no step comes to the stage at {never[0]}: there are {steps}, from 0 on. Use one of those.")
@@ -132,7 +134,7 @@ def staged(
         raise IllegalGrowthError("ReduceLROnPlateau steps by a metric, which stages do not know. Use growth.widen in a loop of your own.")
     for choices in stages.values():
         chosen({**common, **choices})
-    return _stages(model, optimizer, step, stages, steps, scheduler, {**common, "moments": moments, "hyper": hyper})
+    return _stages(model, optimizer, step, stages, range(start, steps), scheduler, {**common, "moments": moments, "hyper": hyper})
 
 
 def _stages(
@@ -140,18 +142,18 @@ def _stages(
     optimizer: Optimizer,
     step: Callable[[nn.Module, Optimizer, int], Any],
     stages: Mapping[int, Choices],
-    steps: int,
+    steps: range,
     scheduler: LRScheduler | None,
     common: Mapping[str, Any],
-) -> Iterator[tuple[nn.Module, Optimizer, Any]]:
-    for number in range(steps):
+) -> Iterator[tuple[nn.Module, Optimizer, LRScheduler | None, Any]]:
+    for number in steps:
         if number in stages:
             grown = widen(model, optimizer=optimizer, scheduler=scheduler, **{**common, **stages[number]})
             model, optimizer, scheduler = grown.model, grown.optimizer or optimizer, grown.scheduler
         result = step(model, optimizer, number)
         if scheduler is not None:
             scheduler.step()
-        yield model, optimizer, result
+        yield model, optimizer, scheduler, result
 
 
 def resume(
@@ -171,26 +173,40 @@ def resume(
         (optimizer, scheduler), new ones.
 
     Raises:
-        IllegalGrowthError: for a state of an optimizer that did not grow so, or of another model.
+        IllegalGrowthError: for a state of an optimizer that did not grow so or got groups since, another model, or other groups.
 
     Example:
         >>> optimizer, scheduler = resume(model, AdamW(model.parameters(), lr=1e-3), saved["optimizer"])
     """
+    check_bare(optimizer, "optimizer", Optimizer)
+    if scheduler is not None:
+        check_scheduler(scheduler, optimizer, "keep")
     inside = uncompiled(model)
-    origins = [group.get(ORIGIN) for group in state["param_groups"]]
-    if not all(origins):
+    known = dict((wrapped(inside) or inside).named_parameters())
+    origins = [group.get(ORIGIN) for group in state.get("param_groups", ())]
+    if not any(origins):
         raise IllegalGrowthError("the groups of this state were not split by a growth. Load it with optimizer.load_state_dict(state).")
-    known, held = dict(inside.named_parameters()), optimizer.param_groups
-    if strange := [name for origin in origins for name in origin["names"] if name not in known or origin["group"] >= len(held)]:
+    if not all(origins):
         raise IllegalGrowthError(
-            f"'{strange[0]}' is no parameter of this {type(inside).__name__}, or its group none of this optimizer's. Give the model that "
-            "was saved, and an optimizer with the groups that the small one began with."
+            f"group {origins.index(None)} of this state came after the growth, and nothing says what it holds. Save the optimizer itself "
+            "(torch.save), or grow with hyper='keep'."
         )
-    groups = [
-        {**held[origin["group"]], ORIGIN: origin, "params": [known[name] for name in origin["names"]]}
-        | ({"param_names": origin["names"]} if "param_names" in held[origin["group"]] else {})
-        for origin in origins
-    ]
+    for name, shape in (pair for origin in origins for pair in origin["shapes"].items()):
+        if name not in known or list(known[name].shape) != shape:
+            found = list(known[name].shape) if name in known else "none"
+            raise IllegalGrowthError(f"'{name}' was {shape}, but is {found} in this {type(inside).__name__}. Give what was saved.")
+    for index, group in enumerate(optimizer.param_groups):
+        wanted = {id(known[name]) for origin in origins if origin["group"] == index for name in origin["shapes"]}
+        if wanted != {id(parameter) for parameter in group["params"]}:
+            raise IllegalGrowthError(
+                f"group {index} of this optimizer holds other parameters than the small one's. Make it of this model, in the same groups."
+            )
+    groups = []
+    for origin in origins:
+        whence, names = optimizer.param_groups[origin["group"]], list(origin["shapes"])
+        groups.append({**whence, ORIGIN: origin, "params": [known[name] for name in names]})
+        if "param_names" in whence:
+            groups[-1]["param_names"] = names
     accepted = inspect.signature(type(optimizer)).parameters
     new = type(optimizer)(groups, **{name: value for name, value in optimizer.defaults.items() if name in accepted})
     new.load_state_dict(dict(state))

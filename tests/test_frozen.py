@@ -45,7 +45,7 @@ SIGNATURES = {
 }
 
 TRAINING = {
-    "staged": "(model, optimizer, step, stages, steps, *, scheduler=None, moments='preserve', hyper='preserve', **common)",
+    "staged": "(model, optimizer, step, stages, steps, *, start=0, scheduler=None, moments='preserve', hyper='preserve', **common)",
     "resume": "(model, optimizer, state, scheduler=None)",
     "fresh_warmup": "(grown, steps)",
     "clip_factor": "(grown, gradients)",

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from optimizers import llama, no_twin, step
+from optimizers import llama, no_twin, registered, step
+from own_models import Odd, OddConfig
 from torch.optim import SGD, Adafactor, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 from transformers import LlamaForCausalLM
 
 import growth
-from growth.errors import IllegalGrowthError
+from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.training import resume
 
-__all__ = ["no_twin"]  # a fixture for every test here
+__all__ = ["no_twin", "registered"]  # fixtures, the first for every test here
 
 
 def groups(model: Any, named: bool = False) -> list[dict[str, Any]]:
@@ -105,13 +106,57 @@ def test_what_cannot_resume_is_refused() -> None:
     with pytest.raises(IllegalGrowthError, match=r"were not split by a growth. Load it with optimizer.load_state_dict\(state\)"):
         resume(model, optimizer, optimizer.state_dict())
     state = grown.optimizer.state_dict()
-    with pytest.raises(IllegalGrowthError, match=r"is no parameter of this Linear, .* Give the model that was saved"):
-        resume(torch.nn.Linear(2, 2), optimizer, state)
-    with pytest.raises(IllegalGrowthError, match="an optimizer with the groups that the small one began with"):
-        resume(grown.model, AdamW(grown.model.parameters()), state)
+
+    def refused(match: str, model: Any, made: Any, state: Any = state, scheduler: Any = None, error: Any = IllegalGrowthError) -> None:
+        with pytest.raises(error, match=match):
+            resume(model, made, state, scheduler)
+
+    wide = grown.model
+    refused(r"^'model\..*' was \[.*\], but is none in this Linear. Give what was saved", torch.nn.Linear(2, 2), optimizer)
+    refused(r"^'model\..*' was \[.*48.*\], but is \[.*24.*\] in this LlamaForCausalLM", model, optimizer)
+    others = "^group 0 of this optimizer holds other parameters"
+    refused(others, wide, AdamW(wide.parameters()))
+    refused(others, wide, AdamW(groups(wide)[::-1]))
+    refused(others, wide, AdamW([wide.lm_head.weight]))
+    refused(others, wide, MAKERS["AdamW"](model))
+    refused("were not split", wide, MAKERS["AdamW"](wide), {})
+    made = MAKERS["AdamW"](wide)
+    refused("drives another optimizer", wide, made, scheduler=schedule(optimizer), error=UnsupportedModelError)
+    refused("wraps the AdamW", wide, Accelerator(cpu=True).prepare(made), error=UnsupportedModelError)
+    grown.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+    refused("^group 4 of this state came after the growth", wide, made, grown.optimizer.state_dict())
     kept = growth.widen(model, width=2, optimizer=optimizer, hyper="keep")
     assert kept.optimizer is not None
     MAKERS["AdamW"](kept.model).load_state_dict(kept.optimizer.state_dict())
+
+
+def test_a_group_that_came_between_two_growths_is_one_of_its_own() -> None:
+    model = llama(tied=False)
+    optimizer = AdamW([p for p in model.parameters() if p is not model.lm_head.weight], lr=1e-2)
+    step(model, optimizer)
+    grown = growth.widen(model, width=2, optimizer=optimizer)
+    assert grown.optimizer is not None
+    grown.optimizer.add_param_group({"params": [grown.model.lm_head.weight], "lr": 1e-3})
+    step(grown.model, grown.optimizer)
+    again = growth.widen(grown.model, width=2, optimizer=grown.optimizer)
+    assert again.optimizer is not None
+    last = again.model.lm_head.weight
+    made = AdamW([{"params": [p for p in again.model.parameters() if p is not last]}, {"params": [last]}])
+    resumed, _ = resume(again.model, made, again.optimizer.state_dict())
+    step(again.model, again.optimizer)
+    reached = [parameter.detach().clone() for parameter in again.model.parameters()]
+    assert [group["lr"] for group in resumed.param_groups] == [group["lr"] for group in again.optimizer.param_groups]
+    assert all(resumed.state[parameter] for parameter in again.model.parameters()) and reached
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_module_of_ones_own_resumes() -> None:
+    model = Odd(OddConfig())
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    grown = growth.widen(model, width=2, optimizer=optimizer)
+    assert grown.optimizer is not None
+    resumed, _ = resume(grown.model, AdamW(grown.model.parameters(), lr=1e-2), grown.optimizer.state_dict())
+    assert [group["lr"] for group in resumed.param_groups] == [group["lr"] for group in grown.optimizer.param_groups]
 
 
 def test_a_schedule_without_its_groups_is_seen() -> None:

@@ -176,6 +176,11 @@ def test_a_schedule_of_ones_own_serves_where_rates_stay() -> None:
         old_scheduler = make(old)  # type: ignore[no-untyped-call]
         with pytest.raises(UnsupportedModelError, match=rf"rates of {type(old_scheduler).__name__} follow .* or hyper='keep'"):
             repoint(old_scheduler, split(old), GROUPS)
+        inside = ChainedScheduler([SequentialLR(old, [old_scheduler, ConstantLR(old, 1.0)], [5])])
+        with pytest.raises(UnsupportedModelError, match=rf"rates of {type(old_scheduler).__name__} follow"):
+            check_scheduler(inside, old)
+        old = optimizers()
+        old_scheduler = make(old)  # type: ignore[no-untyped-call]
         check_scheduler(old_scheduler, old, "keep")
         new = optimizers()
         scheduler = repoint(old_scheduler, new, [(0, 1.0), (1, 1.0)])

@@ -129,7 +129,8 @@ def test_stages() -> None:
         return number, float(made.param_groups[0]["lr"])
 
     stages: dict[int, Any] = {2: {"width": 2}, 4: {"width": 1.5, "noise": 0.2}}
-    for each, made, (number, rate) in staged(model, optimizer, one, stages, 6, scheduler=scheduler, seed=3, hyper="keep"):
+    for each, made, driven, (number, rate) in staged(model, optimizer, one, stages, 6, scheduler=scheduler, seed=3, hyper="keep"):
+        assert driven is not None and driven.last_epoch == number + 1 and driven.optimizer is made
         seen.append((number, each.config.hidden_size, rate))  # type: ignore[union-attr]
         assert all(parameter in made.state for parameter in each.parameters())
         assert {int(state["step"]) for state in made.state.values()} == {number + 1}

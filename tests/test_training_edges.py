@@ -113,6 +113,20 @@ def test_what_is_fresh_begins_where_all_once_began() -> None:
         assert not parameter.grad.any() or not torch.equal(fresh[name]["sum"][old], first[name]["sum"][old])  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("exactly")
+def test_adagrad_starts_anew_where_the_small_one_would() -> None:
+    make: MakeOptimizer = lambda parameters: Adagrad(parameters, lr=1e-2, initial_accumulator_value=0.1)  # noqa: E731
+    model, old, schedule = trained("llama", *CLASS["llama"], optimizer=make, scheduler=cosine, steps=5)
+    grown = growth.widen(model, width=2, optimizer=old, scheduler=schedule, moments="reset")
+    for state in old.state.values():
+        state["sum"].fill_(0.1)
+        state["step"].zero_()
+    assert parting((model, old, schedule), (grown.model, grown.optimizer, grown.scheduler), 10) < 1e-9
+    born = growth.widen(model, width=2, optimizer=old, attention="head-dim")
+    assert born.optimizer is not None and born.born
+    assert all(float(state["sum"].min()) > 0 for state in born.optimizer.state.values())
+
+
 def test_the_state_of_every_module_is_kept() -> None:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_embd=24, n_head=4, n_layer=2, vocab_size=40, n_positions=16))
@@ -120,8 +134,10 @@ def test_the_state_of_every_module_is_kept() -> None:
     model.transformer.drop.eval()
     model.transformer.h[1].mlp.dropout.p = 0.25
     model.transformer.h[0].attn.attn_dropout.p = 0.0
+    model.loss = nn.CrossEntropyLoss()  # type: ignore[assignment]  # no part of the class, and without weights
     model.activation_checkpointing_enable({"use_reentrant": True})  # type: ignore[operator]
     wide = growth.widen(model, width=2).model
+    del model.loss
     for path, module in model.named_modules():
         same: Any = wide.get_submodule(path)
         assert same.training == module.training
@@ -147,7 +163,7 @@ def test_what_is_refused_with_a_reason() -> None:
     model = llama(tied=False)
     tied = llama(tied=False)
     tied.lm_head.weight = tied.model.embed_tokens.weight
-    refused(r"is one with 'model.embed_tokens.weight' in this model, but not by its config. Set config.tie_word_embeddings", tied)
+    refused(r"is one with 'model.embed_tokens.weight' in this model, but not by its config. Give it a weight of its own", tied)
     anew: Any = {"optimizer": Needy(model.parameters(), model), "moments": "reset", "hyper": "keep"}
     refused(r"^cannot make another Needy: .*'model'. Leave it out and make a new one", model, **anew)
     sparse = SGD(model.parameters(), momentum=0.9)
@@ -155,6 +171,15 @@ def test_what_is_refused_with_a_reason() -> None:
     refused(r"^the state 'momentum_buffer' of SGD is sparse. Use moments='reset'", model, optimizer=sparse)
     with torch.inference_mode():
         refused(r"^what is made in inference mode can never be trained", model, IllegalGrowthError)
+
+
+def test_stages_go_on_where_they_were_cut_short() -> None:
+    model = llama()
+    optimizer: Optimizer = SGD(model.parameters(), lr=0.1)
+    numbers = [result for _, _, _, result in staged(model, optimizer, lambda *at: at[2], {1: {"width": 2}, 4: {"width": 3}}, 6, start=3)]
+    assert numbers == [3, 4, 5]
+    last, *_ = [each for each, *_ in staged(model, optimizer, print, {1: {"width": 2}, 4: {"width": 3}}, 5, start=4)]
+    assert last.config.hidden_size == 72  # type: ignore[union-attr]
 
 
 def test_stages_are_checked_at_once() -> None:
