@@ -108,12 +108,7 @@ def grow_optimizer(
     tensors = tensor_plans(old, plan)
     factors = {name: factors_of(tensors[name]) for name in names.values()}
     groups, origins = _groups(optimizer, new, names, factors, kind if hyper == "preserve" else None)
-    accepted = inspect.signature(type(optimizer)).parameters
-    defaults = {name: _times(value, 1.0) for name, value in optimizer.defaults.items() if name in accepted}
-    try:
-        grown = type(optimizer)(groups, **defaults)
-    except TypeError as error:
-        raise UnsupportedModelError(f"cannot make another {type(optimizer).__name__}: {error}. Leave it out and make a new one.") from error
+    grown = made_like(optimizer, groups)
     if kind is not None and moments != "reset":
         grow_state(optimizer, grown, old, new, plan, names, kind, moments)
     elif kind is not None and kind.start is not None and hyper == "preserve":
@@ -123,6 +118,16 @@ def grow_optimizer(
     uneven = _uneven(optimizer, names, factors, kind, moments) if hyper == "preserve" and kind is not None else ()
     born = tuple(name for name in names.values() if not all(alive(d).all() for d in tensors[name].dimensions))
     return GrownOptimizer(grown, tuple(origins), uneven, born)
+
+
+def made_like(optimizer: Optimizer, groups: list[dict[str, Any]]) -> Optimizer:
+    """A new optimizer of the same class and defaults for other groups. UnsupportedModelError if it takes more than that."""
+    accepted = inspect.signature(type(optimizer)).parameters
+    defaults = {name: _times(value, 1.0) for name, value in optimizer.defaults.items() if name in accepted}
+    try:
+        return type(optimizer)(groups, **defaults)
+    except TypeError as error:
+        raise UnsupportedModelError(f"cannot make another {type(optimizer).__name__}: {error}. Leave it out and make a new one.") from error
 
 
 def check_optimizer(optimizer: Optimizer, model: PreTrainedModel, moments: str, hyper: str) -> tuple[Kind | None, dict[int, str]]:
@@ -277,8 +282,7 @@ def _groups(
 
 
 ORIGIN = "grown_from"
-"""Key of a group: which group of the first small model's optimizer it came from, the factor on its learning rate, and the shapes of its
-parameters by name."""
+"""Key of a group: which group of the first optimizer it came from, the factor on its learning rate, the shapes of its parameters."""
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """Settings of a group that are learning rates: its own, and those that schedulers leave there."""

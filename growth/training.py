@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from growth.disk_names import from_disk, to_disk
 from growth.errors import IllegalGrowthError
 from growth.model import Grown, widen
 from growth.moments import Moments, first_copies, state_plan
-from growth.optimizer import ORIGIN, Hyper
+from growth.optimizer import ORIGIN, Hyper, made_like
 from growth.own import OwnModel, wrapped
 from growth.plan import TensorPlan
 from growth.schedule import check_scheduler, repoint
@@ -94,6 +93,9 @@ def _old_block(tensor: TensorPlan) -> Tensor:
     return old
 
 
+Stepped = tuple[nn.Module, Optimizer, LRScheduler | None, Any]
+
+
 def staged(
     model: nn.Module,
     optimizer: Optimizer,
@@ -106,7 +108,7 @@ def staged(
     moments: Moments = "preserve",
     hyper: Hyper = "preserve",
     **common: Unpack[Choices],
-) -> Iterator[tuple[nn.Module, Optimizer, LRScheduler | None, Any]]:
+) -> Iterator[Stepped]:
     """Train by stages: before step t, grow by ``stages[t]``; then call ``step``. Not a trainer: the step is yours.
 
     Args:
@@ -134,26 +136,19 @@ def staged(
         raise IllegalGrowthError("ReduceLROnPlateau steps by a metric, which stages do not know. Use growth.widen in a loop of your own.")
     for choices in stages.values():
         chosen({**common, **choices})
-    return _stages(model, optimizer, step, stages, range(start, steps), scheduler, {**common, "moments": moments, "hyper": hyper})
+    shared: dict[str, Any] = {**common, "moments": moments, "hyper": hyper}
 
+    def go(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> Iterator[Stepped]:
+        for number in range(start, steps):
+            if number in stages:
+                grown = widen(model, optimizer=optimizer, scheduler=scheduler, **{**shared, **stages[number]})
+                model, optimizer, scheduler = grown.model, grown.optimizer or optimizer, grown.scheduler
+            result = step(model, optimizer, number)
+            if scheduler is not None:
+                scheduler.step()
+            yield model, optimizer, scheduler, result
 
-def _stages(
-    model: nn.Module,
-    optimizer: Optimizer,
-    step: Callable[[nn.Module, Optimizer, int], Any],
-    stages: Mapping[int, Choices],
-    steps: range,
-    scheduler: LRScheduler | None,
-    common: Mapping[str, Any],
-) -> Iterator[tuple[nn.Module, Optimizer, LRScheduler | None, Any]]:
-    for number in steps:
-        if number in stages:
-            grown = widen(model, optimizer=optimizer, scheduler=scheduler, **{**common, **stages[number]})
-            model, optimizer, scheduler = grown.model, grown.optimizer or optimizer, grown.scheduler
-        result = step(model, optimizer, number)
-        if scheduler is not None:
-            scheduler.step()
-        yield model, optimizer, scheduler, result
+    return go(model, optimizer, scheduler)
 
 
 def resume(
@@ -195,9 +190,10 @@ def resume(
         if name not in known or list(known[name].shape) != shape:
             found = list(known[name].shape) if name in known else "none"
             raise IllegalGrowthError(f"'{name}' was {shape}, but is {found} in this {type(inside).__name__}. Give what was saved.")
-    for index, group in enumerate(optimizer.param_groups):
+    held = [{id(parameter) for parameter in group["params"]} for group in optimizer.param_groups]
+    for index in range(max(len(held), *(1 + origin["group"] for origin in origins))):
         wanted = {id(known[name]) for origin in origins if origin["group"] == index for name in origin["shapes"]}
-        if wanted != {id(parameter) for parameter in group["params"]}:
+        if held[index : index + 1] != [wanted]:
             raise IllegalGrowthError(
                 f"group {index} of this optimizer holds other parameters than the small one's. Make it of this model, in the same groups."
             )
@@ -207,8 +203,7 @@ def resume(
         groups.append({**whence, ORIGIN: origin, "params": [known[name] for name in names]})
         if "param_names" in whence:
             groups[-1]["param_names"] = names
-    accepted = inspect.signature(type(optimizer)).parameters
-    new = type(optimizer)(groups, **{name: value for name, value in optimizer.defaults.items() if name in accepted})
+    new = made_like(optimizer, groups)
     new.load_state_dict(dict(state))
     driven = None if scheduler is None else repoint(scheduler, new, [(origin["group"], origin["factor"]) for origin in origins])
     return new, driven
