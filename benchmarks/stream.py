@@ -1,11 +1,12 @@
-"""Streaming: seconds and peak memory of widening a large random Llama, beside copying as many bytes.
+"""Streaming: seconds and peak memory of widening a large random Llama, beside copying as many
+bytes.
 
     python benchmarks/stream.py [--parameters 500] [--width 2] [--dtype bfloat16] [--folder DIR]
 
-Makes a random Llama of about the given number of millions of parameters, widens it in a process of its own, and copies
-the result with ``cp`` in the same run. Prints the ratio of the seconds, and the peak memory above that of the bare interpreter with torch
-and transformers imported, beside the bound: twice the largest grown tensor plus 300 MB.
-"""
+Makes a random Llama of about the given number of millions of parameters, widens it in a process of
+its own, and copies the result with ``cp`` in the same run. Prints the ratio of the seconds, and the
+peak memory above that of the bare interpreter with torch and transformers imported, beside the
+bound: twice the largest grown tensor plus 300 MB."""
 
 from __future__ import annotations
 
@@ -22,35 +23,50 @@ from pathlib import Path
 
 import torch
 
-from growth.inventory import expected_tensors
-from growth.safetensors_writer import SafetensorsWriter
+from growth.checkpoint.safetensors_writer import SafetensorsWriter
+from growth.hf.expected_tensors import expected_tensors
 
 MEASURED = """
 import sys, time, json
 import torch, transformers, growth
 from growth import checkpoint, model, plan, source
 from growth.equivalence import twin
-peak = lambda: 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # of this program, not of its parent
+peak = lambda: 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 bare, begun = peak(), time.perf_counter()
 result = growth.widen_checkpoint(sys.argv[1], sys.argv[2], width=int(sys.argv[3]), noise=float(sys.argv[4]))
-print(json.dumps({"seconds": time.perf_counter() - begun, "bare": bare, "peak": peak(), "exact": result.proof.fold.exact}))
+seconds, exact = time.perf_counter() - begun, result.proof.fold.exact
+print(json.dumps({"seconds": seconds, "bare": bare, "peak": peak(), "exact": exact}))
 """
 
 
 def make_source(folder: Path, millions: int, dtype: torch.dtype) -> None:
     """A random Llama, written tensor by tensor."""
     hidden, layers, vocabulary = 1280, 24, 32000
-    intermediate = max(64, int((millions * 1e6 - 2 * vocabulary * hidden) / layers / hidden - 3 * hidden) // 3 // 64 * 64)
+    intermediate = max(
+        64, int((millions * 1e6 - 2 * vocabulary * hidden) / layers / hidden - 3 * hidden) // 3 // 64 * 64
+    )
     raw = {
-        **{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": hidden, "intermediate_size": intermediate},
-        **{"num_hidden_layers": layers, "num_attention_heads": 20, "num_key_value_heads": 10, "vocab_size": vocabulary},
+        **{
+            "model_type": "llama",
+            "architectures": ["LlamaForCausalLM"],
+            "hidden_size": hidden,
+            "intermediate_size": intermediate,
+        },
+        **{
+            "num_hidden_layers": layers,
+            "num_attention_heads": 20,
+            "num_key_value_heads": 10,
+            "vocab_size": vocabulary,
+        },
         **{"tie_word_embeddings": False, "torch_dtype": str(dtype).removeprefix("torch.")},
     }
-    from growth.config import model_class
+    from growth.hf.model_classes import class_of
 
-    shapes, _ = expected_tensors(raw, model_class(raw))
+    shapes, _ = expected_tensors(raw, class_of(raw))
     (folder / "config.json").write_text(json.dumps(raw))
-    with SafetensorsWriter(folder / "model.safetensors", {name: (shape, dtype) for name, shape in shapes.items()}) as writer:
+    with SafetensorsWriter(
+        folder / "model.safetensors", {name: (shape, dtype) for name, shape in shapes.items()}
+    ) as writer:
         for shape in shapes.values():
             writer.append(torch.randn(shape).to(dtype))
 
@@ -81,19 +97,38 @@ def main() -> None:
             for folder in (wide, copied):
                 shutil.rmtree(folder, ignore_errors=True)
             os.sync()
-            command = [sys.executable, "-c", MEASURED, str(small), str(wide), str(arguments.width), str(arguments.noise)]
-            run = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+            command = [
+                sys.executable,
+                "-c",
+                MEASURED,
+                str(small),
+                str(wide),
+                str(arguments.width),
+                str(arguments.noise),
+            ]
+            run = json.loads(
+                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+            )
             os.sync()
             copying = copy_seconds(wide, copied)
             ratios.append(run["seconds"] / copying)
-            print(f"round {number + 1}: widening {run['seconds']:.1f} s, cp {copying:.1f} s, ratio {ratios[-1]:.2f}", flush=True)
+            print(
+                f"round {number + 1}: widening {run['seconds']:.1f} s, cp {copying:.1f} s, ratio {ratios[-1]:.2f}",
+                flush=True,
+            )
         written = sum(path.stat().st_size for path in wide.glob("*.safetensors"))
         plan = json.loads((wide / "growth.json").read_text())["plan"]
         largest = max(torch.Size(tensor["new"]).numel() for tensor in plan["tensors"]) * dtype.itemsize
         used, bound = run["peak"] - run["bare"], 2 * largest + 300e6
-        print(f"{plan['parameters'][0] / 1e6:.0f} M -> {plan['parameters'][1] / 1e6:.0f} M parameters, {written / 1e9:.2f} GB written")
+        print(
+            f"{plan['parameters'][0] / 1e6:.0f} M -> {plan['parameters'][1] / 1e6:.0f} M parameters, "
+            f"{written / 1e9:.2f} GB written"
+        )
         print(f"median ratio to cp: {statistics.median(ratios):.2f} (wanted: at most 2)")
-        print(f"peak memory above the interpreter: {used / 1e6:.0f} MB, bound {bound / 1e6:.0f} MB; fold bit for bit: {run['exact']}")
+        print(
+            f"peak memory above the interpreter: {used / 1e6:.0f} MB, bound {bound / 1e6:.0f} MB; fold bit for bit: "
+            f"{run['exact']}"
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -2,10 +2,10 @@
 
     python benchmarks/train_embedded.py austen.txt
 
-The last tenth of the text is held out; an excerpt of it goes to `growth/assets/excerpt.txt`. The first nine tenths
-train a byte-level BPE tokenizer of 1,024 tokens and a Llama model of 0.39 M parameters (3 layers, width 96, float32).
-On one thread of a 2-core CPU, with the other core busy at times, training took 22 minutes.
-"""
+The last tenth of the text is held out; an excerpt of it goes to `growth/assets/excerpt.txt`. The
+first nine tenths train a byte-level BPE tokenizer of 1,024 tokens and a Llama model of 0.39 M
+parameters (3 layers, width 96, float32). On one thread of a 2-core CPU, with the other core busy at
+times, training took 22 minutes."""
 
 import argparse
 import json
@@ -128,7 +128,8 @@ def evaluate(model: LlamaForCausalLM, tokens: Tensor, length: int) -> float:
 
 
 def train(model: LlamaForCausalLM, tokens: Tensor, args: argparse.Namespace) -> tuple[int, float]:
-    """Train on random windows for `args.minutes` or `args.steps`; return the steps and minutes it took."""
+    """Train on random windows for `args.minutes` or `args.steps`; return the steps and minutes it
+    took."""
     model.train()
     groups = [{"params": [p], "weight_decay": DECAY if p.ndim > 1 else 0.0} for p in model.parameters()]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98))

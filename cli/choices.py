@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from growth.errors import GrowthError
-from growth.options import KEEP, LARGEST_WIDTH
-from growth.symmetry import LARGEST_NOISE, Symmetry
+from growth.plan.options import KEEP, LARGEST_WIDTH
+from growth.plan.symmetry import LARGEST_NOISE, Symmetry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +26,10 @@ class _Width(click.ParamType[float]):
             width = 0.0
         if not 1 < width <= LARGEST_WIDTH:
             self.fail(
-                f"{value!r} is not a number above 1 and at most {LARGEST_WIDTH}. Use --width 2 to double, or 1.5, or 5/3.", param, ctx
+                f"{value!r} is not a number above 1 and at most {LARGEST_WIDTH}. Use --width 2 to double, or 1.5, or "
+                "5/3.",
+                param,
+                ctx,
             )
         return width
 
@@ -70,7 +73,11 @@ class _Noise(click.ParamType[float]):
         except ValueError:
             noise = -1.0
         if not 0 <= noise <= LARGEST_NOISE:
-            self.fail(f"{value!r} is not a number from 0 to {LARGEST_NOISE}. 0.1 is a tenth of each weight's RMS.", param, ctx)
+            self.fail(
+                f"{value!r} is not a number from 0 to {LARGEST_NOISE}. 0.1 is a tenth of each weight's RMS.",
+                param,
+                ctx,
+            )
         return noise
 
 
@@ -80,7 +87,9 @@ def choices(command: F) -> F:
     @functools.wraps(command)
     def checked(*args: Any, size: tuple[tuple[str, int | str], ...], **options: Any) -> Any:
         if options["like"] and options["width"]:
-            raise click.UsageError("--like takes all sizes from another model and leaves no room for --width. Choose one of the two.")
+            raise click.UsageError(
+                "--like takes all sizes from another model and leaves no room for --width. Choose one of the two."
+            )
         if options["noise"] and options["symmetry"] != "none":
             raise click.UsageError("--noise R is short for --symmetry noise:R. Choose one of the two.")
         if twice := sorted({name for name, value in size if dict(size)[name] != value}):
@@ -93,14 +102,30 @@ def choices(command: F) -> F:
             click.option(
                 "--width",
                 type=_Width(),
-                help="Factor on hidden and feed-forward size, and on heads or head_dim: 2, 1.5, 5/3. Default: 2, unless sizes are named.",
+                help="Factor on hidden and feed-forward size, and on heads or head_dim: 2, 1.5, 5/3. Default: 2, "
+                "unless sizes are named.",
             ),
-            click.option("--hidden-size", type=_Size(), help="Width of the residual stream. What you do not name grows in the same ratio."),
+            click.option(
+                "--hidden-size",
+                type=_Size(),
+                help="Width of the residual stream. What you do not name grows in the same ratio.",
+            ),
             click.option("--intermediate-size", type=_Size(), help="Width of the feed-forward layers."),
             click.option("--heads", type=_Size(), help="Number of attention (query) heads."),
-            click.option("--kv-heads", type=_Size(), help="Number of key/value heads; 'keep' grows queries alone, and no KV cache."),
-            click.option("--head-dim", type=_Size(), help="Width of each head. Rotary heads grow to whole multiples only."),
-            click.option("--size", type=_NamedSize(), multiple=True, help="Any other size, by its name in the plan or in config.json."),
+            click.option(
+                "--kv-heads",
+                type=_Size(),
+                help="Number of key/value heads; 'keep' grows queries alone, and no KV cache.",
+            ),
+            click.option(
+                "--head-dim", type=_Size(), help="Width of each head. Rotary heads grow to whole multiples only."
+            ),
+            click.option(
+                "--size",
+                type=_NamedSize(),
+                multiple=True,
+                help="Any other size, by its name in the plan or in config.json.",
+            ),
             click.option(
                 "--like",
                 metavar="CONFIG",
@@ -111,7 +136,8 @@ def choices(command: F) -> F:
                 type=click.Choice(["heads", "head-dim"]),
                 default="heads",
                 show_default=True,
-                help="What grows with the width. heads: more heads of the same size. head-dim: the same heads, each wider (head-local "
+                help="What grows with the width. heads: more heads of the same size. head-dim: the same heads, each "
+                "wider (head-local "
                 "repetition).",
             ),
             click.option(
@@ -127,7 +153,8 @@ def choices(command: F) -> F:
                 type=click.Choice(["unit", "orthogonal"]),
                 default="unit",
                 show_default=True,
-                help="unit: activations are copied. orthogonal: copied and divided by sqrt(K), as in the original derivation.",
+                help="unit: activations are copied. orthogonal: copied and divided by sqrt(K), as in the original "
+                "derivation.",
             ),
             click.option(
                 "--symmetry",
@@ -135,8 +162,10 @@ def choices(command: F) -> F:
                 metavar="none|noise:R|split:A/B",
                 default="none",
                 show_default=True,
-                help="Identical copies never learn to differ. noise:R adds noise that no layer sees, RMS relative to each weight's. "
-                "split:A/B reads the copies in uneven shares, split:1/2:varied in shares that vary by weight. The function stays.",
+                help="Identical copies never learn to differ. noise:R adds noise that no layer sees, RMS relative to "
+                "each weight's. "
+                "split:A/B reads the copies in uneven shares, split:1/2:varied in shares that vary by weight. The "
+                "function stays.",
             ),
             click.option(
                 "--noise",
@@ -149,7 +178,8 @@ def choices(command: F) -> F:
             click.option(
                 "--lossy",
                 is_flag=True,
-                help="Accept --rope pairs where the config cannot hold the frequencies; the loss is measured and shown.",
+                help="Accept --rope pairs where the config cannot hold the frequencies; the loss is measured and "
+                "shown.",
             ),
             click.option(
                 "--vouch",

@@ -11,8 +11,8 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import growth
-from growth.checkpoint import widen_checkpoint
-from growth.equivalence.logits import check_equivalence
+from growth.checkpoint.verify import check_equivalence
+from growth.checkpoint.widen import widen_checkpoint
 
 from .render import table
 
@@ -40,15 +40,28 @@ def run_demo(keep: Path | None = None, new_tokens: int = 48) -> None:
         for label, options in tqdm(GROWTHS, desc="growing", leave=False, disable=None):
             target = home / label.replace(", ", "-").replace(" ", "-")
             grown = widen_checkpoint(EMBEDDED, target, width=2, overwrite=keep is not None, **options)  # type: ignore[arg-type]
-            reports = [check_equivalence(EMBEDDED, target, dtype=dtype, tokens=256) for dtype in ("float32", "bfloat16")]
+            reports = [
+                check_equivalence(EMBEDDED, target, dtype=dtype, tokens=256) for dtype in ("float32", "bfloat16")
+            ]
             same = _continue(target, new_tokens) == said
-            measured = [f"{value:.0e}" for report in reports for value in (report.difference.largest, report.floor.largest)]
+            measured = [
+                f"{value:.0e}" for report in reports for value in (report.difference.largest, report.floor.largest)
+            ]
             rows.append((label, f"{grown.proof.twin.difference:.0e}", *measured, "same" if same else "DIFFERENT"))
             if not (same and all(report.equal for report in reports)):
-                raise growth.ProofError(f"the demo's growth '{label}' does not compute the same function. Please report this.")
+                raise growth.ProofError(
+                    f"the demo's growth '{label}' does not compute the same function. Please report this."
+                )
         sizes = grown.plan
-        click.echo(f"austen-llama: {sizes.parameters(new=False):,} parameters, hidden size {sizes.old_sizes['hidden_size']} -> ", nl=False)
-        click.echo(f"{sizes.new_sizes['hidden_size']}, {sizes.parameters(new=True):,} parameters; max |difference of logits|:\n")
+        click.echo(
+            f"austen-llama: {sizes.parameters(new=False):,} parameters, hidden size {sizes.old_sizes['hidden_size']} "
+            "-> ",
+            nl=False,
+        )
+        click.echo(
+            f"{sizes.new_sizes['hidden_size']}, {sizes.parameters(new=True):,} parameters; max |difference of "
+            "logits|:\n"
+        )
         head = ("grown by", "exact", "float32", "floor", "bfloat16", "floor", "greedy text")
         click.echo(table(head, rows, right=(1, 2, 3, 4, 5)))
         click.echo(f"\nAll of them write, token for token:\n\n  {PROMPT}{said}\n")
@@ -62,4 +75,6 @@ def _continue(folder: Path, new_tokens: int) -> str:
         output = model.generate(  # type: ignore[misc]
             **inputs, max_new_tokens=new_tokens, do_sample=False, pad_token_id=0
         )
-    return str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).replace("\n", " ")
+    return str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).replace(
+        "\n", " "
+    )

@@ -12,11 +12,11 @@ import torch
 from tqdm import tqdm
 from transformers import logging as transformers_logging
 
-from growth.catalogue import Description, Family
-from growth.checkpoint import WidenedCheckpoint
-from growth.equivalence.logits import Distance, EquivalenceReport
-from growth.exactness import Exactness, predict, stored
-from growth.plan import Plan
+from growth.checkpoint.verify import Distance, EquivalenceReport
+from growth.checkpoint.widen import WidenedCheckpoint
+from growth.hf.catalogue import Description, Family
+from growth.plan.plan import Plan
+from growth.plan.rounding import Exactness, predict, stored
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
@@ -27,7 +27,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[
     cells = [list(header), *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
-        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in cells
     ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
@@ -57,7 +59,9 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -67,7 +71,10 @@ class Steps:
 
     def __init__(self, count: int, quiet: bool = False) -> None:
         self._bar: tqdm[Any] = tqdm(
-            total=count, disable=True if quiet else None, leave=False, bar_format="{desc} [{n_fmt}/{total_fmt}] {elapsed}"
+            total=count,
+            disable=True if quiet else None,
+            leave=False,
+            bar_format="{desc} [{n_fmt}/{total_fmt}] {elapsed}",
         )
         self._begun = False
 
@@ -80,24 +87,35 @@ class Steps:
     def __enter__(self) -> Steps:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.close()
 
 
 def plan_text(plan: Plan, verbose: bool = False) -> str:
     old, new = plan.parameters(new=False), plan.parameters(new=True)
-    changes = "; ".join(f"{name} {_brief(a)} -> {_brief(b)}" for name, (a, b) in plan.config_changes.items()) or "unchanged"
-    sizes = [(name, f"{before:,}", f"{plan.new_sizes[name]:,}", plan.why.get(name, "")) for name, before in plan.old_sizes.items()]
+    changes = (
+        "; ".join(f"{name} {_brief(a)} -> {_brief(b)}" for name, (a, b) in plan.config_changes.items()) or "unchanged"
+    )
+    sizes = [
+        (name, f"{before:,}", f"{plan.new_sizes[name]:,}", plan.why.get(name, ""))
+        for name, before in plan.old_sizes.items()
+    ]
     parts = [
         f"{plan.model_class.__name__}, {plan.choices}",
         table(("size", "old", "new", "why"), sizes, right=(1, 2)),
         table(("space", "old", "new", "law"), plan.spaces(), right=(1, 2)),
-        f"{len(plan.tensors)} tensors, {old:,} -> {new:,} parameters, {size(plan.bytes(new=False))} -> {size(plan.bytes(new=True))}",
+        f"{len(plan.tensors)} tensors, {old:,} -> {new:,} parameters, {size(plan.bytes(new=False))} -> "
+        f"{size(plan.bytes(new=True))}",
         click.wrap_text(f"config: {changes}", width=80, subsequent_indent="  "),
     ]
     parts.append(exactness_text(predictions(plan)))
     if plan.left_out:
-        parts.append(f"left out, computed by the model itself: {', '.join(plan.left_out[:4])}{' ...' if len(plan.left_out) > 4 else ''}")
+        parts.append(
+            "left out, computed by the model itself: "
+            f"{', '.join(plan.left_out[:4])}{' ...' if len(plan.left_out) > 4 else ''}"
+        )
     if verbose:
         rounding = predict(plan).rounding
         rows = [
@@ -125,28 +143,42 @@ def exactness_text(found: Sequence[Exactness]) -> str:
     rows = []
     for one in found:
         by = f"up to {one.largest:.1e}" if one.rounded else "-"
-        rows.append((one.dtype, len(one.rounding) - len(one.rounded), len(one.rounded), by, " or ".join(one.choices) or "-"))
+        rows.append(
+            (one.dtype, len(one.rounding) - len(one.rounded), len(one.rounded), by, " or ".join(one.choices) or "-")
+        )
     header = ("held in", "bit for bit", "rounded", "by (relative RMS)", "none would be with")
     return table(header, rows, right=(1, 2, 3))
 
 
 def widened_text(result: WidenedCheckpoint, src: str) -> str:
     plan = result.plan
-    rows = [(name, f"{old:,}", f"{plan.new_sizes[name]:,}") for name, old in plan.old_sizes.items() if plan.new_sizes[name] != old]
+    rows = [
+        (name, f"{old:,}", f"{plan.new_sizes[name]:,}")
+        for name, old in plan.old_sizes.items()
+        if plan.new_sizes[name] != old
+    ]
     rows.append(("parameters", f"{plan.parameters(new=False):,}", f"{plan.parameters(new=True):,}"))
     rows.append(("bytes", size(result.bytes_before), size(result.bytes_after)))
     parts = [table((plan.model_class.__name__, "before", "after"), rows, right=(1, 2)), str(result.proof)]
     if plan.lossy:
         twin = result.proof.twin
-        parts.append(f"LOSSY, as you asked: outputs of the miniature move by up to {twin.difference:.3g} (they go up to {twin.scale:.3g}).")
+        parts.append(
+            f"LOSSY, as you asked: outputs of the miniature move by up to {twin.difference:.3g} (they go up to "
+            f"{twin.scale:.3g})."
+        )
     if result.training:
         told = result.training
         state = f"training state: step {told['global_step']}, {told['optimizer']}, moments: {told['moments']}"
-        parts.append(f"{state}; to go on, build the model from {result.path} and call Trainer.train(resume_from_checkpoint=...) with it")
+        parts.append(
+            f"{state}; to go on, build the model from {result.path} and call "
+            "Trainer.train(resume_from_checkpoint=...) with it"
+        )
     if result.left_behind:
         parts.append(f"not copied, since it may describe the old sizes: {', '.join(result.left_behind)}")
     parts += [f"note: {note}" for note in plan.notes]
-    return "\n\n".join([*parts, f"written: {result.path}\nnext: grow verify {shlex.quote(src)} {shlex.quote(str(result.path))}"])
+    return "\n\n".join(
+        [*parts, f"written: {result.path}\nnext: grow verify {shlex.quote(src)} {shlex.quote(str(result.path))}"]
+    )
 
 
 def report_text(report: EquivalenceReport) -> str:
@@ -159,17 +191,21 @@ def report_text(report: EquivalenceReport) -> str:
     rows = [row("grown - source", report.difference), row(f"floor: source - {report.floor_dtype}", report.floor)]
     parts = [
         table(head, rows, right=(1, 2, 3, 4)),
-        f"on {f'{report.tokens} {what}' if what else 'random pixels or sound'}; outputs compared: {', '.join(report.outputs)}",
+        f"on {f'{report.tokens} {what}' if what else 'random pixels or sound'}; outputs compared: "
+        f"{', '.join(report.outputs)}",
     ]
     if report.perplexity:
         parts.append(f"perplexity: source {report.perplexity[0]:.6g}, grown {report.perplexity[1]:.6g}")
     if report.diverges_at:
         parts.append(f"hidden states diverge first at {report.diverges_at}")
-    verdict = "equal: within the order of the rounding floor" if report.equal else "NOT EQUAL: further apart than rounding explains"
+    verdict = (
+        "equal: within the order of the rounding floor"
+        if report.equal
+        else "NOT EQUAL: further apart than rounding explains"
+    )
     if not report.equal and report.weights_dtype != report.dtype:
-        verdict += (
-            f"; but weights are held in {report.weights_dtype}, whose own rounding this floor lacks: try --dtype {report.weights_dtype}"
-        )
+        held = report.weights_dtype
+        verdict += f"; but weights are held in {held}, whose own rounding this floor lacks: try --dtype {held}"
     return "\n".join([*parts, f"{verdict} (on {report.device})"])
 
 
@@ -182,21 +218,31 @@ def families_text(rows: Sequence[Family]) -> str:
     for row in rows:
         if row.refuses:
             refused.setdefault(row.refuses, []).append(row.model_type)
-    notes = [click.wrap_text(f"refused: {what} ({', '.join(who)})", width=100, subsequent_indent="  ") for what, who in refused.items()]
+    notes = [
+        click.wrap_text(f"refused: {what} ({', '.join(who)})", width=100, subsequent_indent="  ")
+        for what, who in refused.items()
+    ]
     return "\n".join([listed, "", *notes, "", "`grow architectures NAME` spells one out."])
 
 
 def _classes(row: Family) -> str:
-    first, others = next((name for name in row.heads if name.endswith(("LM", "Generation"))), (*row.heads, "-")[0]), len(row.heads) - 1
+    first, others = (
+        next((name for name in row.heads if name.endswith(("LM", "Generation"))), (*row.heads, "-")[0]),
+        len(row.heads) - 1,
+    )
     return f"{first} and {others} more" if others > 0 else first
 
 
 def families_markdown(rows: Sequence[Family]) -> str:
     """The README's table."""
     body = [
-        f"| `{row.model_type}` | {', '.join(row.heads) or '-'} | {row.widths} | {row.positions} | {row.refuses or '-'} |" for row in rows
+        f"| `{row.model_type}` | {', '.join(row.heads) or '-'} | {row.widths} | {row.positions} | "
+        f"{row.refuses or '-'} |"
+        for row in rows
     ]
-    return "\n".join(["| model type | classes | widths | positions | refused, and why |", "|---|---|---|---|---|", *body])
+    return "\n".join(
+        ["| model type | classes | widths | positions | refused, and why |", "|---|---|---|---|---|", *body]
+    )
 
 
 def description_text(description: Description) -> str:

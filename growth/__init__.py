@@ -17,39 +17,39 @@ from growth.version import __version__
 
 if TYPE_CHECKING:
     from growth import training as training
-    from growth.architecture import Architecture as Architecture
-    from growth.architectures import register as register
-    from growth.checkpoint import WidenedCheckpoint as WidenedCheckpoint
-    from growth.checkpoint import widen_checkpoint as widen_checkpoint
-    from growth.equivalence.logits import EquivalenceReport as EquivalenceReport
-    from growth.equivalence.logits import check_equivalence as check_equivalence
+    from growth.architectures import Architecture as Architecture
+    from growth.checkpoint.preview import plan_widening as plan_widening
+    from growth.checkpoint.verify import EquivalenceReport as EquivalenceReport
+    from growth.checkpoint.verify import check_equivalence as check_equivalence
+    from growth.checkpoint.widen import WidenedCheckpoint as WidenedCheckpoint
+    from growth.checkpoint.widen import widen_checkpoint as widen_checkpoint
     from growth.errors import CheckpointError as CheckpointError
     from growth.errors import GrowthError as GrowthError
     from growth.errors import IllegalGrowthError as IllegalGrowthError
     from growth.errors import ProofError as ProofError
     from growth.errors import UnsupportedModelError as UnsupportedModelError
-    from growth.model import Grown as Grown
-    from growth.model import widen as widen
+    from growth.hf.custom_modules import register as register
     from growth.plan import Plan as Plan
-    from growth.planning import plan_widening as plan_widening
+    from growth.training.model import Grown as Grown
+    from growth.training.model import widen as widen
 
 _HOMES = {
-    "Architecture": "architecture",
+    "Architecture": "architectures",
     "CheckpointError": "errors",
-    "EquivalenceReport": "equivalence.logits",
-    "Grown": "model",
+    "EquivalenceReport": "checkpoint.verify",
+    "Grown": "training.model",
     "GrowthError": "errors",
     "IllegalGrowthError": "errors",
     "Plan": "plan",
     "ProofError": "errors",
     "UnsupportedModelError": "errors",
-    "WidenedCheckpoint": "checkpoint",
-    "check_equivalence": "equivalence.logits",
-    "plan_widening": "planning",
-    "register": "architectures",
+    "WidenedCheckpoint": "checkpoint.widen",
+    "check_equivalence": "checkpoint.verify",
+    "plan_widening": "checkpoint.preview",
+    "register": "hf.custom_modules",
     "training": "training",
-    "widen": "model",
-    "widen_checkpoint": "checkpoint",
+    "widen": "training.model",
+    "widen_checkpoint": "checkpoint.widen",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -1,4 +1,5 @@
-"""The errors a user can meet. Each message is one sentence that says what, with which values and why, and then the next step."""
+"""The errors a user can meet. Each message is one sentence that says what, with which values and
+why, and then the next step."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from pickle import UnpicklingError
 
 
 class GrowthError(Exception):
-    """Base of every error this library raises on purpose. Its message is one line, whatever the names in it hold."""
+    """Base of every error this library raises on purpose. Its message is one line, whatever the
+    names in it hold."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
@@ -44,7 +46,18 @@ class ProofError(GrowthError):
 
 
 FOREIGN_ERRORS = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    *(
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        EOFError,
+        ImportError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ),
     *(struct.error, UnpicklingError),
 )
 """What other people's parsers and constructors raise on values they did not expect."""

@@ -1,0 +1,53 @@
+"""CodeGen: GPT-J's block, with queries, values and keys fused in one matrix of four blocks, a
+quarter of the heads in each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from growth.architectures import (
+    HEAD_LAW,
+    NORMED,
+    PARTIAL_KEY,
+    PARTIAL_QUERY,
+    RESIDUAL,
+    VALUE,
+    Architecture,
+    Fixed,
+    Size,
+    Space,
+    linear,
+    quotient,
+    small_head_dim,
+)
+from growth.architectures.families.gptj import GPTJ, SIZES
+
+BLOCKS = 4
+
+
+LOCAL_HEADS = Space("heads of a block", "local_heads")
+
+
+CODEGEN: Architecture = replace(
+    GPTJ,
+    model_type="codegen",
+    modules={
+        **{name: rule for name, rule in GPTJ.modules.items() if ".attn." not in name},
+        "h.*.attn.qkv_proj": linear(
+            NORMED, Fixed(BLOCKS) * (LOCAL_HEADS * PARTIAL_QUERY + LOCAL_HEADS * VALUE + LOCAL_HEADS * PARTIAL_KEY)
+        ),
+        "h.*.attn.out_proj": linear(Fixed(BLOCKS) * LOCAL_HEADS * VALUE, RESIDUAL),
+    },
+    laws={**GPTJ.laws, LOCAL_HEADS: HEAD_LAW},
+    sizes={
+        **SIZES,
+        "hidden_size": Size("n_embd", small=lambda user: 12 * small_head_dim(user)),
+        "num_attention_heads": Size("n_head", "heads", small=12),
+        "num_key_value_heads": Size(follows=lambda c, s: s["num_attention_heads"]),
+        "local_heads": Size(
+            follows=lambda c, s: quotient(c, s["num_attention_heads"], BLOCKS, ("heads", "blocks of them"))
+        ),
+    },
+    vouched={**GPTJ.vouched, "n_ctx": None},
+    buffers=(*GPTJ.buffers, "h.*.attn.causal_mask"),
+)

@@ -1,0 +1,121 @@
+"""DeBERTa v2 and v3: DeBERTa with separate query, key and value projections, which may serve
+positions too, and perhaps a convolution.
+
+The convolution reads what the first layer reads and, through an elementwise function, joins what it
+leaves: the residual stream is then touched by such a function. Channels convolved in groups stay
+with their group, so the groups grow with the width."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from growth.architectures import (
+    KEYS,
+    QUERIES,
+    RESIDUAL,
+    Architecture,
+    Keeps,
+    LayerNorm,
+    Size,
+    Sizes,
+    Variant,
+    Writes,
+    attention,
+    convolution,
+    linear,
+    norm,
+    quotient,
+)
+from growth.architectures.families.deberta import DEBERTA, EMBEDDED, projected
+
+_SELF = "encoder.layer.*.attention.self"
+
+
+_DENSE = "encoder.layer.*.attention.output.dense"
+
+
+_V1 = (
+    f"{_SELF}",
+    f"{_SELF}.in_proj",
+    f"{_SELF}.pos_proj",
+    f"{_SELF}.pos_q_proj",
+    f"{_SELF}.head_logits_proj",
+    f"{_SELF}.head_weights_proj",
+)
+
+
+def _groups(config: Any, sizes: Sizes) -> int:
+    """As many more of them as there are channels, so that each is as wide as it was."""
+    width = quotient(config, config.hidden_size, config.conv_groups, ("features (hidden_size)", "conv_groups"))
+    return quotient(config, sizes["hidden_size"], width, ("features (hidden_size)", "of them in a group"))
+
+
+def _for_config(architecture: Architecture, config: Any) -> Architecture:
+    architecture = projected(architecture, config)
+    if getattr(config, "conv_kernel_size", 0) > 0:
+        touched = LayerNorm(elementwise=True)
+        architecture = replace(architecture, laws={**architecture.laws, RESIDUAL: touched, EMBEDDED: touched})
+    if getattr(config, "conv_groups", 1) == 1:
+        return architecture
+    grouped = {
+        "weight": (Writes(RESIDUAL), Keeps(), Keeps()),
+        "bias": (Writes(RESIDUAL),),
+    }  # one group is one copy: read as it is
+    return replace(
+        architecture,
+        modules={**architecture.modules, "encoder.conv.conv": grouped},
+        sizes={**architecture.sizes, "conv_groups": Size("conv_groups", "follows", follows=_groups, small=2)},
+    )
+
+
+DEBERTA_V2 = replace(
+    DEBERTA,
+    model_type="deberta-v2",
+    modules={
+        **{name: rule for name, rule in DEBERTA.modules.items() if name not in _V1},
+        **attention(
+            f"{_SELF}.query_proj", f"{_SELF}.key_proj", f"{_SELF}.value_proj", _DENSE, reads=RESIDUAL, writes=RESIDUAL
+        ),
+        f"{_SELF}.pos_key_proj": linear(RESIDUAL, KEYS),
+        f"{_SELF}.pos_query_proj": linear(RESIDUAL, QUERIES),
+        "encoder.LayerNorm": norm(RESIDUAL, RESIDUAL),
+        "encoder.conv.conv": convolution(RESIDUAL, RESIDUAL),
+        "encoder.conv.LayerNorm": norm(RESIDUAL, RESIDUAL),
+    },
+    for_config=_for_config,
+    vouched={
+        **{name: values for name, values in DEBERTA.vouched.items() if name != "talking_head"},
+        "position_buckets": None,
+        "norm_rel_ebd": None,
+        "share_att_key": None,
+        "conv_kernel_size": None,
+        "conv_act": None,
+        "conv_groups": None,
+    },
+    variants={"DebertaV2ForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
+    buffers=(
+        "embeddings.position_ids",
+        # The discriminator's head of v3's pre-training, which no stock class has.
+        *(f"mask_predictions.{name}" for name in ("dense.weight", "dense.bias", "LayerNorm.weight", "LayerNorm.bias")),
+        *(f"mask_predictions.classifier.{name}" for name in ("weight", "bias")),
+    ),
+    branches=(
+        {},
+        {
+            **{
+                "relative_attention": True,
+                "pos_att_type": "p2c|c2p",
+                "position_biased_input": False,
+                "share_att_key": True,
+            },
+            **{"position_buckets": 4, "norm_rel_ebd": "layer_norm"},
+        },
+        {
+            **{"relative_attention": True, "pos_att_type": "p2c", "type_vocab_size": 2, "tie_word_embeddings": False},
+            **{"conv_kernel_size": 3, "conv_act": "gelu", "attention_head_size": 64, "embedding_size": 128},
+        },
+        {"relative_attention": True, "pos_att_type": "c2p", "legacy": False, "conv_kernel_size": 3, "conv_groups": 24},
+        {"relative_attention": True, "pos_att_type": "p2c|c2p", "max_relative_positions": 4, "embedding_size": 128},
+    ),
+)

@@ -1,0 +1,82 @@
+"""GPT-BigCode: GPT-2's block with linear layers and one key and value head for all queries, or
+heads fused one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from growth.architectures import (
+    ATTENDED,
+    HEADS,
+    KEY,
+    KEYS,
+    NORMED,
+    QUERIES,
+    QUERY,
+    RESIDUAL,
+    VALUE,
+    VALUES,
+    Architecture,
+    Size,
+    feed_forward,
+    linear,
+)
+from growth.architectures.families.gpt2 import GPT2
+
+_FEED_FORWARD = feed_forward(("c_fc",), "c_proj", reads=NORMED, writes=RESIDUAL)
+
+
+def _key_value_heads(architecture: Architecture, config: Any) -> Architecture:
+    """``[q; k; v]``, k and v of one head that stays one, or ``[q; k; v]`` head by head."""
+    if config.multi_query:
+        kv_heads = Size("num_key_value_heads", "follows", follows=lambda c, s: 1, small=1)
+        return replace(architecture, sizes={**architecture.sizes, "num_key_value_heads": kv_heads})
+    fused = linear(NORMED, HEADS * (QUERY + KEY + VALUE))
+    return replace(architecture, modules={**architecture.modules, "h.*.attn.c_attn": fused})
+
+
+GPT_BIGCODE = replace(
+    GPT2,
+    model_type="gpt_bigcode",
+    modules={
+        **{
+            name: rule
+            for name, rule in GPT2.modules.items()
+            if not name.startswith(("h.*.attn", "h.*.mlp", "multiple_choice"))
+        },
+        "h.*.attn.c_attn": linear(NORMED, QUERIES + KEYS + VALUES),
+        "h.*.attn.c_proj": linear(ATTENDED, RESIDUAL),
+        **{f"h.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+    },
+    for_config=_key_value_heads,
+    vouched={
+        **dict.fromkeys(
+            (
+                "activation_function",
+                "scale_attn_weights",
+                "resid_pdrop",
+                "embd_pdrop",
+                "attn_pdrop",
+                "initializer_range",
+            )
+        ),
+        **dict.fromkeys(("multi_query", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32")),
+        # Of other implementations; the class reads none of them.
+        **dict.fromkeys(
+            (
+                "summary_activation",
+                "summary_first_dropout",
+                "summary_proj_to_labels",
+                "summary_type",
+                "summary_use_proj",
+            )
+        ),
+        **dict.fromkeys(
+            ("inference_runner", "max_batch_size", "max_sequence_length", "pad_key_length", "pre_allocate_kv_cache")
+        ),
+        **dict.fromkeys(("validate_runner_input", "n_ctx")),
+    },
+    arithmetic={},
+    branches=({}, {"multi_query": False, "n_inner": 77}, {"scale_attn_weights": False, "tie_word_embeddings": False}),
+)

@@ -1,0 +1,73 @@
+"""MPNet: BERT's post-norm block without segments, with one table of relative positions per head
+beside the learned ones."""
+
+from __future__ import annotations
+
+from growth.architectures import (
+    FFN_LAWS,
+    FINAL,
+    HEAD_LAWS,
+    HEADS,
+    POOLED,
+    RESIDUAL,
+    Architecture,
+    Dual,
+    Keeps,
+    LayerNorm,
+    Variant,
+    Writes,
+    attention,
+    attention_laws,
+    attention_scale,
+    embedding,
+    feed_forward,
+    linear,
+    norm,
+    transform,
+)
+
+_ATTENTION = attention("q", "k", "v", "o", reads=RESIDUAL, writes=RESIDUAL)
+
+
+_FEED_FORWARD = feed_forward(("intermediate.dense",), "output.dense", reads=RESIDUAL, writes=RESIDUAL)
+
+
+MPNET = Architecture(
+    model_type="mpnet",
+    modules={
+        "embeddings.word_embeddings": embedding(RESIDUAL),
+        "embeddings.position_embeddings": embedding(RESIDUAL),
+        "embeddings.LayerNorm": norm(RESIDUAL, RESIDUAL),
+        "encoder.relative_attention_bias": {"weight": (Keeps(), Writes(HEADS))},
+        **{f"encoder.layer.*.attention.attn.{name}": rule for name, rule in _ATTENTION.items()},
+        "encoder.layer.*.attention.LayerNorm": norm(RESIDUAL, RESIDUAL),
+        **{f"encoder.layer.*.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        "encoder.layer.*.output.LayerNorm": norm(RESIDUAL, RESIDUAL),
+        "pooler.dense": linear(RESIDUAL, POOLED),
+        **transform("lm_head.dense", "lm_head.layer_norm"),
+        "lm_head": {"bias": (Keeps(),)},
+        "lm_head.decoder": linear(FINAL),
+        "classifier.dense": linear(RESIDUAL, POOLED),
+        "classifier.out_proj": linear(POOLED),
+        "classifier": linear(RESIDUAL),
+        "qa_outputs": linear(RESIDUAL),
+    },
+    laws={RESIDUAL: LayerNorm(), FINAL: Dual(RESIDUAL), **HEAD_LAWS, **FFN_LAWS, **attention_laws()},
+    outputs={"hidden_states": RESIDUAL, "last_hidden_state": RESIDUAL, "pooler_output": POOLED},
+    epsilon="layer_norm_eps",
+    prefixes=("mpnet",),
+    constants={"attention_scale": attention_scale},
+    vouched={
+        "hidden_act": None,
+        "hidden_dropout_prob": None,
+        "attention_probs_dropout_prob": None,
+        "initializer_range": None,
+        "relative_attention_num_buckets": None,
+    },
+    positions="learned, relative table",
+    refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
+    variants={"MPNetForMultipleChoice": Variant(modules={"classifier": linear(POOLED)})},
+    optional=("pooler.dense.weight", "pooler.dense.bias"),
+    buffers=("embeddings.position_ids",),
+    branches=({}, {"hidden_act": "relu", "tie_word_embeddings": False}),
+)

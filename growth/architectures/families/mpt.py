@@ -1,0 +1,94 @@
+"""MPT: pre-norm LayerNorm, ALiBi, ``[q; k; v]`` fused; no biases. ``clip_qkv`` bounds queries, keys
+and values coordinate by coordinate.
+
+transformers reads little else of the options MPT was trained with: learned positions, query and key
+norms, other expansion ratios and other slopes are not in its class, so a config that asks for one
+is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from growth.architectures import (
+    ALIBI_ATTENDED,
+    ALIBI_HEADS,
+    FFN_LAWS,
+    FINAL,
+    KEY,
+    NORMED,
+    QUERY,
+    RESIDUAL,
+    VALUE,
+    Architecture,
+    Copied,
+    Dual,
+    LayerNorm,
+    Linear,
+    Sizes,
+    Still,
+    alibi_laws,
+    embedding,
+    feed_forward,
+    linear,
+    norm,
+    standard_sizes,
+)
+
+
+def _attention_scale(config: Any, sizes: Sizes) -> float:
+    return float(sizes["head_dim"] ** -0.5) if config.attn_config.softmax_scale is None else 1.0
+
+
+def _for_config(architecture: Architecture, config: Any) -> Architecture:
+    if not config.attn_config.clip_qkv:
+        return architecture
+    still = Still(
+        "clip_qkv bounds queries and keys, so that they may not carry the factor wider heads need",
+        "Use --attention heads.",
+    )
+    return replace(architecture, laws={**architecture.laws, VALUE: Copied("clip_qkv"), QUERY: still, KEY: still})
+
+
+MPT = Architecture(
+    model_type="mpt",
+    modules={
+        "wte": embedding(RESIDUAL),
+        "blocks.*.norm_1": norm(RESIDUAL, NORMED),
+        "blocks.*.attn.Wqkv": linear(NORMED, ALIBI_HEADS * QUERY + ALIBI_HEADS * KEY + ALIBI_ATTENDED),
+        "blocks.*.attn.out_proj": linear(ALIBI_ATTENDED, RESIDUAL),
+        "blocks.*.norm_2": norm(RESIDUAL, NORMED),
+        **feed_forward(("blocks.*.ffn.up_proj",), "blocks.*.ffn.down_proj", reads=NORMED, writes=RESIDUAL),
+        "norm_f": norm(RESIDUAL, FINAL),
+        "lm_head": linear(FINAL),
+        "score": linear(FINAL),
+        "classifier": linear(FINAL),
+        "qa_outputs": linear(FINAL),
+    },
+    laws={RESIDUAL: LayerNorm(), NORMED: Linear(RESIDUAL), FINAL: Dual(RESIDUAL), **FFN_LAWS, **alibi_laws()},
+    outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
+    epsilon="layer_norm_epsilon",
+    prefixes=("transformer",),
+    sizes=standard_sizes("d_model", "", "n_heads", "", "", intermediate_ratio=4),
+    for_config=_for_config,
+    constants={"attention_scale": _attention_scale},
+    positions="ALiBi",
+    refuses="head-dim under clip_qkv",
+    twin=lambda config, layers: {"attn_config.clip_qkv": 0.5} if config.attn_config.clip_qkv else {},
+    vouched={
+        **dict.fromkeys(("attn_config.clip_qkv", "attn_config.softmax_scale", "attn_config.attn_impl")),
+        "expansion_ratio": (4,),
+        "no_bias": (True,),
+        "logit_scale": (None,),
+        "norm_type": ("low_precision_layernorm", "layernorm"),
+        "learned_pos_emb": None,  # overruled by ALiBi where it was trained
+        **dict.fromkeys(("embedding_fraction", "max_seq_len", "tokenizer_name", "verbose")),
+        "fc_type": ("torch",),
+    },
+    branches=(
+        {},
+        {"attn_config": {"clip_qkv": 6.0}, "tie_word_embeddings": False},
+        {"attn_config": {"softmax_scale": 0.3}},
+        {"attn_config": {"softmax_scale": 0.3, "clip_qkv": 6.0}},
+    ),
+)

@@ -1,0 +1,66 @@
+"""OLMo: Llama's block with layer norms that have no parameters; the code fixes their epsilon at
+1e-5, so that only scale 1 is exact.
+
+A tied head would need more: with embeddings ``E A'`` of a stream ``A x``, ``E A' LN(A x) = E
+LN(x)`` for every x makes ``A' P A = b P`` (P takes the mean off), hence ``b**2 (|Px|**2/n + eps) =
+b |Px|**2/m + eps`` for every |Px|: b = 1 and m = n. Clamped queries and keys keep their scale too,
+and wider heads need another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from growth.architectures import (
+    FINAL,
+    KEY,
+    NORMED,
+    QUERY,
+    RESIDUAL,
+    VALUE,
+    Architecture,
+    Copied,
+    LayerNorm,
+    Normalised,
+    Still,
+    UnsupportedModelError,
+)
+from growth.architectures.families.llama import LLAMA
+
+_CLAMPED = Still(
+    "clip_qkv clamps queries, keys and values alike, while wider heads need the scores scaled by a square root",
+    "Use --attention heads, which keeps it.",
+)
+
+
+def _for_config(architecture: Architecture, config: Any) -> Architecture:
+    heads = any(name.endswith("ForCausalLM") for name in config.architectures or ())
+    if config.tie_word_embeddings and heads:
+        raise UnsupportedModelError(
+            "this 'olmo' model ties its head to the embedding behind a layer norm without a gain and with a fixed "
+            "epsilon, and then no "
+            "wider model computes the same: what the head reads would have to shrink as the stream grows. Untie the "
+            "head first: copy "
+            "the embedding into lm_head.weight and set tie_word_embeddings to false."
+        )
+    if config.clip_qkv is None:
+        return architecture
+    return replace(architecture, laws={**architecture.laws, QUERY: _CLAMPED, KEY: _CLAMPED, VALUE: Copied("a clamp")})
+
+
+OLMO = replace(
+    LLAMA,
+    model_type="olmo",
+    laws={**LLAMA.laws, RESIDUAL: LayerNorm(), NORMED: Normalised(RESIDUAL), FINAL: Normalised(RESIDUAL)},
+    epsilon=1e-5,
+    for_config=_for_config,
+    vouched={
+        **dict.fromkeys(
+            ("hidden_act", "attention_bias", "attention_dropout", "initializer_range", "clip_qkv", "pretraining_tp")
+        ),
+    },
+    twin=lambda config, layers: {} if config.clip_qkv is None else {"clip_qkv": 0.5},
+    refuses="tied heads and orthogonal, since the code fixes epsilon; "
+    "head-dim under clip_qkv, dynamic rotary scaling, or yarn unless `truncate` is false",
+    branches=({}, {"num_key_value_heads": 8, "attention_bias": True, "clip_qkv": 0.9}),
+)

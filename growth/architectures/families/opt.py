@@ -1,0 +1,169 @@
+"""OPT: a decoder with learned positions, its LayerNorms before each sub-layer (or after, in one
+size), with or without gains, and embeddings that may be narrower than the stream, with a projection
+on either side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from growth.architectures import (
+    FFN_LAWS,
+    FINAL,
+    NORMED,
+    RESIDUAL,
+    Architecture,
+    Axis,
+    Dual,
+    LayerNorm,
+    Linear,
+    Normalised,
+    Rule,
+    Size,
+    Space,
+    UnsupportedModelError,
+    User,
+    attention,
+    attention_laws,
+    attention_scale,
+    embedding,
+    feed_forward,
+    linear,
+    norm,
+    standard_sizes,
+)
+
+EMBEDDED = Space("embedded", "word_embed_proj_dim")
+
+
+PROJECTED = Space("projected", "word_embed_proj_dim")
+
+
+_EPSILON = 1e-5
+
+
+def _layer(reads: Space, leaves: Space) -> dict[str, Rule]:
+    """The sub-layers read what a norm before them leaves, or else the stream, which a norm after
+    them leaves."""
+    modules = {
+        **{
+            f"self_attn.{n}": r
+            for n, r in attention("q_proj", "k_proj", "v_proj", "out_proj", reads=reads, writes=RESIDUAL).items()
+        },
+        "self_attn_layer_norm": norm(RESIDUAL, leaves),
+        **feed_forward(("fc1",), "fc2", reads=reads, writes=RESIDUAL),
+        "final_layer_norm": norm(RESIDUAL, leaves),
+    }
+    return {f"decoder.layers.*.{name}": rule for name, rule in modules.items()}
+
+
+def _ends(embedded: Axis, projected: Axis) -> dict[str, Rule]:
+    return {
+        "decoder.embed_tokens": embedding(embedded),
+        "decoder.embed_positions": embedding(RESIDUAL),
+        "lm_head": linear(projected),
+        "score": linear(projected),
+        "qa_outputs": linear(projected),
+    }
+
+
+def _layout(architecture: Architecture, config: Any) -> Architecture:
+    """Norms before or after, with gains or without; the last one may be left out, the embeddings
+    factorised."""
+    before, gains = config.do_layer_norm_before, config.layer_norm_elementwise_affine
+    factorised = config.word_embed_proj_dim != config.hidden_size
+    modules = _layer(NORMED, NORMED) if before else _layer(RESIDUAL, RESIDUAL)
+    end = RESIDUAL
+    if before and not config._remove_final_layer_norm:
+        end = FINAL
+        modules["decoder.final_layer_norm"] = norm(RESIDUAL, FINAL)
+    elif not before and gains and not factorised:
+        end = FINAL
+        modules[f"decoder.layers.{config.num_hidden_layers - 1}.final_layer_norm"] = norm(RESIDUAL, FINAL)
+    if factorised:
+        modules |= {**_ends(EMBEDDED, PROJECTED), "decoder.project_in": linear(EMBEDDED, RESIDUAL)}
+        modules["decoder.project_out"] = linear(end, PROJECTED)
+    else:
+        modules |= _ends(RESIDUAL, end)
+        if (
+            config.tie_word_embeddings
+            and not (gains and end is FINAL)
+            and "OPTForCausalLM" in (config.architectures or ())
+        ):
+            raise UnsupportedModelError(
+                "the opt config ties the head to the embedding, with no gain between the last norm and the head that "
+                "could carry the "
+                "1/count of a tied matrix. Untie it first: tie_word_embeddings false, lm_head.weight a copy of the "
+                "embedding."
+            )
+    laws, width = dict(architecture.laws), architecture.sizes["word_embed_proj_dim"]
+    if not gains:
+        laws |= (
+            {NORMED: Normalised(RESIDUAL), FINAL: Normalised(RESIDUAL)}
+            if before
+            else {RESIDUAL: LayerNorm(elementwise=True)}
+        )
+    outputs = {"hidden_states": RESIDUAL, "last_hidden_state": PROJECTED if factorised else end}
+    sizes = {**architecture.sizes, "word_embed_proj_dim": width if factorised else replace(width, grows="follows")}
+    return replace(architecture, modules=modules, laws=laws, outputs=outputs, sizes=sizes)
+
+
+def _small_embedding(user: User) -> int:
+    return user.small["hidden_size"] if user.sizes["word_embed_proj_dim"] == user.sizes["hidden_size"] else 13
+
+
+OPT = Architecture(
+    model_type="opt",
+    modules={**_layer(NORMED, NORMED), **_ends(RESIDUAL, FINAL), "decoder.final_layer_norm": norm(RESIDUAL, FINAL)},
+    laws={
+        RESIDUAL: LayerNorm(),
+        NORMED: Linear(RESIDUAL),
+        FINAL: Dual(RESIDUAL),
+        EMBEDDED: Linear(),
+        PROJECTED: Dual(EMBEDDED),
+        **FFN_LAWS,
+        **attention_laws(),
+    },
+    outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
+    epsilon=_EPSILON,
+    prefixes=("model",),
+    sizes={
+        **standard_sizes(intermediate="ffn_dim"),
+        "word_embed_proj_dim": Size(
+            "word_embed_proj_dim", follows=lambda c, s: s["hidden_size"], small=_small_embedding
+        ),
+    },
+    for_config=_layout,
+    constants={"attention_scale": attention_scale},
+    vouched={
+        "output_projection": None,  # left in configs by conversion; the class does not read it
+        "activation_function": None,
+        "enable_bias": None,
+        "do_layer_norm_before": None,
+        "layer_norm_elementwise_affine": None,
+        "dropout": None,
+        "attention_dropout": None,
+        "activation_dropout": None,
+        "layerdrop": None,
+        "init_std": None,
+        "learned_embeddings": (True,),
+        "scale_embeddings": (False,),
+    },
+    buffers=("decoder.version",),
+    refuses="orthogonal, since the code fixes the norms' epsilon; a tied head with no gain before it",
+    branches=(
+        {},
+        {"word_embed_proj_dim": 512, "do_layer_norm_before": False},
+        {
+            "word_embed_proj_dim": 512,
+            "tie_word_embeddings": False,
+            "_remove_final_layer_norm": True,
+            "enable_bias": False,
+        },
+        {"word_embed_proj_dim": 512, "layer_norm_elementwise_affine": False},
+        {"do_layer_norm_before": False},
+        {"do_layer_norm_before": False, "layer_norm_elementwise_affine": False, "tie_word_embeddings": False},
+        {"layer_norm_elementwise_affine": False, "enable_bias": False, "tie_word_embeddings": False},
+        {"_remove_final_layer_norm": True, "tie_word_embeddings": False},
+    ),
+)

@@ -1,0 +1,106 @@
+"""RoFormer: BERT's post-norm encoder with rotary positions, by adjacent pairs, in place of learned
+ones.
+
+The table ``[sin(t w_0), ..., cos(t w_0), ...]`` is a frozen parameter: where a checkpoint holds it,
+that is what turns, else the code makes it at ``w_i = 10000**(-2i/head_dim)``. So a new pair has the
+row of the old pair it copies, and pairs that start silent may have any."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from growth.architectures import (
+    FFN_LAWS,
+    POOLED,
+    RESIDUAL,
+    VALUE,
+    Architecture,
+    Fixed,
+    Frequencies,
+    Keeps,
+    Scores,
+    Size,
+    Space,
+    Variant,
+    Writes,
+    attention_laws,
+    attention_scale,
+    linear,
+    no_scale,
+    standard_sizes,
+)
+from growth.architectures.families.albert import (
+    EMBEDDED,
+    EMBEDDED_FINAL,
+    FACTORISED_EMBEDDINGS,
+    FACTORISED_LAWS,
+    factorised_transform,
+)
+from growth.architectures.families.bert import ENCODER
+from growth.architectures.families.electra import small_embedding, without_projection
+
+FREQUENCIES = Space("frequencies", "rotary_pairs")
+
+
+ROTARY_PAIRS = Size(follows=lambda c, s: -(-s["head_dim"] // 2))
+
+
+def _for_config(architecture: Architecture, config: Any) -> Architecture:
+    """Values that turn as well are one side of a product, the output projection the other, at scale
+    1."""
+    laws = (
+        {**architecture.laws, VALUE: Scores("query", "interleaved", "value_scale")}
+        if config.rotary_value
+        else architecture.laws
+    )
+    return without_projection(replace(architecture, laws=laws), config)
+
+
+ROFORMER = Architecture(
+    model_type="roformer",
+    modules={
+        **ENCODER,
+        **FACTORISED_EMBEDDINGS,
+        "embeddings_project": linear(EMBEDDED, RESIDUAL),
+        "encoder.embed_positions": {"weight": (Keeps(), Writes(Fixed(2) * FREQUENCIES))},
+        **factorised_transform("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
+        "cls.predictions": {"bias": (Keeps(),)},
+        "cls.predictions.decoder": linear(EMBEDDED_FINAL),
+        "classifier.dense": linear(RESIDUAL, POOLED),
+        "classifier.out_proj": linear(POOLED),
+        "classifier": linear(RESIDUAL),
+    },
+    laws={**FACTORISED_LAWS, FREQUENCIES: Frequencies(), **FFN_LAWS, **attention_laws(rotary="interleaved")},
+    outputs={"hidden_states": RESIDUAL, "last_hidden_state": RESIDUAL},
+    epsilon="layer_norm_eps",
+    prefixes=("roformer",),
+    sizes={
+        **standard_sizes(),
+        "embedding_size": Size("embedding_size", follows=lambda c, s: s["hidden_size"], small=small_embedding),
+        "rotary_pairs": ROTARY_PAIRS,
+    },
+    for_config=_for_config,
+    constants={"attention_scale": attention_scale, "value_scale": no_scale},
+    rotary=True,
+    vouched={
+        "hidden_act": None,
+        "hidden_dropout_prob": None,
+        "attention_probs_dropout_prob": None,
+        "initializer_range": None,
+        "type_vocab_size": None,
+        "is_decoder": None,
+        "rotary_value": (True, False),
+    },
+    positions="rotary",
+    refuses="head-dim with pairs, whose frequencies no config can hold; orthogonal with a language-model head, unless "
+    "layer_norm_eps is "
+    "negligible",
+    variants={"RoFormerForMultipleChoice": Variant(modules={"classifier": linear(RESIDUAL)})},
+    optional=("encoder.embed_positions.weight",),
+    branches=(
+        {},
+        {"embedding_size": 128, "rotary_value": True},
+        {"is_decoder": True, "hidden_act": "relu", "tie_word_embeddings": False},
+    ),
+)

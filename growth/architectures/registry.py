@@ -1,0 +1,51 @@
+"""Which declaration belongs to which ``model_type``.
+
+The families are collected from `growth.architectures.families`: every `Architecture` that a file
+there binds to a public name is known. A declaration of your own joins them with `growth.register`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+
+from growth.architectures import families
+from growth.architectures.architecture import Architecture
+from growth.errors import UnsupportedModelError
+
+_REGISTRY: dict[str, Architecture] = {}
+"""Declarations added by the caller, by ``model_type``. They stand before the families."""
+
+
+@cache
+def declared_families() -> dict[str, Architecture]:
+    """The declarations in `growth.architectures.families`, by ``model_type``."""
+    modules = [import_module(f"{families.__name__}.{found.name}") for found in pkgutil.iter_modules(families.__path__)]
+    public = [value for module in modules for name, value in vars(module).items() if not name.startswith("_")]
+    return {value.model_type: value for value in public if isinstance(value, Architecture)}
+
+
+def add(architecture: Architecture) -> None:
+    """Make a declaration known under its ``model_type``; a later one replaces an earlier one."""
+    _REGISTRY[architecture.model_type] = architecture
+
+
+def find(model_type: str) -> Architecture:
+    """The declaration for a ``model_type``.
+
+    Raises:
+        UnsupportedModelError: if there is none.
+    """
+    architecture = _REGISTRY.get(model_type) or declared_families().get(model_type)
+    if architecture is None:
+        near = get_close_matches(model_type.lower(), known(), 3, 0.6)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "`grow architectures` lists the known ones."
+        raise UnsupportedModelError(f"no architecture is declared for model_type '{model_type}'. {hint}")
+    return architecture
+
+
+def known() -> list[str]:
+    """Every declared ``model_type``, sorted."""
+    return sorted({*_REGISTRY, *declared_families()})

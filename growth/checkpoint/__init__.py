@@ -1,0 +1,12 @@
+"""Checkpoint folders: planning, widening, verifying, and the training state of a Trainer
+checkpoint.
+
+May import: every room below. Imported by: the command line alone.
+Read in this order:
+
+* ``preview.py``: `growth.plan_widening`
+* ``widen.py``: `growth.widen_checkpoint`; with ``companions.py``, ``record.py``, ``model_card.py``
+* ``destination.py``, ``safetensors_writer.py``: a folder that appears whole or not at all
+* ``verify.py``, ``run_pair.py``: `growth.check_equivalence`
+* ``trainer_state.py``, ``optimizer_file.py``: what ``--optimizer`` grows
+"""

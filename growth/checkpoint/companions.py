@@ -1,0 +1,93 @@
+"""What comes along beside weights and config: tokenizer, templates, licence, pooling config."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from growth.hf.config_json import read_json
+from growth.plan.plan import Plan
+
+# What comes along beside weights and config. Anything else (optimizer states, other frameworks'
+# weights) describes the old sizes.
+_COMPANIONS = (
+    *(
+        "tokenizer*",
+        "vocab*",
+        "merges.txt",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "*.model",
+        "*.jinja",
+        "chat_template*",
+    ),
+    *(
+        "generation_config.json",
+        "LICEN[CS]E*",
+        "NOTICE*",
+        "USE_POLICY*",
+        "*preprocessor_config.json",
+        "processor_config.json",
+    ),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"),
+    *(
+        "spiece*",
+        "sentencepiece*",
+        "*.spm",
+        "*.tiktoken",
+        "target_vocab.json",
+        "bpe.codes",
+        "dict.txt",
+        "normalizer.json",
+        "emoji.json",
+    ),
+    *("tekken.json", "byte_maps.json"),
+)
+
+
+def _copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[str]) -> tuple[str, ...]:
+    """Copy tokenizer files and the like; return the names of what stayed behind, those of the
+    training state aside that are ``covered``."""
+    wanted = {
+        path
+        for pattern in _COMPANIONS
+        for path in source.glob(pattern)
+        if path.is_file() and path.suffix not in (".bin", ".safetensors")
+    }
+    for path in sorted(wanted):
+        copy = folder / path.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
+    pooling = folder / "1_Pooling" / "config.json"
+    if pooling.is_file():  # sentence-transformers keeps the width of the embedding beside the model's own config
+        described = read_json(pooling)
+        hidden = plan.old_sizes.get("hidden_size")
+        if (
+            isinstance(described, dict)
+            and hidden is not None
+            and described.get("word_embedding_dimension", hidden) == hidden
+        ):
+            _write_json(pooling, {**described, "word_embedding_dimension": plan.new_sizes["hidden_size"]})
+    replaced = {
+        *covered,
+        "config.json",
+        "README.md",
+        "growth.json",
+        "model.safetensors.index.json",
+        "pytorch_model.bin.index.json",
+    }
+    behind = [
+        p
+        for p in source.iterdir()
+        if p.name not in replaced and p not in wanted and not any(p in w.parents for w in wanted)
+    ]
+    return tuple(
+        sorted(p.name for p in behind if p.suffix not in (".safetensors", ".bin") and not p.name.startswith("."))
+    )
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,52 @@
+"""The model card of a widened checkpoint: the source's own, under a section that says what was
+done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from growth.plan.plan import Plan
+from growth.proof.twin import Proof
+from growth.version import __version__
+
+
+def write_card(source: Path, folder: Path, name: str, plan: Plan, proof: Proof) -> None:
+    """Write ``README.md`` into ``folder``, keeping the front matter (licence, language, tags) of
+    the source's."""
+    original = source / "README.md"
+    matter, body = _split(original.read_text(encoding="utf-8", errors="replace") if original.is_file() else "")
+    sizes = [
+        f"| {size} | {old:,} | {plan.new_sizes[size]:,} |"
+        for size, old in plan.old_sizes.items()
+        if plan.new_sizes[size] != old
+    ]
+    exactness = (
+        "the loss was accepted and is" if plan.lossy else "it computes the same function; the largest difference is"
+    )
+    back = "bit for bit" if proof.fold.exact else "within one rounding of each weight"
+    text = f"""# {name}
+
+Widened from `{source.resolve().name}` by growth {__version__}: {exactness} \
+{proof.twin.difference:.1e} in float64, on a miniature of this very config.
+
+| size | before | after |
+|---|---:|---:|
+{chr(10).join(sizes)}
+| parameters | {plan.parameters(new=False):,} | {plan.parameters(new=True):,} |
+
+Choices: {plan.choices}.
+{proof.fold.tensors} tensors were read back to the source's {back}.
+The whole plan, the proofs and the hashes of the source's files are in `growth.json`.
+
+It has learned nothing new yet: it is a starting point for further training.
+"""
+    if body.strip():
+        text += f"\n---\n\nThe card of the source follows.\n\n{body.lstrip()}"
+    (folder / "README.md").write_text(matter + text, encoding="utf-8")
+
+
+def _split(card: str) -> tuple[str, str]:
+    """Front matter with its fences, and the rest."""
+    if card.startswith("---\n") and (end := card.find("\n---\n", 3)) > 0:
+        return card[: end + 5] + "\n", card[end + 5 :]
+    return "", card

@@ -1,0 +1,45 @@
+"""`plan_widening`: what widening would do, from a folder, a hub id or a config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Unpack
+
+from transformers import PreTrainedConfig
+
+from growth.hf.computed_tables import completed
+from growth.hf.custom_modules import raw_config
+from growth.hf.reader import open_checkpoint
+from growth.plan.build import build_plan, plan_config
+from growth.plan.options import Choices, chosen
+from growth.plan.plan import Plan
+from growth.proof.lookalike import declaration
+
+
+def plan_widening(
+    source: str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any], **choices: Unpack[Choices]
+) -> Plan:
+    """What widening a model would do, without reading a weight.
+
+    Args:
+        source: a checkpoint folder or hub id (tensor names and shapes are read from its headers),
+            or a config (they are those of the class named in ``architectures``, or registered with
+            it).
+        choices: how to grow, see `growth.plan.options.Choices`: ``width``, sizes by name, ``like``,
+            ``attention``, ``symmetry``, ...
+
+    Raises:
+        GrowthError: in one sentence, for anything that stands in the way.
+
+    Example:
+        >>> print(plan_widening(LlamaConfig(hidden_size=64, num_attention_heads=4), width=2))
+    """
+    options = chosen(choices)
+    if isinstance(source, (str, os.PathLike)):
+        checkpoint = completed(open_checkpoint(source))
+        declared = declaration(checkpoint.config, options)
+        return replace(build_plan(checkpoint.config, checkpoint.shapes, options, declared), dtypes=checkpoint.dtypes)
+    raw = source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or dict(source)
+    return plan_config(raw, options, declaration(raw, options))

@@ -1,0 +1,165 @@
+"""Getting two models, one at a time, to read the same tokens."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedModel
+
+from growth.errors import CheckpointError
+from growth.hf.configs import parse
+from growth.hf.custom_modules import wrapped
+from growth.hf.dtypes import FLOATS
+from growth.hf.model_classes import class_of
+from growth.hf.reader import open_checkpoint, resolve
+from growth.plan.options import Options
+from growth.proof.float64 import exact_arithmetic
+from growth.proof.inputs import Inputs, class_inputs
+from growth.proof.lookalike import declaration
+from growth.proof.outputs import Outputs, forward
+
+EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"
+
+
+SEQUENCE = 128
+
+
+Model = str | os.PathLike[str] | PreTrainedModel
+
+
+def held(model: Model | nn.Module) -> Model:
+    """A module of a registered class in the form that transformers models have; anything else as it
+    is.
+
+    Raises:
+        CheckpointError: for a module of another class.
+    """
+    if not isinstance(model, nn.Module) or isinstance(model, PreTrainedModel):
+        return model
+    found = wrapped(model)
+    if found is None:
+        raise CheckpointError(
+            f"{type(model).__name__} is neither a transformers model nor registered. Unwrap it, or use "
+            "growth.register."
+        )
+    return found
+
+
+def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch.dtype]:
+    """(config, class, the dtype most weights are held in)."""
+    if isinstance(model, PreTrainedModel):
+        return model.config.to_dict(), type(model), model.dtype
+    checkpoint = open_checkpoint(model)
+    floats = [dtype for dtype in checkpoint.dtypes.values() if dtype in FLOATS]
+    return checkpoint.config, class_of(checkpoint.config), max(set(floats), key=floats.count)
+
+
+def text_inputs(
+    a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int
+) -> tuple[Inputs, bool]:
+    """Text as token ids the class wants, with ``labels`` where it predicts tokens; and whether it
+    is text, not random tokens."""
+    ids, is_text = _tokens(a, raw, text, tokens)
+    inputs = class_inputs(kind, parse(raw).to_dict(), ids, torch.ones_like(ids))
+    name = kind.__name__
+    if name.endswith("ForConditionalGeneration"):
+        inputs["labels"] = ids
+    elif name.endswith(("ForMaskedLM", "ForPreTraining")):
+        masked = torch.arange(ids.numel()).reshape(ids.shape) % 7 == 3
+        inputs["labels"] = ids.masked_fill(~masked, -100)
+        inputs["input_ids"] = ids.masked_fill(masked, _mask_token(a))
+    elif name.endswith(("LMHeadModel", "ForCausalLM")):
+        inputs["labels"] = torch.cat([ids[:, 1:], torch.full((len(ids), 1), -100)], dim=1)
+    return inputs, is_text
+
+
+def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> tuple[Tensor, bool]:
+    read = parse(raw).get_text_config()
+    fields = ("max_position_embeddings", "n_positions", "max_target_positions")
+    positions = next((int(value) for name in fields if (value := getattr(read, name, None))), SEQUENCE)
+    padding = int(getattr(read, "pad_token_id", None) or 0)
+    # Some families count positions from the padding id on.
+    length = min(SEQUENCE, tokens, max(2, positions - 2 - (padding if padding < positions // 2 else 0)))
+    count = max(1, tokens // length)
+    vocabulary = int(getattr(read, "vocab_size", None) or 8)
+    ids: list[int] = []
+    if not isinstance(a, PreTrainedModel) and (tokenizer := _tokenizer(resolve(a))) is not None:
+        passage = (text if text is not None else EXCERPT.read_text(encoding="utf-8"))[: 40 * tokens]
+        ids = [
+            token
+            for token in tokenizer(passage, add_special_tokens=False, verbose=False)["input_ids"]
+            if token < vocabulary
+        ]
+    is_text = len(ids) >= 2
+    if not is_text:
+        ids = torch.randint(
+            min(5, vocabulary - 1), vocabulary, (count * length,), generator=torch.Generator().manual_seed(0)
+        ).tolist()
+    if len(ids) < count * length:
+        count = max(1, len(ids) // length)
+        length = min(length, len(ids))
+    return torch.tensor(ids[: count * length]).reshape(count, length), is_text
+
+
+def _tokenizer(folder: Path) -> Any:
+    if not any(
+        (folder / name).is_file()
+        for name in ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
+    ):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError, ImportError):
+        return None
+
+
+def _mask_token(a: Model) -> int:
+    tokenizer = None if isinstance(a, PreTrainedModel) else _tokenizer(resolve(a))
+    return int(getattr(tokenizer, "mask_token_id", None) or 0)
+
+
+def run_model(
+    model: Model, dtype: torch.dtype, device: torch.device, inputs: Mapping[str, Tensor], exact: bool = False
+) -> Outputs:
+    loaded = copy.deepcopy(model) if isinstance(model, PreTrainedModel) else _load(model, dtype)
+    loaded = loaded.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
+    if dtype is torch.float64:  # which fused experts do not know
+        loaded.config._experts_implementation = "eager"
+    passed = {
+        name: value.to(device, dtype if value.is_floating_point() else None)
+        for name, value in inputs.items()
+        if name != "labels"
+    }
+    collected: dict[str, list[Tensor]] = {}
+    with exact_arithmetic() if exact else nullcontext():
+        for row in range(len(next(iter(passed.values())))):
+            for name, value in forward(loaded, {key: entry[row : row + 1] for key, entry in passed.items()}).items():
+                collected.setdefault(name, []).append(value.cpu())
+    del loaded
+    gc.collect()
+    return {name: torch.cat(values) for name, values in collected.items()}
+
+
+def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
+    checkpoint = open_checkpoint(path)
+    kind, folder = class_of(checkpoint.config), checkpoint.folder
+    architecture = declaration(checkpoint.config, Options()).base.at(parse(checkpoint.config))
+    loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    model: PreTrainedModel = loaded[0]
+    info: dict[str, Any] = loaded[1]
+    lacking = {name: architecture.canonical(name) for name in info["missing_keys"]}
+    made = (architecture.is_optional, architecture.is_computed, architecture.is_buffer)
+    if missing := sorted(name for name, own in lacking.items() if not any(by_itself(own) for by_itself in made)):
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} tensors of {kind.__name__}, for example '{missing[0]}'. Check "
+            "'architectures' in its config."
+        )
+    return model

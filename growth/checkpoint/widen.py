@@ -1,0 +1,242 @@
+"""Widening a checkpoint folder: headers -> plan -> twin -> one tensor at a time, folded as it goes
+-> temporary folder -> rename.
+
+The temporary folder has no ``config.json`` until everything else is written, so that nothing that
+was cut short looks like a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy
+import torch
+
+from growth.checkpoint.companions import _copy_companions, _write_json
+from growth.checkpoint.destination import appearing, check_apart, check_space, check_target
+from growth.checkpoint.model_card import write_card
+from growth.checkpoint.record import _hashing, _record
+from growth.checkpoint.safetensors_writer import SafetensorsWriter
+from growth.checkpoint.trainer_state import check_trainer_folder, open_trainer_state
+from growth.errors import CheckpointError, IllegalGrowthError
+from growth.hf.computed_tables import completed
+from growth.hf.devices import usable_device
+from growth.hf.dtypes import FLOATS, dtype_name, float_dtype
+from growth.hf.reader import Checkpoint, open_checkpoint
+from growth.plan.build import build_plan
+from growth.plan.options import Choices, chosen
+from growth.plan.plan import Plan
+from growth.plan.rounding import result_dtypes
+from growth.plan.symmetry import UNBROKEN
+from growth.proof.lookalike import declaration
+from growth.proof.twin import Proof, prove_twin
+from growth.training.moments import Moments
+from growth.weights.fold import Fold, check_finite, check_fold
+from growth.weights.grow import grow_blocks
+
+_UNITS = {
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+    "B": 1,
+    "": 1,
+}
+
+
+Progress = Callable[[int, int, str], None]
+"""(bytes written, bytes in all, tensor at hand)."""
+
+
+@dataclass(frozen=True)
+class WidenedCheckpoint:
+    """A checkpoint that was written: where, how, what was proved, what of the source stayed behind,
+    and what the record says of its training state, if that grew."""
+
+    path: Path
+    plan: Plan
+    proof: Proof
+    files: tuple[str, ...]
+    left_behind: tuple[str, ...]
+    bytes_before: int
+    bytes_after: int
+    training: Mapping[str, Any] | None = None
+
+
+def widen_checkpoint(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    optimizer: bool = False,
+    moments: Moments = "preserve",
+    dtype: str | torch.dtype | None = None,
+    max_shard_size: str | int = "5GB",
+    overwrite: bool = False,
+    allow_nonfinite: bool = False,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    **choices: Unpack[Choices],
+) -> WidenedCheckpoint:
+    """Write a wider checkpoint of the same kind that computes the same function.
+
+    Peak memory is a few blocks beside the largest tensor, whatever the model's size; with
+    ``optimizer``, what ``optimizer.pt`` grows to. ``dst`` appears whole or not at all; ``src`` is
+    only read.
+
+    Args:
+        src: a folder or hub id, safetensors or ``pytorch_model*.bin``.
+        dst: the folder to make.
+        optimizer: grow the training state of a ``transformers.Trainer`` checkpoint too
+            (``optimizer.pt``, ``trainer_state.json``, ...), so that
+            ``Trainer(...).train(resume_from_checkpoint=dst)`` goes on at the same step. Learning
+            rate, epsilon and weight decay stay as they are, since Trainer builds its own two
+            parameter groups: with an unchanged learning rate the wide model moves faster than the
+            small one would (`growth.checkpoint.trainer_state`).
+        moments: ``preserve`` grows the optimizer's state by the gradient coefficients, ``fresh``
+            does so for the first copy of each coordinate and starts the others at zero, ``reset``
+            drops it.
+        dtype: of the result; by default each tensor keeps its own.
+        max_shard_size: as in ``save_pretrained``, for example ``"5GB"``.
+        overwrite: replace ``dst`` if it exists, once the new one is whole.
+        allow_nonfinite: carry NaN and infinity over instead of refusing them.
+        device: for the proof by twin.
+        progress: called as bytes are written.
+        choices: how to grow, see `growth.plan.options.Choices`: ``width``, sizes by name, ``like``,
+            ``attention``, ``symmetry``, ...
+
+    Raises:
+        GrowthError: in one sentence, for anything that stands in the way; nothing is left behind.
+    """
+    options = chosen(choices)
+    target, limit, wanted = (
+        Path(os.path.abspath(dst)),
+        _bytes(max_shard_size),
+        None if dtype is None else float_dtype(dtype),
+    )
+    usable_device(device)
+    check_target(target, overwrite)
+    if moments != "preserve" and not optimizer:
+        raise IllegalGrowthError(
+            f"moments {moments!r} say how an optimizer grows, and this one stays behind. Add optimizer=True "
+            "(--optimizer)."
+        )
+    source = open_checkpoint(src)
+    check_apart(source.folder, target)
+    if optimizer:
+        check_trainer_folder(source.folder, moments)
+    source = completed(source)
+    plan = replace(
+        build_plan(source.config, source.shapes, options, declaration(source.config, options)), dtypes=source.dtypes
+    )
+    dtypes = result_dtypes(plan, wanted)
+    for name, tensor in plan.tensors.items():
+        if source.dtypes[name] not in FLOATS and not tensor.kept:
+            raise CheckpointError(
+                f"tensor '{name}' has dtype {source.dtypes[name]}, which cannot hold shares of a weight. Widen the "
+                "unquantised original."
+            )
+    shards = _shards(plan, dtypes, limit)
+    size = sum(_size(plan, name, dtypes) for name in plan.tensors)
+    training = open_trainer_state(source.folder, plan, moments) if optimizer else None
+    plan = plan if training is None else replace(plan, notes=(*plan.notes, training.note))
+    check_space(target.parent, size + (training.bytes if training else 0))
+    twin = prove_twin(plan, device)
+    read = [source.folder / "config.json", *source.weight_files, *(training.files if training else ())]
+    with appearing(target, overwrite) as folder, _hashing(read) as hashes:
+        proof = Proof(
+            twin, _write_weights(folder, source, plan, dtypes, shards, size, options.seed, allow_nonfinite, progress)
+        )
+        covered = training.write(folder, target, allow_nonfinite) if training else []
+        left_behind = _copy_companions(source.folder, folder, plan, covered)
+        record = _record(
+            plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training
+        )
+        _write_json(folder / "growth.json", record)
+        write_card(source.folder, folder, target.name, plan, proof)
+        _write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
+    files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
+    return WidenedCheckpoint(
+        target, plan, proof, files, left_behind, plan.bytes(new=False), size, record.get("training")
+    )
+
+
+def _write_weights(
+    folder: Path,
+    source: Checkpoint,
+    plan: Plan,
+    dtypes: Mapping[str, torch.dtype],
+    shards: Sequence[Sequence[str]],
+    size: int,
+    seed: int,
+    allow_nonfinite: bool,
+    progress: Progress | None,
+) -> Fold:
+    fold, done, weight_map = Fold(), 0, {}
+    for number, names in enumerate(shards, 1):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        with SafetensorsWriter(
+            folder / file, {name: (plan.tensors[name].new_shape, dtypes[name]) for name in names}
+        ) as writer:
+            for name in names:
+                old = source.read(name)
+                finite = check_finite(name, old, allow_nonfinite or plan.tensors[name].kept)
+                tensor = plan.tensors[name] if finite else replace(plan.tensors[name], symmetry=UNBROKEN)
+                for _, block in grow_blocks(old, tensor, dtypes[name], seed=seed, fold=fold if finite else None):
+                    writer.append(block)
+                    done += block.nbytes
+                    if progress is not None:
+                        progress(done, size, name)
+                check_fold(name, fold, old, dtypes[name])
+                weight_map[name] = file
+    if len(shards) > 1:
+        _write_json(
+            folder / "model.safetensors.index.json",
+            {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))},
+        )
+    return fold
+
+
+def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[list[str]]:
+    """Tensor names per file: filled in order until the next would pass the limit."""
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name in plan.tensors:
+        size = _size(plan, name, dtypes)
+        if shards[-1] and filled + size > limit:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
+
+
+def _size(plan: Plan, name: str, dtypes: Mapping[str, torch.dtype]) -> int:
+    return int(numpy.prod(plan.tensors[name].new_shape)) * dtypes[name].itemsize
+
+
+def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:
+    """The config with the dtype it is now in, under the key its dialect uses; where it has none,
+    the weights speak for themselves."""
+    if dtype is None:
+        return dict(raw)
+    return {key: dtype_name(dtype) if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}
+
+
+def _bytes(size: str | int) -> int:
+    number = str(size).strip().upper()
+    unit = number.lstrip("0123456789.").strip()
+    digits = number[: len(number) - len(unit)].strip() if unit else number
+    try:
+        value = int(float(digits) * _UNITS[unit])
+    except (KeyError, ValueError):
+        value = 0
+    if value <= 0:
+        raise CheckpointError(f"max_shard_size must be a size such as '5GB' or '500MB', not {size!r}.")
+    return value

@@ -1,1 +1,0 @@
-"""Proofs that a grown model computes the same function."""

@@ -1,0 +1,12 @@
+"""What transformers and the hub know: checkpoint folders, configs, model classes, names on disk,
+modules of your own.
+
+May import: `growth.architectures` and the rooms below. Imported by: `growth.plan` and above.
+Read in this order:
+
+* ``configs.py``, ``config_json.py``, ``config_fields.py``: parsing a config, editing its JSON, refusing unknown fields
+* ``model_classes.py``, ``expected_tensors.py``, ``tensor_names.py``: the class, its tensors, their names on disk
+* ``reader.py``, ``computed_tables.py``: a checkpoint folder, one tensor at a time
+* ``custom_modules.py``: an ``nn.Module`` of your own in the form transformers models have
+* ``catalogue.py``: what ``grow architectures`` lists
+"""

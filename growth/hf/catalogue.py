@@ -1,0 +1,133 @@
+"""What can be grown: the table of families, and one declaration spelled out. Made from the
+declarations alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from growth import architectures
+from growth.architectures.architecture import Architecture
+from growth.errors import GrowthError, IllegalShapeError
+from growth.hf.configs import parse
+from growth.hf.model_classes import classes
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table.
+
+    Args:
+        model_type: as in ``config.json``.
+        classes: the model classes that can be grown.
+        wider_heads: how head_dim grows: ``repeated``, or for rotary positions ``slots, pairs``.
+        positions: the kind of positions.
+        widths: of the residual stream: ``any``, or ``multiples`` of the old one where a norm or the
+            like takes no others.
+        refuses: what is refused, and why; empty if nothing is.
+    """
+
+    model_type: str
+    classes: tuple[str, ...]
+    wider_heads: str
+    positions: str
+    widths: str
+    refuses: str
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The classes without what they have in common: ``CausalLM``, ``SequenceClassification``,
+        ..."""
+        first, last = min(self.classes, default=""), max(self.classes, default="")
+        shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+        stem = first[:shared].removesuffix("For") if len(self.classes) > 1 else ""
+        return tuple(name.removeprefix(stem).removeprefix("For") or name for name in self.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def families() -> list[Family]:
+    """Every declared family, sorted by name."""
+    rows = []
+    for name in architectures.known():
+        declared = architectures.find(name)
+        wider_heads = "slots, pairs" if declared.rotary else "repeated"
+        widths = _widths(name, declared)
+        rows.append(Family(name, tuple(classes(name)), wider_heads, declared.positions, widths, declared.refuses))
+    return rows
+
+
+def _widths(model_type: str, declared: Architecture) -> str:
+    """What the laws say to one more feature, under the default config."""
+    parsed = parse({"model_type": model_type})
+    try:
+        architecture = declared.at(parsed)
+        old = architecture.read_sizes(parsed)
+        new = {
+            name: size + (name.rpartition(".")[2] in ("hidden_size", "embedding_size")) for name, size in old.items()
+        }
+        every = [role for rule in architecture.modules.values() for roles in rule.values() for role in roles]
+        maps = architecture.maps(
+            parsed, old, new, "unit", "slots", {space for role in every for space in role.spaces()}
+        )
+        for role in every:
+            role.resolve(1, maps)
+    except IllegalShapeError:
+        return "multiples"
+    except GrowthError:
+        return "-"
+    return "any"
+
+
+@dataclass(frozen=True)
+class Description:
+    """One declaration spelled out, for the default config of its class.
+
+    Args:
+        family: its row.
+        sizes: (size, config field or what it follows from, what multiplies it).
+        spaces: (space, size, law).
+        parameters: (pattern, roles).
+    """
+
+    family: Family
+    sizes: tuple[tuple[str, str, str], ...]
+    spaces: tuple[tuple[str, str, str], ...]
+    parameters: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        keys = {
+            "sizes": ("size", "field", "grows"),
+            "spaces": ("space", "size", "law"),
+            "parameters": ("parameter", "roles"),
+        }
+        tables = {
+            name: [dict(zip(columns, row, strict=True)) for row in getattr(self, name)]
+            for name, columns in keys.items()
+        }
+        return {**self.family.to_json(), **tables}
+
+
+def describe(model_type: str) -> Description:
+    """One declaration, parameter by parameter.
+
+    Raises:
+        UnsupportedModelError: if there is none of that name.
+    """
+    architecture = architectures.find(model_type)
+    family = next(row for row in families() if row.model_type == model_type)
+    with suppress(GrowthError):  # one that refuses even the default config: the row says why
+        architecture = architecture.at(parse({"model_type": model_type}))
+    sizes = tuple(
+        (name, size.field or "-", size.grows if size.field else "those above")
+        for name, size in architecture.sizes.items()
+    )
+    spaces = tuple((space.name, space.size, str(law)) for space, law in architecture.laws.items())
+    parameters = tuple(
+        (f"{module}.{suffix}" if module else suffix, "; ".join(map(str, roles)))
+        for module, rule in architecture.modules.items()
+        for suffix, roles in rule.items()
+    )
+    return Description(family, sizes, spaces, parameters)

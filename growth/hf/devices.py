@@ -1,0 +1,21 @@
+"""A device by name, tried."""
+
+from __future__ import annotations
+
+import torch
+
+from growth.errors import CheckpointError
+
+
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device, tried.
+
+    Raises:
+        CheckpointError: if there is none of that name here.
+    """
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise CheckpointError(
+            f"device '{name}' cannot be used here: {str(error).split('. ')[0][:200]}. Use cpu."
+        ) from error

@@ -1,0 +1,34 @@
+"""The dtypes weights come in, by the names torch and safetensors give them."""
+
+from __future__ import annotations
+
+import torch
+
+from growth.errors import CheckpointError
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""Those that can hold shares of a weight."""
+
+
+SAFETENSORS = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+    **{"I64": torch.int64, "U8": torch.uint8, "BOOL": torch.bool},
+}
+"""The format's names: floats, and what buffers come in."""
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``bfloat16``, as configs and options say it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def float_dtype(wanted: str | torch.dtype) -> torch.dtype:
+    """The float dtype of that name.
+
+    Raises:
+        CheckpointError: for any other.
+    """
+    for dtype in FLOATS:
+        if wanted == dtype or wanted == dtype_name(dtype):
+            return dtype
+    raise CheckpointError(f"dtype must be one of {', '.join(map(dtype_name, FLOATS))}, not {wanted!r}.")

@@ -1,0 +1,62 @@
+"""The class of a model: the one its config names, and those that a ``model_type`` has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import transformers
+from transformers import AutoModel, PreTrainedModel
+from transformers.models.auto import modeling_auto
+from transformers.models.auto.configuration_auto import model_type_to_module_name
+
+from growth import architectures
+from growth.errors import UnsupportedModelError
+from growth.hf.configs import parse
+from growth.hf.custom_modules import own_class
+
+
+def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
+    """The stock class named in ``architectures``, or the plain model where none is named."""
+    names = raw.get("architectures") or []
+    if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise UnsupportedModelError(
+            f"'architectures' in the config is {names!r}. Use a list with the name of one model class."
+        )
+    if (own := own_class(str(raw.get("model_type")), names)) is not None:
+        return own
+    if not names:
+        plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parse(raw))]  # type: ignore[assignment]
+        return plain
+    if raw.get("model_type") in architectures.known():
+        names = [architectures.find(str(raw["model_type"])).old_classes.get(names[0], names[0])]
+    found = getattr(transformers, names[0], None)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise UnsupportedModelError(
+            f"transformers {transformers.__version__} has no model class '{names[0]}', which the config names in "
+            "'architectures'. "
+            "Check the spelling or upgrade transformers."
+        )
+    return found
+
+
+def classes(model_type: str) -> list[str]:
+    """The model classes of a ``model_type``: those of transformers' auto classes and those its
+    declaration adds, or its own."""
+    own = architectures.find(model_type).module_class
+    if own is not None:
+        return [own.__name__]
+    tables = [
+        getattr(modeling_auto, name)
+        for name in dir(modeling_auto)
+        if name.startswith("MODEL_") and name.endswith("_MAPPING_NAMES")
+    ]
+    listed = [table[model_type] for table in tables if model_type in table]
+    names = {name for entry in listed for name in ([entry] if isinstance(entry, str) else entry)} | {
+        *architectures.find(model_type).classes
+    }
+    package = import_module(
+        f"transformers.models.{model_type_to_module_name(model_type)}"
+    )  # some auto classes list foreign ones
+    return sorted((names - architectures.find(model_type).without.keys()) & set(dir(package)))

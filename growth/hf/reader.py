@@ -1,0 +1,265 @@
+"""Reading a checkpoint folder: its config, the names, shapes and dtypes of its tensors, and one
+tensor at a time.
+
+Nothing here executes code that comes with a checkpoint: pickles are read with
+``weights_only=True``, and an index may name files inside its own folder only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from growth.errors import FOREIGN_ERRORS, CheckpointError
+from growth.hf.config_json import read_json
+from growth.hf.dtypes import SAFETENSORS
+
+Reader = Callable[[str], Tensor]
+
+
+# In the order transformers looks for them.
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+_PATTERNS = [
+    "*.json",
+    "model*.safetensors",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.md",
+    "LICEN[CS]E*",
+    "tokenizer*",
+    "1_Pooling/*",
+]
+
+
+_PATTERNS += [
+    "vocab*",
+    "merges*",
+    "spiece*",
+    "sentencepiece*",
+    "*.spm",
+    "*.tiktoken",
+    "bpe.codes",
+    "NOTICE*",
+    "USE_POLICY*",
+    "*.jinja",
+]
+
+
+@dataclass
+class Checkpoint:
+    """An open checkpoint folder.
+
+    Args:
+        folder: where it is.
+        config: ``config.json`` as it stands.
+        shapes, dtypes: by tensor name.
+        weight_files: the files tensors are read from.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    weight_files: list[Path] = field(default_factory=list)
+    _readers: dict[str, Reader] = field(default_factory=dict)
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, memory-mapped where the format allows. Its file is mapped for it alone: pages
+        read stay resident as long as a mapping lives, and memory is to depend on the largest
+        tensor, not on the model."""
+        try:
+            return self._readers[name](name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"tensor '{name}' in {self.folder} cannot be read: {error}. Fetch the file again."
+            ) from error
+
+
+def resolve(source: str | os.PathLike[str]) -> Path:
+    """A local folder as it is, or a hub id downloaded by huggingface_hub.
+
+    Raises:
+        CheckpointError: if it is neither.
+    """
+    path = Path(source)
+    if os.path.isdir(path):
+        return path
+    if os.path.exists(path):
+        raise CheckpointError(f"{path} is a file. Name the folder that holds config.json.")
+    if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1 or not str(source):
+        raise CheckpointError(
+            f"no such folder: {path}. Name a folder that holds config.json, or a hub id such as 'org/model'."
+        )
+    try:
+        folder = Path(snapshot_download(str(source), allow_patterns=_PATTERNS))
+        if not any(folder.glob("model*.safetensors")):
+            folder = Path(snapshot_download(str(source), allow_patterns=[*_PATTERNS, "pytorch_model*.bin"]))
+        return folder
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = f" ({_reason(error)})" if isinstance(error, HfHubHTTPError) else ""
+        raise CheckpointError(
+            f"'{source}' is neither a folder here nor a model the hub would give{reason}. Check the spelling and the "
+            "network."
+        ) from error
+
+
+def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
+    """Open a checkpoint folder or hub id for reading.
+
+    Raises:
+        CheckpointError: if anything about it is missing, corrupt or unsafe.
+    """
+    folder = resolve(source)
+    checkpoint = Checkpoint(folder, _read_config(folder))
+    for path, listed in _weight_files(folder).items():
+        checkpoint.weight_files.append(path)
+        reader, shapes, dtypes = _open_shard(path)
+        for name in listed if listed is not None else shapes:
+            if name not in shapes:
+                raise CheckpointError(
+                    f"the index says tensor '{name}' is in {path.name}, but it is not. Fetch the checkpoint again."
+                )
+            checkpoint.shapes[name], checkpoint.dtypes[name] = shapes[name], dtypes[name]
+            checkpoint._readers[name] = reader
+    _check_dtypes(checkpoint)
+    return checkpoint
+
+
+OF_ACCELERATE = (
+    "Load it with accelerator.load_state(), grow in the loop with growth.widen(accelerator.unwrap_model(model), "
+    "optimizer=optimizer.optimizer), and prepare and save what comes back."
+)
+"""Its groups are the caller's own, and no file of it says which parameter is which."""
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file() and any(folder.glob("random_states_*.pkl")):
+        raise CheckpointError(
+            f"{folder} is a state that accelerate saved, without the model's config. {OF_ACCELERATE}"
+        )
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no config.json. Name the folder that a model was saved to.")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object. Fetch the file again.")
+    return config
+
+
+def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
+    """File -> the tensors an index lists for it, or None for all it has."""
+    name = next((name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if name is None:
+        raise CheckpointError(
+            f"{folder} has no weights: none of {', '.join(_WEIGHTS)}. Name the folder that a model was saved to."
+        )
+    if not name.endswith(".index.json"):
+        return {folder / name: None}
+    index = read_json(folder / name)
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(
+            f"{folder / name} has no 'weight_map' of tensor names to file names. Fetch the file again."
+        )
+    files: dict[Path, list[str] | None] = {}
+    for tensor, shard in weight_map.items():
+        if shard != os.path.basename(shard) or shard in ("", ".", ".."):
+            raise CheckpointError(
+                f"{name} points outside its folder for tensor '{tensor}': '{shard}'. Such an index is not followed; "
+                "fetch "
+                "the checkpoint again."
+            )
+        if not os.path.isfile(folder / shard):
+            raise CheckpointError(
+                f"{name} names shard '{shard}' (tensor '{tensor}'), which is not in {folder}. Fetch the missing file."
+            )
+        listed = files.setdefault(folder / shard, [])
+        assert listed is not None
+        listed.append(tensor)
+    return files
+
+
+def _open_shard(path: Path) -> tuple[Reader, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+    if path.suffix == ".bin":
+        tensors = _unpickle(path)
+        shapes, dtypes = {n: tuple(t.shape) for n, t in tensors.items()}, {n: t.dtype for n, t in tensors.items()}
+        # A zip is mapped anew for each tensor; older files can only be read whole.
+        return (lambda name: _unpickle(path)[name]) if _is_zip(path) else tensors.__getitem__, shapes, dtypes
+
+    def read(name: str) -> Tensor:
+        with safe_open(path, framework="pt") as shard:
+            tensor: Tensor = shard.get_tensor(name)
+            return tensor
+
+    try:
+        with safe_open(path, framework="pt") as shard:
+            views = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a mapping)
+            shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
+            dtypes = {name: SAFETENSORS.get(view.get_dtype(), view.get_dtype()) for name, view in views.items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}. Fetch the file again.") from error
+    return read, shapes, dtypes
+
+
+def unpickle(path: Path) -> Any:
+    """What a PyTorch file holds, on the CPU, memory-mapped where the format allows. It is read
+    without running code of its own.
+
+    Raises:
+        CheckpointError: for a file that is not whole, or needs code to be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except FOREIGN_ERRORS as error:
+        if isinstance(error, UnpicklingError) and "weights_only" in str(error):
+            raise CheckpointError(
+                f"{path} cannot be read safely: it needs full unpickling, which runs code. Convert it to safetensors "
+                "where you trust it."
+            ) from error
+        reason = "it is empty or cut short" if isinstance(error, EOFError) else _reason(error)
+        raise CheckpointError(f"{path} is not a whole PyTorch file: {reason}. Fetch the file again.") from error
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    loaded = unpickle(path)
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and is_dense(value) for name, value in loaded.items()
+    ):
+        raise CheckpointError(f"{path} does not hold a dictionary of tensors. Save the model's state dict.")
+    return dict(loaded)
+
+
+def is_dense(value: object) -> bool:
+    """Whether a value is a tensor whose numbers are all there."""
+    return isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of what somebody else's error says."""
+    return " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _check_dtypes(checkpoint: Checkpoint) -> None:
+    for name, dtype in checkpoint.dtypes.items():
+        if dtype not in SAFETENSORS.values():
+            raise CheckpointError(
+                f"tensor '{name}' has dtype {dtype}, which shares of a weight cannot be exact in. Widen the original "
+                "(float64, float32, float16, bfloat16) and quantise the result."
+            )

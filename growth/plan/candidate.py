@@ -1,0 +1,145 @@
+"""Drafts: everything about a growth that depends on its sizes alone, or the reason why there is no
+such growth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from growth.algebra.axes import Space
+from growth.algebra.maps import Map
+from growth.algebra.roles import Gain, Role
+from growth.architectures.architecture import Architecture
+from growth.architectures.sizes import Sizes
+from growth.errors import IllegalShapeError, UnsupportedModelError
+from growth.hf.config_json import edited, is_null, rope_of
+from growth.hf.configs import parse
+from growth.plan.norm_epsilon import grown_epsilons
+from growth.plan.options import Options
+from growth.rules.rotary import grow_rope
+
+_ALONE = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
+"""Sizes that no config class compares with others."""
+
+
+Roles = Collection[tuple[Role, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """What some sizes lead to.
+
+    Args:
+        maps: how every space grows.
+        config: the new config.
+        notes: what the caller should know.
+        lossy: whether this is a rotary growth that is not exact, by the caller's word.
+    """
+
+    maps: Mapping[Space, Map]
+    config: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    lossy: bool = False
+
+
+def draft(
+    raw: Mapping[str, Any],
+    parsed: PreTrainedConfig,
+    base: Architecture,
+    architecture: Architecture,
+    options: Options,
+    old: Sizes,
+    new: Sizes,
+    roles: Roles,
+) -> Draft:
+    """The draft of a growth from ``old`` to ``new`` sizes.
+
+    Args:
+        raw, parsed: the config.
+        base, architecture: the declaration, and what it is for this config.
+        options: the caller's.
+        old, new: sizes.
+        roles: of every parameter of the model, each combination once.
+
+    Raises:
+        IllegalShapeError: where other sizes would do.
+        IllegalGrowthError: where they would not.
+    """
+    used = {space for combination in roles for role in combination for space in role.spaces()}
+    maps = architecture.maps(parsed, old, new, options.scaling, options.rope, used)
+    for role in {role for combination in roles for role in combination}:
+        role.resolve(1, maps)
+    notes: list[str] = []
+    changes: dict[str, float] = {field: new[size] for size, field in architecture.fields().items()}
+    rope, lossy = _rope(raw, parsed, architecture, old, new, options, notes)
+    changes |= grown_epsilons(
+        architecture, parsed, maps, [role for combination in roles for role in combination if isinstance(role, Gain)]
+    )
+    try:
+        new_config = edited(raw, changes, rope)
+        read_back = architecture.read_sizes(parse(new_config))
+        null = {
+            field
+            for size, field in architecture.fields().items()
+            if read_back[size] != new[size] and is_null(parsed, field)
+        }
+        if null:
+            new_config = edited(raw, changes, rope, null)
+            read_back = architecture.read_sizes(parse(new_config))
+        grown = base.at(parse(new_config))
+    except UnsupportedModelError as error:
+        reason = str(error).removesuffix(" Check config.json.")
+        raise IllegalShapeError(f"the config cannot hold {_listed(old, new)}: {reason}", _coupled(old)) from error
+    if read_back != new:
+        reason = f"transformers reads {_listed(old, read_back)} back"
+        raise IllegalShapeError(f"the config cannot hold {_listed(old, new)}: {reason}.", _coupled(old))
+    if (
+        grown.modules != architecture.modules
+    ):  # a projection, say, between widths that differ, and none where they do not
+        raise IllegalShapeError(
+            f"with {_listed(old, new)} a {grown.model_type} has other modules. Choose other sizes.", _coupled(old)
+        )
+    return Draft(maps, new_config, tuple(notes), lossy)
+
+
+def _coupled(sizes: Sizes) -> list[str]:
+    """The sizes that configs derive from each other."""
+    return [name for name in sizes if name.rpartition(".")[2] not in _ALONE]
+
+
+def _listed(old: Sizes, new: Sizes) -> str:
+    return ", ".join(f"{name} {size}" for name, size in new.items() if size != old[name]) or "the old sizes"
+
+
+def _rope(
+    raw: Mapping[str, Any],
+    parsed: PreTrainedConfig,
+    architecture: Architecture,
+    old: Sizes,
+    new: Sizes,
+    options: Options,
+    notes: list[str],
+) -> tuple[dict[str, dict[str, Any]], bool]:
+    """New rotary parameters per kind of layer, where they change, and whether this is a loss the
+    caller accepted."""
+    size = "rotary_dim" if "rotary_dim" in old else "head_dim"
+    grown, lossy = {}, False
+    if architecture.rotary and new[size] != old[size]:
+        reach = int(getattr(parsed, "max_position_embeddings", None) or 0)
+        for kind, table in rope_of(raw).items():
+            # transformers looks for yarn's `truncate` beside the tables of the kinds of layers, not
+            # in them, and so never finds it there
+            stock = {name: value for name, value in table.items() if name != "truncate" or not kind}
+            rope = grow_rope(stock, old[size], new[size], options.rope, reach, options.lossy)
+            if rope is not None:
+                grown[kind] = rope
+            elif options.rope == "pairs":
+                lossy = True
+                notes.append(
+                    f"rotary pairs at the stock frequencies of '{stock.get('rope_type')}' are not exact; the loss is "
+                    "measured"
+                )
+    return grown, lossy

@@ -1,0 +1,206 @@
+"""Plans: what growing a model would do, tensor by tensor, worked out from its config and tensor
+shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from growth.algebra.axes import Space
+from growth.algebra.dimensions import Dimension, common_gradient, heard
+from growth.algebra.maps import Map, powers_of_two
+from growth.algebra.roles import Keeps, Role
+from growth.architectures.architecture import Architecture
+from growth.plan.options import Options
+from growth.plan.symmetry import UNBROKEN, Symmetry
+
+TOLERANCE = 1e-10
+"""What "the same function" means in exact arithmetic. Correct and wrong growths differ by some
+fourteen orders of magnitude."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TensorPlan:
+    """One tensor: ``new[j0, j1, ...] = prod(value_d[j_d]) * old[source_0[j0], source_1[j1], ...]``,
+    for a gain that the model adds a number to (`growth.algebra.roles.Gain`) plus its shift; and
+    along summed dimensions with the symmetry of the copies broken
+    (`growth.weights.symmetry_breaking`)."""
+
+    name: str
+    canonical: str
+    shape: tuple[int, ...]
+    roles: tuple[Role, ...]
+    dimensions: tuple[Dimension, ...]
+    symmetry: Symmetry = UNBROKEN
+
+    def __repr__(self) -> str:
+        return (
+            f"TensorPlan({self.name}: {list(self.shape)} -> {list(self.new_shape)}, {'; '.join(map(str, self.roles))})"
+        )
+
+    @property
+    def new_shape(self) -> tuple[int, ...]:
+        """Shape after growth."""
+        return tuple(dimension.new for dimension in self.dimensions)
+
+    @property
+    def kept(self) -> bool:
+        """True if the tensor stays as it is, so that it may be of any dtype (a mask, a counter)."""
+        return len(self.roles) == len(self.shape) and all(isinstance(role, Keeps) for role in self.roles)
+
+    @property
+    def flipped(self) -> TensorPlan:
+        """The plan of the transpose; of a row matrix, where the tensor is a vector."""
+        kept = (Keeps(),) if len(self.shape) == 1 else ()
+        outer = tuple(role.resolve(1, {}) for role in kept)
+        dimensions = outer + tuple(reversed(self.dimensions))
+        shape = (1,) * len(kept) + tuple(reversed(self.shape))
+        return replace(self, shape=shape, roles=kept + tuple(reversed(self.roles)), dimensions=dimensions)
+
+    @cached_property
+    def exact(self) -> bool:
+        """True if no float format rounds: every coefficient is a power of two or zero; where copies
+        differ, that of their sum."""
+        if self.symmetry.breaks and self.grid is None:
+            return False
+        factors = [d.gradient[heard(d)] if axis == self.grid else d.value for axis, d in enumerate(self.dimensions)]
+        even = all(bool(powers_of_two(factor).all()) for factor in factors)
+        return even and not any(
+            d.shift is not None or (d.averages and axis != self.grid) for axis, d in enumerate(self.dimensions)
+        )
+
+    @cached_property
+    def grid(self) -> int | None:
+        """The one dimension along which copies differ and yet add up to the last bit
+        (`growth.weights.exact_sums`), None if there is none."""
+        summed = [axis for axis, d in enumerate(self.dimensions) if d.summed and d.grows]
+        alone = self.symmetry.breaks and len(summed) == 1 and common_gradient(self.dimensions[summed[0]]) is not None
+        return summed[0] if alone else None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A declaration, not yet adapted to a config, and the ``model_type`` it was borrowed from where
+    nobody declared the model's own."""
+
+    base: Architecture
+    looks_like: str | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan:
+    """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``.
+
+    ``architecture`` is the declaration adapted to the config. ``lossy`` says that this is a rotary
+    growth that is not exact, and that the caller accepted it. Of the copies of a space in
+    ``summed`` only the sum is kept, each times its ``read`` (`growth.plan.tied_weights`)."""
+
+    declared: Declared
+    architecture: Architecture
+    model_class: type[PreTrainedModel]
+    options: Options
+    old_sizes: Mapping[str, int]
+    new_sizes: Mapping[str, int]
+    why: Mapping[str, str]
+    maps: Mapping[Space, Map]
+    tensors: Mapping[str, TensorPlan]
+    old_config: Mapping[str, Any]
+    new_config: Mapping[str, Any]
+    dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    lossy: bool = False
+    summed: frozenset[Space] = frozenset()
+
+    @property
+    def config_changes(self) -> dict[str, tuple[Any, Any]]:
+        """Config field -> (old, new), None where absent; dotted inside a nested config."""
+        return _changes(self.old_config, self.new_config)
+
+    def parameters(self, *, new: bool) -> int:
+        """Number of elements on disk, before or after."""
+        return sum(int(np.prod(t.new_shape if new else t.shape)) for t in self.tensors.values())
+
+    def bytes(self, *, new: bool) -> int:
+        """Bytes on disk, before or after, at each tensor's own dtype (the config's, where only a
+        config was given)."""
+        default = getattr(
+            torch, str(self.old_config.get("dtype") or self.old_config.get("torch_dtype") or "float32"), torch.float32
+        )
+        counted = (
+            (self.dtypes.get(name, default), t.new_shape if new else t.shape) for name, t in self.tensors.items()
+        )
+        return sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in counted)
+
+    def spaces(self) -> list[tuple[str, int, int, str]]:
+        """(space, old, new, law), for the spaces that some tensor uses."""
+        used = {space for tensor in self.tensors.values() for role in tensor.roles for space in role.spaces()}
+        return [(str(s), m.n, m.m, str(self.architecture.laws[s])) for s, m in self.maps.items() if s in used]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values. With the source it holds all that is needed to grow it again."""
+        return {
+            "model_type": self.architecture.model_type,
+            "model_class": self.model_class.__name__,
+            "options": asdict(self.options),
+            "sizes": {name: [self.old_sizes[name], self.new_sizes[name]] for name in self.old_sizes},
+            "why": dict(self.why),
+            "spaces": [dict(zip(("space", "old", "new", "law"), row, strict=True)) for row in self.spaces()],
+            "config_changes": {name: list(pair) for name, pair in self.config_changes.items()},
+            "bytes": [self.bytes(new=False), self.bytes(new=True)],
+            "parameters": [self.parameters(new=False), self.parameters(new=True)],
+            "tensors": [
+                {
+                    "name": t.name,
+                    "old": list(t.shape),
+                    "new": list(t.new_shape),
+                    "roles": [str(r) for r in t.roles],
+                    "exact": t.exact,
+                }
+                for t in self.tensors.values()
+            ],
+            "left_out": list(self.left_out),
+            "notes": list(self.notes),
+        }
+
+    @property
+    def choices(self) -> str:
+        """The caller's choices, those that matter here, in one line."""
+        options = self.options
+        heads = {name.rpartition(".")[2] for name, size in self.new_sizes.items() if size != self.old_sizes[name]}
+        said = [f"width {options.width:g}"] if options.width is not None else []
+        said += ["the sizes of another model"] if options.like else []
+        said += [f"{name} {size}" for name, size in options.sizes.items()]
+        said += [f"attention {options.attention}"] if options.width is not None else []
+        said += [f"rope {options.rope}"] if self.architecture.rotary and "head_dim" in heads else []
+        seed = f" (seed {options.seed})" if options.breaking.kind == "noise" or options.breaking.varied else ""
+        said += [f"symmetry {options.symmetry}{seed}"] if options.breaking.breaks else []
+        return ", ".join([*said, f"scaling {options.scaling}"])
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{name} {old} -> {self.new_sizes[name]}"
+            for name, old in self.old_sizes.items()
+            if self.new_sizes[name] != old
+        )
+        return (
+            f"{self.model_class.__name__}, {self.choices}: {sizes}; "
+            f"{self.parameters(new=False):,} -> {self.parameters(new=True):,} parameters"
+        )
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    changes: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(set(old) | set(new)):
+        before, after = old.get(name), new.get(name)
+        if name.endswith("_config") and isinstance(before, Mapping) and isinstance(after, Mapping):
+            changes |= _changes(before, after, f"{prefix}{name}.")
+        elif before != after:
+            changes[prefix + name] = before, after
+    return changes

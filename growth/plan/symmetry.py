@@ -1,0 +1,144 @@
+"""How the copies of a coordinate are made to differ, as a value; `growth.weights.symmetry_breaking`
+does the arithmetic.
+
+===================  ============================================================================
+text                 what the copies of a weight that are read together become
+===================  ============================================================================
+``none``             equal
+``noise:R``          equal plus noise that reading cannot see, of RMS R times that of the weights
+``split:A/B``        shares of it that go evenly from A to B; of two copies, A to B
+``split:A/B:varied`` shares drawn between A and B, anew for each weight
+===================  ============================================================================
+
+Whatever the choice, what is read adds up as before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from growth.errors import IllegalGrowthError
+
+LARGEST_NOISE = 1
+"""Beyond the weight's own size every noisy layer amplifies what rounding makes of the copies, and
+depth compounds it."""
+
+
+SHARES = (1.0, 2.0)
+"""The shares of a split that names none."""
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A way to break the symmetry of the copies, or none.
+
+    Args:
+        kind: ``none``, ``noise`` or ``split``.
+        noise: RMS of the noise relative to that of the weights, 0 to 1. No noise is the same as no
+            breaking.
+        shares: first and last share of a split, up to a common factor.
+        varied: whether shares are drawn between the two for each weight.
+
+    Raises:
+        IllegalGrowthError: for a number outside its range.
+
+    Example:
+        >>> str(Symmetry.parse("split"))
+        'split:1/2'
+    """
+
+    kind: Literal["none", "noise", "split"] = "none"
+    noise: float = 0.0
+    shares: tuple[float, float] = SHARES
+    varied: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("none", "noise", "split"):
+            raise _unknown(self.kind)
+        if self.kind == "noise" and not 0 <= self.noise <= LARGEST_NOISE:
+            raise IllegalGrowthError(
+                f"noise must be a number from 0 to {LARGEST_NOISE}, not {self.noise!r}. 0.1 is a tenth of each "
+                "weight's RMS."
+            )
+        if self.kind == "split":
+            if not all(0 < share < math.inf for share in self.shares):
+                raise IllegalGrowthError(
+                    f"the shares of a split must be above 0 and finite, not {_ratio(self.shares)}. Use split:1/2."
+                )
+            if self.shares[0] == self.shares[1]:
+                raise IllegalGrowthError(
+                    f"equal shares, {_ratio(self.shares)}, leave the copies equal. Use split:1/2, or none."
+                )
+        # One value for one meaning: what another kind would need is at its default.
+        if self.kind == "noise" and self.noise == 0:
+            object.__setattr__(self, "kind", "none")
+        if self.kind != "noise":
+            object.__setattr__(self, "noise", 0.0)
+        if self.kind != "split":
+            object.__setattr__(self, "shares", SHARES)
+            object.__setattr__(self, "varied", False)
+
+    @classmethod
+    def parse(cls, text: str) -> Symmetry:
+        """The value of a text: ``none``, ``noise:R``, ``split``, ``split:A/B``, ``split:varied`` or
+        ``split:A/B:varied``.
+
+        Raises:
+            IllegalGrowthError: for any other.
+        """
+        kind, *details = str(text).split(":")
+        if kind == "none" and not details:
+            return cls()
+        if kind == "noise" and len(details) == 1:
+            return cls("noise", noise=_number(details[0], text))
+        if kind == "split":
+            varied = details[-1:] == ["varied"]
+            shares = details[:-1] if varied else details
+            if not shares:
+                return cls("split", varied=varied)
+            if len(shares) == 1 and shares[0].count("/") == 1:
+                first, last = (_number(share, text) for share in shares[0].split("/"))
+                return cls("split", shares=(first, last), varied=varied)
+        raise _unknown(text)
+
+    @property
+    def breaks(self) -> bool:
+        """Whether copies differ at all."""
+        return self.kind != "none"
+
+    def __str__(self) -> str:
+        if self.kind == "noise":
+            return f"noise:{_plain(self.noise)}"
+        if self.kind == "split":
+            return f"split:{_ratio(self.shares)}{':varied' if self.varied else ''}"
+        return "none"
+
+
+UNBROKEN = Symmetry()
+"""All copies equal."""
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise _unknown(whole) from None
+
+
+def _plain(number: float) -> str:
+    """The shortest text that comes back as the same number; whole ones without a point."""
+    return repr(float(number)).removesuffix(".0")
+
+
+def _ratio(shares: tuple[float, float]) -> str:
+    return "/".join(map(_plain, shares))
+
+
+def _unknown(text: object) -> IllegalGrowthError:
+    return IllegalGrowthError(
+        f"symmetry must be none, noise:R, split:A/B or split:A/B:varied, not {text!r}. noise:0.1 adds a tenth of each "
+        "weight's RMS, which "
+        "what reads it cannot see."
+    )

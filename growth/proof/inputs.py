@@ -1,0 +1,87 @@
+"""Random inputs for a model of any class: tokens, pixels, sound."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from growth.hf.custom_modules import OwnModel
+
+Inputs = dict[str, Tensor]
+
+
+def random_inputs(
+    model: PreTrainedModel, vocabulary: int, *, batch: int = 2, length: int = 11, seed: int = 0
+) -> Inputs:
+    """Random tokens in two segments, one row padded on the left, random pixels or sound, as the
+    model's class wants them."""
+    ids = torch.randint(2, vocabulary - 1, (batch, length), generator=torch.Generator().manual_seed(seed))
+    mask = torch.ones_like(ids)
+    mask[0, : length // 3] = 0
+    mask = (
+        mask.flip(1) if isinstance(model, OwnModel) else mask
+    )  # no token that sees no other: many a module makes NaN of that
+    config = model.config.to_dict()
+    inputs = class_inputs(type(model), config, ids, mask)
+    if "input_ids" in inputs and "token_type_ids" in inspect.signature(model.forward).parameters:
+        last = max(config.get("type_vocab_size", 2), 1) - 1
+        inputs["token_type_ids"] = (
+            (torch.arange(length) >= length // 2).long().clamp(max=last).expand_as(inputs["input_ids"])
+        )
+    return inputs
+
+
+def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Tensor, mask: Tensor) -> Inputs:
+    """What a class reads, made of token ids ``[batch, length]``: with decoder inputs, with choices,
+    ending where the class pools; beside or instead of them random pixels ``[batch, channels,
+    height, width]`` or a random spectrogram ``[batch, bins, frames]``."""
+    taken = inspect.signature(kind.forward).parameters
+    decodes = "decoder_input_ids" in taken
+    read = config.get("text_config") or config
+    pools = (decodes and kind.__name__.endswith("SequenceClassification")) or {
+        "input_ids",
+        "pixel_values",
+    } <= taken.keys()
+    if pools and (eos := read.get("eos_token_id")) is not None:
+        # Pooled at an end-of-sequence token, which every row must have equally often.
+        eos = int(eos[0] if isinstance(eos, list) else eos)
+        other = eos + 1 if eos + 1 < read["vocab_size"] else eos - 1
+        ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, other), torch.full((len(ids), 1), eos)], dim=1)
+    inputs = {"input_ids": ids, "attention_mask": mask} if "input_ids" in taken else {}
+    inputs |= _raw_inputs(config, taken, len(ids))
+    restores = kind.__name__.endswith("MaskedImageModeling") and config["encoder_stride"] == config["patch_size"]
+    if "bool_masked_pos" in taken and (config.get("use_mask_token") or restores):
+        sides = zip(inputs["pixel_values"].shape[2:], _sides(config["patch_size"]), strict=True)
+        inputs["bool_masked_pos"] = (torch.arange(math.prod(side // patch for side, patch in sides)) % 3 == 1).expand(
+            len(ids), -1
+        )
+    if decodes:
+        start = torch.full((len(ids), 1), int(config.get("decoder_start_token_id") or 0))
+        inputs["decoder_input_ids"] = torch.cat([start, ids[:, :-1]], dim=1)
+    if kind.__name__.endswith("MultipleChoice"):
+        inputs = {name: value[:, None].expand(-1, 2, -1).contiguous() for name, value in inputs.items()}
+    return inputs
+
+
+def _raw_inputs(config: Mapping[str, Any], taken: Collection[str], batch: int) -> Inputs:
+    """Pixels and spectrograms."""
+    generator = torch.Generator().manual_seed(batch)
+    if "pixel_values" in taken:
+        seen = config.get("vision_config") or config
+        shape = (batch, seen["num_channels"], *_sides(seen["image_size"]))
+        return {"pixel_values": torch.randn(shape, generator=generator, dtype=torch.get_default_dtype())}
+    if "input_features" in taken:
+        shape = (batch, config["num_mel_bins"], 2 * config["max_source_positions"])
+        return {"input_features": torch.randn(shape, generator=generator, dtype=torch.get_default_dtype())}
+    return {}
+
+
+def _sides(size: int | Sequence[int]) -> tuple[int, ...]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else tuple(size)

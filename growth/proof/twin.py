@@ -1,0 +1,180 @@
+"""The twin: a miniature of the user's own config, grown with the same choices and compared in exact
+arithmetic.
+
+Same class, same installed transformers; all sizes small and distinct, so that no mistake cancels;
+loud random weights, so that none hides. It takes about a second whatever the model's size, and
+stands before the first byte written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from growth import architectures
+from growth.architectures.sizes import Sizes
+from growth.errors import FOREIGN_ERRORS, ProofError
+from growth.hf.configs import parse
+from growth.hf.tensor_names import from_disk, to_disk
+from growth.plan.build import build_plan, plan_config
+from growth.plan.options import Options
+from growth.plan.plan import TOLERANCE, Declared, Plan
+from growth.proof.float64 import exact_arithmetic
+from growth.proof.inputs import random_inputs
+from growth.proof.locate import first_difference
+from growth.proof.miniature import VOCABULARY, build_exact, loud, miniature
+from growth.proof.outputs import forward, largest_difference
+from growth.weights.fold import Fold
+from growth.weights.grow import grow_tensor
+
+LENGTHS = (11, 6)
+
+
+@dataclass(frozen=True)
+class TwinReport:
+    """What the twin showed.
+
+    Args:
+        difference: max |output of the grown twin - output of the twin|, in float64.
+        scale: max |output of the twin|.
+        sizes: of the twin, before growth.
+        tolerance: `growth.plan.plan.TOLERANCE`.
+    """
+
+    difference: float
+    scale: float
+    sizes: Mapping[str, int]
+    tolerance: float = TOLERANCE
+
+    @property
+    def ok(self) -> bool:
+        return self.difference <= self.tolerance
+
+
+def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
+    """Grow a miniature by the same choices and compare.
+
+    Raises:
+        ProofError: if the outputs differ by more than the tolerance, unless the plan is lossy by
+            the caller's word.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            report = twin_report(
+                plan.old_config, plan.options, device, plan.declared, (plan.old_sizes, plan.new_sizes)
+            )
+    except FOREIGN_ERRORS as error:
+        raise ProofError(
+            f"the twin of this {plan.model_class.__name__} could not be run ({type(error).__name__}: "
+            f"{str(error)[:200]}), so nothing is "
+            f"proved and nothing was written. {_next_step(plan, 'Please report this config.', ran=False)}"
+        ) from error
+    if not report.ok and not plan.lossy:
+        raise ProofError(
+            f"the twin of this {plan.model_class.__name__} differs by {report.difference:.3g} after growth (outputs "
+            "up to "
+            f"{report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. "
+            + _next_step(
+                plan,
+                "Please report this config and these options; --attention heads --scaling unit is the plainest "
+                "choice.",
+                ran=True,
+            )
+        )
+    return report
+
+
+def _next_step(plan: Plan, stock: str, *, ran: bool) -> str:
+    """What to do about a twin that failed: ``stock``, unless the declaration is the caller's
+    own."""
+    if plan.architecture.module_class is None:
+        return stock
+    if not ran:
+        return "Check that it can be built from its config alone, whatever the sizes."
+    with exact_arithmetic(), torch.random.fork_rng(devices=[]):
+        twin, grown, small = _pair(plan.old_config, plan.options, plan.declared, (plan.old_sizes, plan.new_sizes))
+        wrong = first_difference(twin, grown, random_inputs(twin, VOCABULARY), small)
+    where = (
+        f": the first output that is off is that of '{wrong}', by its own rule or by what it reads" if wrong else ""
+    )
+    return f"Correct the declaration{where}."
+
+
+def twin_report(
+    raw: Mapping[str, Any],
+    options: Options,
+    device: str | torch.device = "cpu",
+    declared: Declared | None = None,
+    like: tuple[Sizes, Sizes] | None = None,
+) -> TwinReport:
+    """The comparison itself, without a verdict; by the declaration of the config's model_type,
+    unless one is given. ``like``: the sizes the real model grows from and to, whose shape the
+    miniature takes; by default those that the options make of the config."""
+    declared = declared or Declared(architectures.find(str(raw["model_type"])))
+    if like is None:
+        real = plan_config(raw, options, declared)
+        like = real.old_sizes, real.new_sizes
+    with exact_arithmetic():
+        twin, grown, plan = _pair(raw, options, declared, like)
+        differences, scale = [], 0.0
+        for length in LENGTHS:
+            inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
+            before, after = (forward(model.to(device), inputs) for model in (twin, grown))  # type: ignore[arg-type]
+            differences.append(largest_difference(before, after, plan))
+            scale = max(scale, *(float(value.abs().max()) for value in before.values()))
+        difference = max(differences, key=lambda value: (math.isnan(value), value))
+    return TwinReport(math.inf if math.isnan(difference) else difference, scale, dict(plan.old_sizes))
+
+
+def _pair(
+    raw: Mapping[str, Any], options: Options, declared: Declared, like: tuple[Sizes, Sizes]
+) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
+    """The twin, the grown twin, and how one came out of the other. Call it under
+    `exact_arithmetic`."""
+    small = miniature(raw, declared.base.at(parse(raw)))
+    twin = build_exact(small)
+    loud(twin, seed=options.seed)
+    weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    plan = build_plan(small, shapes, options, declared, like)
+    grown = build_exact(plan.new_config)
+    state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
+    grown.load_state_dict(from_disk(grown, state), strict=False)
+    return twin, grown, plan
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Both proofs of one growth.
+
+    Args:
+        twin: the miniature, grown by the same choices, in exact arithmetic.
+        fold: every tensor of the real model read back through its map.
+    """
+
+    twin: TwinReport
+    fold: Fold
+
+    def to_json(self) -> dict[str, Any]:
+        return {"twin": asdict(self.twin), "fold": self.fold.to_json()}
+
+    def __str__(self) -> str:
+        back = (
+            "bit for bit"
+            if self.fold.exact
+            else f"within one rounding of each weight (relative {self.fold.error:.1e})"
+        )
+        held = (
+            f"; the copies of {self.fold.limited:.2%} of the weights differ less than asked for"
+            if self.fold.limited
+            else ""
+        )
+        return (
+            f"twin: max |difference| {self.twin.difference:.1e} in exact arithmetic, tolerance "
+            f"{self.twin.tolerance:g}\n"
+            f"fold: {self.fold.tensors} tensors read back {back}{held}"
+        )

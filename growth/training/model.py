@@ -1,0 +1,172 @@
+"""Widening a model in memory: the same plan, the same proofs and the same arithmetic as for a
+checkpoint on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar, Unpack, cast
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel
+
+from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
+from growth.hf.custom_modules import OwnModel, unwrapped, wrapped
+from growth.hf.dtypes import FLOATS
+from growth.hf.expected_tensors import expected_tensors
+from growth.hf.tensor_names import to_disk
+from growth.plan.build import build_plan
+from growth.plan.options import Choices, chosen
+from growth.plan.plan import Plan
+from growth.plan.symmetry import UNBROKEN
+from growth.proof.lookalike import declaration
+from growth.proof.twin import Proof, prove_twin
+from growth.training.lr_schedulers import check_scheduler, repoint
+from growth.training.moments import Moments
+from growth.training.optimizer import grow_optimizer
+from growth.training.optimizer_checks import Hyper, check_optimizer
+from growth.training.rebuild import _rebuild, _untied
+from growth.training.wrappers import check_unwrapped, uncompiled
+from growth.weights.fold import Fold, check_finite, check_fold
+from growth.weights.grow import grow_tensor
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, repr=False)
+class Grown(Generic[M]):
+    """A widened model, of the class of the one given, how it was made and what was proved.
+
+    Args:
+        model: the wider model.
+        plan: how it grew.
+        proof: what was proved.
+        optimizer, scheduler: likewise for the grown model, if they were given.
+        uneven: parameters whose copies want learning rates (or decays) of their own, of which the
+            optimizer holds the mean.
+        born: parameters with coordinates of which no old gradient says what they receive. With
+            neither, and without noise or a split, training goes on exactly as before.
+    """
+
+    model: M
+    plan: Plan
+    proof: Proof
+    optimizer: Optimizer | None = None
+    scheduler: LRScheduler | None = None
+    uneven: tuple[str, ...] = ()
+    born: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Grown({self.plan!r})\n{self.proof}"
+
+
+def widen(
+    model: M,
+    *,
+    optimizer: Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
+    moments: Moments = "preserve",
+    hyper: Hyper = "preserve",
+    allow_nonfinite: bool = False,
+    **choices: Unpack[Choices],
+) -> Grown[M]:
+    """A new, wider model that computes the same function. The one given is not touched.
+
+    Devices, dtypes, ties, ``requires_grad``, train or eval mode of every module, ``nn.Dropout.p``,
+    gradient checkpointing and the generation config are kept. Gradients, hooks and attributes set
+    by hand are not, so grow between steps. A compiled model is grown uncompiled: compile the
+    result. Dropout masks are drawn anew: "the same function" is that of eval mode.
+
+    Args:
+        model: a stock transformers model of a declared architecture, or a module whose class was
+            registered; not under DDP, FSDP or PEFT.
+        optimizer: of the model; its state and settings grow too, and the result's ``optimizer``
+            goes on where it was.
+        scheduler: of that optimizer; the result's ``scheduler`` drives the grown one from the same
+            step on.
+        moments: ``preserve``, ``fresh`` or ``reset``, see
+            `growth.training.optimizer.grow_optimizer`.
+        hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor so that training
+            goes on as the old model's would, ``keep`` leaves them as they are.
+        allow_nonfinite: carry NaN and infinity over instead of refusing them.
+        choices: how to grow, see `growth.plan.options.Choices`: ``width``, sizes by name, ``like``,
+            ``attention``, ``symmetry``, ...
+
+    Raises:
+        UnsupportedModelError: for a foreign model, or a wrapped one (the sentence says what to do
+            with that).
+        GrowthError: in one sentence, for anything else that stands in the way.
+
+    Example:
+        >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=0.1)
+        >>> model, optimizer = grown.model, grown.optimizer
+    """
+    model = cast(M, uncompiled(model))
+    check_unwrapped(model)
+    name = type(model).__name__
+    stock = wrapped(model) or model
+    if not isinstance(stock, PreTrainedModel) or not (
+        isinstance(stock, OwnModel) or getattr(transformers, name, None) is type(stock)
+    ):
+        raise UnsupportedModelError(
+            f"{name} is neither a stock transformers model class nor a registered one. If it wraps one, widen what is "
+            "inside; else "
+            "declare it with growth.register."
+        )
+    options = chosen(choices)
+    if torch.is_inference_mode_enabled():
+        raise IllegalGrowthError(
+            "what is made in inference mode can never be trained. Use torch.no_grad(), or widen outside of it."
+        )
+    if optimizer is not None:
+        check_optimizer(optimizer, stock, moments, hyper)
+        if scheduler is not None:
+            check_scheduler(scheduler, optimizer, hyper)
+    elif scheduler is not None:
+        raise IllegalGrowthError(
+            "a scheduler drives an optimizer. Give that too: growth.widen(model, optimizer=..., scheduler=...)."
+        )
+    raw = {**stock.config.to_dict(), "architectures": [name]}
+    in_memory, ties = _untied(stock)
+    state = to_disk(stock, in_memory)
+    own, tied = expected_tensors(raw, type(stock))
+    for key, shared in ties.items():
+        if key in own and key not in tied and shared not in tied:
+            raise UnsupportedModelError(
+                f"'{key}' is one with '{shared}' in this model, but not by its config. Give it a weight of its own, "
+                "or, if that is the "
+                "tie, set config.tie_word_embeddings."
+            )
+    plan = build_plan(
+        raw, {key: tuple(value.shape) for key, value in state.items()}, options, declaration(raw, options)
+    )
+    for key in plan.tensors:
+        if key not in own:
+            raise UnsupportedModelError(
+                f"tensor '{key}' is none of a {name} of this config. Remove it, or correct the config."
+            )
+        if state[key].is_meta or (state[key].dtype not in FLOATS and not plan.tensors[key].kept):
+            held = (
+                "no data (device meta)"
+                if state[key].is_meta
+                else f"dtype {state[key].dtype}, which cannot hold shares of a weight"
+            )
+            raise CheckpointError(f"tensor '{key}' has {held}. Load the unquantised model first.")
+    twin = prove_twin(plan)
+    fold = Fold()
+    grown: dict[str, Tensor] = {}
+    for key, tensor in plan.tensors.items():
+        finite = check_finite(key, state[key], allow_nonfinite or tensor.kept)
+        tensor = tensor if finite else replace(tensor, symmetry=UNBROKEN)
+        grown[key] = grow_tensor(state[key], tensor, seed=options.seed, fold=fold if finite else None)
+        check_fold(key, fold, state[key], state[key].dtype)
+    new = _rebuild(stock, plan, grown, ties)
+    result = Grown(cast(M, unwrapped(new)), plan, Proof(twin, fold))
+    if optimizer is None:
+        return result
+    trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)
+    driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
+    return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)

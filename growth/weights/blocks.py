@@ -1,0 +1,101 @@
+"""What is done to a block of a tensor along one of its dimensions: taking copies, adding them
+up."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from growth.algebra.dimensions import Dimension, rounds
+from growth.algebra.maps import Floats, Integers
+
+
+def column(values: np.ndarray, ndim: int, axis: int, like: Tensor) -> Tensor:
+    """Coefficients shaped to broadcast along ``axis``."""
+    shape = [1] * ndim
+    shape[axis] = -1
+    return torch.from_numpy(np.ascontiguousarray(values)).to(like.device, like.dtype).reshape(shape)
+
+
+def tiled(dimension: Dimension) -> bool:
+    """Whether the copies are whole blocks ``[x; x; ...]``."""
+    return dimension.new % dimension.old == 0 and bool(
+        (dimension.source == np.arange(dimension.new) % dimension.old).all()
+    )
+
+
+def mean(block: Tensor, axis: int) -> Tensor:
+    """The mean along ``axis`` in float64, kept as a dimension of 1; summed in one order whatever
+    the layout and the number of threads."""
+    rows = np.ascontiguousarray(np.moveaxis(block.to("cpu", torch.float64).numpy(), axis, -1))
+    return torch.from_numpy(np.expand_dims(rows.mean(axis=-1), axis)).to(block.device)
+
+
+def take(block: Tensor, axis: int, dimension: Dimension) -> Tensor:
+    """``block[..., source, ...]`` along ``axis``, the mean where the dimension carries it; blocks
+    of copies are plain memory copies."""
+    if dimension.mean is not None and dimension.averages:
+        copies = block.index_select(axis, torch.from_numpy(dimension.source).to(block.device)).to(torch.float64)
+        return torch.where(column(dimension.mean, block.ndim, axis, copies) != 0, mean(block, axis), copies)
+    if dimension.new == dimension.old and bool((np.diff(dimension.source) == 1).all()):
+        return block
+    if tiled(dimension):
+        return torch.cat([block] * (dimension.new // dimension.old), dim=axis)
+    return block.index_select(axis, torch.from_numpy(dimension.source).to(block.device))
+
+
+def widened(block: Tensor, axis: int, dimension: Dimension) -> Tensor:
+    """The definition along one dimension: ``value[j] * block[..., source[j], ...] + shift[j]``."""
+    wide = take(block, axis, dimension) * column(dimension.value, block.ndim, axis, block)
+    return wide if dimension.shift is None else wide + column(dimension.shift, block.ndim, axis, block)
+
+
+def pick(block: Tensor, axis: int, positions: Integers) -> Tensor:
+    """``block[..., positions, ...]`` along ``axis``, the first coordinate for a position of -1: a
+    view where they are evenly spaced."""
+    if (even := _evenly(positions)) is not None:
+        return block[(slice(None),) * axis + (even,)]
+    return block.index_select(axis, torch.from_numpy(positions.clip(min=0)).to(block.device))
+
+
+def put(block: Tensor, axis: int, positions: Integers, values: Tensor) -> None:
+    """``block[..., positions, ...] = values`` along ``axis``, nothing for a position of -1."""
+    if (even := _evenly(positions)) is not None:
+        block[(slice(None),) * axis + (even,)] = values
+        return
+    taken = np.flatnonzero(positions >= 0)
+    chosen = values.index_select(axis, torch.from_numpy(taken).to(block.device))
+    block.index_copy_(axis, torch.from_numpy(positions[taken]).to(block.device), chosen.to(block.dtype))
+
+
+def _evenly(positions: Integers) -> slice | None:
+    step = int(positions[1] - positions[0]) if len(positions) > 1 else 1
+    if len(positions) and positions[0] >= 0 and step > 0 and bool((np.diff(positions) == step).all()):
+        return slice(int(positions[0]), int(positions[-1]) + 1, step)
+    return None
+
+
+def fold_dimension(
+    block: Tensor, dimension: Dimension, axis: int, coefficients: Floats | None = None, exactly: bool = False
+) -> Tensor:
+    """Sum over the copies along ``axis``, new size -> old size, each times its gradient coefficient
+    or the ``coefficients`` ``[new]``. ``exactly``: what rounding takes from the running sum is
+    added at the end, so that a sum the dtype holds comes out to the last bit."""
+    weights = dimension.gradient if coefficients is None else coefficients
+    total: Tensor | None = None
+    lost = torch.zeros((), dtype=block.dtype, device=block.device)
+    for positions in rounds(dimension):
+        factors = np.where(positions >= 0, weights[positions], 0.0)
+        part = pick(block, axis, positions)
+        part = part if (factors == 1.0).all() else part * column(factors, block.ndim, axis, block)
+        if total is None:
+            total = part
+            continue
+        reached = total + part
+        if exactly:  # Knuth's two-sum: the error of an addition, in the same arithmetic
+            taken = reached - total
+            lost = lost + ((total - (reached - taken)) + (part - taken))
+        total = reached
+    assert total is not None, "a dimension without coordinates"
+    return total + lost if exactly else total

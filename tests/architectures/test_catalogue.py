@@ -1,0 +1,69 @@
+"""The table of families is made from the declarations, and the README's from the table."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from growth import architectures
+from growth.cli.main import grow as command
+from growth.errors import UnsupportedModelError
+from growth.hf.catalogue import describe, families
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- families: grow architectures --markdown -->\n", "\n<!-- end of families -->"
+
+
+def grow(*arguments: str) -> str:
+    result = CliRunner().invoke(command, ["architectures", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout.rstrip("\n")
+
+
+def test_the_readme_holds_the_table() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert BEGIN in text and END in text
+    assert text.split(BEGIN)[1].split(END)[0] == grow("--markdown"), (
+        "run `grow architectures --markdown` and put it into the README"
+    )
+
+
+def test_every_family_is_a_row_with_classes() -> None:
+    rows = families()
+    assert [row.model_type for row in rows] == architectures.known()
+    for row in rows:
+        assert row.positions and (row.classes or row.refuses.startswith("every growth")), row
+        assert not row.refuses.endswith("."), row
+
+
+def test_json_is_the_table() -> None:
+    listed = json.loads(grow("--json"))
+    assert [row["model_type"] for row in listed] == architectures.known()
+    assert set(listed[0]) == {"model_type", "classes", "wider_heads", "positions", "widths", "refuses"}
+
+
+@pytest.mark.parametrize("name", architectures.known())
+def test_a_declaration_is_spelled_out(name: str) -> None:
+    described = describe(name)
+    spaces = {space for space, _, _ in described.spaces}
+    for parameter, roles in described.parameters:
+        for word in re.findall(r"(?:writes|reads) ([a-z ]+?)(?: \*| \+|;|$)", roles):
+            assert word in spaces, (parameter, roles)
+    assert {size for _, size, _ in described.spaces} <= {size for size, _, _ in described.sizes}
+
+
+def test_one_declaration_on_the_terminal() -> None:
+    text = grow("llama")
+    assert re.search(
+        r"layers\.\*\.self_attn\.o_proj\.weight +writes residual; reads kv_heads \* queries_per_kv \* value", text
+    )
+    assert json.loads(grow("llama", "--json"))["model_type"] == "llama"
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="no architecture is declared for model_type 'nope'"):
+        describe("nope")

@@ -1,0 +1,135 @@
+"""Training states that cannot grow: each refused in one sentence that names the file, the state or
+the parameter, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("accelerate", reason="transformers.Trainer needs it")
+
+import growth
+from growth.checkpoint import trainer_state as trainer
+from support.trainer_runs import checkpoint
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("saved"), "llama")[0]
+
+
+def _edited(path: Path, change: Any) -> None:
+    loaded = torch.load(path, weights_only=True)
+    change(loaded)
+    torch.save(loaded, path)
+
+
+def _frozen(loaded: dict[str, Any]) -> None:
+    loaded["state"].pop(loaded["param_groups"][0]["params"].pop())
+
+
+def _one_group(loaded: dict[str, Any]) -> None:
+    first, second = loaded["param_groups"]
+    loaded["param_groups"] = [{**first, "params": first["params"] + second["params"]}]
+
+
+def _lion(loaded: dict[str, Any]) -> None:
+    for group in loaded["param_groups"]:
+        del group["eps"]
+
+
+def _named(loaded: dict[str, Any]) -> None:
+    for group in loaded["param_groups"]:
+        group["param_names"] = [f"theirs.{number}" for number in group["params"]]
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("exploded",)
+
+
+REFUSALS: dict[str, tuple[Any, str]] = {
+    "no progress": (
+        lambda f: (f / "trainer_state.json").unlink(),
+        "is no Trainer checkpoint: it has no trainer_state.json",
+    ),
+    "no optimizer": (lambda f: (f / "optimizer.pt").unlink(), r"has no optimizer\.pt.* save_only_model=False"),
+    "no scheduler": (lambda f: (f / "scheduler.pt").unlink(), r"has no scheduler\.pt"),
+    "broken progress": (lambda f: (f / "trainer_state.json").write_text("{}"), "has no 'global_step'"),
+    "deepspeed": (lambda f: (f / "global_step30").mkdir(), "'global_step30', a training state as DeepSpeed"),
+    "fsdp": (lambda f: (f / "pytorch_model_fsdp_0").mkdir(), "'pytorch_model_fsdp_0', a training state as FSDP"),
+    "fsdp optimizer": (lambda f: (f / "optimizer_0").mkdir(), "'optimizer_0', a training state as FSDP"),
+    "accelerate": (
+        lambda f: (f / "optimizer.bin").write_bytes(b""),
+        r"'optimizer\.bin', a training state as accelerate saves it\. .* grow in the loop",
+    ),
+    "cut short": (
+        lambda f: (f / "optimizer.pt").write_bytes((f / "optimizer.pt").read_bytes()[:99]),
+        "is not a whole PyTorch file",
+    ),
+    "code": (lambda f: torch.save({"state": Bomb(), "param_groups": []}, f / "optimizer.pt"), "cannot be read safely"),
+    "weights": (
+        lambda f: torch.save({"w": torch.ones(2)}, f / "optimizer.pt"),
+        "does not hold the state of an optimizer",
+    ),
+    "frozen": (
+        lambda f: _edited(f / "optimizer.pt", _frozen),
+        r"group 0 in optimizer\.pt has \d+ parameters where Trainer gives it \d+",
+    ),
+    "one group": (lambda f: _edited(f / "optimizer.pt", _one_group), "has 1 parameter groups where Trainer makes 2"),
+    "lion": (
+        lambda f: _edited(f / "optimizer.pt", _lion),
+        "nobody declared how the state of the optimizer .* --moments reset",
+    ),
+    "odd state": (
+        lambda f: _edited(f / "optimizer.pt", lambda s: s["state"][0].update(z=torch.ones(3))),
+        r"optimizer\.pt \(state 'z'\)",
+    ),
+    "other shape": (
+        lambda f: _edited(f / "optimizer.pt", lambda s: s["state"][0].update(exp_avg=torch.ones(3))),
+        r"'exp_avg' of parameter 0 in optimizer\.pt has shape \[3\], but by Trainer's order that is "
+        r"'model\.embed_tokens\.weight'",
+    ),
+    "not finite": (
+        lambda f: _edited(f / "optimizer.pt", lambda s: s["state"][0]["exp_avg"].fill_(float("nan"))),
+        "'exp_avg of model.embed_tokens.weight' holds NaN",
+    ),
+    "names": (lambda f: _edited(f / "optimizer.pt", _named), "names a parameter 'theirs.0'"),
+}
+
+
+@pytest.mark.parametrize("name", [*REFUSALS])
+def test_refused_by_name(name: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil, said = REFUSALS[name]
+    source = tmp_path / "small"
+    shutil.copytree(saved, source)
+    spoil(source)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(growth.GrowthError, match=said) as caught:
+        growth.widen_checkpoint(source, tmp_path / "wide", optimizer=True)
+    assert "\n" not in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_choices_that_do_not_fit(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(growth.IllegalGrowthError, match="moments must be one of preserve, fresh, reset, not 'old'"):
+        growth.widen_checkpoint(saved, tmp_path / "wide", optimizer=True, moments="old")  # type: ignore[arg-type]
+    with pytest.raises(growth.IllegalGrowthError, match=r"'reset' .*--optimizer"):
+        growth.widen_checkpoint(saved, tmp_path / "wide", moments="reset")
+
+
+@pytest.mark.parametrize("step", ["grown_values", "_alone"])
+def test_a_crash_in_the_optimizer_leaves_nothing(
+    step: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trainer, step, full)
+    with pytest.raises(growth.CheckpointError, match=r"No space left on device.* try again"):
+        growth.widen_checkpoint(saved, tmp_path / "new" / "wide", optimizer=True)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,110 @@
+"""The comparison of real models: equal for every family and head, unequal for small tampering in
+any output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+import growth
+from growth.checkpoint.verify import ORDER
+from support.families import LANGUAGE_MODELS, OTHER_HEADS, Case, build
+
+CASES = {case.model_class: case for case in [*LANGUAGE_MODELS, *OTHER_HEADS]}
+
+
+def one_of_each(cases: Iterable[Case]) -> list[Any]:
+    """The first case of each family, the others as slow."""
+    seen: set[str] = set()
+    found: list[Any] = []
+    for case in cases:
+        found.append(pytest.param(case, marks=pytest.mark.slow) if case.model_type in seen else case)
+        seen.add(case.model_type)
+    return found
+
+
+def plain(case: Case, **changes: object) -> PreTrainedModel:
+    """Loud, in float32, with the small epsilon of real configs."""
+    return build(case, **changes).to(torch.float32)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("case", one_of_each(CASES.values()), ids=str)
+def test_every_head_is_equal(case: Case, tmp_path: Path) -> None:
+    plain(case).save_pretrained(tmp_path / "small")
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", attention="head-dim", noise=0.1)
+    report = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=60, device="cpu")
+    assert report.equal and report.diverges_at is None, report
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", LANGUAGE_MODELS, ids=str)
+def test_narrow_dtypes_are_equal(case: Case, dtype: str, tmp_path: Path) -> None:
+    plain(case).to(getattr(torch, dtype)).save_pretrained(tmp_path / "small")  # type: ignore[call-arg]
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", noise=0.1)
+    report = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=60, device="cpu")
+    assert report.equal and report.dtype == dtype
+
+
+TAMPERED = [
+    ("BertForQuestionAnswering", "qa_outputs.weight", 1, -3.0, "end_logits"),
+    ("BertForPreTraining", "cls.seq_relationship.weight", 0, 5.0, "seq_relationship_logits"),
+    ("BertModel", "pooler.dense.weight", 0, -1.0, "pooler_output"),
+    ("GPT2DoubleHeadsModel", "multiple_choice_head.summary.weight", 0, -2.0, "mc_logits"),
+    ("LlamaForCausalLM", "model.layers.1.mlp.down_proj.weight", 0, 1.01, "logits"),
+    ("T5ForConditionalGeneration", "decoder.block.0.layer.0.SelfAttention.v.weight", 0, 1.01, "logits"),
+]
+
+
+@pytest.mark.parametrize(("name", "tensor", "row", "factor", "output"), TAMPERED, ids=lambda value: str(value))
+def test_one_row_of_one_weight_is_seen(
+    name: str, tensor: str, row: int, factor: float, output: str, tmp_path: Path
+) -> None:
+    plain(CASES[name]).save_pretrained(tmp_path / "small")
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide")
+    weights = load_file(tmp_path / "wide" / "model.safetensors")
+    weights[tensor][row] *= factor
+    save_file(weights, tmp_path / "wide" / "model.safetensors", metadata={"format": "pt"})
+    report = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=60, device="cpu")
+    assert not report.equal and report.output == output and output in report.outputs
+
+
+def test_the_mean_sees_what_hides_below_the_largest_rounding(tmp_path: Path) -> None:
+    plain(CASES["LlamaForCausalLM"]).to(torch.bfloat16).save_pretrained(tmp_path / "small")  # type: ignore[call-arg]
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide")
+    weights = load_file(tmp_path / "wide" / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] *= 1.15
+    save_file(weights, tmp_path / "wide" / "model.safetensors", metadata={"format": "pt"})
+    report = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=300, device="cpu")
+    assert report.difference.largest <= ORDER * report.floor.largest and not report.equal
+
+
+def test_another_ancestor_is_compared_by_what_does_not_grow(tmp_path: Path) -> None:
+    plain(CASES["LlamaForCausalLM"]).save_pretrained(tmp_path / "a")
+    growth.widen_checkpoint(tmp_path / "a", tmp_path / "b")
+    growth.widen_checkpoint(tmp_path / "b", tmp_path / "c")
+    report = growth.check_equivalence(tmp_path / "a", tmp_path / "c", tokens=60, device="cpu")
+    assert report.equal and report.outputs == ("logits",)
+
+
+def test_models_in_memory_with_their_plan() -> None:
+    small = plain(CASES["BertModel"])
+    before = {name: value.clone() for name, value in small.state_dict().items()}
+    grown = growth.widen(small, width=3, noise=0.2)
+    with pytest.raises(growth.CheckpointError, match="nothing says how they map"):
+        growth.check_equivalence(small, grown.model, tokens=60, device="cpu")
+    report = growth.check_equivalence(small, grown.model, tokens=60, device="cpu", plan=grown.plan)
+    assert report.equal and set(report.outputs) == {"last_hidden_state", "pooler_output"}
+    assert all(torch.equal(before[name], value) for name, value in small.state_dict().items())
+
+
+def test_rounded_weights_seen_in_a_finer_dtype_are_explained(tmp_path: Path) -> None:
+    plain(CASES["LlamaForCausalLM"]).to(torch.bfloat16).save_pretrained(tmp_path / "a")  # type: ignore[call-arg]
+    growth.widen_checkpoint(tmp_path / "a", tmp_path / "b", width=3)  # thirds
+    report = growth.check_equivalence(tmp_path / "a", tmp_path / "b", tokens=60, device="cpu", dtype="float32")
+    assert not report.equal and report.weights_dtype == "bfloat16"

@@ -1,0 +1,160 @@
+"""The twin stands for the user's own config: odd but legal ones must not trip it, and its branches
+must be taken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import growth
+from growth import architectures
+from growth.checkpoint.preview import plan_widening
+from growth.errors import IllegalGrowthError, ProofError
+from growth.plan import candidate as draft
+from growth.plan.options import chosen
+from growth.plan.plan import TOLERANCE
+from growth.proof.miniature import miniature
+from growth.proof.twin import prove_twin, twin_report
+from support.families import LANGUAGE_MODELS, OTHER_HEADS, build, difference, exact
+
+CASES = {case.model_class: case for case in [*LANGUAGE_MODELS, *OTHER_HEADS]}
+
+LONGROPE = {"rope_type": "longrope", "rope_theta": 500.0, "factor": 4.0, "original_max_position_embeddings": 32}
+LONGROPE |= {"short_factor": [1.0, 1.5], "long_factor": [2.0, 9.0]}
+ODD: dict[str, tuple[str, dict[str, Any]]] = {
+    "no padding token": ("LlamaForSequenceClassification", {"pad_token_id": None}),
+    "no padding token, gpt2": ("GPT2ForSequenceClassification", {"pad_token_id": None}),
+    "upcast attention": (
+        "GPT2LMHeadModel",
+        {"reorder_and_upcast_attn": True, "scale_attn_by_inverse_layer_idx": True},
+    ),
+    "tuples asked for": ("BertModel", {"return_dict": False}),
+    "large padding token": ("RobertaForMaskedLM", {"pad_token_id": 30, "max_position_embeddings": 120}),
+    "several end tokens": ("LlamaForCausalLM", {"eos_token_id": [1, 2, 7]}),
+    "aliases": ("GPT2LMHeadModel", {"n_embd": ..., "n_head": ..., "hidden_size": 15, "num_attention_heads": 3}),
+    "both spellings": ("GPT2LMHeadModel", {"hidden_size": 15}),
+    "aliases, t5": ("T5ForConditionalGeneration", {"d_model": ..., "hidden_size": 14}),
+    "implied groups": (
+        "MistralForCausalLM",
+        {"num_key_value_heads": ..., "num_attention_heads": 8, "hidden_size": 48},
+    ),
+    "implied groups, qwen2": (
+        "Qwen2ForCausalLM",
+        {"num_key_value_heads": ..., "num_attention_heads": 32, "hidden_size": 64},
+    ),
+    "short longrope": ("LlamaForCausalLM", {"head_dim": 4, "rope_parameters": LONGROPE}),
+    "chunked feed-forward": ("BertModel", {"chunk_size_feed_forward": 4}),
+    "windows on some layers": (
+        "Qwen2ForCausalLM",
+        {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 1},
+    ),
+}
+
+
+def odd(name: str) -> dict[str, Any]:
+    model_class, changes = ODD[name]
+    raw = {**build(CASES[model_class]).config.to_dict(), "architectures": [model_class]} | changes
+    return {key: value for key, value in raw.items() if value is not ...}
+
+
+@pytest.mark.parametrize("attention", ["heads", "head-dim"])
+@pytest.mark.parametrize("name", ODD)
+def test_odd_but_legal_configs_are_grown(name: str, attention: str) -> None:
+    assert prove_twin(plan_widening(odd(name), width=3, attention=attention)).difference <= TOLERANCE
+
+
+FACTORS = {
+    "type": "longrope",
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.7],
+    "long_factor": [1.0, 1.5, 2.0, 3.0, 5.0, 9.0],
+}
+OLD_FILES: dict[str, dict[str, Any]] = {
+    "a size by its old name": {
+        "model_type": "bloom",
+        "n_embed": 96,
+        "n_layer": 2,
+        "num_attention_heads": 12,
+        "vocab_size": 41,
+    },
+    "factors for the part that turns": {
+        **{
+            "model_type": "phi3",
+            "hidden_size": 64,
+            "num_attention_heads": 4,
+            "partial_rotary_factor": 0.75,
+            "rope_scaling": FACTORS,
+        },
+        **{
+            "vocab_size": 41,
+            "pad_token_id": 0,
+            "num_hidden_layers": 2,
+            "original_max_position_embeddings": 20,
+            "intermediate_size": 50,
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("attention", ["heads", "head-dim"])
+@pytest.mark.parametrize("name", OLD_FILES)
+def test_old_files_are_grown_as_they_are_spelled(name: str, attention: str) -> None:
+    grown = plan_widening(OLD_FILES[name], width=3, attention=attention)
+    assert prove_twin(grown).difference <= TOLERANCE
+    assert grown.new_config.keys() == OLD_FILES[name].keys()
+
+
+def test_both_spellings_grow_together() -> None:
+    grown = plan_widening(odd("both spellings"), width=2).new_config
+    assert grown["n_embd"] == grown["hidden_size"] == 30
+
+
+def test_both_branches_of_longrope_and_the_window_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = odd("short longrope")
+    options = chosen({"width": 3, "attention": "head-dim"})
+    right = draft.grow_rope
+    for branch in ("short_factor", "long_factor"):
+
+        def wrong(*args: Any, branch: str = branch) -> dict[str, Any]:
+            rope = right(*args)
+            assert rope is not None
+            return {**rope, branch: [2 * factor for factor in rope[branch]]}
+
+        monkeypatch.setattr(draft, "grow_rope", wrong)
+        assert twin_report(raw, options).difference > 1e-4
+    assert miniature(odd("windows on some layers"), architectures.find("qwen2"))["sliding_window"] < 6
+
+
+def test_what_the_twin_trips_over_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trips(*_: Any) -> None:
+        raise RuntimeError("some kernel is missing")
+
+    monkeypatch.setattr("growth.proof.twin.twin_report", trips)
+    with pytest.raises(ProofError, match=r"could not be run \(RuntimeError: some kernel is missing\), so nothing"):
+        prove_twin(plan_widening(odd("large padding token")))
+
+
+@pytest.mark.parametrize("options", [{"noise": 1.5}, {"width": 5000}], ids=str)
+def test_choices_no_proof_can_stand_behind_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(IllegalGrowthError):
+        chosen(options)  # type: ignore[arg-type]
+
+
+def test_growing_does_not_advance_the_callers_random_numbers() -> None:
+    model = build(CASES["GPT2LMHeadModel"])
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    growth.widen(model, width=2, noise=0.1)
+    assert torch.equal(torch.rand(1), expected)
+
+
+exactly = pytest.fixture(exact)
+
+
+@pytest.mark.usefixtures("exactly")
+def test_thirty_two_layers_at_the_largest_noise_stay_equal() -> None:
+    small = build(CASES["LlamaForCausalLM"], num_hidden_layers=32)
+    grown = growth.widen(small, width=2, noise=1.0)
+    assert difference(small, grown.model, grown.plan) <= TOLERANCE

@@ -1,0 +1,211 @@
+"""What training puts around a model, an optimizer or a scheduler: taken off, or refused with a
+remedy; and that the remedy works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, get_peft_model
+from torch import distributed, multiprocessing, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+import growth
+from growth.errors import CheckpointError, UnsupportedModelError
+from support.optimizers import llama, no_twin, step
+
+__all__ = ["no_twin"]  # a fixture for every test here
+IDS = torch.arange(9)[None]
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """A process group of one."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'rendezvous'}", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def trained() -> tuple[Any, AdamW, LambdaLR]:
+    model = llama()
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    step(model, optimizer, 2)
+    return model, optimizer, LambdaLR(optimizer, lambda number: 0.9**number)
+
+
+def same(model: Any, grown: Any) -> None:
+    with torch.no_grad():
+        assert torch.allclose(grown(IDS).logits, model(IDS).logits, atol=1e-5)
+
+
+def refused(model: nn.Module, says: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=says):
+        growth.widen(model, width=2)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_a_compiled_model_grows_uncompiled() -> None:
+    model, optimizer, scheduler = trained()
+    compiled = torch.compile(model, backend="eager")
+    grown = growth.widen(compiled, width=2, optimizer=optimizer, scheduler=scheduler)
+    assert type(grown.model) is type(model) and grown.optimizer is not None and grown.optimizer.state
+    same(model, grown.model)
+    again = torch.compile(grown.model, backend="eager")
+    step(again, grown.optimizer)
+    same(again, grown.model)
+    model.compile(backend="eager")
+    model.model.layers[0].compile(backend="eager")
+    inside = growth.widen(model, width=2).model
+    assert inside._compiled_call_impl is None
+    same(model, inside)
+    model.model.layers[1] = torch.compile(model.model.layers[1], backend="eager")
+    refused(model, r"'model.layers.1' of this LlamaForCausalLM is compiled by itself. Use its .compile\(\)")
+
+
+def test_what_wraps_a_model_is_refused_with_what_to_do() -> None:
+    refused(
+        nn.Sequential(llama()),
+        r"Sequential is neither a stock transformers .* nor a registered one. If it wraps one, widen what",
+    )
+    refused("a/path", r"^str is no model. Load it first")  # type: ignore[arg-type]
+    refused(nn.DataParallel(llama()), r"DataParallel is a model under DataParallel. Widen its .module, on every rank")
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_ddp_is_refused_and_what_is_inside_grows() -> None:
+    model, optimizer, scheduler = trained()
+    wrapped = DistributedDataParallel(model)
+    refused(
+        wrapped, r"DistributedDataParallel is a model under DistributedDataParallel. Widen its .module, on every rank"
+    )
+    step(wrapped, optimizer)
+    grown = growth.widen(wrapped.module, width=2, optimizer=optimizer, scheduler=scheduler)
+    same(model, grown.model)
+    before = grown.model.lm_head.weight.detach().clone()
+    assert grown.optimizer is not None
+    step(DistributedDataParallel(grown.model), grown.optimizer)
+    assert not torch.equal(before, grown.model.lm_head.weight)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_shards_are_refused(tmp_path: Path) -> None:
+    model = llama()
+    fully_shard(model)
+    refused(model, r"FSDPLlamaForCausalLM is a model under FSDPModule. Save a full checkpoint, grow that")
+    split = llama(tied=False)
+    mesh = init_device_mesh("cpu", (1,))
+    split.lm_head.weight = nn.Parameter(distribute_tensor(split.lm_head.weight.detach(), mesh))
+    refused(split, r"'lm_head.weight' is a DTensor, which lies in shards. Save a full checkpoint")
+    full = {name: value.full_tensor() for name, value in model.state_dict().items() if isinstance(value, DTensor)}
+    model.config.architectures = ["LlamaForCausalLM"]
+    stock = llama()
+    stock.load_state_dict(full)
+    stock.save_pretrained(tmp_path / "full")
+    growth.widen_checkpoint(tmp_path / "full", tmp_path / "wide", width=2)
+
+
+ADAPTED: dict[str, Callable[[Any], Any]] = {
+    "peft": lambda model: get_peft_model(model, LoraConfig(target_modules=["q_proj"])),
+    "injected": lambda model: get_peft_model(model, LoraConfig(target_modules=["q_proj"])).get_base_model(),
+    "transformers": lambda model: model.add_adapter(LoraConfig(target_modules=["q_proj"])) or model,
+}
+
+
+@pytest.mark.parametrize("how", ADAPTED)
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
+def test_adapters_are_refused_until_they_are_merged(how: str) -> None:
+    model = ADAPTED[how](llama())
+    refused(model, rf"this {type(model).__name__} holds adapters \(PEFT\). Merge them first")
+    if how == "peft":
+        nn.init.normal_(model.base_model.model.model.layers[0].self_attn.q_proj.lora_B.default.weight)
+        merged = model.merge_and_unload()
+        same(merged, growth.widen(merged, width=2).model)
+
+
+def test_accelerate_by_what_it_wraps() -> None:
+    accelerator = Accelerator(cpu=True)
+    model, optimizer, scheduler = accelerator.prepare(*trained())
+    step(model, optimizer)
+    with pytest.raises(
+        UnsupportedModelError, match=r"AcceleratedOptimizer wraps the AdamW in its .optimizer. Give that"
+    ):
+        growth.widen(model, width=2, optimizer=optimizer)
+    with pytest.raises(
+        UnsupportedModelError, match=r"AcceleratedScheduler wraps the LambdaLR in its .scheduler. Give that"
+    ):
+        growth.widen(model, width=2, optimizer=optimizer.optimizer, scheduler=scheduler)
+    bare = accelerator.unwrap_model(model)
+    grown = growth.widen(bare, width=2, optimizer=optimizer.optimizer, scheduler=scheduler.scheduler)
+    same(bare, grown.model)
+    accelerator.free_memory()
+    wide, new, schedule = accelerator.prepare(grown.model, grown.optimizer, grown.scheduler)
+    before = [group["lr"] for group in new.param_groups]
+    step(wide, new)
+    schedule.step()
+    assert [group["lr"] for group in new.param_groups] == pytest.approx([0.9 * rate for rate in before])
+
+
+def test_what_accelerate_saved_grows_in_the_loop(tmp_path: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    model, optimizer, scheduler = accelerator.prepare(*trained())
+    step(model, optimizer)
+    scheduler.step()
+    accelerator.save_state(str(tmp_path / "state"))
+    for training in (False, True):
+        with pytest.raises(
+            CheckpointError, match=r"is a state that accelerate saved, .* accelerator.load_state\(\), grow in"
+        ):
+            growth.widen_checkpoint(tmp_path / "state", tmp_path / "wide", optimizer=training)
+    accelerator.free_memory()
+    model, optimizer, scheduler = accelerator.prepare(*trained())
+    accelerator.load_state(str(tmp_path / "state"))
+    bare = accelerator.unwrap_model(model)
+    grown = growth.widen(bare, width=2, optimizer=optimizer.optimizer, scheduler=scheduler.scheduler, hyper="keep")
+    accelerator.free_memory()
+    wide = accelerator.prepare(grown.model, grown.optimizer, grown.scheduler)
+    accelerator.save_state(str(tmp_path / "wide"))
+    step(wide[0], wide[1])
+    reached = [parameter.detach().clone() for parameter in wide[0].parameters()]
+    step(wide[0], wide[1], 3)
+    accelerator.load_state(str(tmp_path / "wide"))
+    step(wide[0], wide[1])
+    assert all(torch.equal(one, other) for one, other in zip(reached, wide[0].parameters(), strict=True))
+
+
+def _rank(rank: int, folder: Path) -> None:
+    """Two steps under DDP, growth with noise, two more: each rank on batches of its own."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
+    model = llama()
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    for part in range(2):
+        wrapped = DistributedDataParallel(model)
+        for number in range(2):
+            ids = torch.randint(0, 32, (2, 9), generator=torch.Generator().manual_seed(10 * number + rank))
+            optimizer.zero_grad()
+            wrapped(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+        if part == 0:
+            grown = growth.widen(wrapped.module, width=2, noise=0.2, optimizer=optimizer)
+            assert grown.optimizer is not None
+            model, optimizer = grown.model, grown.optimizer
+    moments = [optimizer.state[parameter]["exp_avg"] for parameter in model.parameters()]
+    torch.save([*(parameter.detach() for parameter in model.parameters()), *moments], folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_grow_alike(tmp_path: Path) -> None:
+    multiprocessing.spawn(_rank, (tmp_path,), nprocs=2)  # type: ignore[attr-defined]
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert len(one) == len(other) > 0 and all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
