@@ -144,7 +144,7 @@ def exactness_text(found: Sequence[Exactness]) -> str:
     for one in found:
         by = f"up to {one.largest:.1e}" if one.rounded else "-"
         rows.append(
-            (one.dtype, len(one.rounding) - len(one.rounded), len(one.rounded), by, " or ".join(one.choices) or "-")
+            (one.dtype, len(one.rounding) - len(one.rounded), len(one.rounded), by, " or ".join(one.remedies) or "-")
         )
     header = ("held in", "bit for bit", "rounded", "by (relative RMS)", "none would be with")
     return table(header, rows, right=(1, 2, 3))

@@ -1,15 +1,20 @@
-"""Which coordinates copy the same old one, and which of those are heard: told by a dimension's
-coefficients alone.
+"""One dimension of one tensor, resolved: which old coordinate each new one copies, and with which factor.
 
-A copy is heard if what it writes or reads reaches the output: its gradient coefficient is not 0,
-and it does not carry a mean. The sum over the heard copies j of an old coordinate,
-``sum(gradient[j] * new[j])``, is all that the function depends on where a dimension is ``summed``
-(`growth.algebra.dimensions.Dimension`)."""
+Three facts about a new coordinate follow from its coefficients alone:
+
+* it is *silent* if its weight starts at zero: ``value[j] == 0``;
+* its gradient is *determined* if the small model's gradient says what it is: ``gradient[j] != 0``,
+  and it carries no mean;
+* it is *active* if it is determined and not silent: it carries an old weight, and it trains like one.
+
+Where a dimension is ``summed``, the function depends on ``sum(gradient[j] * new[j])`` over the
+determined copies j of each old coordinate, and on nothing else about them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -18,13 +23,26 @@ from growth.algebra.maps import Booleans, Floats, Integers
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dimension:
-    """One dimension of one tensor, resolved: ``new[j] = value[j] * old[source[j]] + shift[j]``;
-    ``gradient`` likewise for gradients.
+    """``new[j] = value[j] * old[source[j]] + shift[j]``; ``gradient`` does the same for gradients.
 
-    Where ``mean`` is true, the mean of ``old`` over this dimension stands for ``old[source[j]]``. A
-    gradient coefficient of 0 stands for "unknown". Where the dimension is ``summed``, the function
-    depends on ``sum(gradient[j] * new[j])`` over copies alone, so that they may differ: it is read,
-    or written for nothing but a sum."""
+    Args:
+        old: number of old coordinates.
+        source: ``[new]``, the old coordinate that each new one copies.
+        value: ``[new]``, factor on the weight.
+        gradient: ``[new]``, factor on the gradient; 0 where the small model does not determine it.
+        summed: whether only ``sum(gradient[j] * new[j])`` over copies matters, so that the copies may
+            differ: the dimension is read, or what it writes is only ever summed.
+        shift: ``[new]``, added to the weight; None for nothing.
+        mean: ``[new]``, where the mean of ``old`` over this dimension stands for ``old[source[j]]``;
+            None for nowhere.
+
+    Example:
+        A weight that is read, its input repeated once:
+
+        >>> d = Dimension(2, np.array([0, 1, 0, 1]), value=np.full(4, 0.5), gradient=np.ones(4), summed=True)
+        >>> d.new, d.grows, d.active.all()
+        (4, True, True)
+    """
 
     old: int
     source: Integers
@@ -44,7 +62,7 @@ class Dimension:
 
     @property
     def averages(self) -> bool:
-        """Whether some of them are means."""
+        """Whether some coordinates are means."""
         return self.mean is not None and bool(self.mean.any())
 
     @property
@@ -52,49 +70,67 @@ class Dimension:
         """True if there are more coordinates than before."""
         return self.new > self.old
 
+    @cached_property
+    def means(self) -> Booleans:
+        """``[new]``, where the mean is carried."""
+        return np.zeros(self.new, dtype=np.bool_) if self.mean is None else self.mean
 
-def heard(dimension: Dimension) -> Booleans:
-    """``[new]``, which coordinates are."""
-    reaches: Booleans = dimension.gradient != 0
-    return reaches if dimension.mean is None else reaches & ~dimension.mean
+    @cached_property
+    def determined(self) -> Booleans:
+        """``[new]``, whose gradient the small model determines."""
+        return np.asarray((self.gradient != 0) & ~self.means)
+
+    @cached_property
+    def active(self) -> Booleans:
+        """``[new]``, determined and not silent: an old weight is there and trains on."""
+        return np.asarray((self.value != 0) & self.determined)
+
+    @cached_property
+    def first_copies(self) -> Booleans:
+        """``[new]``, the first active copy of each old coordinate (the first of all, where none is
+        active): the old block among the new coordinates."""
+        candidates = np.flatnonzero(self.active) if self.active.any() else np.arange(self.new)
+        _, first = np.unique(self.source[candidates], return_index=True)
+        chosen = np.zeros(self.new, dtype=np.bool_)
+        chosen[candidates[first]] = True
+        return chosen
+
+    @cached_property
+    def common_gradient(self) -> Floats | None:
+        """``[old]``, the gradient coefficient that all determined copies of an old coordinate share;
+        None if some differ."""
+        common = np.zeros(self.old)
+        common[self.source[self.determined]] = self.gradient[self.determined]
+        same = (common[self.source] == self.gradient)[self.determined].all() and common.all()
+        return common if same else None
 
 
 @lru_cache(maxsize=8)
-def rounds(dimension: Dimension, only_heard: bool = False) -> tuple[Integers, ...]:
-    """Copies taken in rounds: for each an array ``[old]``, the next copy of every old coordinate,
-    -1 for those that have fewer copies than rounds follow. So copies come in the order of the new
-    coordinates, and every old one has its last copy in the last round."""
-    chosen = np.flatnonzero(heard(dimension)) if only_heard else np.arange(dimension.new)
-    chosen = chosen[np.argsort(dimension.source[chosen], kind="stable")]
+def copy_table(dimension: Dimension, determined_only: bool = False) -> tuple[Integers, ...]:
+    """The copies of every old coordinate, as the rows of a table ``[most copies, old]``.
+
+    Row k holds, for each old coordinate, the new coordinate that is its next copy; copies come in
+    order, and the last row holds the last copy of every coordinate. Coordinates with fewer copies
+    than rows have -1 in the first rows.
+
+    Args:
+        dimension: the dimension.
+        determined_only: leave out copies whose gradient is not determined.
+
+    Example:
+        Old coordinate 0 has copies 0 and 2, coordinate 1 has copy 1:
+
+        >>> source = np.array([0, 1, 0])
+        >>> [row.tolist() for row in copy_table(Dimension(2, source, np.ones(3), np.ones(3)))]
+        [[0, -1], [2, 1]]
+    """
+    chosen = np.flatnonzero(dimension.determined) if determined_only else np.arange(dimension.new)
+    chosen = chosen[
+        np.argsort(dimension.source[chosen], kind="stable")
+    ]  # copy after copy of coordinate 0, then of 1, ...
     source = dimension.source[chosen]
     counts = np.bincount(source, minlength=dimension.old)
-    to_come = np.cumsum(counts)[source] - 1 - np.arange(len(source))
+    after = np.cumsum(counts)[source] - 1 - np.arange(len(source))  # how many copies of the same coordinate come later
     table = np.full((int(counts.max(initial=0)), dimension.old), -1, dtype=np.int64)
-    table[len(table) - 1 - to_come, source] = chosen
+    table[len(table) - 1 - after, source] = chosen
     return tuple(table)
-
-
-def common_gradient(dimension: Dimension) -> Floats | None:
-    """``[old]``, the gradient coefficient that all heard copies of an old coordinate have; None if
-    those of some differ."""
-    which = heard(dimension)
-    common = np.zeros(dimension.old)
-    common[dimension.source[which]] = dimension.gradient[which]
-    same = (common[dimension.source] == dimension.gradient)[which].all() and common.all()
-    return common if same else None
-
-
-def first_copies(d: Dimension) -> Booleans:
-    """``[new]``, the first copy of each old coordinate that is alive: the old block among the new
-    ones."""
-    candidates = np.flatnonzero(alive(d)) if alive(d).any() else np.arange(d.new)
-    _, first = np.unique(d.source[candidates], return_index=True)
-    chosen = np.zeros(d.new, dtype=np.bool_)
-    chosen[candidates[first]] = True
-    return chosen
-
-
-def alive(d: Dimension) -> Booleans:
-    """Coordinates that carry an old weight and whose gradient is known."""
-    known: Booleans = (d.value != 0) & (d.gradient != 0)
-    return known if d.mean is None else known & ~d.mean

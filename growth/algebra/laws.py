@@ -9,7 +9,7 @@ law                condition on the map                                    write
 `RMSNorm`          sum(write**2) over copies constant                      write: sqrt(s/count), one s for all
 `Isometric`        likewise, with an energy of 1                           write: sqrt((m/n)/count)
 `LayerNorm`        the mean is kept too                                    equal counts, and mean(x) beyond them
-`Still`            may not grow, for a reason                              1, 1
+`FixedSize`            may not grow, for a reason                              1, 1
 =================  ======================================================  ==========================================
 
 Spaces that follow another one have theirs in `growth.algebra.derived_laws`, attention and positions
@@ -157,23 +157,23 @@ class RMSNorm(Law):
     Args:
         layout: the axis that decides where copies lie, where a norm stands before rotary positions
             (query and key norms).
-        like: the space whose norm shares the epsilon. A linear layer writes what is normed here at
+        shares_epsilon_with: the space whose norm shares the epsilon. A linear layer writes what is normed here at
             any scale, so it takes that energy, and one epsilon serves both.
     """
 
     layout: Axis | None = None
-    like: Space | None = None
+    shares_epsilon_with: Space | None = None
 
     def grow(self, g: Growth) -> Map:
         source = g.source(self.layout)
         counts = np.bincount(source, minlength=g.n)
         most = float(np.bincount(counts[source]).argmax()) if g.m else 1.0
         stock = 1.0 if g.scaling == "orthogonal" else g.m / g.n if g.isometric else most
-        squares = stock if self.like is None else g.energy(self.like) * g.m / g.n
+        squares = stock if self.shares_epsilon_with is None else g.energy(self.shares_epsilon_with) * g.m / g.n
         return Map.copies(g.n, source, (squares / counts) ** 0.5)
 
     def follows(self) -> tuple[Space, ...]:
-        return _spaces(self.layout, self.like)
+        return _spaces(self.layout, self.shares_epsilon_with)
 
     def __str__(self) -> str:
         return "RMS norm"
@@ -212,35 +212,39 @@ class LayerNorm(Law):
     Args:
         elementwise: the space is touched by an elementwise function as well, which fixes write = 1,
             and whose mean nobody could write.
-        layout, like: as for `RMSNorm`.
+        layout, shares_epsilon_with: as for `RMSNorm`.
     """
 
     elementwise: bool = False
     layout: Axis | None = None
-    like: Space | None = None
+    shares_epsilon_with: Space | None = None
 
     def grow(self, g: Growth) -> Map:
         if self.elementwise or self.layout is not None:
             g.require_multiple("a layer norm takes the mean over all coordinates")
         if g.m % g.n == 0:
             return (
-                Map.copies(g.n, g.source(self.layout)) if self.elementwise else RMSNorm(self.layout, self.like).grow(g)
+                Map.copies(g.n, g.source(self.layout))
+                if self.elementwise
+                else RMSNorm(self.layout, self.shares_epsilon_with).grow(g)
             )
         times = g.m // g.n
         square = 1.0 / times if g.scaling == "orthogonal" else g.m / (times * g.n) if g.isometric else 1.0
-        e = (square if self.like is None else g.energy(self.like) * g.m / (times * g.n)) ** 0.5
+        e = (
+            square if self.shares_epsilon_with is None else g.energy(self.shares_epsilon_with) * g.m / (times * g.n)
+        ) ** 0.5
         mean = np.arange(g.m) >= times * g.n
         return Map(g.n, np.arange(g.m) % g.n, np.full(g.m, e), np.where(mean, 0.0, 1.0 / (times * e)), mean)
 
     def follows(self) -> tuple[Space, ...]:
-        return _spaces(self.layout, self.like)
+        return _spaces(self.layout, self.shares_epsilon_with)
 
     def __str__(self) -> str:
         return "layer norm, elementwise" if self.elementwise else "layer norm"
 
 
 @dataclass(frozen=True)
-class Still(Law):
+class FixedSize(Law):
     """May not grow, for ``reason``; ``remedy`` says what to do instead."""
 
     reason: str
@@ -252,7 +256,7 @@ class Still(Law):
         return Map.identity(g.n)
 
     def __str__(self) -> str:
-        return f"still: {self.reason}"
+        return f"fixed size: {self.reason}"
 
 
 def _spaces(*axes: Axis | None) -> tuple[Space, ...]:

@@ -16,7 +16,7 @@ Read in this order: ``architecture.py`` (the value), ``sizes.py`` (the numbers o
 from growth.algebra.attention_laws import Alibi, Frequencies, Scores, Sinusoids
 from growth.algebra.axes import Axis, Concatenation, Fixed, Interleaved, Product, Space
 from growth.algebra.derived_laws import Dual, Normalised, Scaled, UnitLength
-from growth.algebra.laws import Copied, Growth, Isometric, Law, LayerNorm, Linear, RMSNorm, Still
+from growth.algebra.laws import Copied, FixedSize, Growth, Isometric, Law, LayerNorm, Linear, RMSNorm
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Keeps, Picks, Reads, Role, Scale, Writes
 from growth.architectures.architecture import Architecture, Constant, Variant
@@ -24,7 +24,7 @@ from growth.architectures.registry import find, known
 from growth.architectures.sizes import (
     Size,
     Sizes,
-    User,
+    TwinContext,
     quotient,
     rotary_fraction,
     rotary_sizes,
@@ -120,6 +120,7 @@ __all__ = [
     "Copied",
     "Dual",
     "Fixed",
+    "FixedSize",
     "Frequencies",
     "Gain",
     "Growth",
@@ -146,10 +147,9 @@ __all__ = [
     "Size",
     "Sizes",
     "Space",
-    "Still",
+    "TwinContext",
     "UnitLength",
     "UnsupportedModelError",
-    "User",
     "Variant",
     "Writes",
     "alibi_laws",

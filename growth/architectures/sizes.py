@@ -16,23 +16,23 @@ Sizes = Mapping[str, int]
 """Standard size name -> value."""
 
 
-Grows = Literal["width", "heads", "head-dim", "kept", "follows"]
+Grows = Literal["width", "heads", "head-dim", "never", "follows"]
 
 
 @dataclass(frozen=True)
-class User:
+class TwinContext:
     """What a size in the twin may look at.
 
     Args:
         config: the user's own, parsed.
         sizes: the user's own.
-        spelled: the sizes that config.json spells out.
+        written: the sizes that config.json spells out.
         small: the twin's sizes so far.
     """
 
     config: Any
     sizes: Sizes
-    spelled: frozenset[str]
+    written: frozenset[str]
     small: Sizes
 
 
@@ -55,7 +55,7 @@ class Size:
     field: str = ""
     grows: Grows = "width"
     follows: Callable[[Any, Sizes], int] | None = None
-    small: int | Callable[[User], int] = 0
+    small: int | Callable[[TwinContext], int] = 0
     old_names: tuple[str, ...] = ()
 
 
@@ -129,14 +129,14 @@ def standard_sizes(
     def width_per_head(c: Any, s: Sizes) -> int:
         return quotient(c, s[at("hidden_size")], s[at("num_attention_heads")], ("features (hidden_size)", "heads"))
 
-    def heads_small(user: User) -> int:
+    def heads_small(user: TwinContext) -> int:
         return 5 if _multi_query(user, at) else 6 if user.sizes[at("queries_per_kv")] > 1 else 3
 
-    def kv_small(user: User) -> int:
+    def kv_small(user: TwinContext) -> int:
         return 1 if _multi_query(user, at) else 2 if user.sizes[at("queries_per_kv")] > 1 else 3
 
-    def hidden_small(user: User) -> int:
-        return heads_small(user) * (8 if at("head_dim") in user.spelled else small_head_dim(user))
+    def hidden_small(user: TwinContext) -> int:
+        return heads_small(user) * (8 if at("head_dim") in user.written else small_head_dim(user))
 
     ratio = intermediate_ratio
     return {
@@ -176,7 +176,7 @@ def stack_sizes(stack: str, intermediate: str, heads: str, *, small: tuple[int, 
     }
 
 
-def small_head_dim(user: User) -> int:
+def small_head_dim(user: TwinContext) -> int:
     """A small head_dim at which a partial rotary part is two pairs or more, and not all of the head
     if it was not before."""
     factor = rotary_fraction(user.config)
@@ -206,5 +206,5 @@ def _even(value: float) -> bool:
     return value >= 4 and int(value) % 2 == 0 and abs(value - int(value)) < 1e-9
 
 
-def _multi_query(user: User, at: Callable[[str], str]) -> bool:
+def _multi_query(user: TwinContext, at: Callable[[str], str]) -> bool:
     return user.sizes[at("num_key_value_heads")] == 1 < user.sizes[at("num_attention_heads")]

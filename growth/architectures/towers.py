@@ -12,7 +12,7 @@ from growth.algebra.derived_laws import Normalised
 from growth.algebra.laws import Law
 from growth.algebra.roles import Gain
 from growth.architectures.architecture import Architecture, Constant
-from growth.architectures.sizes import Size, Sizes, User, value_at
+from growth.architectures.sizes import Size, Sizes, TwinContext, value_at
 
 T = TypeVar("T")
 
@@ -87,14 +87,16 @@ def _constant(section: str, value: Constant) -> Constant:
 def _size(section: str, size: Size) -> Size:
     prefix = f"{section}."
 
-    def user(outer: User) -> User:
-        spelled = frozenset(name.removeprefix(prefix) for name in outer.spelled if name.startswith(prefix))
-        return User(value_at(outer.config, section), _own(prefix, outer.sizes), spelled, _own(prefix, outer.small))
+    def user(outer: TwinContext) -> TwinContext:
+        spelled = frozenset(name.removeprefix(prefix) for name in outer.written if name.startswith(prefix))
+        return TwinContext(
+            value_at(outer.config, section), _own(prefix, outer.sizes), spelled, _own(prefix, outer.small)
+        )
 
     def moved_follows(follows: Callable[[Any, Sizes], int]) -> Callable[[Any, Sizes], int]:
         return lambda config, sizes: follows(value_at(config, section), _own(prefix, sizes))
 
-    def moved_small(small: Callable[[User], int]) -> Callable[[User], int]:
+    def moved_small(small: Callable[[TwinContext], int]) -> Callable[[TwinContext], int]:
         return lambda outer: small(user(outer))
 
     return replace(

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from growth.errors import CheckpointError
 from growth.hf.configs import parse
-from growth.hf.custom_modules import wrapped
+from growth.hf.custom_modules import as_transformers
 from growth.hf.dtypes import FLOATS
 from growth.hf.model_classes import class_of
 from growth.hf.reader import open_checkpoint, resolve
@@ -35,7 +35,7 @@ SEQUENCE = 128
 Model = str | os.PathLike[str] | PreTrainedModel
 
 
-def held(model: Model | nn.Module) -> Model:
+def as_model(model: Model | nn.Module) -> Model:
     """A module of a registered class in the form that transformers models have; anything else as it
     is.
 
@@ -44,7 +44,7 @@ def held(model: Model | nn.Module) -> Model:
     """
     if not isinstance(model, nn.Module) or isinstance(model, PreTrainedModel):
         return model
-    found = wrapped(model)
+    found = as_transformers(model)
     if found is None:
         raise CheckpointError(
             f"{type(model).__name__} is neither a transformers model nor registered. Unwrap it, or use "

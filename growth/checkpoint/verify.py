@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from growth.checkpoint.preview import plan_widening
-from growth.checkpoint.run_pair import Model, describe, held, run_model, text_inputs
+from growth.checkpoint.run_pair import Model, as_model, describe, run_model, text_inputs
 from growth.errors import CheckpointError, GrowthError
 from growth.hf.config_json import read_json
 from growth.hf.devices import usable_device
@@ -133,7 +133,7 @@ def check_equivalence(
     if tokens < 2:
         raise CheckpointError(f"tokens must be at least 2, not {tokens}. 512 is a good number.")
     where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    a, b = held(a), held(b)
+    a, b = as_model(a), as_model(b)
     raw, kind, own = describe(a)
     _, other_kind, other = describe(b)
     if kind is not other_kind:

@@ -137,7 +137,7 @@ def widen_checkpoint(
     )
     dtypes = result_dtypes(plan, wanted)
     for name, tensor in plan.tensors.items():
-        if source.dtypes[name] not in FLOATS and not tensor.kept:
+        if source.dtypes[name] not in FLOATS and not tensor.unchanged:
             raise CheckpointError(
                 f"tensor '{name}' has dtype {source.dtypes[name]}, which cannot hold shares of a weight. Widen the "
                 "unquantised original."
@@ -186,7 +186,7 @@ def _write_weights(
         ) as writer:
             for name in names:
                 old = source.read(name)
-                finite = check_finite(name, old, allow_nonfinite or plan.tensors[name].kept)
+                finite = check_finite(name, old, allow_nonfinite or plan.tensors[name].unchanged)
                 tensor = plan.tensors[name] if finite else replace(plan.tensors[name], symmetry=UNBROKEN)
                 for _, block in grow_blocks(old, tensor, dtypes[name], seed=seed, fold=fold if finite else None):
                     writer.append(block)

@@ -23,7 +23,7 @@ from growth.architectures.registry import add
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
 from growth.hf.reader import open_checkpoint
 
-_HELD: dict[str, type[OwnModel]] = {}
+_CLASSES: dict[str, type[CustomModel]] = {}
 """model_type -> the class that holds its modules."""
 
 
@@ -34,7 +34,7 @@ _TAKEN = frozenset(dir(PreTrainedConfig())) - {"model_type", "architectures"}
 """Names that transformers gives a meaning of its own on every config."""
 
 
-class OwnConfig(PreTrainedConfig):
+class CustomConfig(PreTrainedConfig):
     """The fields of your config beside what transformers wants of one."""
 
     config_class: ClassVar[type]
@@ -46,23 +46,23 @@ class OwnConfig(PreTrainedConfig):
         for name, default in own.items():  # past transformers, which swallows max_length, top_k, ...
             setattr(self, name, fields.get(name, default))
 
-    def own(self) -> Any:
+    def original(self) -> Any:
         """Your config."""
         fields = [field for field in dataclasses.fields(self.config_class) if field.init]
         return self.config_class(**{field.name: _back(field, getattr(self, field.name)) for field in fields})
 
 
-class OwnModel(PreTrainedModel):
+class CustomModel(PreTrainedModel):
     """A module of yours, held."""
 
-    config_class = OwnConfig
+    config_class = CustomConfig
     module_class: ClassVar[type[nn.Module]]
     declared_outputs: ClassVar[frozenset[str]]
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True  # whatever it computes, it computes by itself
 
-    def __init__(self, config: OwnConfig, module: nn.Module | None = None) -> None:
+    def __init__(self, config: CustomConfig, module: nn.Module | None = None) -> None:
         super().__init__(config)
-        self.module = module if module is not None else self.module_class(config.own())
+        self.module = module if module is not None else self.module_class(config.original())
         first: dict[int, str] = {}
         self.all_tied_weights_keys: dict[str, str] = {}
         for name, value in self.state_dict(keep_vars=True).items():
@@ -104,7 +104,7 @@ class OwnModel(PreTrainedModel):
         constructor makes are right."""
         checkpoint = open_checkpoint(pretrained_model_name_or_path)
         config = cls.config_class.from_dict(dict(checkpoint.config))
-        model: OwnModel = cls._from_config(config, dtype=kwargs.get("dtype") or torch.get_default_dtype())  # type: ignore[no-untyped-call]
+        model: CustomModel = cls._from_config(config, dtype=kwargs.get("dtype") or torch.get_default_dtype())  # type: ignore[no-untyped-call]
         state = {f"{MODULE}.{name}": checkpoint.read(name) for name in checkpoint.shapes}
         try:
             missing, unexpected = model.load_state_dict(state, strict=False)
@@ -171,7 +171,7 @@ def _back(field: dataclasses.Field[Any], written: Any) -> Any:
     return tuple(written) if isinstance(field.default, tuple) and isinstance(written, list) else written
 
 
-def hold(architecture: Architecture) -> None:
+def adopt(architecture: Architecture) -> None:
     """Make an architecture's own module and config classes known.
 
     Raises:
@@ -192,21 +192,21 @@ def hold(architecture: Architecture) -> None:
         raise UnsupportedModelError(
             f"transformers has a class {module_class.__name__} of its own. Use another name for yours."
         )
-    if model_type in CONFIG_MAPPING and model_type not in _HELD:
+    if model_type in CONFIG_MAPPING and model_type not in _CLASSES:
         raise UnsupportedModelError(
             f"transformers knows model_type '{model_type}' already. Use another name for yours."
         )
-    if other := [name for name, kind in _HELD.items() if kind.module_class is module_class and name != model_type]:
+    if other := [name for name, kind in _CLASSES.items() if kind.module_class is module_class and name != model_type]:
         raise UnsupportedModelError(
             f"{module_class.__name__} is registered as '{other[0]}' already. Use that model_type."
         )
     _check_config(config_class)
-    named = {"model_type": model_type, "config_class": config_class, "__init__": OwnConfig.__init__}
-    config: Any = type(f"{config_class.__name__}Held", (OwnConfig,), named)
+    named = {"model_type": model_type, "config_class": config_class, "__init__": CustomConfig.__init__}
+    config: Any = type(f"{config_class.__name__}Held", (CustomConfig,), named)
     AutoConfig.register(model_type, config, exist_ok=True)
     outputs = frozenset(architecture.outputs)
     members = {"config_class": config, "module_class": module_class, "declared_outputs": outputs}
-    _HELD[model_type] = type(module_class.__name__, (OwnModel,), members)
+    _CLASSES[model_type] = type(module_class.__name__, (CustomModel,), members)
 
 
 def register(architecture: Architecture) -> Architecture:
@@ -215,7 +215,7 @@ def register(architecture: Architecture) -> Architecture:
     Raises:
         UnsupportedModelError: if it has a module class of its own that cannot be used.
     """
-    hold(architecture)
+    adopt(architecture)
     add(architecture)
     return architecture
 
@@ -235,10 +235,10 @@ def _check_config(config_class: type) -> None:
         ) from error
 
 
-def own_class(model_type: str, names: Sequence[str]) -> type[PreTrainedModel] | None:
+def custom_class(model_type: str, names: Sequence[str]) -> type[PreTrainedModel] | None:
     """The class that holds modules of this ``model_type``, None if there is none. ``names``:
     ``architectures`` in the config."""
-    kind = _HELD.get(model_type)
+    kind = _CLASSES.get(model_type)
     if kind is not None and names and names[0] != kind.__name__:
         raise UnsupportedModelError(
             f"the config names {names[0]} in 'architectures', but '{model_type}' is registered with {kind.__name__}. "
@@ -247,16 +247,16 @@ def own_class(model_type: str, names: Sequence[str]) -> type[PreTrainedModel] | 
     return kind
 
 
-def wrapped(module: nn.Module) -> PreTrainedModel | None:
+def as_transformers(module: nn.Module) -> PreTrainedModel | None:
     """A module of a registered class, held; None for any other.
 
     Raises:
         UnsupportedModelError: if its config is not what was registered.
     """
     name = type(module).__name__
-    kind = next((kind for kind in _HELD.values() if kind.module_class is type(module)), None)
+    kind = next((kind for kind in _CLASSES.values() if kind.module_class is type(module)), None)
     if kind is None:
-        if any(kind.__name__ == name for kind in _HELD.values()):
+        if any(kind.__name__ == name for kind in _CLASSES.values()):
             raise UnsupportedModelError(
                 f"this {name} is of another class than the {name} that was registered. Register its class (again)."
             )
@@ -275,7 +275,7 @@ def wrapped(module: nn.Module) -> PreTrainedModel | None:
 
 def raw_config(config: Any) -> dict[str, Any] | None:
     """The JSON config of a registered config object, None for any other."""
-    kinds = [kind for kind in _HELD.values() if kind.config_class.config_class is type(config)]
+    kinds = [kind for kind in _CLASSES.values() if kind.config_class.config_class is type(config)]
     if not kinds and dataclasses.is_dataclass(config):
         raise UnsupportedModelError(
             f"{type(config).__name__} is the config of nothing that was registered. Use growth.register."
@@ -290,6 +290,6 @@ def raw_config(config: Any) -> dict[str, Any] | None:
     )
 
 
-def unwrapped(model: PreTrainedModel) -> nn.Module:
+def inner_module(model: PreTrainedModel) -> nn.Module:
     """The module that is held, or the model itself."""
-    return model.module if isinstance(model, OwnModel) else model
+    return model.module if isinstance(model, CustomModel) else model

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
 from growth.hf.configs import parse
-from growth.hf.custom_modules import OwnModel
+from growth.hf.custom_modules import CustomModel
 from growth.hf.tensor_names import to_disk
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -33,7 +33,11 @@ def expected_tensors(
         raise UnsupportedModelError(
             f"{model_class.__name__} cannot be built without weights from the config ({type(error).__name__}: "
             f"{error}). Check config.json"
-            + (", and that no tensor is read (item, tolist) on the way." if issubclass(model_class, OwnModel) else ".")
+            + (
+                ", and that no tensor is read (item, tolist) on the way."
+                if issubclass(model_class, CustomModel)
+                else "."
+            )
         ) from error
     renamed = {id(parameter): name for name, parameter in state.items()}
     on_disk = {name: renamed.get(id(parameter), name) for name, parameter in in_memory.items()}

@@ -14,7 +14,7 @@ from transformers.models.auto.configuration_auto import model_type_to_module_nam
 from growth import architectures
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import parse
-from growth.hf.custom_modules import own_class
+from growth.hf.custom_modules import custom_class
 
 
 def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
@@ -24,7 +24,7 @@ def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
         raise UnsupportedModelError(
             f"'architectures' in the config is {names!r}. Use a list with the name of one model class."
         )
-    if (own := own_class(str(raw.get("model_type")), names)) is not None:
+    if (own := custom_class(str(raw.get("model_type")), names)) is not None:
         return own
     if not names:
         plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parse(raw))]  # type: ignore[assignment]

@@ -21,7 +21,7 @@ from transformers.core_model_loading import (
 )
 
 from growth.errors import FOREIGN_ERRORS, CheckpointError
-from growth.hf.custom_modules import MODULE, OwnModel
+from growth.hf.custom_modules import MODULE, CustomModel
 
 
 def to_disk(model: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -30,7 +30,7 @@ def to_disk(model: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, Te
 
     ``model`` has the config of ``state``; its own weights do not matter. Meta tensors are fine.
     Results may be views. Tensors that are one on disk must have one dtype."""
-    if isinstance(model, OwnModel):
+    if isinstance(model, CustomModel):
         return {name.removeprefix(f"{MODULE}."): value for name, value in state.items()}
     fresh = copy.copy(model)  # shares everything but the attribute set next
     vars(fresh)["_weight_conversions"] = _transforms(
@@ -50,7 +50,7 @@ def from_disk(model: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, 
     Raises:
         CheckpointError: if tensors that are one in memory do not fit together.
     """
-    if isinstance(model, OwnModel):
+    if isinstance(model, CustomModel):
         return {f"{MODULE}.{name}": value for name, value in state.items()}
     transforms = _transforms(model)
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]

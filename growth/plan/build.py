@@ -20,12 +20,11 @@ from growth.hf.configs import parse
 from growth.hf.expected_tensors import Shapes, expected_tensors, inventory, not_saved
 from growth.hf.model_classes import class_of
 from growth.plan import dead_units as dead
-from growth.plan.candidate import Draft, draft
+from growth.plan.candidate import Candidate, candidate
 from growth.plan.options import Options
 from growth.plan.plan import Declared, Plan, TensorPlan
 from growth.plan.symmetry import UNBROKEN
-from growth.plan.target_sizes import choose
-from growth.plan.target_sizes import like as shape_like
+from growth.plan.target_sizes import choose, sizes_in_ratio
 from growth.plan.tied_weights import Ties, around_ties
 
 _LOOKS_LIKE = "nobody declared '{}'; it looks like '{}': every parameter and config field fits, and the twin decides"
@@ -36,7 +35,7 @@ def build_plan(
     shapes: Shapes,
     options: Options,
     declared: Declared | None = None,
-    like: tuple[Sizes, Sizes] | None = None,
+    in_ratio_of: tuple[Sizes, Sizes] | None = None,
 ) -> Plan:
     """The plan for a config and the shapes of its tensors, by name; by the declaration of its
     model_type, unless one is given.
@@ -46,7 +45,7 @@ def build_plan(
         shapes: of its tensors, by name.
         options: the caller's.
         declared: the declaration.
-        like: old and new sizes of a model that this one is a miniature of: it takes their shape,
+        in_ratio_of: old and new sizes of a model that this one is a miniature of: it takes their shape,
             not that of the options.
 
     Raises:
@@ -63,14 +62,14 @@ def build_plan(
     known, left_out, tied = inventory(raw, shapes, architecture, model_class)
     roles = {name: architecture.roles(architecture.canonical(name), model_class.__name__) for name in known}
 
-    def drafted(new: Sizes) -> Draft:
-        return draft(raw, parsed, declared.base, architecture, options, old, new, set(roles.values()))
+    def drafted(new: Sizes) -> Candidate:
+        return candidate(raw, parsed, declared.base, architecture, options, old, new, set(roles.values()))
 
     spelled = frozenset(name for name, field in architecture.fields().items() if is_written(raw, field))
-    if like is None:
+    if in_ratio_of is None:
         shape, drawn = choose(architecture.sizes, parsed, old, options, spelled, drafted)
     else:
-        shape, drawn = shape_like(architecture.sizes, parsed, old, like, drafted)
+        shape, drawn = sizes_in_ratio(architecture.sizes, parsed, old, in_ratio_of, drafted)
     ties = (
         around_ties(roles, tied, architecture, model_class.__name__, drawn.maps) if options.breaking.breaks else Ties()
     )
@@ -137,5 +136,5 @@ def _tensor(
     dimensions = tuple(
         replace(d, summed=d.summed or axis == ties.writers.get(name)) for axis, d in enumerate(dimensions)
     )
-    free = name not in ties.still and any(d.summed and d.grows for d in dimensions)
+    free = name not in ties.kept_equal and any(d.summed and d.grows for d in dimensions)
     return TensorPlan(name, canonical, tuple(shape), roles, dimensions, options.breaking if free else UNBROKEN)

@@ -29,7 +29,7 @@ Roles = Collection[tuple[Role, ...]]
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
+class Candidate:
     """What some sizes lead to.
 
     Args:
@@ -45,7 +45,7 @@ class Draft:
     lossy: bool = False
 
 
-def draft(
+def candidate(
     raw: Mapping[str, Any],
     parsed: PreTrainedConfig,
     base: Architecture,
@@ -54,7 +54,7 @@ def draft(
     old: Sizes,
     new: Sizes,
     roles: Roles,
-) -> Draft:
+) -> Candidate:
     """The draft of a growth from ``old`` to ``new`` sizes.
 
     Args:
@@ -102,7 +102,7 @@ def draft(
         raise IllegalShapeError(
             f"with {_listed(old, new)} a {grown.model_type} has other modules. Choose other sizes.", _coupled(old)
         )
-    return Draft(maps, new_config, tuple(notes), lossy)
+    return Candidate(maps, new_config, tuple(notes), lossy)
 
 
 def _coupled(sizes: Sizes) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from growth.algebra.axes import Space
-from growth.algebra.dimensions import Dimension, common_gradient, heard
+from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map, powers_of_two
 from growth.algebra.roles import Keeps, Role
 from growth.architectures.architecture import Architecture
@@ -50,12 +50,12 @@ class TensorPlan:
         return tuple(dimension.new for dimension in self.dimensions)
 
     @property
-    def kept(self) -> bool:
+    def unchanged(self) -> bool:
         """True if the tensor stays as it is, so that it may be of any dtype (a mask, a counter)."""
         return len(self.roles) == len(self.shape) and all(isinstance(role, Keeps) for role in self.roles)
 
     @property
-    def flipped(self) -> TensorPlan:
+    def transposed(self) -> TensorPlan:
         """The plan of the transpose; of a row matrix, where the tensor is a vector."""
         kept = (Keeps(),) if len(self.shape) == 1 else ()
         outer = tuple(role.resolve(1, {}) for role in kept)
@@ -67,20 +67,24 @@ class TensorPlan:
     def exact(self) -> bool:
         """True if no float format rounds: every coefficient is a power of two or zero; where copies
         differ, that of their sum."""
-        if self.symmetry.breaks and self.grid is None:
+        if self.symmetry.breaks and self.exact_sum_axis is None:
             return False
-        factors = [d.gradient[heard(d)] if axis == self.grid else d.value for axis, d in enumerate(self.dimensions)]
+        factors = [
+            d.gradient[d.determined] if axis == self.exact_sum_axis else d.value
+            for axis, d in enumerate(self.dimensions)
+        ]
         even = all(bool(powers_of_two(factor).all()) for factor in factors)
         return even and not any(
-            d.shift is not None or (d.averages and axis != self.grid) for axis, d in enumerate(self.dimensions)
+            d.shift is not None or (d.averages and axis != self.exact_sum_axis)
+            for axis, d in enumerate(self.dimensions)
         )
 
     @cached_property
-    def grid(self) -> int | None:
+    def exact_sum_axis(self) -> int | None:
         """The one dimension along which copies differ and yet add up to the last bit
         (`growth.weights.exact_sums`), None if there is none."""
         summed = [axis for axis, d in enumerate(self.dimensions) if d.summed and d.grows]
-        alone = self.symmetry.breaks and len(summed) == 1 and common_gradient(self.dimensions[summed[0]]) is not None
+        alone = self.symmetry.breaks and len(summed) == 1 and self.dimensions[summed[0]].common_gradient is not None
         return summed[0] if alone else None
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from growth.algebra.attention_laws import Frequencies
-from growth.algebra.dimensions import Dimension, heard
+from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Floats, powers_of_two
 from growth.errors import GrowthError
 from growth.hf.dtypes import FLOATS, dtype_name
@@ -42,13 +42,13 @@ class Exactness:
     Args:
         dtype: of the result: ``as stored``, where each tensor keeps its own, or its name.
         rounding: tensor -> relative RMS of what rounding does to it; 0 where it is bit for bit.
-        choices: what would have none round, as options of the command line; empty where none does,
+        remedies: what would have none round, as options of the command line; empty where none does,
             or no choice helps.
     """
 
     dtype: str
     rounding: Mapping[str, float]
-    choices: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
 
     @property
     def rounded(self) -> dict[str, float]:
@@ -65,7 +65,7 @@ class Exactness:
             "dtype": self.dtype,
             "exact": len(self.rounding) - len(self.rounded),
             "rounded": self.rounded,
-            "choices": list(self.choices),
+            "choices": list(self.remedies),
         }
 
 
@@ -75,13 +75,13 @@ def predict(plan: Plan, dtype: torch.dtype | None = None) -> Exactness:
     kept, wanted = stored(plan), result_dtypes(plan, dtype)
     rounding = {name: relative_rounding(tensor, kept[name], wanted[name]) for name, tensor in plan.tensors.items()}
     found = Exactness("as stored" if dtype is None else dtype_name(dtype), rounding)
-    return replace(found, choices=_choices(plan, dtype)) if found.rounded else found
+    return replace(found, remedies=_remedies(plan, dtype)) if found.rounded else found
 
 
 def relative_rounding(tensor: TensorPlan, held: torch.dtype, result: torch.dtype) -> float:
     """RMS of rounding over RMS of weights, when a tensor held in one dtype is grown into
     another."""
-    if held not in FLOATS or (tensor.kept and held == result):
+    if held not in FLOATS or (tensor.unchanged and held == result):
         return 0.0
     share = 1.0 if torch.finfo(result).eps > torch.finfo(held).eps else _rounding_share(tensor)
     return float(PER_EPS * torch.finfo(result).eps * share**0.5)
@@ -117,11 +117,15 @@ def _rounding_share(tensor: TensorPlan) -> float:
     """The share of the weights' square that some other coefficient than a power of two scales."""
     if tensor.exact:
         return 0.0
-    if any(d.shift is not None for d in tensor.dimensions) or (tensor.symmetry.breaks and tensor.grid is None):
+    if any(d.shift is not None for d in tensor.dimensions) or (
+        tensor.symmetry.breaks and tensor.exact_sum_axis is None
+    ):
         return 1.0
     exact, factor = 1.0, 1.0
     for axis, d in enumerate(tensor.dimensions):
-        coefficients = _over(d.gradient) if axis == tensor.grid else d.value  # on the grid copies add up to w / g
+        coefficients = (
+            _over(d.gradient) if axis == tensor.exact_sum_axis else d.value
+        )  # on the grid copies add up to w / g
         if (coefficients == coefficients[0]).all() and not d.averages:
             factor *= float(coefficients[0])
         else:
@@ -134,7 +138,7 @@ def _exact_share(d: Dimension, coefficients: Floats) -> float:
     to, else of new weights. A mean of n weights has an n-th of their square, and rounds."""
     powers, means = powers_of_two(coefficients), np.zeros(d.new, dtype=bool) if d.mean is None else d.mean
     if d.summed:
-        return float(np.mean(np.bincount(d.source[heard(d)], ~powers[heard(d)], minlength=d.old) == 0))
+        return float(np.mean(np.bincount(d.source[d.determined], ~powers[d.determined], minlength=d.old) == 0))
     squares = d.value**2 / np.where(means, d.old, 1)
     return float((squares * (powers & ~means)).sum() / squares.sum())
 
@@ -144,7 +148,7 @@ def _over(coefficients: Floats) -> Floats:
     return np.divide(1.0, coefficients, out=np.zeros_like(coefficients), where=coefficients != 0)
 
 
-def _choices(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
+def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
     """The single changes of an option under which nothing rounds."""
     options, found = plan.options, []
     others: dict[str, Options] = {

@@ -9,7 +9,7 @@ from typing import Any
 from growth.architectures.sizes import Size, Sizes
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.plan.options import KEEP, Options
-from growth.plan.size_search import Wish, held, price
+from growth.plan.size_search import Wish, has_field, price
 
 NEAR = 0.15
 """How far a number of features may be from the wanted one, relative to it, where nobody named
@@ -32,7 +32,7 @@ def _free(table: Mapping[str, Size], config: Any) -> dict[str, Size]:
     return {
         name: size
         for name, size in listed.items()
-        if size.follows is None or size.grows == "head-dim" or held(config, size)
+        if size.follows is None or size.grows == "head-dim" or has_field(config, size)
     }
 
 
@@ -48,7 +48,7 @@ def _named(
         group = name[: name.rfind(".") + 1]
         if (
             size.grows == "head-dim"
-            and not held(config, size)
+            and not has_field(config, size)
             and {f"{group}hidden_size", f"{group}num_attention_heads"} <= theirs.keys()
         ):
             theirs.pop(name, None)  # follows from these two
@@ -147,7 +147,7 @@ def _ratio(
         if hidden in named:
             return named[hidden] / old[hidden]
     head_dim = table.get(f"{group}head_dim")
-    if head_dim is not None and not held(config, head_dim):  # hidden_size = heads * head_dim
+    if head_dim is not None and not has_field(config, head_dim):  # hidden_size = heads * head_dim
         grown = [f"{group}{part}" for part in ("num_attention_heads", "head_dim") if f"{group}{part}" in named]
         return math.prod(named[part] / old[part] for part in grown)
     return 1.0

@@ -83,7 +83,7 @@ def _shapes(
         return
     names, following = (
         list(wishes),
-        {name for name, size in table.items() if size.follows is not None and not held(config, size)},
+        {name for name, size in table.items() if size.follows is not None and not has_field(config, size)},
     )
     heap = [(sum(options[name][0][0] for name in names), (0,) * len(names), 0)]
     for _ in range(STEPS):
@@ -107,7 +107,7 @@ def _shapes(
 
 
 def _cheapest(options: list[tuple[float, int | None]]) -> list[tuple[float, int | None]]:
-    """The cheapest value, and what is cheaper still: to follow from other sizes, which are then to
+    """The cheapest value, and what is cheaper kept_equal: to follow from other sizes, which are then to
     blame if that is no good."""
     return options[: 1 + next((rank for rank, (_, value) in enumerate(options) if value is not None), 0)]
 
@@ -132,7 +132,7 @@ def _completed(
     return sizes
 
 
-def held(config: Any, size: Size) -> bool:
+def has_field(config: Any, size: Size) -> bool:
     """Whether the config's class has a field for a size, so that it need not follow from others."""
     section, _, name = size.field.rpartition(".")
     return bool(name) and (

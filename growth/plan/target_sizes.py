@@ -17,7 +17,7 @@ from growth.architectures.sizes import Size, Sizes
 from growth.errors import GrowthError, IllegalGrowthError, IllegalShapeError
 from growth.plan.options import Options
 from growth.plan.size_options import _free, _implied, _listed, _loose, _named, _near, _wishes, _within
-from growth.plan.size_search import Wish, first, held, price
+from growth.plan.size_search import Wish, first, has_field, price
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def choose(
     raise _refusal(table, config, old, named, wishes, refusal, nearest and nearest[0])
 
 
-def like(
+def sizes_in_ratio(
     table: Mapping[str, Size], config: Any, old: Sizes, model: tuple[Sizes, Sizes], check: Callable[[Sizes], T]
 ) -> tuple[Shape, T]:
     """The shape that is to ``old`` as the second sizes of ``model`` are to its first: kept where
@@ -138,7 +138,7 @@ def _refusal(
     along = {
         name
         for name in wishes
-        if table[name].grows != "kept" and (table[name].follows is None or held(config, table[name]))
+        if table[name].grows != "never" and (table[name].follows is None or has_field(config, table[name]))
     }
     listed = {name: nearest[name] for name in wishes if nearest[name] != old[name] or name in asked or name in along}
     return IllegalGrowthError(

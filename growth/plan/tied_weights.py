@@ -28,13 +28,13 @@ class Ties:
     """What tied matrices ask for.
 
     Args:
-        still: tensors whose copies stay equal.
+        kept_equal: tensors whose copies stay equal.
         writers: tensor -> its dimension along which copies may differ although it writes.
         spaces: the spaces of which only weighted sums over copies are kept.
         notes: what the caller should know.
     """
 
-    still: frozenset[str] = frozenset()
+    kept_equal: frozenset[str] = frozenset()
     writers: Mapping[str, int] = field(default_factory=dict)
     spaces: frozenset[Space] = frozenset()
     notes: tuple[str, ...] = ()
@@ -57,17 +57,19 @@ def around_ties(
         maps: how every space grows.
     """
     parts = {name: {_roles(architecture, member, model_class) for member in group} for name, group in tied.items()}
-    still = {name for name, played in parts.items() if len(played) > 1 or None in played}
+    kept_equal = {name for name, played in parts.items() if len(played) > 1 or None in played}
     known = [*roles.values(), *(part for played in parts.values() for part in played if part is not None)]
     spaces: set[Space] = set()
     writers: dict[str, int] = {}
     notes = []
-    for read in sorted({space for name in still for space in _read_by_one(parts[name])}, key=str):
+    for read in sorted({space for name in kept_equal for space in _read_by_one(parts[name])}, key=str):
         if not maps[read].grows:
             continue
         feeding = _feeding(read, architecture.laws)
         found = (
-            {} if _meets_more_than_sums(feeding, known, architecture.laws) else _writers(feeding, roles, still, maps)
+            {}
+            if _meets_more_than_sums(feeding, known, architecture.laws)
+            else _writers(feeding, roles, kept_equal, maps)
         )
         if found:
             spaces |= feeding
@@ -76,10 +78,10 @@ def around_ties(
             notes.append(
                 f"the copies that the tied head reads start equal: no gain or bias writes '{read}' for it alone"
             )
-    still |= {
+    kept_equal |= {
         name for name, own in roles.items() if any(isinstance(role, Reads) and role.spaces() & spaces for role in own)
     }
-    return Ties(frozenset(still), writers, frozenset(spaces), tuple(notes))
+    return Ties(frozenset(kept_equal), writers, frozenset(spaces), tuple(notes))
 
 
 def _roles(architecture: Architecture, canonical: str, model_class: str) -> Roles | None:
@@ -124,7 +126,7 @@ def _meets_more_than_sums(spaces: Collection[Space], known: Collection[Roles], l
 
 
 def _writers(
-    spaces: Collection[Space], roles: Mapping[str, Roles], still: Collection[str], maps: Mapping[Space, Map]
+    spaces: Collection[Space], roles: Mapping[str, Roles], kept_equal: Collection[str], maps: Mapping[Space, Map]
 ) -> dict[str, int]:
     """Tensor -> the dimension that writes one of these spaces, for those that read nothing that
     grows."""
@@ -135,7 +137,7 @@ def _writers(
         ]
         reads = any(isinstance(role, Reads) and role.axis.map(maps).grows for role in own)
         if (
-            name not in still
+            name not in kept_equal
             and not reads
             and (axes := [axis for axis, space in enumerate(written) if space in spaces])
         ):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from growth.hf.custom_modules import OwnModel
+from growth.hf.custom_modules import CustomModel
 
 Inputs = dict[str, Tensor]
 
@@ -25,7 +25,7 @@ def random_inputs(
     mask = torch.ones_like(ids)
     mask[0, : length // 3] = 0
     mask = (
-        mask.flip(1) if isinstance(model, OwnModel) else mask
+        mask.flip(1) if isinstance(model, CustomModel) else mask
     )  # no token that sees no other: many a module makes NaN of that
     config = model.config.to_dict()
     inputs = class_inputs(type(model), config, ids, mask)

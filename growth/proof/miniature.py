@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
-from growth.architectures.sizes import User, rotary_fraction, value_at
+from growth.architectures.sizes import TwinContext, rotary_fraction, value_at
 from growth.hf.config_json import is_written, merged, section_at, spellings
 from growth.hf.configs import parse
 from growth.hf.model_classes import class_of
@@ -87,7 +87,9 @@ def miniature(raw: Mapping[str, Any], architecture: Architecture) -> dict[str, A
     small: dict[str, int] = {}
     for name, size in architecture.sizes.items():
         if size.field and (name in spelled or value_at(parsed, size.field)):
-            small[name] = size.small if isinstance(size.small, int) else size.small(User(parsed, old, spelled, small))
+            small[name] = (
+                size.small if isinstance(size.small, int) else size.small(TwinContext(parsed, old, spelled, small))
+            )
             if name in spelled or size.follows is None:
                 _write(result, raw, parsed, size.field, small[name])
     for name in small.keys() - spelled:

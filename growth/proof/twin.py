@@ -109,17 +109,17 @@ def twin_report(
     options: Options,
     device: str | torch.device = "cpu",
     declared: Declared | None = None,
-    like: tuple[Sizes, Sizes] | None = None,
+    in_ratio_of: tuple[Sizes, Sizes] | None = None,
 ) -> TwinReport:
     """The comparison itself, without a verdict; by the declaration of the config's model_type,
-    unless one is given. ``like``: the sizes the real model grows from and to, whose shape the
+    unless one is given. ``in_ratio_of``: the sizes the real model grows from and to, whose shape the
     miniature takes; by default those that the options make of the config."""
     declared = declared or Declared(architectures.find(str(raw["model_type"])))
-    if like is None:
+    if in_ratio_of is None:
         real = plan_config(raw, options, declared)
-        like = real.old_sizes, real.new_sizes
+        in_ratio_of = real.old_sizes, real.new_sizes
     with exact_arithmetic():
-        twin, grown, plan = _pair(raw, options, declared, like)
+        twin, grown, plan = _pair(raw, options, declared, in_ratio_of)
         differences, scale = [], 0.0
         for length in LENGTHS:
             inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
@@ -131,7 +131,7 @@ def twin_report(
 
 
 def _pair(
-    raw: Mapping[str, Any], options: Options, declared: Declared, like: tuple[Sizes, Sizes]
+    raw: Mapping[str, Any], options: Options, declared: Declared, in_ratio_of: tuple[Sizes, Sizes]
 ) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
     """The twin, the grown twin, and how one came out of the other. Call it under
     `exact_arithmetic`."""
@@ -140,7 +140,7 @@ def _pair(
     loud(twin, seed=options.seed)
     weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    plan = build_plan(small, shapes, options, declared, like)
+    plan = build_plan(small, shapes, options, declared, in_ratio_of)
     grown = build_exact(plan.new_config)
     state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
     grown.load_state_dict(from_disk(grown, state), strict=False)

@@ -76,7 +76,11 @@ def alibi_laws() -> Mapping[Space, Law]:
 
 
 def raw_laws(
-    law: type[RMSNorm] | type[LayerNorm], query: Axis = QUERY, key: Axis = KEY, *, like: Space = RESIDUAL
+    law: type[RMSNorm] | type[LayerNorm],
+    query: Axis = QUERY,
+    key: Axis = KEY,
+    *,
+    shares_epsilon_with: Space = RESIDUAL,
 ) -> Mapping[Space, Law]:
     """The laws of queries and keys before a norm of their own, whose epsilon is that of the norms
     on ``like``. They stand after those of ``query`` and ``key``, which leave the norm; over all
@@ -84,7 +88,11 @@ def raw_laws(
     silent (rotary slots), the norm shares gradients out unevenly among the copies: the roles'
     coefficients say their sum alone."""
     heads: dict[Space, Law] = {RAW_KV_HEADS: Isometric(KV_HEADS), RAW_QUERIES_PER_KV: Isometric(QUERIES_PER_KV)}
-    return {**heads, RAW_QUERY: law(layout=query, like=like), RAW_KEY: law(layout=key, like=like)}
+    return {
+        **heads,
+        RAW_QUERY: law(layout=query, shares_epsilon_with=shares_epsilon_with),
+        RAW_KEY: law(layout=key, shares_epsilon_with=shares_epsilon_with),
+    }
 
 
 def attention(

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from growth.algebra.dimensions import alive
 from growth.plan.plan import TensorPlan
 from growth.training.optimizer_kinds import Kind
 
@@ -39,7 +38,7 @@ def factors_of(tensor: TensorPlan) -> Factors:
     value, gradient, even = 1.0, 1.0, True
     for d in tensor.dimensions:
         for coefficients, is_value in ((d.value, True), (d.gradient, False)):
-            sizes = np.abs(coefficients[alive(d)])
+            sizes = np.abs(coefficients[d.active])
             mean = float(np.exp(np.log(sizes).mean())) if len(sizes) else 1.0
             even &= bool(np.allclose(sizes, mean, rtol=1e-9))
             value, gradient = (value * mean, gradient) if is_value else (value, gradient * mean)

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
 from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
-from growth.hf.custom_modules import OwnModel, unwrapped, wrapped
+from growth.hf.custom_modules import CustomModel, as_transformers, inner_module
 from growth.hf.dtypes import FLOATS
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.tensor_names import to_disk
@@ -107,9 +107,9 @@ def widen(
     model = cast(M, uncompiled(model))
     check_unwrapped(model)
     name = type(model).__name__
-    stock = wrapped(model) or model
+    stock = as_transformers(model) or model
     if not isinstance(stock, PreTrainedModel) or not (
-        isinstance(stock, OwnModel) or getattr(transformers, name, None) is type(stock)
+        isinstance(stock, CustomModel) or getattr(transformers, name, None) is type(stock)
     ):
         raise UnsupportedModelError(
             f"{name} is neither a stock transformers model class nor a registered one. If it wraps one, widen what is "
@@ -148,7 +148,7 @@ def widen(
             raise UnsupportedModelError(
                 f"tensor '{key}' is none of a {name} of this config. Remove it, or correct the config."
             )
-        if state[key].is_meta or (state[key].dtype not in FLOATS and not plan.tensors[key].kept):
+        if state[key].is_meta or (state[key].dtype not in FLOATS and not plan.tensors[key].unchanged):
             held = (
                 "no data (device meta)"
                 if state[key].is_meta
@@ -159,12 +159,12 @@ def widen(
     fold = Fold()
     grown: dict[str, Tensor] = {}
     for key, tensor in plan.tensors.items():
-        finite = check_finite(key, state[key], allow_nonfinite or tensor.kept)
+        finite = check_finite(key, state[key], allow_nonfinite or tensor.unchanged)
         tensor = tensor if finite else replace(tensor, symmetry=UNBROKEN)
         grown[key] = grow_tensor(state[key], tensor, seed=options.seed, fold=fold if finite else None)
         check_fold(key, fold, state[key], state[key].dtype)
     new = _rebuild(stock, plan, grown, ties)
-    result = Grown(cast(M, unwrapped(new)), plan, Proof(twin, fold))
+    result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold))
     if optimizer is None:
         return result
     trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)

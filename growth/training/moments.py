@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from growth.algebra.dimensions import Dimension, first_copies
+from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Floats
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan, TensorPlan
@@ -110,7 +110,7 @@ def state_plan(tensor: TensorPlan, value: Tensor, degree: int, moments: Moments,
             dimensions.append(Dimension(1, np.zeros(1, dtype=np.int64), np.full(1, factor), np.ones(1)))
             continue
         coefficients: Floats = np.sign(np.abs(d.gradient)) if degree == 0 else d.gradient**degree
-        coefficients = coefficients * first_copies(d) if moments == "fresh" else coefficients
+        coefficients = coefficients * d.first_copies if moments == "fresh" else coefficients
         dimensions.append(Dimension(d.old, d.source, coefficients, np.ones(d.new), mean=d.mean))
     return replace(tensor, shape=tuple(value.shape), dimensions=tuple(dimensions), symmetry=UNBROKEN)
 

@@ -39,7 +39,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from growth.algebra.dimensions import alive
 from growth.errors import UnsupportedModelError
 from growth.plan.plan import Plan
 from growth.training.factors import Factors, _digits, _Settings, _times, factors_of
@@ -107,7 +106,7 @@ def grow_optimizer(
             for key, degree in kind.state.items():
                 grown.state[new.get_parameter(name)][key] *= factor.gradient**degree
     uneven = _uneven(optimizer, names, factors, kind, moments) if hyper == "preserve" and kind is not None else ()
-    born = tuple(name for name in names.values() if not all(alive(d).all() for d in tensors[name].dimensions))
+    born = tuple(name for name in names.values() if not all(d.active.all() for d in tensors[name].dimensions))
     return GrownOptimizer(grown, tuple(origins), uneven, born)
 
 

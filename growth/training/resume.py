@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from growth.errors import IllegalGrowthError
-from growth.hf.custom_modules import wrapped
+from growth.hf.custom_modules import as_transformers
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.optimizer import ORIGIN, made_like
 from growth.training.wrappers import check_bare, uncompiled
@@ -48,7 +48,7 @@ def resume(
     if scheduler is not None:
         check_scheduler(scheduler, optimizer, "keep")
     inside = uncompiled(model)
-    known = dict((wrapped(inside) or inside).named_parameters())
+    known = dict((as_transformers(inside) or inside).named_parameters())
     origins = [group.get(ORIGIN) for group in state.get("param_groups", ())]
     if not any(origins):
         raise IllegalGrowthError(

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from growth.algebra.dimensions import first_copies
 from growth.errors import IllegalGrowthError
-from growth.hf.custom_modules import wrapped
+from growth.hf.custom_modules import as_transformers
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import TensorPlan
 from growth.training.model import Grown
@@ -75,7 +74,7 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
 
 def _new_coordinates(grown: Grown[Any]) -> dict[Tensor, Tensor]:
     """Parameter -> which of its weights are new, for those that have any."""
-    stock = wrapped(grown.model) or grown.model
+    stock = as_transformers(grown.model) or grown.model
     masks = from_disk(stock, {name: ~_old_block(tensor) for name, tensor in grown.plan.tensors.items()})
     found = {name: parameter for name, parameter in stock.named_parameters() if name in masks}
     return {parameter: masks[name].to(parameter.device) for name, parameter in found.items() if masks[name].any()}
@@ -84,5 +83,5 @@ def _new_coordinates(grown: Grown[Any]) -> dict[Tensor, Tensor]:
 def _old_block(tensor: TensorPlan) -> Tensor:
     old = torch.ones(tensor.new_shape, dtype=torch.bool)
     for axis, d in enumerate(tensor.dimensions):
-        old &= torch.from_numpy(first_copies(d)).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
+        old &= torch.from_numpy(d.first_copies).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
     return old

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from growth.algebra.dimensions import Dimension, rounds
+from growth.algebra.dimensions import Dimension, copy_table
 from growth.algebra.maps import Floats, Integers
 
 
@@ -85,7 +85,7 @@ def fold_dimension(
     weights = dimension.gradient if coefficients is None else coefficients
     total: Tensor | None = None
     lost = torch.zeros((), dtype=block.dtype, device=block.device)
-    for positions in rounds(dimension):
+    for positions in copy_table(dimension):
         factors = np.where(positions >= 0, weights[positions], 0.0)
         part = pick(block, axis, positions)
         part = part if (factors == 1.0).all() else part * column(factors, block.ndim, axis, block)

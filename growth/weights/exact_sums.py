@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from growth.algebra.dimensions import Dimension, common_gradient, heard, rounds
+from growth.algebra.dimensions import Dimension, copy_table
 from growth.algebra.maps import Floats
 from growth.weights.blocks import column, put
 
@@ -26,7 +26,7 @@ EXPONENT = 0x7FF << 52
 """The bits of a float64 that hold its exponent."""
 
 
-def units(values: Tensor, dtype: torch.dtype) -> Tensor:
+def ulps(values: Tensor, dtype: torch.dtype) -> Tensor:
     """The unit in the last place of each float64 in ``dtype``, as float64; of 0 and of subnormal
     numbers, the smallest number there is."""
     info = torch.finfo(dtype)
@@ -34,7 +34,7 @@ def units(values: Tensor, dtype: torch.dtype) -> Tensor:
     return (power * info.eps).clamp_(min=info.smallest_normal * info.eps)
 
 
-class Grid:
+class ExactSums:
     """The grid along one summed dimension.
 
     Args:
@@ -54,17 +54,17 @@ class Grid:
         def along(values: np.ndarray) -> Tensor:
             return column(np.asarray(values, dtype=np.float64), ndim, axis, like.new_empty(0, dtype=torch.float64))
 
-        gradient = common_gradient(dimension)
+        gradient = dimension.common_gradient
         assert gradient is not None, "the copies of a weight differ in their gradient coefficients"
         self.axis, self.offset, self.dtype, self.along = axis, offset, dtype, along
         self.weights, self.limited = 0, 0
-        self.turns = rounds(dimension, only_heard=True)
+        self.turns = copy_table(dimension, determined_only=True)
         self.present = [positions >= 0 for positions in self.turns]
         self.counts = np.sum(self.present, axis=0)
         self.base = [self.of_turn(dimension.value * dimension.gradient, turn) for turn in range(len(self.turns))]
         self.alike = all(torch.equal(self.base[0], other) for other in self.base[1:])
         self.gradient = None if (gradient == 1).all() else along(gradient)
-        moved = None if dimension.shift is None else dimension.shift * heard(dimension)
+        moved = None if dimension.shift is None else dimension.shift * dimension.determined
         self.moved = None if moved is None else along(np.bincount(dimension.source, moved, minlength=dimension.old))
 
     def of_turn(self, values: Floats, turn: int) -> Tensor:
@@ -78,7 +78,7 @@ class Grid:
         target = expected if self.gradient is None else expected / self.gradient
         if self.moved is not None:
             target = target + self.moved
-        unit = units(target, self.dtype)
+        unit = ulps(target, self.dtype)
         return torch.round(target / unit).mul_(unit), unit
 
     def even(self, total: Tensor) -> list[Tensor]:

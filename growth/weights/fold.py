@@ -12,7 +12,7 @@ from torch import Tensor
 from growth.algebra.dimensions import Dimension
 from growth.errors import CheckpointError, ProofError
 from growth.weights.blocks import column, fold_dimension, tiled, widened
-from growth.weights.exact_sums import units
+from growth.weights.exact_sums import ulps
 
 
 @dataclass
@@ -90,7 +90,7 @@ def _same_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: flo
     if bool((lost > _smallest(rows.dtype) / min(factor, 1.0)).any()) or bool(lost.isnan().any()):
         fold.excess = math.inf
     fold.error = max(fold.error, float(lost.max()))
-    fold.ulps = max(fold.ulps, float((lost / units(rows.to(torch.float64), rows.dtype)).max()))
+    fold.ulps = max(fold.ulps, float((lost / ulps(rows.to(torch.float64), rows.dtype)).max()))
     fold.lost += float((lost**2).sum())
     return False
 
@@ -138,7 +138,7 @@ def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold)
     )
     if (largest_expected := float(expected.abs().max())) > 0:
         fold.error = max(fold.error, float(difference.max()) / largest_expected)
-    unit = units(torch.where(expected == 0, size, expected), block.dtype)
+    unit = ulps(torch.where(expected == 0, size, expected), block.dtype)
     fold.ulps = max(fold.ulps, float(((difference - own * size).clamp_(min=0.0) / unit).max()))
     fold.lost += float((difference**2).sum())
     worst = float((difference / allowed).max())

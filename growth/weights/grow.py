@@ -24,7 +24,7 @@ from growth.algebra.roles import Keeps
 from growth.plan.plan import TensorPlan
 from growth.weights.blocks import column, mean, take, tiled, widened
 from growth.weights.fold import Fold, _compare, _same_copies
-from growth.weights.symmetry_breaking import CHUNK, Shares
+from growth.weights.symmetry_breaking import CHUNK, SymmetryBreaking
 
 BLOCK = 1 << 21
 """Elements worked on at a time."""
@@ -56,7 +56,7 @@ def grow_blocks(
         fold.tensors += 1
     if not plan.dimensions:  # a scalar, as its only row
         old, plan = old[None], replace(plan, shape=(1,), roles=(Keeps(),), dimensions=(Keeps().resolve(1, {}),))
-    if plan.kept and dtype == old.dtype:
+    if plan.unchanged and dtype == old.dtype:
         yield from (
             (start, old[start : start + _rows(plan)].contiguous()) for start in range(0, len(old), _rows(plan))
         )
@@ -65,10 +65,10 @@ def grow_blocks(
         yield from _blocks(old, plan, dtype, seed, fold)
         return
     # Copies that are summed must lie in one block: work on the transpose.
-    flipped = plan.flipped
-    turned = torch.empty(flipped.new_shape, dtype=dtype, device=old.device)
+    transposed = plan.transposed
+    turned = torch.empty(transposed.new_shape, dtype=dtype, device=old.device)
     for start, block in _blocks(
-        old[None] if old.ndim == 1 else old.permute(*reversed(range(old.ndim))), flipped, dtype, seed, fold
+        old[None] if old.ndim == 1 else old.permute(*reversed(range(old.ndim))), transposed, dtype, seed, fold
     ):
         turned[start : start + len(block)] = block
     whole = turned[0] if old.ndim == 1 else turned.permute(*reversed(range(old.ndim)))
@@ -85,7 +85,7 @@ def _blocks(
     old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: Fold | None
 ) -> Iterator[tuple[int, Tensor]]:
     first, *rest = plan.dimensions
-    shares = Shares(old, plan, dtype, seed) if plan.symmetry.breaks else None
+    shares = SymmetryBreaking(old, plan, dtype, seed) if plan.symmetry.breaks else None
     factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
     average = _mean_of_rows(old) if first.averages else None
     step = _rows(plan)

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from growth.algebra.dimensions import Dimension, heard, rounds
+from growth.algebra.dimensions import Dimension, copy_table
 from growth.algebra.maps import Floats
 from growth.algebra.roles import Gain
 from growth.plan.plan import TensorPlan
 from growth.weights.blocks import column, fold_dimension, pick, put, widened
-from growth.weights.exact_sums import Grid, units
+from growth.weights.exact_sums import ExactSums, ulps
 
 CHUNK = 1 << 21
 """Elements drawn from one generator. Part of what a seed means: changing it changes every growth
@@ -40,7 +40,7 @@ REACH = 4.0
 """How far noise reaches on a weight of 0, which has no grid of its own, in units of its RMS."""
 
 
-class Shares:
+class SymmetryBreaking:
     """The arithmetic for one tensor whose symmetry is broken, and whose first dimension is not
     summed.
 
@@ -57,10 +57,12 @@ class Shares:
         offset = next((role.offset for role in plan.roles if isinstance(role, Gain)), 0.0)
         noise = self.symmetry.noise if self.summed else 0.0
         self.scale = noise * _grown_rms(old, plan, offset) / max(_left(self.summed), 1e-12) ** 0.5 if noise else 0.0
-        self.grid: Grid | None = None
-        if plan.grid is not None:
-            self.grid = Grid(plan.dimensions[plan.grid], plan.grid, len(plan.shape), offset, dtype, old)
-            split = split_shares(plan.dimensions[plan.grid], *self.symmetry.shares)
+        self.grid: ExactSums | None = None
+        if plan.exact_sum_axis is not None:
+            self.grid = ExactSums(
+                plan.dimensions[plan.exact_sum_axis], plan.exact_sum_axis, len(plan.shape), offset, dtype, old
+            )
+            split = split_shares(plan.dimensions[plan.exact_sum_axis], *self.symmetry.shares)
             self.split = [self.grid.of_turn(split, turn) for turn in range(len(self.grid.turns))]
 
     def __call__(self, expected: Tensor, start: int) -> Tensor:
@@ -83,7 +85,7 @@ class Shares:
         self._unheard(block, self.grid, expected, draw)
         return block
 
-    def _on_grid(self, block: Tensor, grid: Grid, expected: Tensor, draw: Tensor | None) -> None:
+    def _on_grid(self, block: Tensor, grid: ExactSums, expected: Tensor, draw: Tensor | None) -> None:
         """The copies that are heard."""
         total, unit = grid.sums(expected)
         even = grid.even(total)
@@ -98,7 +100,7 @@ class Shares:
         if self.symmetry.varied:
             grid.lay(block, total, unit, even, grid.shared(total, [part / sum_drawn for part in drawn]))
             return
-        unit = torch.where(total == 0, units(total.new_tensor([REACH * self.scale]), self.dtype), unit)
+        unit = torch.where(total == 0, ulps(total.new_tensor([REACH * self.scale]), self.dtype), unit)
         excess = (
             [sum_drawn * base for base in grid.base[:1]] * len(drawn)
             if grid.alike
@@ -107,11 +109,11 @@ class Shares:
         noise = [(part - taken).mul_(self.scale) for part, taken in zip(drawn, excess, strict=True)]
         grid.lay(block, total, unit, even, [plain + part for plain, part in zip(even, noise, strict=True)])
 
-    def _unheard(self, block: Tensor, grid: Grid, expected: Tensor, draw: Tensor | None) -> None:
+    def _unheard(self, block: Tensor, grid: ExactSums, expected: Tensor, draw: Tensor | None) -> None:
         """The copies that are not heard: as defined, with noise of their own unless they are
         means."""
         dimension = self.plan.dimensions[grid.axis]
-        silent = np.flatnonzero(~heard(dimension))
+        silent = np.flatnonzero(~dimension.determined)
         if not len(silent):
             return
         only = replace(
@@ -124,7 +126,7 @@ class Shares:
         )
         wide = widened(expected, grid.axis, only)
         if draw is not None and self.scale:
-            wide = wide + pick(draw, grid.axis, silent) * grid.along(self.scale * _free(only))
+            wide = wide + pick(draw, grid.axis, silent) * grid.along(self.scale * _may_be_noisy(only))
         put(block, grid.axis, silent, wide)
 
     def _rounded(self, expected: Tensor, draw: Tensor | None) -> Tensor:
@@ -133,18 +135,18 @@ class Shares:
         wide = expected
         for axis, dimension in self.summed:
             if self.symmetry.kind == "split":
-                shares = np.where(heard(dimension), split_shares(dimension, *self.symmetry.shares), 1.0)
-                divided = np.divide(shares, dimension.gradient, out=dimension.value.copy(), where=heard(dimension))
+                shares = np.where(dimension.determined, split_shares(dimension, *self.symmetry.shares), 1.0)
+                divided = np.divide(shares, dimension.gradient, out=dimension.value.copy(), where=dimension.determined)
                 dimension = replace(dimension, value=divided)
             wide = widened(wide, axis, dimension)
         if draw is None or not self.scale:
             return wide
         noise = draw.to(torch.float64) * self.scale
         for axis, dimension in self.summed:
-            factors = dimension.value * heard(dimension)
-            excess = fold_dimension(noise, dimension, axis, dimension.gradient * heard(dimension))
+            factors = dimension.value * dimension.determined
+            excess = fold_dimension(noise, dimension, axis, dimension.gradient * dimension.determined)
             noise = noise - pick(excess, axis, dimension.source) * column(factors, noise.ndim, axis, noise)
-            noise = noise * column(_free(dimension), noise.ndim, axis, noise)
+            noise = noise * column(_may_be_noisy(dimension), noise.ndim, axis, noise)
         return wide + noise
 
     def _draw(self, start: int, stop: int, device: torch.device) -> Tensor:
@@ -173,7 +175,7 @@ class Shares:
 def split_shares(dimension: Dimension, first: float, last: float) -> Floats:
     """``[new]``, the share of each heard copy in what is heard of its old coordinate: evenly from
     first to last, with sum 1."""
-    turns = rounds(dimension, only_heard=True)
+    turns = copy_table(dimension, determined_only=True)
     counts = np.sum([positions >= 0 for positions in turns], axis=0)
     a, b = first / max(first, last), last / max(first, last)
     shares = np.zeros(dimension.new)
@@ -184,7 +186,7 @@ def split_shares(dimension: Dimension, first: float, last: float) -> Floats:
     return shares
 
 
-def _free(dimension: Dimension) -> Floats:
+def _may_be_noisy(dimension: Dimension) -> Floats:
     """``[new]``, 1 where noise may go, 0 where a mean is carried."""
     return np.where(np.zeros(dimension.new, dtype=np.bool_) if dimension.mean is None else dimension.mean, 0.0, 1.0)
 
@@ -193,9 +195,9 @@ def _left(summed: list[tuple[int, Dimension]]) -> float:
     """Mean variance of standard normal noise once what is heard is taken out of it."""
     left = 1.0
     for _, d in summed:
-        gradient, value = d.gradient * heard(d), d.value * heard(d)
+        gradient, value = d.gradient * d.determined, d.value * d.determined
         squares = np.bincount(d.source, gradient**2, minlength=d.old)[d.source]
-        left *= float(np.mean(_free(d) * (1 - 2 * value * gradient + value**2 * squares)))
+        left *= float(np.mean(_may_be_noisy(d) * (1 - 2 * value * gradient + value**2 * squares)))
     return left
 
 

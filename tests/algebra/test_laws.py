@@ -83,7 +83,7 @@ def test_norms_that_share_an_epsilon_take_one_energy(
     head, laid_out = Space("raw query", "head_dim"), Space("query", "head_dim")
     stream = RMSNorm().grow(Growth(SPACE, *size, scaling))  # type: ignore[arg-type]
     maps = {SPACE: stream, laid_out: Map.copies(n, np.repeat(np.arange(n), k))}
-    a = law(layout=laid_out, like=SPACE).grow(Growth(head, n, k * n, scaling, maps=maps))  # type: ignore[arg-type]
+    a = law(layout=laid_out, shares_epsilon_with=SPACE).grow(Growth(head, n, k * n, scaling, maps=maps))  # type: ignore[arg-type]
     assert a.energy == pytest.approx(stream.energy, rel=1e-12)
     np.testing.assert_array_equal(a.source, maps[laid_out].source)
 

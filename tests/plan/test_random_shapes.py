@@ -27,8 +27,8 @@ from growth.hf.configs import parse
 from growth.plan.build import plan_config
 from growth.plan.options import KEEP, chosen
 from growth.plan.size_options import _free
-from growth.plan.size_search import held
-from growth.plan.target_sizes import like
+from growth.plan.size_search import has_field
+from growth.plan.target_sizes import sizes_in_ratio
 from growth.proof.twin import twin_report
 from support.families import exact, nearest_shape
 from support.family_cases import ALL, MAIN, label, small_config
@@ -85,7 +85,7 @@ def choices(draw: st.DrawFn, architecture: Architecture, config: Any, old: Sizes
         if (
             size.grows == "head-dim"
         ):  # named beside hidden_size where the two are one, it would contradict it more often than not
-            apart = held(config, size) or not any("hidden_size" in n for n in named)
+            apart = has_field(config, size) or not any("hidden_size" in n for n in named)
             ways = ["unnamed"] + (["kept", "multiple"] if apart else []) + (["anywhere"] if apart and wild else [])
         way = draw(st.sampled_from(ways), label=f"how {name} grows")
         value = n
@@ -119,8 +119,8 @@ def grow(raw: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
     plan = plan_config(raw, options)
     old, new = plan.old_sizes, plan.new_sizes
     assert all(new[name] == (old[name] if value == KEEP else value) for name, value in options.sizes.items())
-    assert like(plan.architecture.sizes, parse(raw), old, (old, new), lambda sizes: None)[0].sizes == new
-    report = twin_report(raw, options, like=(old, new))
+    assert sizes_in_ratio(plan.architecture.sizes, parse(raw), old, (old, new), lambda sizes: None)[0].sizes == new
+    report = twin_report(raw, options, in_ratio_of=(old, new))
     assert report.sizes == old and report.scale > 1e-3
     assert report.ok, f"{report.difference:.3g} off: {dict(old)} -> {dict(new)}"
 

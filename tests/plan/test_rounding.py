@@ -129,7 +129,7 @@ def test_a_coarser_dtype_rounds_every_weight_once() -> None:
     assert (
         found.dtype == "bfloat16"
         and set(found.rounding.values()) == {PER_EPS * 2**-7}
-        and found.choices == ("no --dtype",)
+        and found.remedies == ("no --dtype",)
     )
 
 
@@ -143,13 +143,13 @@ def test_the_choices_offered_help(name: str) -> None:
         "--width 2": {"width": 2},
         "--width 4": {"width": 4},
     }
-    for choice in predict(plan(name)).choices:
+    for choice in predict(plan(name)).remedies:
         assert not predict(plan_widening(config, **{**choices, **changes[choice]})).rounded
 
 
 def test_a_width_is_offered_where_it_would_replace_no_named_size() -> None:
-    assert "--width" not in str(predict(plan_widening(LLAMA, hidden_size=120, heads=8, kv_heads="keep")).choices)
-    assert "--width" not in str(predict(plan_widening(LLAMA, width=2, intermediate_size=384)).choices)
+    assert "--width" not in str(predict(plan_widening(LLAMA, hidden_size=120, heads=8, kv_heads="keep")).remedies)
+    assert "--width" not in str(predict(plan_widening(LLAMA, width=2, intermediate_size=384)).remedies)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,6 @@ def test_sizes_of_zero_are_no_obstacle(config: Any) -> None:
 
 
 def test_they_are_those_one_would_name() -> None:
-    assert predict(plan("three times")).choices == ("--symmetry split:1/2", "--width 4")
-    assert predict(plan("wider heads")).choices == ("--attention heads",)
-    assert "--width 2" in predict(plan("half as much again")).choices
+    assert predict(plan("three times")).remedies == ("--symmetry split:1/2", "--width 4")
+    assert predict(plan("wider heads")).remedies == ("--attention heads",)
+    assert "--width 2" in predict(plan("half as much again")).remedies

@@ -18,6 +18,7 @@ import growth
 from growth import architectures
 from growth.algebra.axes import Space
 from growth.algebra.derived_laws import Normalised
+from growth.algebra.dimensions import Dimension
 from growth.algebra.laws import Copied
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Keeps, Reads, Writes
@@ -29,7 +30,6 @@ from growth.plan.tied_weights import Ties, around_ties
 from growth.proof import twin
 from growth.proof.twin import twin_report
 from growth.rules.norm import FINAL, NORMED, RESIDUAL
-from growth.weights import exact_sums as grid
 from support.family_cases import small_config
 
 CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -68,7 +68,7 @@ def test_the_shares_go_into_what_writes_for_a_tied_head(name: str, symmetry: str
     assert plans[-1].summed == ({FINAL, HEAD_INPUT} if name == "t5" else {FINAL})
     readers = [t for t in tensors if any(isinstance(role, Reads) for role in t.roles)]
     assert all(t.symmetry.breaks != any(role.spaces() & plans[-1].summed for role in t.roles) for t in readers)
-    assert all(t.grid is not None for t in tensors if t.symmetry.breaks)
+    assert all(t.exact_sum_axis is not None for t in tensors if t.symmetry.breaks)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in ("t5", "gpt2 with a second head")])
@@ -82,13 +82,13 @@ def test_an_untied_head_reads_with_shares_of_its_own(name: str, plans: list[Plan
 
 
 def ones_for_null_vector(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grid, "common_gradient", lambda d: np.ones(d.old))
+    patch.setattr(Dimension, "common_gradient", property(lambda d: np.ones(d.old)))
 
 
 def other_readers_not_told(patch: pytest.MonkeyPatch) -> None:
     around = build_module.around_ties
     patch.setattr(
-        build_module, "around_ties", lambda *a: replace(around(*a), still=frozenset({"transformer.wte.weight"}))
+        build_module, "around_ties", lambda *a: replace(around(*a), kept_equal=frozenset({"transformer.wte.weight"}))
     )
 
 

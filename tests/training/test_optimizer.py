@@ -15,7 +15,6 @@ from torch.optim.lr_scheduler import StepLR
 from transformers import PreTrainedModel
 
 import growth
-from growth.algebra.dimensions import first_copies
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.training import model as growth_model
 from growth.training.factors import factors_of
@@ -197,7 +196,7 @@ def test_the_old_block_is_the_first_copy_that_is_alive() -> None:
     assert grown.optimizer is not None
     name = "model.layers.0.self_attn.k_proj.weight"
     written = grown.plan.tensors[name].dimensions[0]
-    chosen = torch.from_numpy(first_copies(written))
+    chosen = torch.from_numpy(written.first_copies)
     assert int(chosen.sum()) == written.old and not (torch.from_numpy(written.gradient == 0) & chosen).any()
     moments = by_name(grown.model, grown.optimizer)[name]["exp_avg"]
     assert not moments[~chosen].any() and moments[chosen][:, : model.config.hidden_size].count_nonzero() > 0  # type: ignore[operator]

@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import growth
-from growth.algebra.dimensions import first_copies
 from growth.errors import IllegalGrowthError
 from growth.hf.tensor_names import to_disk
 from growth.proof.float64 import exact_arithmetic
@@ -105,7 +104,7 @@ def test_a_warmup_of_experts_and_of_rotary_slots() -> None:
     for name, tensor in grown.plan.tensors.items():
         old = torch.tensor(True)
         for axis, d in enumerate(tensor.dimensions):
-            chosen = torch.from_numpy(first_copies(d))
+            chosen = torch.from_numpy(d.first_copies)
             assert int(chosen.sum()) == d.old
             old = old & chosen.reshape([-1 if i == axis else 1 for i in range(len(tensor.dimensions))])
         moved = (after[name] - before[name]).abs()

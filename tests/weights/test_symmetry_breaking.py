@@ -18,7 +18,7 @@ from growth.algebra.roles import Gain
 from growth.plan.plan import TensorPlan
 from growth.plan.symmetry import Symmetry
 from growth.rules.norm import FINAL, RESIDUAL
-from growth.weights import exact_sums as grid
+from growth.weights import exact_sums
 from growth.weights import grow as tensor
 from growth.weights import symmetry_breaking as shares
 from growth.weights.fold import Fold
@@ -204,27 +204,27 @@ Mutant = Callable[[pytest.MonkeyPatch], None]
 
 
 def rounded_apart(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(TensorPlan, "grid", None)
+    patch.setattr(TensorPlan, "exact_sum_axis", None)
 
 
 def wrong_copy(patch: pytest.MonkeyPatch) -> None:
-    rounds = grid.rounds
-    patch.setattr(grid, "rounds", lambda *a, **k: (*rounds(*a, **k)[:-1], np.roll(rounds(*a, **k)[-1], 1)))
+    table = exact_sums.copy_table
+    patch.setattr(exact_sums, "copy_table", lambda *a, **k: (*table(*a, **k)[:-1], np.roll(table(*a, **k)[-1], 1)))
 
 
 def off_by(factor: float) -> Mutant:
     """Units that are too coarse or too fine, and the reach of the right ones."""
 
     def mutate(patch: pytest.MonkeyPatch) -> None:
-        units, held_back = grid.units, grid.Grid._held_back
-        patch.setattr(grid, "units", lambda *a: units(*a) * factor)
-        patch.setattr(grid.Grid, "_held_back", lambda self, unit, *a: held_back(self, unit / factor, *a))
+        ulps, held_back = exact_sums.ulps, exact_sums.ExactSums._held_back
+        patch.setattr(exact_sums, "ulps", lambda *a: ulps(*a) * factor)
+        patch.setattr(exact_sums.ExactSums, "_held_back", lambda self, unit, *a: held_back(self, unit / factor, *a))
 
     return mutate
 
 
 def not_held_back(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(grid.Grid, "_held_back", lambda *_: None)
+    patch.setattr(exact_sums.ExactSums, "_held_back", lambda *_: None)
 
 
 MUTANTS = {

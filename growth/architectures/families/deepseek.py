@@ -125,7 +125,7 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     rotary = "interleaved" if getattr(config, "rope_interleave", True) else "half"
     laws = {**architecture.laws, QUERY_ROTARY: Scores("query", rotary), KEY_ROTARY: Scores("key", rotary)}  # type: ignore[arg-type]
     drafts = getattr(config, "num_mtp_layers", 0) and not config.tie_word_embeddings
-    turns = replace(architecture.sizes["rotary_dim"], grows="head-dim" if carries(config.rope_parameters) else "kept")
+    turns = replace(architecture.sizes["rotary_dim"], grows="head-dim" if carries(config.rope_parameters) else "never")
     sizes = {**architecture.sizes, "rotary_dim": turns}
     if config.q_lora_rank is None:  # queries are read straight from the stream
         sizes["q_lora_rank"] = Size("q_lora_rank", "follows", follows=lambda c, s: s["hidden_size"])

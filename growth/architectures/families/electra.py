@@ -15,7 +15,7 @@ from growth.architectures import (
     RESIDUAL,
     Architecture,
     Size,
-    User,
+    TwinContext,
     Variant,
     attention_laws,
     attention_scale,
@@ -42,7 +42,7 @@ def without_projection(architecture: Architecture, config: Any) -> Architecture:
     return replace(architecture, modules=modules, sizes={**architecture.sizes, "embedding_size": size})
 
 
-def small_embedding(user: User) -> int:
+def small_embedding(user: TwinContext) -> int:
     """As wide as the residual stream in the twin if it is in the model."""
     return user.small["hidden_size"] if user.sizes["embedding_size"] == user.sizes["hidden_size"] else 13
 

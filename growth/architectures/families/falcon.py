@@ -28,10 +28,10 @@ from growth.architectures import (
     VALUE,
     Architecture,
     Dual,
+    FixedSize,
     LayerNorm,
     Linear,
     Size,
-    Still,
     alibi_laws,
     attention_laws,
     attention_scale,
@@ -45,10 +45,10 @@ from growth.architectures import (
 _SIZES = standard_sizes("hidden_size", "ffn_hidden_size", kv_heads="num_kv_heads", head_dim="", intermediate_ratio=4)
 
 
-_WIDER = Still("ALiBi slopes are divided by sqrt(head_dim) here", "Use --attention heads.")
+_WIDER = FixedSize("ALiBi slopes are divided by sqrt(head_dim) here", "Use --attention heads.")
 
 
-_MORE = Still(
+_MORE = FixedSize(
     "a head born between two ALiBi slopes shares its values, so that it cannot be silent",
     "No growth of such a model is exact.",
 )

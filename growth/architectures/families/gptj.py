@@ -22,8 +22,8 @@ from growth.architectures import (
     Linear,
     Size,
     Sizes,
+    TwinContext,
     UnsupportedModelError,
-    User,
     attention,
     attention_laws,
     attention_scale,
@@ -54,7 +54,7 @@ def _pass_dim(config: Any, sizes: Sizes) -> int:
     return whole - rotary
 
 
-def _small_rotary(user: User) -> int:
+def _small_rotary(user: TwinContext) -> int:
     return small_head_dim(user) - (2 if user.sizes["rotary_dim"] < user.sizes["head_dim"] else 0)
 
 

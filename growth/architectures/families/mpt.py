@@ -23,10 +23,10 @@ from growth.architectures import (
     Architecture,
     Copied,
     Dual,
+    FixedSize,
     LayerNorm,
     Linear,
     Sizes,
-    Still,
     alibi_laws,
     embedding,
     feed_forward,
@@ -43,7 +43,7 @@ def _attention_scale(config: Any, sizes: Sizes) -> float:
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
     if not config.attn_config.clip_qkv:
         return architecture
-    still = Still(
+    still = FixedSize(
         "clip_qkv bounds queries and keys, so that they may not carry the factor wider heads need",
         "Use --attention heads.",
     )

@@ -20,14 +20,14 @@ from growth.architectures import (
     VALUE,
     Architecture,
     Copied,
+    FixedSize,
     LayerNorm,
     Normalised,
-    Still,
     UnsupportedModelError,
 )
 from growth.architectures.families.llama import LLAMA
 
-_CLAMPED = Still(
+_CLAMPED = FixedSize(
     "clip_qkv clamps queries, keys and values alike, while wider heads need the scores scaled by a square root",
     "Use --attention heads, which keeps it.",
 )

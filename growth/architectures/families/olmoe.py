@@ -6,13 +6,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from growth.architectures import FFN, NORMED, QUERY, RESIDUAL, Architecture, Still, attention, experts, linear, norm
+from growth.architectures import (
+    FFN,
+    NORMED,
+    QUERY,
+    RESIDUAL,
+    Architecture,
+    FixedSize,
+    attention,
+    experts,
+    linear,
+    norm,
+)
 from growth.architectures.families.olmo2 import OLMO2, RAW
 
 _ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=RESIDUAL, **RAW)
 
 
-_CLIPPED = Still(
+_CLIPPED = FixedSize(
     "clip_qkv cuts queries and keys at a fixed size, and in wider heads they are larger", "Use --attention heads."
 )
 

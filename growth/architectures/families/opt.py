@@ -21,8 +21,8 @@ from growth.architectures import (
     Rule,
     Size,
     Space,
+    TwinContext,
     UnsupportedModelError,
-    User,
     attention,
     attention_laws,
     attention_scale,
@@ -108,7 +108,7 @@ def _layout(architecture: Architecture, config: Any) -> Architecture:
     return replace(architecture, modules=modules, laws=laws, outputs=outputs, sizes=sizes)
 
 
-def _small_embedding(user: User) -> int:
+def _small_embedding(user: TwinContext) -> int:
     return user.small["hidden_size"] if user.sizes["word_embed_proj_dim"] == user.sizes["hidden_size"] else 13
 
 

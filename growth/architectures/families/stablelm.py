@@ -22,10 +22,10 @@ from growth.architectures import (
     Architecture,
     Axis,
     Dual,
+    FixedSize,
     LayerNorm,
     Linear,
     Rule,
-    Still,
     attention,
     attention_laws,
     attention_scale,
@@ -38,7 +38,7 @@ from growth.architectures import (
     standard_sizes,
 )
 
-_STILL = Still("each head has a norm module of its own, which no new head would have", "Use --attention head-dim.")
+_STILL = FixedSize("each head has a norm module of its own, which no new head would have", "Use --attention head-dim.")
 
 
 def _attention(query: Axis, key: Axis) -> dict[str, Rule]:
