@@ -1,5 +1,5 @@
-"""What transformers and the hub know: checkpoint folders, configs, model classes, names on disk,
-modules of your own.
+"""What transformers and the hub know: checkpoint folders, configs, model classes, names on disk; and
+registered modules, which are given the same form.
 
 May import: `growth.architectures` and the rooms below. Imported by: `growth.plan` and above.
 Read in this order:
@@ -7,6 +7,6 @@ Read in this order:
 * ``configs.py``, ``config_json.py``, ``config_fields.py``: parsing a config, editing its JSON, refusing unknown fields
 * ``model_classes.py``, ``expected_tensors.py``, ``tensor_names.py``: the class, its tensors, their names on disk
 * ``reader.py``, ``computed_tables.py``: a checkpoint folder, one tensor at a time
-* ``custom_modules.py``: an ``nn.Module`` of your own in the form transformers models have
+* ``custom_modules.py``, ``custom_configs.py``: a registered ``nn.Module`` and its config as transformers classes
 * ``catalogue.py``: what ``grow architectures`` lists
 """

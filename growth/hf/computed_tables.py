@@ -1,8 +1,8 @@
-"""Parameters that a class computes where a checkpoint lacks them (`Architecture.computed`): tables
-of sinusoids.
+"""Tables of sinusoids that a checkpoint may lack, because its class computes them
+(`Architecture.computed`).
 
-They depend on the width, so a wider model would compute others. A widened checkpoint therefore
-holds the old ones, grown."""
+They depend on the width: a wider model would compute different ones. A widened checkpoint therefore
+stores the tables of the small model, grown."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ from growth.hf.reader import Checkpoint
 
 
 def completed(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint and whatever its class would compute to make up for what it lacks, as
-    ``from_pretrained`` does."""
+    """The checkpoint with the tables it lacks added as tensors, with the values ``from_pretrained``
+    would give them. A checkpoint that lacks none is returned as it is.
+
+    Raises:
+        UnsupportedModelError: if the class cannot compute them from the config.
+    """
     model_type = str(checkpoint.config.get("model_type"))
     if model_type not in architectures.known() or not architectures.find(model_type).computed:
         return checkpoint
@@ -39,6 +43,7 @@ def completed(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _compute(checkpoint: Checkpoint, architecture: Architecture, present: set[str]) -> dict[str, Tensor]:
+    """The computed parameters that are not ``present``, by name."""
     model_class = class_of(checkpoint.config)
     values: dict[str, Tensor] = {}
     try:
@@ -50,20 +55,21 @@ def _compute(checkpoint: Checkpoint, architecture: Architecture, present: set[st
                 values[name] = _initial(model, name)
     except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
-            f"transformers cannot compute what the checkpoint of this {model_class.__name__} lacks "
-            f"({type(error).__name__}: {error}). "
-            "Check config.json."
+            f"transformers cannot compute the tables that the checkpoint of this {model_class.__name__} lacks "
+            f"({type(error).__name__}: {error}). Check config.json."
         ) from error
     return values
 
 
 def _initial(model: PreTrainedModel, name: str) -> Tensor:
-    """One parameter of a model on the meta device, as the class initialises it."""
+    """One parameter of a model on the meta device, with the value the class initialises it to; in
+    float32 where the class would use a narrower float."""
     owner, _, last = name.rpartition(".")
     model.get_submodule(owner).to_empty(device="cpu", recurse=False)
     parts = owner.split(".")
     with torch.random.fork_rng(devices=[]):
-        for end in range(len(parts), -1, -1):  # the module itself, or one that holds it, knows what belongs there
+        # `_init_weights` handles some parameters at the module itself, others at a module above it.
+        for end in range(len(parts), -1, -1):
             model._init_weights(model.get_submodule(".".join(parts[:end])))
     value: Tensor = getattr(model.get_submodule(owner), last).detach()
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

@@ -1,5 +1,4 @@
-"""Which tensors a checkpoint of a class has to have, which it may have, and which of them are one
-and the same."""
+"""The tensors a checkpoint of a class must have, those it may have, and which of them are tied."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from transformers import PreTrainedModel
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
 from growth.hf.configs import parse
-from growth.hf.custom_modules import CustomModel
+from growth.hf.custom_modules import ModuleWrapper
 from growth.hf.tensor_names import to_disk
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -21,8 +20,23 @@ Shapes = Mapping[str, tuple[int, ...]]
 def expected_tensors(
     raw: Mapping[str, Any], model_class: type[PreTrainedModel]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Names and shapes of the parameters a checkpoint of the stock class has on disk, and which of
-    them it ties to which, found by building it without weights."""
+    """The tensors that a checkpoint of a class has on disk, found by building the class on the meta
+    device.
+
+    Returns:
+        shapes: name on disk -> shape.
+        ties: name of a tied tensor -> name of the tensor it shares its values with.
+
+    Raises:
+        UnsupportedModelError: if the class cannot be built without weights.
+
+    Example:
+        For a Llama config with ``tie_word_embeddings``:
+
+        >>> shapes, ties = expected_tensors(raw, LlamaForCausalLM)
+        >>> shapes["model.embed_tokens.weight"], ties
+        ((32000, 4096), {'lm_head.weight': 'model.embed_tokens.weight'})
+    """
     parsed = parse(raw)
     try:
         with torch.device("meta"):
@@ -31,11 +45,11 @@ def expected_tensors(
         state = to_disk(model, in_memory)
     except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
-            f"{model_class.__name__} cannot be built without weights from the config ({type(error).__name__}: "
+            f"{model_class.__name__} cannot be built on the meta device from the config ({type(error).__name__}: "
             f"{error}). Check config.json"
             + (
-                ", and that no tensor is read (item, tolist) on the way."
-                if issubclass(model_class, CustomModel)
+                ", and that the constructor reads the value of no tensor (item, tolist)."
+                if issubclass(model_class, ModuleWrapper)
                 else "."
             )
         ) from error
@@ -48,14 +62,29 @@ def expected_tensors(
 def inventory(
     raw: Mapping[str, Any], shapes: Shapes, architecture: Architecture, model_class: type[PreTrainedModel]
 ) -> tuple[list[str], list[str], dict[str, frozenset[str]]]:
-    """Tensors to grow, tensors to leave out, and for each that is or may be tied the canonical
-    names of all that are one with it, its own among them."""
+    """Check the tensors of a checkpoint against those its class expects, and sort them.
+
+    Args:
+        raw: the config as JSON.
+        shapes: name on disk -> shape, of the tensors the checkpoint has.
+        architecture: the declaration at this config.
+        model_class: the class named in the config.
+
+    Returns:
+        known: names of the tensors to grow.
+        left_out: names of buffers that old files hold and the model computes itself.
+        tied: name -> canonical names of all tensors tied with it, including its own; only for
+            tensors that are tied.
+
+    Raises:
+        CheckpointError: for a tensor that is missing, or whose shape differs from the config's.
+    """
     expected, ties = expected_tensors(raw, model_class)
     canonical = {name: architecture.canonical(name) for name in shapes}
     present = set(canonical.values())
     wanted = {architecture.canonical(name): shape for name, shape in expected.items()}
     partners: dict[str, set[str]] = {}
-    for target, source in ties.items():
+    for target, source in ties.items():  # a tie may join two groups found before
         group = {architecture.canonical(target), architecture.canonical(source)}
         group |= set().union(*(partners.get(member, set()) for member in group))
         partners |= {member: group for member in group}
@@ -66,8 +95,7 @@ def inventory(
         if name not in present and not dispensable:
             raise CheckpointError(
                 f"tensor '{name}' of {model_class.__name__} is missing. Check that 'architectures' in the config "
-                "names "
-                "the class that was saved."
+                "names the class that was saved."
             )
     for name, shape in shapes.items():
         if wanted.get(canonical[name], shape) != tuple(shape):
@@ -85,5 +113,5 @@ def inventory(
 
 
 def not_saved(model_class: type[PreTrainedModel], names: Iterable[str]) -> list[str]:
-    """Those of the parameters that ``save_pretrained`` of this class leaves out."""
+    """Those of ``names`` that ``save_pretrained`` of this class leaves out, sorted."""
     return sorted(set(model_class._keys_to_ignore_on_save or ()) & set(names))

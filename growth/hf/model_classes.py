@@ -1,4 +1,4 @@
-"""The class of a model: the one its config names, and those that a ``model_type`` has."""
+"""Model classes: the one a config names, and all those of a ``model_type``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,19 @@ from growth.hf.custom_modules import custom_class
 
 
 def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
-    """The stock class named in ``architectures``, or the plain model where none is named."""
+    """The model class a config names in ``architectures``; where it names none, the class of
+    ``AutoModel``, which has no head (`class_is_guessed`).
+
+    Raises:
+        UnsupportedModelError: if ``architectures`` is not a list of names, or names no class of
+            this transformers.
+
+    Example:
+        >>> class_of({"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
+        <class 'transformers.models.llama.modeling_llama.LlamaForCausalLM'>
+        >>> class_of({"model_type": "llama"})
+        <class 'transformers.models.llama.modeling_llama.LlamaModel'>
+    """
     names = raw.get("architectures") or []
     if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise UnsupportedModelError(
@@ -35,15 +47,26 @@ def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
         raise UnsupportedModelError(
             f"transformers {transformers.__version__} has no model class '{names[0]}', which the config names in "
-            "'architectures'. "
-            "Check the spelling or upgrade transformers."
+            "'architectures'. Check the spelling or upgrade transformers."
         )
     return found
 
 
+def class_is_guessed(raw: Mapping[str, Any]) -> bool:
+    """Whether a config names no class in ``architectures``, so that `class_of` takes the model
+    without a head. A registered ``model_type`` has one class only, which is no guess."""
+    return not raw.get("architectures") and custom_class(str(raw.get("model_type")), []) is None
+
+
 def classes(model_type: str) -> list[str]:
-    """The model classes of a ``model_type``: those of transformers' auto classes and those its
-    declaration adds, or its own."""
+    """The names of the model classes of a ``model_type`` that can be grown, sorted.
+
+    They are those of transformers' auto classes and those the declaration adds, without those it
+    excludes; for a registered module, its one class.
+
+    Raises:
+        UnsupportedModelError: if the ``model_type`` is not declared.
+    """
     own = architectures.find(model_type).module_class
     if own is not None:
         return [own.__name__]
@@ -56,7 +79,6 @@ def classes(model_type: str) -> list[str]:
     names = {name for entry in listed for name in ([entry] if isinstance(entry, str) else entry)} | {
         *architectures.find(model_type).classes
     }
-    package = import_module(
-        f"transformers.models.{model_type_to_module_name(model_type)}"
-    )  # some auto classes list foreign ones
+    # Some auto classes list a class of another family under this model_type; it is not in the package.
+    package = import_module(f"transformers.models.{model_type_to_module_name(model_type)}")
     return sorted((names - architectures.find(model_type).without.keys()) & set(dir(package)))

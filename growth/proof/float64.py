@@ -1,9 +1,9 @@
-"""Exact arithmetic: run a stock model wholly in float64.
+"""Exact arithmetic: a transformers model computed entirely in float64.
 
-Model code hard-codes float32 (norms, rotary tables, softmax), so that a ``.double()`` model still
-bottoms out near 1e-6. This mode turns every request for a narrower float into one for float64,
-while a model is built and while it runs; a right growth then differs by some 1e-14 and a wrong one
-by its own size."""
+Model code asks for float32 by name (in norms, rotary tables, softmax), so a model after
+``.double()`` still differs by about 1e-6. While `exact_arithmetic` is active, every request for a
+narrower float yields float64, both when a model is built and when it runs. A correct growth then
+differs by about 1e-14, a wrong one by about the size of the outputs."""
 
 from __future__ import annotations
 
@@ -16,34 +16,39 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
+"""Dtypes that are replaced wherever they are passed as an argument."""
 
 
-_CASTS: dict[Any, torch.dtype] = {
-    Tensor.float: torch.float64,
-    Tensor.half: torch.float64,
-    Tensor.bfloat16: torch.float64,
-}
+_CASTS = frozenset({Tensor.float, Tensor.half, Tensor.bfloat16})
+"""Methods that cast without an argument: ``x.float()``."""
 
 
 _TYPES = frozenset({"torch.FloatTensor", "torch.HalfTensor", "torch.BFloat16Tensor", torch.FloatTensor})
+"""What ``Tensor.type`` accepts for a narrower float."""
 
 
 class ExactArithmetic(TorchFunctionMode):
-    """While active, no tensor is made in or cast to a float narrower than float64."""
+    """While active, torch functions create no float narrower than float64 and cast to none.
+
+    ``x.float()``, ``x.to(torch.bfloat16)``, ``torch.zeros(3, dtype=torch.float16)`` and
+    ``torch.softmax(x, -1, dtype=torch.float32)`` all return float64."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func in _CASTS:
-            return args[0].to(_CASTS[func])
-        kwargs = {name: _widened(value) for name, value in (kwargs or {}).items()}
-        result = func(*(_widened(value) for value in args), **kwargs)
-        if func is torch.tensor and result.dtype in _NARROW:
+            return args[0].to(torch.float64)
+        kwargs = {name: _as_float64(value) for name, value in (kwargs or {}).items()}
+        result = func(*(_as_float64(value) for value in args), **kwargs)
+        if (
+            func is torch.tensor and result.dtype in _NARROW
+        ):  # takes the dtype of the data: torch.tensor(float32 array)
             return result.to(torch.float64)
         return result
 
 
-def _widened(value: Any) -> Any:
+def _as_float64(value: Any) -> Any:
+    """An argument of a torch function; float64 in place of a narrower dtype or tensor type."""
     if isinstance(value, torch.dtype):
         return torch.float64 if value in _NARROW else value
     if isinstance(value, (str, type)) and value in _TYPES:
@@ -53,10 +58,18 @@ def _widened(value: Any) -> Any:
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """Everything inside runs in float64: new tensors, casts, tables, softmax."""
+    """Everything inside runs in float64: new tensors, casts, tables, softmax. The default dtype is
+    restored at the end.
+
+    Example:
+        >>> with exact_arithmetic():
+        ...     torch.ones(2, dtype=torch.float32).half().dtype
+        torch.float64
+    """
     before, narrow = torch.get_default_dtype(), torch.FloatTensor
     torch.set_default_dtype(torch.float64)
-    torch.FloatTensor = torch.DoubleTensor  # type: ignore[assignment, misc]  # a constructor that asks no function mode (XLNet's parameters)
+    # XLNet creates parameters with torch.FloatTensor, a constructor that function modes do not see.
+    torch.FloatTensor = torch.DoubleTensor  # type: ignore[assignment, misc]
     try:
         with ExactArithmetic():
             yield

@@ -1,4 +1,4 @@
-"""Random inputs for a model of any class: tokens, pixels, sound."""
+"""Random inputs for a model of any class: tokens, pixels, spectrograms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from growth.hf.custom_modules import CustomModel
+from growth.hf.custom_modules import ModuleWrapper
 
 Inputs = dict[str, Tensor]
 
@@ -19,14 +19,27 @@ Inputs = dict[str, Tensor]
 def random_inputs(
     model: PreTrainedModel, vocabulary: int, *, batch: int = 2, length: int = 11, seed: int = 0
 ) -> Inputs:
-    """Random tokens in two segments, one row padded on the left, random pixels or sound, as the
-    model's class wants them."""
+    """Random inputs that use what the model can distinguish: padding, and two token segments.
+
+    Args:
+        model: decides which inputs there are, by its class and config.
+        vocabulary: token ids are drawn from ``2 .. vocabulary - 2``.
+        batch: number of rows. The first is padded, on the left; on the right for a registered
+            module.
+        length: tokens in a row.
+        seed: of the token ids.
+
+    Returns:
+        Keyword arguments of ``model.forward``: ``input_ids [batch, length]``, ``attention_mask``,
+        ``token_type_ids``, ``decoder_input_ids``, ``pixel_values``, ... (`class_inputs`).
+    """
     ids = torch.randint(2, vocabulary - 1, (batch, length), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[0, : length // 3] = 0
-    mask = (
-        mask.flip(1) if isinstance(model, CustomModel) else mask
-    )  # no token that sees no other: many a module makes NaN of that
+    if isinstance(model, ModuleWrapper):
+        # In a causal model the first padded token on the left attends to nothing. transformers masks
+        # such a row with finite numbers; a module that masks with -inf returns NaN for it.
+        mask = mask.flip(1)
     config = model.config.to_dict()
     inputs = class_inputs(type(model), config, ids, mask)
     if "input_ids" in inputs and "token_type_ids" in inspect.signature(model.forward).parameters:
@@ -38,9 +51,20 @@ def random_inputs(
 
 
 def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Tensor, mask: Tensor) -> Inputs:
-    """What a class reads, made of token ids ``[batch, length]``: with decoder inputs, with choices,
-    ending where the class pools; beside or instead of them random pixels ``[batch, channels,
-    height, width]`` or a random spectrogram ``[batch, bins, frames]``."""
+    """The inputs of a model class, made from token ids.
+
+    Args:
+        kind: the class; the arguments of its ``forward`` decide which inputs there are.
+        config: the model's config as a dictionary.
+        ids: ``[batch, length]``.
+        mask: attention mask ``[batch, length]``.
+
+    Returns:
+        Those that the class takes of ``input_ids`` and ``attention_mask`` (``[batch, length]``;
+        ``[batch, 2, length]`` for multiple choice), ``decoder_input_ids`` (``ids`` shifted right),
+        ``pixel_values [batch, channels, height, width]``, ``bool_masked_pos [batch, patches]`` and
+        ``input_features [batch, bins, frames]``.
+    """
     taken = inspect.signature(kind.forward).parameters
     decodes = "decoder_input_ids" in taken
     read = config.get("text_config") or config
@@ -49,7 +73,7 @@ def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Te
         "pixel_values",
     } <= taken.keys()
     if pools and (eos := read.get("eos_token_id")) is not None:
-        # Pooled at an end-of-sequence token, which every row must have equally often.
+        # The class reads its result at the end-of-sequence token: every row gets exactly one, last.
         eos = int(eos[0] if isinstance(eos, list) else eos)
         other = eos + 1 if eos + 1 < read["vocab_size"] else eos - 1
         ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, other), torch.full((len(ids), 1), eos)], dim=1)
@@ -70,7 +94,7 @@ def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Te
 
 
 def _raw_inputs(config: Mapping[str, Any], taken: Collection[str], batch: int) -> Inputs:
-    """Pixels and spectrograms."""
+    """Random pixels or a random spectrogram, if the class takes them."""
     generator = torch.Generator().manual_seed(batch)
     if "pixel_values" in taken:
         seen = config.get("vision_config") or config
@@ -83,5 +107,5 @@ def _raw_inputs(config: Mapping[str, Any], taken: Collection[str], batch: int) -
 
 
 def _sides(size: int | Sequence[int]) -> tuple[int, ...]:
-    """Height and width."""
+    """Height and width, from one number or a pair."""
     return (size, size) if isinstance(size, int) else tuple(size)

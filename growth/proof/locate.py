@@ -1,5 +1,5 @@
-"""Where a wrong declaration shows first: a module whose output is not what its rule says it grows
-to."""
+"""Finding the mistake in a declaration: the first module whose output grew differently from what its
+rule says."""
 
 from __future__ import annotations
 
@@ -19,9 +19,20 @@ from growth.proof.outputs import Comparison, forward
 def first_difference(
     twin: PreTrainedModel, grown: PreTrainedModel, inputs: Mapping[str, Tensor], plan: Plan
 ) -> str | None:
-    """The name of the first module with a ``weight``, in the order they run, whose output differs;
-    None where none does. Both hold a module of your own; ``plan`` says how ``grown`` came out of
-    ``twin``."""
+    """The first module, in the order of execution, whose output differs from what its rule expects.
+
+    Only modules with a declared ``weight`` are looked at. The rule of the module found, or that of
+    one without a weight before it, is wrong.
+
+    Args:
+        twin: a registered module in its wrapper.
+        grown: the same one grown.
+        inputs: keyword arguments of their ``forward``.
+        plan: how ``grown`` was made from ``twin``.
+
+    Returns:
+        The module's name, such as ``blocks.0.down``; None if no output differs.
+    """
     roles = {
         tensor.name.removesuffix(".weight"): tensor.roles
         for tensor in plan.tensors.values()
@@ -31,7 +42,7 @@ def first_difference(
     for (name, old), (_, new) in zip(before, after, strict=False):
         leaving = _leaving(roles[name], plan)
         if leaving.map is not None and leaving.map.n != old.shape[-1]:
-            continue  # a module of its own kind, whose weight is not its output's
+            continue  # its output is not the vector its weight writes
         expected, found = leaving.expected(old), leaving.found(new)
         if expected.shape != found.shape or not float((expected - found).abs().max()) <= TOLERANCE:
             return name
@@ -39,19 +50,17 @@ def first_difference(
 
 
 def _leaving(roles: tuple[Role, ...], plan: Plan) -> Comparison:
-    """How the output of a module grows by the roles of its weight."""
-    axes = [
-        role.axis if isinstance(role, Writes) else role.leaves for role in roles if isinstance(role, (Writes, Scale))
-    ]
-    return (
-        Comparison(axes[0].map(plan.maps), isinstance(axes[0], Space) and axes[0] in plan.summed)
-        if axes
-        else Comparison()
-    )
+    """How the output of a module grows: as the axis its weight writes, or a norm's gain leaves."""
+    for role in roles:
+        if isinstance(role, (Writes, Scale)):
+            axis = role.axis if isinstance(role, Writes) else role.leaves
+            return Comparison(axis.map(plan.maps), isinstance(axis, Space) and axis in plan.summed)
+    return Comparison()
 
 
 def _outputs(model: PreTrainedModel, inputs: Mapping[str, Tensor], names: Iterable[str]) -> list[tuple[str, Tensor]]:
-    """(module, output) in the order of execution."""
+    """(module, output) in the order of execution, of the ``names`` whose output is a tensor. A
+    module that runs twice is listed twice."""
     seen: list[tuple[str, Tensor]] = []
     modules = {f"{MODULE}.{name}": name for name in names}
 

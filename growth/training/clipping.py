@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from growth.errors import IllegalGrowthError
-from growth.hf.custom_modules import CustomModel, as_transformers
+from growth.hf.custom_modules import ModuleWrapper, as_transformers
 from growth.hf.tensor_names import to_disk
 from growth.training.model import Grown
 from growth.training.moments import state_plan
@@ -47,7 +47,7 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
         )
     before = after = 0.0
     known = dict(stock.named_parameters())
-    on_disk = given if isinstance(stock, CustomModel) or not known.keys() >= given.keys() else to_disk(stock, given)
+    on_disk = given if isinstance(stock, ModuleWrapper) or not known.keys() >= given.keys() else to_disk(stock, given)
     for name, gradient in on_disk.items():
         if name not in grown.plan.tensors or grown.plan.tensors[name].shape != tuple(gradient.shape):
             raise IllegalGrowthError(

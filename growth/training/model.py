@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
 from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
-from growth.hf.custom_modules import CustomModel, as_transformers, inner_module
+from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_module
 from growth.hf.dtypes import FLOATS
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.tensor_names import to_disk
@@ -109,7 +109,7 @@ def widen(
     name = type(model).__name__
     stock = as_transformers(model) or model
     if not isinstance(stock, PreTrainedModel) or not (
-        isinstance(stock, CustomModel) or getattr(transformers, name, None) is type(stock)
+        isinstance(stock, ModuleWrapper) or getattr(transformers, name, None) is type(stock)
     ):
         raise UnsupportedModelError(
             f"{name} is neither a stock transformers model class nor a registered one. If it wraps one, widen what is "

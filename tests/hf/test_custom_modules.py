@@ -1,4 +1,5 @@
-"""Modules of one's own that are odd or cannot be held, and the notebook from top to bottom."""
+"""Registered modules with unusual features, and the refusal of those that cannot be registered or
+widened."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ import growth
 from growth import architectures
 from growth.architectures import registry
 from growth.hf.custom_modules import named_outputs
+from growth.hf.model_classes import class_is_guessed
 from growth.plan.plan import TOLERANCE
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import loud
@@ -27,8 +29,8 @@ from support.custom_models import ODD, Odd, OddConfig, OddOutput, run_defining_c
 
 @pytest.fixture(autouse=True)
 def own() -> Iterator[Any]:
-    """What the notebook defines and registers, and the odd one; afterwards the registry is as it
-    was."""
+    """The definitions of the notebook, with its models and ODD registered; the registry is restored
+    afterwards."""
     before = dict(registry._REGISTRY)
     growth.register(ODD)
     yield run_defining_cells()
@@ -185,22 +187,23 @@ class Fresh(nn.Module):
     [
         (
             {"config_class": None},
-            "'fresh' needs both module_class and config_class, the latter a dataclass. Name both.",
+            "the declaration of 'fresh' must name a module_class (it is Fresh) and a config_class that is a dataclass "
+            "(it is missing). Name both.",
         ),
-        ({"config_class": dict}, "the latter a dataclass. Name both."),
-        ({"module_class": None}, "'fresh' needs both"),
+        ({"config_class": dict}, "a config_class that is a dataclass (it is dict). Name both."),
+        ({"module_class": None}, "must name a module_class (it is missing)"),
         ({"config_class": NoDefault}, "NoDefault has fields without a default"),
         (
             {"config_class": Dtyped},
-            "Dtyped has a field 'dtype', which transformers gives a meaning of its own. Use another name.",
+            "Dtyped has a field 'dtype', a name that every transformers config uses already. Rename the field.",
         ),
         ({"config_class": Nested}, "field 'inner' of Nested is OddConfig("),
         (
             {"module_class": LlamaForCausalLM},
-            "transformers has a class LlamaForCausalLM of its own. Use another name for yours.",
+            "module_class LlamaForCausalLM has the name of a transformers class. Rename yours.",
         ),
-        ({"module_class": Odd}, "Odd is registered as 'odd' already. Use that model_type."),
-        ({"model_type": "llama"}, "transformers knows model_type 'llama' already. Use another name for yours."),
+        ({"module_class": Odd}, "Odd is already registered as 'odd'. Use that model_type."),
+        ({"model_type": "llama"}, "model_type 'llama' is one of transformers' own. Use another name."),
     ],
 )
 def test_what_cannot_be_registered(changes: dict[str, Any], says: str) -> None:
@@ -221,17 +224,18 @@ def test_what_cannot_be_widened(own: Any, tmp_path: Path) -> None:
     refused(lambda: growth.widen(model, scaling="orthogonal"), "the code fixes 1e-05. Use --scaling unit")
     refused(
         lambda: growth.plan_widening(NoDefault(3)),
-        "NoDefault is the config of nothing that was registered. Use growth.register.",
+        "NoDefault is the config of no registered module. Use growth.register.",
     )  # type: ignore[arg-type]
     again = type("Odd", (Odd,), {})(OddConfig())
     refused(
         lambda: growth.widen(again),
-        "this Odd is of another class than the Odd that was registered. Register its class (again).",
+        "the class of this Odd is not the class Odd that was registered, as happens when its definition runs again. "
+        "Register the new class.",
     )
     model.config = own.SimplifiedConfig()
     refused(
         lambda: growth.widen(model),
-        "Odd.config is SimplifiedConfig, but must be the OddConfig that was registered. Set it",
+        "Odd.config is SimplifiedConfig, but must be the OddConfig that was registered. Set self.config",
     )
     del model.config
     refused(lambda: growth.widen(model), "Odd.config is missing, but must be the OddConfig")
@@ -241,10 +245,10 @@ def test_what_cannot_be_widened(own: Any, tmp_path: Path) -> None:
 
 def test_what_a_module_does_wrong() -> None:
     growth.register(replace(ODD, outputs={}, twin=lambda config, layers: {}))
-    refused(lambda: growth.widen(odd(block_size=8)), "Odd cannot read token ids of shape [2, 11] below")
+    refused(lambda: growth.widen(odd(block_size=8)), "Odd failed on token ids of shape [2, 11] below")
     refused(
         lambda: growth.check_equivalence(odd(), odd()),
-        "Use fewer tokens, and the names vocab_size and max_position_embeddings",
+        "Use fewer tokens, and call the config's fields vocab_size and max_position_embeddings",
     )
     growth.register(replace(ODD, outputs={"hidden_states": RESIDUAL}))
     refused(lambda: growth.widen(odd()), "Correct its space in the declaration's 'outputs'.")
@@ -255,11 +259,21 @@ def test_what_a_module_does_wrong() -> None:
             self.rate = torch.linspace(0, 1, 3)[1].item()
 
     growth.register(replace(ODD, model_type="reads", module_class=Reads))
-    refused(lambda: growth.widen(Reads(OddConfig())), "and that no tensor is read (item, tolist) on the way.")
+    refused(
+        lambda: growth.widen(Reads(OddConfig())),
+        "and that the constructor reads the value of no tensor (item, tolist).",
+    )
 
     class Silent(Odd):
         def forward(self, ids: Tensor) -> str:  # type: ignore[override]
             return "nothing"
 
     growth.register(replace(ODD, model_type="silent", module_class=Silent))
-    refused(lambda: growth.widen(Silent(OddConfig())), "Silent returns nothing that can be compared. Return logits")
+    refused(
+        lambda: growth.widen(Silent(OddConfig())),
+        "Silent returns no floating-point tensor, so there is nothing to compare. Return logits",
+    )
+
+
+def test_a_registered_type_has_one_class_and_needs_no_guess() -> None:
+    assert not class_is_guessed({"model_type": "odd"}) and class_is_guessed({"model_type": "llama"})

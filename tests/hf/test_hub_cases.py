@@ -13,7 +13,7 @@ from transformers import AutoConfig
 import growth
 from growth.checkpoint.preview import plan_widening
 from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
-from growth.hf.model_classes import class_of
+from growth.hf.model_classes import class_is_guessed, class_of
 from growth.proof.miniature import build_exact, loud
 from support.family_cases import small_config
 
@@ -60,6 +60,14 @@ def test_old_class_names_are_read() -> None:
     assert class_of(raw).__name__ == "T5ForConditionalGeneration"
     with pytest.raises(UnsupportedModelError, match="no model class 'T5WithLMHeadModels'"):
         class_of({**raw, "architectures": ["T5WithLMHeadModels"]})
+
+
+def test_a_config_without_architectures_is_a_guess() -> None:
+    raw = AutoConfig.for_model("llama").to_dict()
+    for nothing in ({}, {"architectures": None}, {"architectures": []}):
+        guessed = {name: value for name, value in raw.items() if name != "architectures"} | nothing
+        assert class_is_guessed(guessed) and class_of(guessed).__name__ == "LlamaModel"
+    assert not class_is_guessed({**raw, "architectures": ["LlamaForCausalLM"]})
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,6 @@ def test_parts_that_do_not_fit_together() -> None:
         from_disk(model, {**disk, part: disk[part].bfloat16()})
     for broken in ({**disk, part: disk[part][:3]}, {name: tensor for name, tensor in disk.items() if name != part}):
         with pytest.raises(
-            CheckpointError, match=r"layers\.1\.mlp\.experts\.gate_up_proj' cannot be made from its .* stored parts"
+            CheckpointError, match=r"layers\.1\.mlp\.experts\.gate_up_proj' cannot be built from its .* stored parts"
         ):
             from_disk(model, broken)
