@@ -1,4 +1,4 @@
-"""The table of families is made from the declarations, and the README's from the table."""
+"""The table of families is made from the declarations, and `docs/families.md` holds the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from growth.cli.main import grow as command
 from growth.errors import UnsupportedModelError
 from growth.hf.catalogue import describe, families
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 BEGIN, END = "<!-- families: grow architectures --markdown -->\n", "\n<!-- end of families -->"
 
 
@@ -24,11 +24,11 @@ def grow(*arguments: str) -> str:
     return result.stdout.rstrip("\n")
 
 
-def test_the_readme_holds_the_table() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_the_page_holds_the_table() -> None:
+    text = PAGE.read_text(encoding="utf-8")
     assert BEGIN in text and END in text
     assert text.split(BEGIN)[1].split(END)[0] == grow("--markdown"), (
-        "run `grow architectures --markdown` and put it into the README"
+        "run `grow architectures --markdown` and put it into docs/families.md"
     )
 
 
