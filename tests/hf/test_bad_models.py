@@ -1,5 +1,5 @@
-"""What bad models in memory, and models that cannot be compared, get: a named one-line error, and a
-model that is as it was."""
+"""Unusable models in memory, and models that cannot be compared: a one-line error of a named type, and
+the model is left unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def refused_in_memory(model: Any, error: type[GrowthError], *says: str, step: st
 
 
 class Derived(LlamaForCausalLM):
-    """A model class transformers does not know."""
+    """A subclass that shares the name of a transformers class."""
 
 
 Derived.__name__ = "LlamaForCausalLM"
@@ -61,13 +61,13 @@ def test_model_with_nan_is_refused() -> None:
     refused_in_memory(model, CheckpointError, "lm_head.weight", "NaN")
 
 
-def test_model_with_a_parameter_of_its_own_is_refused() -> None:
+def test_model_with_an_added_parameter_is_refused() -> None:
     model = llama()
     model.register_parameter("adapter", nn.Parameter(torch.zeros(3)))
     refused_in_memory(model, UnsupportedModelError, "'adapter'")
 
 
-def test_model_with_a_field_nobody_vouched_for_is_refused() -> None:
+def test_model_with_an_unsupported_config_field_is_refused() -> None:
     model = llama()
     model.config.residual_multiplier = 2.0
     refused_in_memory(model, UnsupportedModelError, "residual_multiplier", "2.0", step="vouch")

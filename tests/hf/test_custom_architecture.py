@@ -1,5 +1,5 @@
-"""Modules of one's own: those of the notebook under every choice, in memory and from disk, their
-wrong declarations, and odd ones."""
+"""The two registered modules of notebooks/own_architecture.ipynb: grown under every choice, in memory
+and from disk, and refused under wrong declarations."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ CHOICES = [
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Any]:
-    """What the notebook defines and registers; afterwards the registry is as it was."""
+    """The definitions of the notebook, with its models registered; the registry is restored
+    afterwards."""
     before = dict(registry._REGISTRY)
     yield run_defining_cells()
     registry._REGISTRY.clear()
@@ -61,14 +62,14 @@ def own() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def registered(own: Any) -> Iterator[None]:
-    """The right declarations, whatever a test registers."""
+    """Registers the right declarations again after a test that replaced them."""
     yield
     for architecture in (own.DEEPNORM, own.SIMPLIFIED):
         growth.register(architecture)
 
 
 def build(own: Any, name: str, **changes: Any) -> nn.Module:
-    """A model with loud float64 weights."""
+    """A model of the notebook in float64, with random weights that all count."""
     kind = getattr(own, MODELS[name])
     fields = {
         **SIZES,

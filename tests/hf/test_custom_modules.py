@@ -94,7 +94,10 @@ def test_a_folder_whose_config_leaves_defaults_out_and_spells_what_is_computed(t
         for name in written
         if "blocks.0" in name and written[name].ndim != 1
     } == {
-        **{"weight": torch.bfloat16, "future": torch.bfloat16, "causal": torch.bool, "steps": torch.int64},
+        "weight": torch.bfloat16,
+        "future": torch.bfloat16,
+        "causal": torch.bool,
+        "steps": torch.int64,
     }
     wide = Odd(OddConfig(n_embd=40))
     load_model(wide, tmp_path / "wide" / "model.safetensors")

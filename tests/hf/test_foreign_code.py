@@ -1,5 +1,5 @@
-"""Code that comes with a checkpoint, in a pickle, beside the config or beside the tokenizer, is
-never run."""
+"""Code that comes with a checkpoint (in a pickle, beside the config, beside the tokenizer) is never
+run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["offline", "sources"]  # fixtures, the first for every test here
 
 
 class RunsCode:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker

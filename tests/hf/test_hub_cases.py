@@ -1,5 +1,5 @@
-"""What hub checkpoints carry beside weights: tokenizer files of every kind, old class names, dead
-fields, tensors kept in float32."""
+"""Peculiarities of hub checkpoints: tokenizer files of every kind, old class names, unused config fields,
+tensors kept in float32, no class named at all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_tokenizer_files_of_every_kind_come_along(tmp_path: Path) -> None:
     assert set(names) <= {path.name for path in (tmp_path / "wide").iterdir()} and not result.left_behind
 
 
-def test_what_the_class_keeps_in_float32_stays_so(tmp_path: Path) -> None:
+def test_tensors_that_the_class_keeps_in_float32_are_not_converted(tmp_path: Path) -> None:
     raw = {**small_config("deepseek_v3", "DeepseekV3ForCausalLM", {})}
     model = build_exact(raw).float()
     loud(model)
@@ -79,7 +79,9 @@ def test_a_config_without_architectures_is_a_guess() -> None:
         ("opt", "OPTForCausalLM", "output_projection", True),
     ],
 )
-def test_fields_that_nobody_reads_are_vouched_for(model_type: str, kind: str, field: str, value: object) -> None:
+def test_fields_that_no_code_reads_are_supported_at_any_value(
+    model_type: str, kind: str, field: str, value: object
+) -> None:
     raw = small_config(model_type, kind, {})
     assert plan_widening({**raw, field: value}).config_changes
     with pytest.raises(UnsupportedModelError, match=f"'{field}x' is"):
@@ -91,7 +93,7 @@ def test_a_field_that_is_not_there_cannot_be_vouched_for() -> None:
         plan_widening(small_config("llama", "LlamaForCausalLM", {}), vouch=["hidden_akt"])
 
 
-def test_sections_of_a_head_s_pairs_are_not_grown() -> None:
+def test_rotary_pairs_that_are_divided_by_number_are_not_grown() -> None:
     raw = small_config("llama", "LlamaForCausalLM", {})
     raw["rope_parameters"] = {**raw["rope_parameters"], "mrope_section": [1, 1, 1]}
     assert plan_widening(raw)

@@ -1,5 +1,5 @@
-"""Rotary frequencies that live in the checkpoint: rounded, under old names or left out, the wide
-model turns as the source does."""
+"""Rotary frequencies stored in the checkpoint. Whether they are rounded, named as in old files or left
+out, the wide model rotates by the same frequencies as the small one."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ exactly = pytest.fixture(exact, autouse=True)
 State = dict[str, Tensor]
 
 _SIZES = {
-    **{
-        "hidden_size": 18,
-        "num_attention_heads": 3,
-        "intermediate_size": 29,
-        "num_hidden_layers": 2,
-        "vocab_size": VOCABULARY,
-    },
-    **{"max_position_embeddings": 50, "layer_norm_eps": 0.03, "pad_token_id": 1, "mask_token_id": 3},
+    "hidden_size": 18,
+    "num_attention_heads": 3,
+    "intermediate_size": 29,
+    "num_hidden_layers": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 50,
+    "layer_norm_eps": 0.03,
+    "pad_token_id": 1,
+    "mask_token_id": 3,
 }
 ESM = {
     "model_type": "esm",
@@ -93,7 +94,7 @@ def stored(raw: dict[str, Any], change: Callable[[State, str], State], folder: P
 @pytest.mark.parametrize(
     ("raw", "change"), CASES, ids=lambda value: value["model_type"] if isinstance(value, dict) else value.__name__
 )
-def test_the_wide_model_turns_by_the_frequencies_stored(
+def test_the_wide_model_rotates_by_the_stored_frequencies(
     raw: dict[str, Any], change: Callable[[State, str], State], attention: str, tmp_path: Path
 ) -> None:
     with torch.no_grad():
@@ -113,6 +114,6 @@ def test_the_wide_model_turns_by_the_frequencies_stored(
 
 
 @pytest.mark.parametrize("raw", [ESM, ROFORMER], ids=lambda raw: raw["model_type"])
-def test_pairs_have_no_config_to_hold_their_frequencies(raw: dict[str, Any]) -> None:
+def test_repeated_pairs_are_refused_where_the_code_fixes_the_frequencies(raw: dict[str, Any]) -> None:
     with pytest.raises(IllegalGrowthError, match="the model's code fixes the rotary frequencies"):
         growth.plan_widening(raw, attention="head-dim", rope="pairs")

@@ -1,4 +1,4 @@
-"""Names on disk against the files that ``save_pretrained`` writes and the models that
+"""`to_disk` against the files that ``save_pretrained`` writes, `from_disk` against the models that
 ``from_pretrained`` makes of them."""
 
 from __future__ import annotations
@@ -18,151 +18,8 @@ from transformers import PreTrainedModel
 from growth.errors import CheckpointError
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.proof.float64 import exact_arithmetic
+from support.tensor_name_cases import BERT, CASES, QWEN_VL_MOE
 
-_IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-_BERT = {
-    **{"vocab_size": 19, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12},
-    **{"max_position_embeddings": 32, **_IDS},
-}
-_LLAMA = {**_BERT, "num_key_value_heads": 1}
-_QWEN_MOE = {**_LLAMA, "num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 9}
-_DEEPSEEK = {
-    **{
-        **_BERT,
-        "num_key_value_heads": 2,
-        "q_lora_rank": 6,
-        "kv_lora_rank": 5,
-        "qk_rope_head_dim": 4,
-        "qk_nope_head_dim": 6,
-    },
-    **{
-        "v_head_dim": 7,
-        "n_routed_experts": 3,
-        "n_shared_experts": 1,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 9,
-    },
-    **{"first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
-}
-_VIT = {
-    **{"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12},
-    **{"image_size": 8, "patch_size": 4, "num_labels": 3},
-}
-_DINO = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "mlp_ratio": 2,
-    "image_size": 8,
-    "patch_size": 4,
-}
-_QWEN_VL_MOE = {
-    "text_config": {**_QWEN_MOE, "head_dim": 8},
-    "vision_config": {
-        **{
-            "depth": 1,
-            "hidden_size": 8,
-            "intermediate_size": 8,
-            "num_heads": 2,
-            "out_hidden_size": 16,
-            "patch_size": 4,
-        },
-        **{"deepstack_visual_indexes": [0], "num_position_embeddings": 16},
-    },
-}
-_WHISPER = {
-    **{
-        "vocab_size": 19,
-        "d_model": 16,
-        "encoder_layers": 1,
-        "decoder_layers": 1,
-        "num_mel_bins": 8,
-        "decoder_start_token_id": 1,
-    },
-    **{"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 12, "decoder_ffn_dim": 12},
-    **{"max_source_positions": 12, "max_target_positions": 12, **_IDS},
-}
-
-# Class, config and some names on disk that memory does not have, with their shapes; none for a
-# class whose names are the same.
-CASES: list[tuple[str, dict[str, Any], dict[str, tuple[int, ...]]]] = [
-    (
-        "MixtralForCausalLM",
-        {**_LLAMA, "num_local_experts": 12},  # 10 comes after 9, not after 1
-        {
-            "model.layers.1.block_sparse_moe.experts.11.w1.weight": (12, 16),
-            "model.layers.1.block_sparse_moe.experts.11.w2.weight": (16, 12),
-            "model.layers.1.block_sparse_moe.experts.11.w3.weight": (12, 16),
-            "model.layers.1.block_sparse_moe.gate.weight": (12, 16),
-        },
-    ),
-    *(
-        (
-            model_class,
-            config,
-            {
-                "model.layers.1.mlp.experts.2.gate_proj.weight": (size, 16),
-                "model.layers.1.mlp.experts.2.up_proj.weight": (size, 16),
-                "model.layers.1.mlp.experts.2.down_proj.weight": (16, size),
-            },
-        )
-        for model_class, size, config in (
-            ("Qwen2MoeForCausalLM", 9, {**_QWEN_MOE, "shared_expert_intermediate_size": 10, "mlp_only_layers": [0]}),
-            ("Qwen3MoeForCausalLM", 9, _QWEN_MOE),
-            ("OlmoeForCausalLM", 12, {**_LLAMA, "num_experts": 3, "num_experts_per_tok": 2}),
-            ("DeepseekV2ForCausalLM", 9, _DEEPSEEK),
-            ("DeepseekV3ForCausalLM", 9, _DEEPSEEK),
-        )
-    ),
-    (
-        "GraniteMoeForCausalLM",
-        {**_LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2},
-        {
-            "model.layers.1.block_sparse_moe.input_linear.weight": (3, 24, 16),
-            "model.layers.1.block_sparse_moe.output_linear.weight": (3, 16, 12),
-            "model.layers.1.block_sparse_moe.router.layer.weight": (3, 16),
-        },
-    ),
-    ("GptOssForCausalLM", {**_LLAMA, "num_local_experts": 3, "num_experts_per_tok": 2, "head_dim": 8}, {}),
-    ("Qwen3VLMoeForConditionalGeneration", _QWEN_VL_MOE, {}),  # a converter matches, and has nothing to do
-    ("LlamaForCausalLM", _LLAMA, {}),
-    ("LlamaForCausalLM", {**_LLAMA, "tie_word_embeddings": True}, {}),
-    ("BertModel", _BERT, {}),
-    ("BertForMaskedLM", _BERT, {}),
-    (
-        "EsmForMaskedLM",
-        {**_BERT, "position_embedding_type": "rotary", "mask_token_id": 3},
-        {
-            "esm.encoder.layer.1.attention.LayerNorm.gamma": (16,),
-            "esm.encoder.layer.1.LayerNorm.beta": (16,),
-            "esm.encoder.layer.*.attention.self.rotary_embeddings.inv_freq": (4,),  # sic
-        },
-    ),
-    ("GPTNeoXForCausalLM", _BERT, {"embed_out.weight": (19, 16)}),
-    ("CLIPModel", {"text_config": {**_BERT, "projection_dim": 6}, "vision_config": _VIT, "projection_dim": 6}, {}),
-    ("CLIPTextModel", _BERT, {}),
-    (
-        "ViTForImageClassification",
-        _VIT,
-        {
-            "vit.encoder.layer.1.attention.attention.query.weight": (16, 16),
-            "vit.encoder.layer.1.attention.output.dense.weight": (16, 16),
-            "vit.encoder.layer.1.intermediate.dense.weight": (12, 16),
-            "vit.encoder.layer.1.output.dense.weight": (16, 12),
-        },
-    ),
-    ("WhisperForConditionalGeneration", _WHISPER, {}),
-    ("XLNetLMHeadModel", {"vocab_size": 19, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 12}, {}),
-    ("Dinov2Model", _DINO, {"encoder.layer.1.attention.attention.query.weight": (16, 16)}),
-    (
-        "Dinov2ForImageClassification",
-        {**_DINO, "use_swiglu_ffn": True},
-        {
-            "dinov2.encoder.layer.1.mlp.weights_in.weight": (48, 16),
-            "dinov2.encoder.layer.1.mlp.weights_out.weight": (16, 24),
-        },
-    ),
-]
 every_case = pytest.mark.parametrize(("model_class", "config", "on_disk"), CASES, ids=[name for name, _, _ in CASES])
 
 
@@ -171,7 +28,7 @@ def build(model_class: str, config: Mapping[str, Any]) -> PreTrainedModel:
     cls = getattr(transformers, model_class)
     model: PreTrainedModel = cls(cls.config_class(**config)).eval()
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter.data)  # no two alike, not even biases
+        torch.nn.init.normal_(parameter.data)  # no two parameters are equal, not even biases
     return model
 
 
@@ -187,7 +44,7 @@ def assert_same(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> None
 
 
 def assert_written(model: PreTrainedModel, file: Path) -> None:
-    """The file holds `to_disk` of the model's state, but for what is tied."""
+    """The file has exactly the tensors of `to_disk`, except that a tied tensor may be left out."""
     written = load_file(file)
     disk = to_disk(model, model.state_dict())
     assert (
@@ -236,7 +93,7 @@ def test_meta_tensors_show_names_and_shapes(
     model = build(model_class, config)
     state, disk = model.state_dict(), to_disk(model, model.state_dict())
     with torch.device("meta"):
-        meta = build(model_class, config).to("meta")  # XLNet's parameters are not made where they are told to
+        meta = build(model_class, config).to("meta")  # XLNet ignores the default device
     for owner in (model, meta):
         shown = to_disk(owner, meta.state_dict())
         assert shapes(shown) == shapes(disk)
@@ -251,7 +108,7 @@ def test_names_on_disk(model_class: str, config: dict[str, Any], on_disk: dict[s
     state, disk = model.state_dict(), to_disk(model, model.state_dict())
     assert bool(on_disk) == (disk.keys() != state.keys())
     assert not on_disk.keys() & state.keys() and on_disk.items() <= shapes(disk).items()
-    assert_same(from_disk(model, state), state)  # names that are those in memory already
+    assert_same(from_disk(model, state), state)  # names that are already those in memory
 
 
 def test_experts_are_in_order() -> None:
@@ -265,8 +122,8 @@ def test_experts_are_in_order() -> None:
             )
 
 
-def test_layout_that_only_published_checkpoints_have() -> None:
-    model = build("Qwen3VLMoeForConditionalGeneration", _QWEN_VL_MOE)
+def test_experts_that_published_checkpoints_store_transposed_are_transposed() -> None:
+    model = build("Qwen3VLMoeForConditionalGeneration", QWEN_VL_MOE)
     state = model.state_dict()
     published = {name: tensor.transpose(1, 2) if ".experts." in name else tensor for name, tensor in state.items()}
     assert shapes(published) != shapes(state)
@@ -283,7 +140,7 @@ def test_the_checkpoint_a_model_came_from_does_not_matter(tmp_path: Path) -> Non
         ),
         ("CLIPTextModel", lambda name: f"text_model.{name}"),
     ):
-        model = build(model_class, _BERT)
+        model = build(model_class, BERT)
         model.save_pretrained(tmp_path / model_class)
         save_file(
             {old(name): tensor for name, tensor in model.state_dict().items()},

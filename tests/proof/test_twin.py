@@ -1,5 +1,5 @@
-"""The twin stands for the user's own config: odd but legal ones must not trip it, and its branches
-must be taken."""
+"""The twin is made from the user's config: it must work for unusual but legal ones, and run the code
+paths that the config selects (both tables of longrope, a sliding window)."""
 
 from __future__ import annotations
 
@@ -79,27 +79,23 @@ OLD_FILES: dict[str, dict[str, Any]] = {
         "vocab_size": 41,
     },
     "factors for the part that turns": {
-        **{
-            "model_type": "phi3",
-            "hidden_size": 64,
-            "num_attention_heads": 4,
-            "partial_rotary_factor": 0.75,
-            "rope_scaling": FACTORS,
-        },
-        **{
-            "vocab_size": 41,
-            "pad_token_id": 0,
-            "num_hidden_layers": 2,
-            "original_max_position_embeddings": 20,
-            "intermediate_size": 50,
-        },
+        "model_type": "phi3",
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "partial_rotary_factor": 0.75,
+        "rope_scaling": FACTORS,
+        "vocab_size": 41,
+        "pad_token_id": 0,
+        "num_hidden_layers": 2,
+        "original_max_position_embeddings": 20,
+        "intermediate_size": 50,
     },
 }
 
 
 @pytest.mark.parametrize("attention", ["heads", "head-dim"])
 @pytest.mark.parametrize("name", OLD_FILES)
-def test_old_files_are_grown_as_they_are_spelled(name: str, attention: str) -> None:
+def test_old_files_keep_their_field_names(name: str, attention: str) -> None:
     grown = plan_widening(OLD_FILES[name], width=3, attention=attention)
     assert prove_twin(grown).difference <= TOLERANCE
     assert grown.new_config.keys() == OLD_FILES[name].keys()
@@ -126,17 +122,17 @@ def test_both_branches_of_longrope_and_the_window_are_taken(monkeypatch: pytest.
     assert miniature(odd("windows on some layers"), architectures.find("qwen2"))["sliding_window"] < 6
 
 
-def test_what_the_twin_trips_over_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trips(*_: Any) -> None:
+def test_an_error_in_the_twin_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
         raise RuntimeError("some kernel is missing")
 
-    monkeypatch.setattr("growth.proof.twin.twin_report", trips)
+    monkeypatch.setattr("growth.proof.twin.twin_report", fails)
     with pytest.raises(ProofError, match=r"could not be run \(RuntimeError: some kernel is missing\), so nothing"):
         prove_twin(plan_widening(odd("large padding token")))
 
 
 @pytest.mark.parametrize("options", [{"noise": 1.5}, {"width": 5000}], ids=str)
-def test_choices_no_proof_can_stand_behind_are_refused(options: dict[str, Any]) -> None:
+def test_choices_beyond_what_the_twin_can_show_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(IllegalGrowthError):
         chosen(options)  # type: ignore[arg-type]
 

@@ -1,5 +1,5 @@
-"""The two models of notebooks/own_architecture.ipynb, taken from the notebook itself, and a module
-with everything that gets in the way."""
+"""Registered modules for tests: the two of notebooks/own_architecture.ipynb, run from the notebook, and
+`Odd`, which has every feature that makes a module hard to handle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "own_architecture.ipynb"
 
 
 def run_defining_cells() -> Any:
-    """A module made of the cells tagged ``defines``: running it registers both models."""
+    """A Python module made of the cells tagged ``defines``. Running them registers both models."""
     cells = json.loads(NOTEBOOK.read_text())["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if "defines" in cell["metadata"].get("tags", ()))
     module = ModuleType("own_architecture")
@@ -39,8 +39,8 @@ def run_defining_cells() -> Any:
 
 @dataclasses.dataclass
 class OddConfig:
-    """Fields of other names, a tuple, one that is computed, and two that transformers would
-    swallow."""
+    """Unusual field names, a tuple, a computed field, and two (``max_length``, ``top_k``) that a
+    transformers config treats as settings of generation and drops."""
 
     n_vocab: int = 37
     block_size: int = 13
@@ -58,6 +58,8 @@ class OddConfig:
 
 
 class OddOutput(NamedTuple):
+    """Two of the lists hold tensors: only ``hidden_states`` is declared as an output."""
+
     logits: Tensor
     loss: Tensor | None
     hidden_states: list[Tensor]
@@ -65,6 +67,8 @@ class OddOutput(NamedTuple):
 
 
 class OddBlock(nn.Module):
+    """Fused queries, keys and values; a mask with -inf; buffers of three dtypes."""
+
     def __init__(self, config: OddConfig) -> None:
         super().__init__()
         self.heads = config.n_head
@@ -89,6 +93,8 @@ class OddBlock(nn.Module):
 
 
 class Odd(nn.Module):
+    """A tied head, learned positions that end at ``block_size``, a named tuple as output."""
+
     def __init__(self, config: OddConfig) -> None:
         super().__init__()
         assert isinstance(config.betas, tuple)
