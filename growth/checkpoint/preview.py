@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Unpack
 
 from transformers import PreTrainedConfig
@@ -12,10 +11,9 @@ from transformers import PreTrainedConfig
 from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
 from growth.hf.reader import open_checkpoint
-from growth.plan.build import build_plan, plan_config
 from growth.plan.options import Choices, chosen
 from growth.plan.plan import Plan
-from growth.proof.lookalike import declaration
+from growth.proof.prepare import prepare
 
 
 def plan_widening(
@@ -39,7 +37,5 @@ def plan_widening(
     options = chosen(choices)
     if isinstance(source, (str, os.PathLike)):
         checkpoint = completed(open_checkpoint(source))
-        declared = declaration(checkpoint.config, options)
-        return replace(build_plan(checkpoint.config, checkpoint.shapes, options, declared), dtypes=checkpoint.dtypes)
-    raw = source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or dict(source)
-    return plan_config(raw, options, declaration(raw, options))
+        return prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes)
+    return prepare(source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source, options)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 
 from growth.errors import CheckpointError
-from growth.hf.configs import parse
+from growth.hf.configs import Config, parse
 from growth.hf.custom_modules import as_transformers
 from growth.hf.dtypes import FLOATS
 from growth.hf.model_classes import class_of
@@ -53,10 +53,10 @@ def as_model(model: Model | nn.Module) -> Model:
     return found
 
 
-def describe(model: Model) -> tuple[dict[str, Any], type[PreTrainedModel], torch.dtype]:
+def describe(model: Model) -> tuple[Config, type[PreTrainedModel], torch.dtype]:
     """(config, class, the dtype most weights are held in)."""
     if isinstance(model, PreTrainedModel):
-        return model.config.to_dict(), type(model), model.dtype
+        return Config(model.config.to_dict()), type(model), model.dtype
     checkpoint = open_checkpoint(model)
     floats = [dtype for dtype in checkpoint.dtypes.values() if dtype in FLOATS]
     return checkpoint.config, class_of(checkpoint.config), max(set(floats), key=floats.count)

@@ -32,7 +32,7 @@ from growth.checkpoint.optimizer_file import (
 )
 from growth.errors import CheckpointError, IllegalGrowthError, ProofError, UnsupportedModelError
 from growth.hf.config_json import read_json
-from growth.hf.configs import parse
+from growth.hf.configs import config_to_build
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.reader import OF_ACCELERATE
 from growth.hf.tensor_names import to_disk
@@ -251,7 +251,7 @@ def open_trainer_state(folder: Path, plan: Plan, moments: Moments) -> TrainerSta
 
 def _without_weights(model_class: type[PreTrainedModel], raw: Mapping[str, Any]) -> PreTrainedModel:
     with torch.device("meta"):
-        return model_class(parse(raw))
+        return model_class(config_to_build(raw))
 
 
 def _spelled(plan: Plan, old: PreTrainedModel) -> Plan:

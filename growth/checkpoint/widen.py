@@ -24,18 +24,16 @@ from growth.checkpoint.trainer_state import check_trainer_folder, open_trainer_s
 from growth.errors import CheckpointError, IllegalGrowthError
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
-from growth.hf.dtypes import FLOATS, dtype_name, float_dtype
+from growth.hf.dtypes import dtype_name, float_dtype
 from growth.hf.reader import Checkpoint, open_checkpoint
-from growth.plan.build import build_plan
 from growth.plan.options import Choices, chosen
 from growth.plan.plan import Plan
 from growth.plan.rounding import result_dtypes
-from growth.plan.symmetry import UNBROKEN
-from growth.proof.lookalike import declaration
+from growth.proof.prepare import prepare
 from growth.proof.twin import Proof, prove_twin
 from growth.training.moments import Moments
-from growth.weights.fold import Fold, check_finite, check_fold
-from growth.weights.grow import grow_blocks
+from growth.weights.fold import Fold
+from growth.weights.model_weights import check_dtypes, growing_tensors
 
 _UNITS = {
     "KB": 10**3,
@@ -132,16 +130,9 @@ def widen_checkpoint(
     if optimizer:
         check_trainer_folder(source.folder, moments)
     source = completed(source)
-    plan = replace(
-        build_plan(source.config, source.shapes, options, declaration(source.config, options)), dtypes=source.dtypes
-    )
+    plan = prepare(source.config, options, source.shapes, source.dtypes)
+    check_dtypes(plan)
     dtypes = result_dtypes(plan, wanted)
-    for name, tensor in plan.tensors.items():
-        if source.dtypes[name] not in FLOATS and not tensor.unchanged:
-            raise CheckpointError(
-                f"tensor '{name}' has dtype {source.dtypes[name]}, which cannot hold shares of a weight. Widen the "
-                "unquantised original."
-            )
     shards = _shards(plan, dtypes, limit)
     size = sum(_size(plan, name, dtypes) for name in plan.tensors)
     training = open_trainer_state(source.folder, plan, moments) if optimizer else None
@@ -150,9 +141,7 @@ def widen_checkpoint(
     twin = prove_twin(plan, device)
     read = [source.folder / "config.json", *source.weight_files, *(training.files if training else ())]
     with appearing(target, overwrite) as folder, _hashing(read) as hashes:
-        proof = Proof(
-            twin, _write_weights(folder, source, plan, dtypes, shards, size, options.seed, allow_nonfinite, progress)
-        )
+        proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, allow_nonfinite, progress))
         covered = training.write(folder, target, allow_nonfinite) if training else []
         left_behind = _copy_companions(source.folder, folder, plan, covered)
         record = _record(
@@ -174,7 +163,6 @@ def _write_weights(
     dtypes: Mapping[str, torch.dtype],
     shards: Sequence[Sequence[str]],
     size: int,
-    seed: int,
     allow_nonfinite: bool,
     progress: Progress | None,
 ) -> Fold:
@@ -184,17 +172,13 @@ def _write_weights(
         with SafetensorsWriter(
             folder / file, {name: (plan.tensors[name].new_shape, dtypes[name]) for name in names}
         ) as writer:
-            for name in names:
-                old = source.read(name)
-                finite = check_finite(name, old, allow_nonfinite or plan.tensors[name].unchanged)
-                tensor = plan.tensors[name] if finite else replace(plan.tensors[name], symmetry=UNBROKEN)
-                for _, block in grow_blocks(old, tensor, dtypes[name], seed=seed, fold=fold if finite else None):
+            for growing in growing_tensors(plan, names, source.read, dtypes, fold, allow_nonfinite=allow_nonfinite):
+                for block in growing.blocks():
                     writer.append(block)
                     done += block.nbytes
                     if progress is not None:
-                        progress(done, size, name)
-                check_fold(name, fold, old, dtypes[name])
-                weight_map[name] = file
+                        progress(done, size, growing.name)
+                weight_map[growing.name] = file
     if len(shards) > 1:
         _write_json(
             folder / "model.safetensors.index.json",

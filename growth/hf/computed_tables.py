@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from growth import architectures
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
-from growth.hf.configs import parse
+from growth.hf.configs import config_to_build, parse
 from growth.hf.model_classes import class_of
 from growth.hf.reader import Checkpoint
 
@@ -48,7 +48,7 @@ def _compute(checkpoint: Checkpoint, architecture: Architecture, present: set[st
     values: dict[str, Tensor] = {}
     try:
         with torch.device("meta"):
-            model = model_class(parse(checkpoint.config))
+            model = model_class(config_to_build(checkpoint.config))
         for name in model.state_dict():
             canonical = architecture.canonical(name)
             if architecture.is_computed(canonical) and canonical not in present:

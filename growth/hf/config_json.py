@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING
 from growth import architectures
 from growth.architectures.sizes import value_at
 from growth.errors import CheckpointError, UnsupportedModelError
-from growth.hf.configs import Raw, parse
+from growth.hf.configs import Config, Raw, parse
 
 
 def read_json(path: Path) -> Any:
@@ -28,17 +28,21 @@ def read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} is not readable JSON: {error}. Fetch the file again.") from error
 
 
-def merged(raw: Mapping[str, Any]) -> Raw:
-    """A copy of ``raw`` whose nested configs say themselves what older files override them with:
-    ``text_config_dict`` goes into ``text_config``."""
-    result = copy.deepcopy(dict(raw))
-    read = parse(raw)
-    for name in read.sub_configs:
-        if (override := result.get(f"{name}_dict")) is not None:
-            known, said = getattr(read, name).to_dict(), {**(result.get(name) or {}), **override}
-            result[name] = {key: known.get(key, value) for key, value in said.items()}
-            del result[f"{name}_dict"]
-    return result
+def merged(raw: Mapping[str, Any]) -> Config:
+    """The config with legacy overrides (``text_config_dict``) merged into the section they override
+    (``text_config``). It parses to the same."""
+    config = Config.of(raw)
+    overrides = {
+        name: config[f"{name}_dict"] for name in config.parsed.sub_configs if config.get(f"{name}_dict") is not None
+    }
+    if not overrides:
+        return config
+    result = copy.deepcopy(dict(config))
+    for name, override in overrides.items():
+        known, said = getattr(config.parsed, name).to_dict(), {**(result.get(name) or {}), **override}
+        result[name] = {key: known.get(key, value) for key, value in said.items()}
+        del result[f"{name}_dict"]
+    return Config(result)
 
 
 def edited(
@@ -46,31 +50,37 @@ def edited(
     changes: Mapping[str, Any],
     rope: Mapping[str, Mapping[str, Any]] | None = None,
     written: Collection[str] = (),
-) -> Raw:
-    """A copy of ``raw`` with ``changes`` applied to the fields it spells out; what it leaves
-    implied must follow from those, and is written down where it does not.
+) -> Config:
+    """The config with ``changes`` applied to the fields it writes. A field it leaves implied must
+    follow from those; it is written down where it does not.
 
     Args:
-        raw: the config as JSON.
+        raw: the config.
         changes: config field -> value the parsed result must have; dotted inside a nested config.
         rope: kind of layer (or "" for all) -> new ``rope_parameters`` in the dialect of
             transformers 5.
         written: fields to write down even where ``raw`` leaves them null, so that they would
             follow.
+
+    Example:
+        >>> dict(edited({"model_type": "gpt2", "n_embd": 64, "n_inner": None}, {"n_embd": 128}))
+        {'model_type': 'gpt2', 'n_embd': 128, 'n_inner': None}
     """
-    raw = merged(raw)
-    result = copy.deepcopy(raw)
+    config = merged(raw)
+    result = copy.deepcopy(dict(config))
     for path, value in changes.items():
         target = section_at(result, path)
-        target.update({key: value for key in spellings(raw, path) if target.get(key) is not None})
-        if rope and path.rpartition(".")[2] == "head_dim" and is_null(parse(raw), path):
+        target.update({key: value for key in spellings(config, path) if target.get(key) is not None})
+        if rope and path.rpartition(".")[2] == "head_dim" and is_null(config.parsed, path):
             target["head_dim"] = value  # transformers takes scaled frequencies from the field, null or not
     for kind, parameters in (rope or {}).items():
         _write_rope(result, kind, parameters)
+    new = Config(result)
     for path, value in changes.items():
-        if path in written or value_at(parse(result), path) not in (value, None):
-            section_at(result, path).update(dict.fromkeys(spellings(raw, path), value))
-    return result
+        if path in written or value_at(new.parsed, path) not in (value, None):
+            section_at(result, path).update(dict.fromkeys(spellings(config, path), value))
+            new = Config(result)
+    return new
 
 
 def is_null(config: Any, path: str) -> bool:
@@ -83,20 +93,26 @@ def spellings(raw: Mapping[str, Any], path: str) -> list[str]:
     """The keys that say a field, in its own section of ``raw``: its name, its aliases
     (``hidden_size`` for ``n_embd``), its old names (`growth.architectures.sizes.Size`), or, where
     none does, its name."""
-    spelled, name = section_at(copy.deepcopy(dict(raw)), path), path.rpartition(".")[2]
+    written, name = _section(raw, path), path.rpartition(".")[2]
     owner: Any = CONFIG_MAPPING[raw["model_type"]]
     for part in path.split(".")[:-1]:
         owner = owner.sub_configs[part]
     aliases = [alias for alias, target in owner.attribute_map.items() if target == name]
     sizes = architectures.find(raw["model_type"]).sizes.values() if raw["model_type"] in architectures.known() else ()
     old_names = [old for size in sizes if size.field == path for old in size.old_names]
-    return [key for key in (name, *aliases, *old_names) if key in spelled] or [name]
+    return [key for key in (name, *aliases, *old_names) if key in written] or [name]
 
 
 def is_written(raw: Mapping[str, Any], path: str) -> bool:
     """Whether the config itself gives a field a value."""
-    held = section_at(copy.deepcopy(dict(raw)), path)
-    return any(held.get(key) is not None for key in spellings(raw, path))
+    return any(_section(raw, path).get(key) is not None for key in spellings(raw, path))
+
+
+def _section(raw: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """The nested object that holds the last part of a dotted path, empty where it is missing."""
+    for part in path.split(".")[:-1]:
+        raw = raw.get(part) or {}
+    return raw
 
 
 def section_at(raw: Raw, path: str) -> Raw:

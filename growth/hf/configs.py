@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import transformers
@@ -13,9 +14,66 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 
 Raw = dict[str, Any]
+"""The JSON object of a ``config.json``."""
+
+
+class Config(Mapping[str, Any]):
+    """A ``config.json`` as it stands, which transformers parses at most once.
+
+    It is the raw JSON object to everything that reads or edits fields, and carries the parsed config
+    along, so that one call of ``growth.widen`` parses the source's config once.
+
+    Args:
+        raw: the JSON object.
+
+    Example:
+        >>> config = Config({"model_type": "llama", "hidden_size": 64})
+        >>> config["hidden_size"], config.parsed.hidden_size, config.parsed.num_attention_heads
+        (64, 64, 32)
+    """
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self._raw = dict(raw)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Config:
+        """``raw`` itself if it is a `Config` already, with what it has parsed."""
+        return raw if isinstance(raw, Config) else cls(raw)
+
+    @cached_property
+    def parsed(self) -> PreTrainedConfig:
+        """As transformers reads it. Shared: build a model from `config_to_build`, which copies it.
+
+        Raises:
+            UnsupportedModelError: for a missing or unknown model_type, remote code or values
+                transformers rejects.
+        """
+        return _parse(self._raw)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._raw[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __repr__(self) -> str:
+        return f"Config({self._raw!r})"
 
 
 def parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
+    """The config object of a raw config. Raises what `Config.parsed` does."""
+    return raw.parsed if isinstance(raw, Config) else _parse(raw)
+
+
+def config_to_build(raw: Mapping[str, Any]) -> PreTrainedConfig:
+    """A copy of the config object, for a model to keep and to write into."""
+    return copy.deepcopy(parse(raw))
+
+
+def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
     """The config object of a raw config.
 
     Raises:

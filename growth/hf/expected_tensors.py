@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
-from growth.hf.configs import parse
+from growth.hf.configs import config_to_build
 from growth.hf.custom_modules import ModuleWrapper
 from growth.hf.tensor_names import to_disk
 
@@ -37,7 +37,7 @@ def expected_tensors(
         >>> shapes["model.embed_tokens.weight"], ties
         ((32000, 4096), {'lm_head.weight': 'model.embed_tokens.weight'})
     """
-    parsed = parse(raw)
+    parsed = config_to_build(raw)
     try:
         with torch.device("meta"):
             model = model_class(parsed)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from growth.errors import FOREIGN_ERRORS, CheckpointError
 from growth.hf.config_json import read_json
+from growth.hf.configs import Config
 from growth.hf.dtypes import SAFETENSORS
 
 Reader = Callable[[str], Tensor]
@@ -69,7 +70,7 @@ class Checkpoint:
     """
 
     folder: Path
-    config: dict[str, Any]
+    config: Config
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     weight_files: list[Path] = field(default_factory=list)
@@ -122,7 +123,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: if anything about it is missing, corrupt or unsafe.
     """
     folder = resolve(source)
-    checkpoint = Checkpoint(folder, _read_config(folder))
+    checkpoint = Checkpoint(folder, Config(_read_config(folder)))
     for path, listed in _weight_files(folder).items():
         checkpoint.weight_files.append(path)
         reader, shapes, dtypes = _open_shard(path)

@@ -3,9 +3,12 @@ out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import torch
+from transformers import PreTrainedModel
 
 from growth import architectures
 from growth.algebra.axes import Space
@@ -16,10 +19,10 @@ from growth.architectures.sizes import Sizes
 from growth.errors import CheckpointError
 from growth.hf.config_fields import check_vouched
 from growth.hf.config_json import is_written
-from growth.hf.configs import parse
+from growth.hf.configs import Config
 from growth.hf.expected_tensors import Shapes, expected_tensors, inventory, not_saved
 from growth.hf.model_classes import class_of
-from growth.plan import dead_units as dead
+from growth.plan import dead_units
 from growth.plan.candidate import Candidate, candidate
 from growth.plan.options import Options
 from growth.plan.plan import Declared, Plan, TensorPlan
@@ -27,80 +30,79 @@ from growth.plan.symmetry import UNBROKEN
 from growth.plan.target_sizes import choose, sizes_in_ratio
 from growth.plan.tied_weights import Ties, around_ties
 
-_LOOKS_LIKE = "nobody declared '{}'; it looks like '{}': every parameter and config field fits, and the twin decides"
-
 
 def build_plan(
     raw: Mapping[str, Any],
     shapes: Shapes,
     options: Options,
     declared: Declared | None = None,
+    *,
+    dtypes: Mapping[str, torch.dtype] | None = None,
     in_ratio_of: tuple[Sizes, Sizes] | None = None,
 ) -> Plan:
-    """The plan for a config and the shapes of its tensors, by name; by the declaration of its
-    model_type, unless one is given.
+    """The plan for a config and the shapes of its tensors.
 
     Args:
         raw: the config.
-        shapes: of its tensors, by name.
+        shapes: tensor name -> shape.
         options: the caller's.
-        declared: the declaration.
-        in_ratio_of: old and new sizes of a model that this one is a miniature of: it takes their shape,
-            not that of the options.
+        declared: the declaration; by default that of the config's ``model_type``.
+        dtypes: tensor name -> dtype, where the weights are known.
+        in_ratio_of: old and new sizes of a model that this one is a miniature of. The miniature grows
+            in the same ratios, whatever sizes the options name.
 
     Raises:
-        UnsupportedModelError: for a model type, config field or tensor nobody vouches for.
+        UnsupportedModelError: for a model type, config field or tensor that is not declared.
         IllegalGrowthError: for sizes or choices no law allows.
         CheckpointError: for a missing tensor or a wrong shape.
     """
-    parsed = parse(raw)
-    declared = declared or Declared(architectures.find(str(raw["model_type"])))
-    architecture = declared.base.at(parsed)
-    check_vouched(raw, architecture, options.vouch)
-    model_class = class_of(raw)
-    old = architecture.read_sizes(parsed)
-    known, left_out, tied = inventory(raw, shapes, architecture, model_class)
+    config = Config.of(raw)
+    declared = declared or Declared(architectures.find(str(config["model_type"])))
+    architecture = declared.base.at(config.parsed)
+    check_vouched(config, architecture, options.vouch)
+    model_class = class_of(config)
+    old = architecture.read_sizes(config.parsed)
+    known, left_out, tied = inventory(config, shapes, architecture, model_class)
     roles = {name: architecture.roles(architecture.canonical(name), model_class.__name__) for name in known}
+    combinations = set(roles.values())
 
-    def drafted(new: Sizes) -> Candidate:
-        return candidate(raw, parsed, declared.base, architecture, options, old, new, set(roles.values()))
+    def tried(new: Sizes) -> Candidate:
+        return candidate(config, declared.base, architecture, options, old, new, combinations)
 
-    spelled = frozenset(name for name, field in architecture.fields().items() if is_written(raw, field))
     if in_ratio_of is None:
-        shape, drawn = choose(architecture.sizes, parsed, old, options, spelled, drafted)
+        written = frozenset(name for name, field in architecture.fields().items() if is_written(config, field))
+        sizes, chosen = choose(architecture.sizes, config.parsed, old, options, written, tried)
     else:
-        shape, drawn = sizes_in_ratio(architecture.sizes, parsed, old, in_ratio_of, drafted)
-    ties = (
-        around_ties(roles, tied, architecture, model_class.__name__, drawn.maps) if options.breaking.breaks else Ties()
-    )
+        sizes, chosen = sizes_in_ratio(architecture.sizes, config.parsed, old, in_ratio_of, tried)
+    ties = Ties()
+    if options.breaking.breaks:
+        ties = around_ties(roles, tied, architecture, model_class.__name__, chosen.maps)
     tensors = {
-        name: _tensor(name, shapes[name], architecture, roles[name], drawn.maps, options, ties) for name in known
+        name: _tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties) for name in known
     }
-    notes = [] if declared.looks_like is None else [_LOOKS_LIKE.format(raw["model_type"], declared.looks_like)]
-    notes += [*drawn.notes, *ties.notes, *dead.notes(drawn.maps, architecture.laws, set(roles.values()))]
-    if dropped := not_saved(model_class, tensors):
-        notes.append(
-            f"save_pretrained of {model_class.__name__} leaves out {', '.join(dropped)}, and a wider model computes "
-            "others; before saving "
-            "the widened model again, set model._keys_to_ignore_on_save = set()"
-        )
-    if not options.breaking.breaks:
-        notes.append("identical copies never separate in training; --symmetry noise:0.1 breaks the symmetry exactly")
     return Plan(
         declared,
         architecture,
         model_class,
         options,
         old_sizes=old,
-        new_sizes=shape.sizes,
-        why=shape.why,
-        maps=drawn.maps,
+        new_sizes=sizes.sizes,
+        why=sizes.why,
+        maps=chosen.maps,
         tensors=tensors,
-        old_config=dict(raw),
-        new_config=drawn.config,
+        old_config=config,
+        new_config=chosen.config,
+        dtypes=dict(dtypes or {}),
         left_out=tuple(left_out),
-        notes=tuple(notes),
-        lossy=drawn.lossy,
+        notes=(
+            *_about_the_declaration(declared, config),
+            *chosen.notes,
+            *ties.notes,
+            *dead_units.notes(chosen.maps, architecture.laws, combinations),
+            *_about_saving(model_class, tensors),
+            *_about_symmetry(options),
+        ),
+        lossy=chosen.lossy,
         summed=ties.spaces,
     )
 
@@ -108,8 +110,30 @@ def build_plan(
 def plan_config(raw: Mapping[str, Any], options: Options, declared: Declared | None = None) -> Plan:
     """The plan for a config alone: its tensors are those of the class it names. Raises what
     `build_plan` raises."""
-    shapes, ties = expected_tensors(raw, class_of(raw))
-    return build_plan(raw, {name: shape for name, shape in shapes.items() if name not in ties}, options, declared)
+    config = Config.of(raw)
+    shapes, ties = expected_tensors(config, class_of(config))
+    return build_plan(config, {name: shape for name, shape in shapes.items() if name not in ties}, options, declared)
+
+
+def _about_the_declaration(declared: Declared, config: Config) -> Iterator[str]:
+    if declared.looks_like is not None:
+        yield (
+            f"model_type '{config['model_type']}' is not declared; it looks like '{declared.looks_like}': every "
+            "parameter and config field fits, and the twin decides"
+        )
+
+
+def _about_saving(model_class: type[PreTrainedModel], tensors: Iterable[str]) -> Iterator[str]:
+    if dropped := not_saved(model_class, tensors):
+        yield (
+            f"save_pretrained of {model_class.__name__} leaves out {', '.join(dropped)}, and a wider model computes "
+            "others; before saving the widened model again, set model._keys_to_ignore_on_save = set()"
+        )
+
+
+def _about_symmetry(options: Options) -> Iterator[str]:
+    if not options.breaking.breaks:
+        yield "identical copies never separate in training; --symmetry noise:0.1 breaks the symmetry exactly"
 
 
 def _tensor(

@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedConfig
-
 from growth.algebra.axes import Space
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Role
@@ -16,7 +14,7 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
 from growth.hf.config_json import edited, is_null, rope_of
-from growth.hf.configs import parse
+from growth.hf.configs import Config
 from growth.plan.norm_epsilon import grown_epsilons
 from growth.plan.options import Options
 from growth.rules.rotary import grow_rope
@@ -40,14 +38,13 @@ class Candidate:
     """
 
     maps: Mapping[Space, Map]
-    config: dict[str, Any]
+    config: Config
     notes: tuple[str, ...] = ()
     lossy: bool = False
 
 
 def candidate(
-    raw: Mapping[str, Any],
-    parsed: PreTrainedConfig,
+    config: Config,
     base: Architecture,
     architecture: Architecture,
     options: Options,
@@ -55,10 +52,10 @@ def candidate(
     new: Sizes,
     roles: Roles,
 ) -> Candidate:
-    """The draft of a growth from ``old`` to ``new`` sizes.
+    """What a growth leads to, from ``old`` to ``new`` sizes.
 
     Args:
-        raw, parsed: the config.
+        config: of the model that grows.
         base, architecture: the declaration, and what it is for this config.
         options: the caller's.
         old, new: sizes.
@@ -69,36 +66,36 @@ def candidate(
         IllegalGrowthError: where they would not.
     """
     used = {space for combination in roles for role in combination for space in role.spaces()}
+    parsed = config.parsed
     maps = architecture.maps(parsed, old, new, options.scaling, options.rope, used)
     for role in {role for combination in roles for role in combination}:
         role.resolve(1, maps)
     notes: list[str] = []
     changes: dict[str, float] = {field: new[size] for size, field in architecture.fields().items()}
-    rope, lossy = _rope(raw, parsed, architecture, old, new, options, notes)
+    rope, lossy = _rope(config, architecture, old, new, options, notes)
     changes |= grown_epsilons(
         architecture, parsed, maps, [role for combination in roles for role in combination if isinstance(role, Gain)]
     )
     try:
-        new_config = edited(raw, changes, rope)
-        read_back = architecture.read_sizes(parse(new_config))
+        new_config = edited(config, changes, rope)
+        read_back = architecture.read_sizes(new_config.parsed)
         null = {
             field
             for size, field in architecture.fields().items()
             if read_back[size] != new[size] and is_null(parsed, field)
         }
         if null:
-            new_config = edited(raw, changes, rope, null)
-            read_back = architecture.read_sizes(parse(new_config))
-        grown = base.at(parse(new_config))
+            new_config = edited(config, changes, rope, null)
+            read_back = architecture.read_sizes(new_config.parsed)
+        grown = base.at(new_config.parsed)
     except UnsupportedModelError as error:
         reason = str(error).removesuffix(" Check config.json.")
         raise IllegalShapeError(f"the config cannot hold {_listed(old, new)}: {reason}", _coupled(old)) from error
     if read_back != new:
         reason = f"transformers reads {_listed(old, read_back)} back"
         raise IllegalShapeError(f"the config cannot hold {_listed(old, new)}: {reason}.", _coupled(old))
-    if (
-        grown.modules != architecture.modules
-    ):  # a projection, say, between widths that differ, and none where they do not
+    # A projection, say, between widths that differ, and none where they are equal.
+    if grown.modules != architecture.modules:
         raise IllegalShapeError(
             f"with {_listed(old, new)} a {grown.model_type} has other modules. Choose other sizes.", _coupled(old)
         )
@@ -115,8 +112,7 @@ def _listed(old: Sizes, new: Sizes) -> str:
 
 
 def _rope(
-    raw: Mapping[str, Any],
-    parsed: PreTrainedConfig,
+    config: Config,
     architecture: Architecture,
     old: Sizes,
     new: Sizes,
@@ -128,8 +124,8 @@ def _rope(
     size = "rotary_dim" if "rotary_dim" in old else "head_dim"
     grown, lossy = {}, False
     if architecture.rotary and new[size] != old[size]:
-        reach = int(getattr(parsed, "max_position_embeddings", None) or 0)
-        for kind, table in rope_of(raw).items():
+        reach = int(getattr(config.parsed, "max_position_embeddings", None) or 0)
+        for kind, table in rope_of(config).items():
             # transformers looks for yarn's `truncate` beside the tables of the kinds of layers, not
             # in them, and so never finds it there
             stock = {name: value for name, value in table.items() if name != "truncate" or not kind}

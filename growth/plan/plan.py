@@ -17,6 +17,7 @@ from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map, powers_of_two
 from growth.algebra.roles import Keeps, Role
 from growth.architectures.architecture import Architecture
+from growth.hf.configs import Config
 from growth.plan.options import Options
 from growth.plan.symmetry import UNBROKEN, Symmetry
 
@@ -114,8 +115,8 @@ class Plan:
     why: Mapping[str, str]
     maps: Mapping[Space, Map]
     tensors: Mapping[str, TensorPlan]
-    old_config: Mapping[str, Any]
-    new_config: Mapping[str, Any]
+    old_config: Config
+    new_config: Config
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

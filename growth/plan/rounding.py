@@ -163,7 +163,7 @@ def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
     for choice, other in others.items():
         if other != options:
             try:
-                changed = replace(build_plan(plan.old_config, shapes, other, plan.declared), dtypes=plan.dtypes)
+                changed = build_plan(plan.old_config, shapes, other, plan.declared, dtypes=plan.dtypes)
             except GrowthError:
                 continue
             wanted, kept = result_dtypes(changed, dtype), stored(changed)

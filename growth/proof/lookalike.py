@@ -21,7 +21,7 @@ from growth import architectures
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
 from growth.hf.config_fields import allowed_fields, is_neutral, unvouched
-from growth.hf.configs import parse
+from growth.hf.configs import Config, parse
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.model_classes import class_of
 from growth.plan.options import Options
@@ -51,18 +51,19 @@ def declaration(raw: Mapping[str, Any], options: Options) -> Declared:
         UnsupportedModelError: if its model_type is neither declared nor fits a declaration, with
             what does not fit the nearest.
     """
-    parsed, model_type = parse(raw), str(raw["model_type"])
+    config = Config.of(raw)
+    parsed, model_type = config.parsed, str(config["model_type"])
     if model_type in architectures.known():
         return Declared(architectures.find(model_type))
-    model_class = class_of(raw)
-    shapes = expected_tensors(raw, model_class)[0]
-    fits = [_fit(name, raw, parsed, model_class, shapes, options.vouch) for name in architectures.known()]
+    model_class = class_of(config)
+    shapes = expected_tensors(config, model_class)[0]
+    fits = [_fit(name, config, parsed, model_class, shapes, options.vouch) for name in architectures.known()]
     nearest = sorted(fits, key=lambda fit: (sum(fit.misfits.values()), fit.unused, fit.laws))
     failed = []
     for fit in nearest[:TRIES]:
         if fit.misfits or fit.architecture is None:
             break
-        difference = _twin_difference(raw, options, fit.architecture)
+        difference = _twin_difference(config, options, fit.architecture)
         if difference is not None and difference <= TOLERANCE:
             return Declared(fit.architecture, fit.name)
         failed.append(f"'{fit.name}'")

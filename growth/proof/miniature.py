@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import TwinContext, rotary_fraction, value_at
 from growth.hf.config_json import is_written, merged, section_at, spellings
-from growth.hf.configs import parse
+from growth.hf.configs import Config, config_to_build, parse
 from growth.hf.model_classes import class_of
 
 VOCABULARY, POSITIONS, LAYERS = 41, 40, 2
@@ -47,7 +47,7 @@ two."""
 def build_exact(raw: Mapping[str, Any]) -> PreTrainedModel:
     """The stock class on this config in float64, attention and experts computed eagerly, dropout
     off. Call it under `exact_arithmetic`."""
-    parsed, kind = parse(raw), class_of(raw)
+    parsed, kind = config_to_build(raw), class_of(raw)
     eager = {"attn_implementation": "eager", "experts_implementation": "eager"}  # fused experts have no float64
     model: PreTrainedModel = kind._from_config(parsed, **eager, dtype=torch.float64)
     model.to(dtype=torch.float64)  # type: ignore[call-arg]
@@ -72,17 +72,17 @@ def loud(model: PreTrainedModel, seed: int = 0) -> None:
                 buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
 
 
-def miniature(raw: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
+def miniature(raw: Mapping[str, Any], architecture: Architecture) -> Config:
     """The user's config with small distinct sizes and everything else as it is."""
-    raw = merged(raw)
-    parsed = parse(raw)
+    config = merged(raw)
+    parsed = config.parsed
     old = architecture.read_sizes(parsed)
-    result = copy.deepcopy(dict(raw))
+    result = copy.deepcopy(dict(config))
     ropes = {key: rope for key in ("rope_parameters", "rope_scaling") if isinstance(rope := result.get(key), dict)}
     result |= {key: _plain_rope(rope) for key, rope in ropes.items()}
     fields = architecture.fields().items()
     spelled = frozenset(
-        name for name, field in fields if is_written(raw, field) and value_at(parsed, field) is not None
+        name for name, field in fields if is_written(config, field) and value_at(parsed, field) is not None
     )
     small: dict[str, int] = {}
     for name, size in architecture.sizes.items():
@@ -91,19 +91,23 @@ def miniature(raw: Mapping[str, Any], architecture: Architecture) -> dict[str, A
                 size.small if isinstance(size.small, int) else size.small(TwinContext(parsed, old, spelled, small))
             )
             if name in spelled or size.follows is None:
-                _write(result, raw, parsed, size.field, small[name])
+                _write(result, config, parsed, size.field, small[name])
     for name in small.keys() - spelled:
         size = architecture.sizes[name]
         if size.follows is not None and value_at(parse(result), size.field) != size.follows(parsed, small):
             _write(
-                result, raw, parsed, size.field, small[name]
+                result, config, parsed, size.field, small[name]
             )  # a default of the class, not implied by the other sizes
     for section in ["", *(f"{part}." for part in parsed.sub_configs if value_at(parsed, part) is not None)]:
-        _shrink(result, raw, parsed, section)
+        _shrink(result, config, parsed, section)
     for name, value in {**architecture.twin(parsed, LAYERS), **architecture.arithmetic}.items():
-        _write(result, raw, parsed, name, value)
-    head_dim = architecture.read_sizes(parse(result)).get("head_dim", 2)
-    return result | {key: _small_rope(rope, head_dim, rotary_fraction(parsed) or 1.0) for key, rope in ropes.items()}
+        _write(result, config, parsed, name, value)
+    small_config = Config(result)
+    head_dim = architecture.read_sizes(small_config.parsed).get("head_dim", 2)
+    restored = {key: _small_rope(rope, head_dim, rotary_fraction(parsed) or 1.0) for key, rope in ropes.items()}
+    return (
+        Config({**result, **restored}) if any(result[key] != rope for key, rope in restored.items()) else small_config
+    )
 
 
 def _write(result: dict[str, Any], raw: Mapping[str, Any], parsed: Any, path: str, value: Any) -> None:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from growth import architectures
 from growth.architectures.sizes import Sizes
 from growth.errors import FOREIGN_ERRORS, ProofError
-from growth.hf.configs import parse
+from growth.hf.configs import Config
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.build import build_plan, plan_config
 from growth.plan.options import Options
@@ -114,12 +114,13 @@ def twin_report(
     """The comparison itself, without a verdict; by the declaration of the config's model_type,
     unless one is given. ``in_ratio_of``: the sizes the real model grows from and to, whose shape the
     miniature takes; by default those that the options make of the config."""
-    declared = declared or Declared(architectures.find(str(raw["model_type"])))
+    config = Config.of(raw)
+    declared = declared or Declared(architectures.find(str(config["model_type"])))
     if in_ratio_of is None:
-        real = plan_config(raw, options, declared)
+        real = plan_config(config, options, declared)
         in_ratio_of = real.old_sizes, real.new_sizes
     with exact_arithmetic():
-        twin, grown, plan = _pair(raw, options, declared, in_ratio_of)
+        twin, grown, plan = _pair(config, options, declared, in_ratio_of)
         differences, scale = [], 0.0
         for length in LENGTHS:
             inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
@@ -131,16 +132,16 @@ def twin_report(
 
 
 def _pair(
-    raw: Mapping[str, Any], options: Options, declared: Declared, in_ratio_of: tuple[Sizes, Sizes]
+    config: Config, options: Options, declared: Declared, in_ratio_of: tuple[Sizes, Sizes]
 ) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
     """The twin, the grown twin, and how one came out of the other. Call it under
     `exact_arithmetic`."""
-    small = miniature(raw, declared.base.at(parse(raw)))
+    small = miniature(config, declared.base.at(config.parsed))
     twin = build_exact(small)
     loud(twin, seed=options.seed)
     weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    plan = build_plan(small, shapes, options, declared, in_ratio_of)
+    plan = build_plan(small, shapes, options, declared, in_ratio_of=in_ratio_of)
     grown = build_exact(plan.new_config)
     state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
     grown.load_state_dict(from_disk(grown, state), strict=False)

@@ -3,6 +3,7 @@ checkpoint on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, Unpack, cast
 
@@ -14,15 +15,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
 from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
+from growth.hf.configs import Config
 from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_module
-from growth.hf.dtypes import FLOATS
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.tensor_names import to_disk
-from growth.plan.build import build_plan
 from growth.plan.options import Choices, chosen
 from growth.plan.plan import Plan
-from growth.plan.symmetry import UNBROKEN
-from growth.proof.lookalike import declaration
+from growth.proof.prepare import prepare
 from growth.proof.twin import Proof, prove_twin
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.moments import Moments
@@ -30,8 +29,8 @@ from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, check_optimizer
 from growth.training.rebuild import _rebuild, _untied
 from growth.training.wrappers import check_unwrapped, uncompiled
-from growth.weights.fold import Fold, check_finite, check_fold
-from growth.weights.grow import grow_tensor
+from growth.weights.fold import Fold
+from growth.weights.model_weights import check_dtypes, growing_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -101,22 +100,57 @@ def widen(
         GrowthError: in one sentence, for anything else that stands in the way.
 
     Example:
-        >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=0.1)
+        >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=1.0)
         >>> model, optimizer = grown.model, grown.optimizer
     """
     model = cast(M, uncompiled(model))
+    stock = _stock(model)
+    options = chosen(choices)
+    _check_training(stock, optimizer, scheduler, moments, hyper)
+    name = type(model).__name__
+    config = Config({**stock.config.to_dict(), "architectures": [name]})
+    in_memory, ties = _untied(stock)
+    state = to_disk(stock, in_memory)
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    dtypes = {key: value.dtype for key, value in state.items()}
+    expected, tied = expected_tensors(config, type(stock))
+    _check_ties(ties, expected, tied)
+    plan = prepare(config, options, shapes, dtypes)
+    _check_state(plan, state, expected, name)
+    twin, fold = prove_twin(plan), Fold()
+    growing = growing_tensors(plan, plan.tensors, state.__getitem__, dtypes, fold, allow_nonfinite=allow_nonfinite)
+    new = _rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties)
+    result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold))
+    if optimizer is None:
+        return result
+    trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)
+    driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
+    return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
+
+
+def _stock(model: nn.Module) -> PreTrainedModel:
+    """The model as a transformers model: itself, or a registered module in that form.
+
+    Raises:
+        UnsupportedModelError: for a model that is wrapped, sharded, or of a class that is neither
+            transformers' own nor registered.
+    """
     check_unwrapped(model)
     name = type(model).__name__
     stock = as_transformers(model) or model
-    if not isinstance(stock, PreTrainedModel) or not (
-        isinstance(stock, ModuleWrapper) or getattr(transformers, name, None) is type(stock)
-    ):
+    known = isinstance(stock, ModuleWrapper) or getattr(transformers, name, None) is type(stock)
+    if not isinstance(stock, PreTrainedModel) or not known:
         raise UnsupportedModelError(
             f"{name} is neither a stock transformers model class nor a registered one. If it wraps one, widen what is "
-            "inside; else "
-            "declare it with growth.register."
+            "inside; else declare it with growth.register."
         )
-    options = chosen(choices)
+    return stock
+
+
+def _check_training(
+    stock: PreTrainedModel, optimizer: Optimizer | None, scheduler: LRScheduler | None, moments: Moments, hyper: Hyper
+) -> None:
+    """All that can be refused about optimizer and schedule before the model grows."""
     if torch.is_inference_mode_enabled():
         raise IllegalGrowthError(
             "what is made in inference mode can never be trained. Use torch.no_grad(), or widen outside of it."
@@ -129,44 +163,25 @@ def widen(
         raise IllegalGrowthError(
             "a scheduler drives an optimizer. Give that too: growth.widen(model, optimizer=..., scheduler=...)."
         )
-    raw = {**stock.config.to_dict(), "architectures": [name]}
-    in_memory, ties = _untied(stock)
-    state = to_disk(stock, in_memory)
-    own, tied = expected_tensors(raw, type(stock))
+
+
+def _check_ties(ties: Mapping[str, str], expected: Collection[str], tied: Mapping[str, str]) -> None:
+    """Refuse parameters that are one in this model, but not by its config: a wider model would untie them."""
     for key, shared in ties.items():
-        if key in own and key not in tied and shared not in tied:
+        if key in expected and key not in tied and shared not in tied:
             raise UnsupportedModelError(
                 f"'{key}' is one with '{shared}' in this model, but not by its config. Give it a weight of its own, "
-                "or, if that is the "
-                "tie, set config.tie_word_embeddings."
+                "or, if that is the tie, set config.tie_word_embeddings."
             )
-    plan = build_plan(
-        raw, {key: tuple(value.shape) for key, value in state.items()}, options, declaration(raw, options)
-    )
+
+
+def _check_state(plan: Plan, state: Mapping[str, Tensor], expected: Collection[str], name: str) -> None:
+    """Refuse tensors that a model of this config does not have, or that hold no weights that can be split."""
     for key in plan.tensors:
-        if key not in own:
+        if key not in expected:
             raise UnsupportedModelError(
                 f"tensor '{key}' is none of a {name} of this config. Remove it, or correct the config."
             )
-        if state[key].is_meta or (state[key].dtype not in FLOATS and not plan.tensors[key].unchanged):
-            held = (
-                "no data (device meta)"
-                if state[key].is_meta
-                else f"dtype {state[key].dtype}, which cannot hold shares of a weight"
-            )
-            raise CheckpointError(f"tensor '{key}' has {held}. Load the unquantised model first.")
-    twin = prove_twin(plan)
-    fold = Fold()
-    grown: dict[str, Tensor] = {}
-    for key, tensor in plan.tensors.items():
-        finite = check_finite(key, state[key], allow_nonfinite or tensor.unchanged)
-        tensor = tensor if finite else replace(tensor, symmetry=UNBROKEN)
-        grown[key] = grow_tensor(state[key], tensor, seed=options.seed, fold=fold if finite else None)
-        check_fold(key, fold, state[key], state[key].dtype)
-    new = _rebuild(stock, plan, grown, ties)
-    result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold))
-    if optimizer is None:
-        return result
-    trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)
-    driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
-    return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
+        if state[key].is_meta:
+            raise CheckpointError(f"tensor '{key}' has no data (device meta). Load the model first.")
+    check_dtypes(plan)

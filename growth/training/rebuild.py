@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from growth.hf.configs import parse
+from growth.hf.configs import config_to_build
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
 
@@ -31,7 +31,7 @@ def _untied(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str]) -> PreTrainedModel:
-    config = parse(plan.new_config)
+    config = config_to_build(plan.new_config)
     with torch.random.fork_rng(devices=[]), no_init_weights():
         new: PreTrainedModel = type(model)._from_config(
             config,

@@ -19,6 +19,7 @@ from growth.checkpoint.preview import plan_widening
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.hf.reader import Checkpoint
 from growth.proof.twin import TwinReport, prove_twin
+from growth.weights import model_weights
 from support.crashes import FAILURES, NAMES, Bomb, crash, source, tensor_count
 from support.refusals import snapshot
 from support.small_models import SIZES
@@ -51,13 +52,13 @@ def test_crash_at_every_tensor_leaves_nothing(
 ) -> None:
     (tmp_path / "neighbour").mkdir()
     (tmp_path / "neighbour" / "kept.txt").write_text("kept")
-    function, before = getattr(checkpoint, step), snapshot(source)
+    function, before = getattr(model_weights, step), snapshot(source)
     for number in range(tensor_count(source)):
         bomb = Bomb(function, raises, number)
-        monkeypatch.setattr(checkpoint, step, bomb)
+        monkeypatch.setattr(model_weights, step, bomb)
         crash(bomb, source, tmp_path / "wide", error, said)
     assert snapshot(source) == before
-    monkeypatch.setattr(checkpoint, step, function)
+    monkeypatch.setattr(model_weights, step, function)
     growth.widen_checkpoint(source, tmp_path / "wide")
 
 
@@ -74,12 +75,12 @@ def test_crash_at_every_tensor_keeps_the_old_destination(
     target = tmp_path / "wide"
     torch.manual_seed(1)
     BertForMaskedLM(BertConfig(num_attention_heads=4, **SIZES)).save_pretrained(target)
-    function = checkpoint.grow_blocks
+    function = model_weights.grow_blocks
     for number in range(tensor_count(source)):
         bomb = Bomb(function, raises, number)
-        monkeypatch.setattr(checkpoint, "grow_blocks", bomb)
+        monkeypatch.setattr(model_weights, "grow_blocks", bomb)
         crash(bomb, source, target, error, said, overwrite=True)
-    monkeypatch.setattr(checkpoint, "grow_blocks", function)
+    monkeypatch.setattr(model_weights, "grow_blocks", function)
     growth.widen_checkpoint(source, target, overwrite=True)
     assert json.loads((target / "config.json").read_text())["model_type"] == "llama"
     assert [path.name for path in tmp_path.iterdir()] == ["wide"]

@@ -41,7 +41,7 @@ def test_a_known_block_under_another_name_is_grown(tmp_path: Path) -> None:
     loud(model)
     model.save_pretrained(tmp_path / "small")
     result = growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", attention="head-dim", noise=0.1)
-    assert any("nobody declared 'seed_oss'; it looks like 'llama'" in note for note in result.plan.notes)
+    assert any("model_type 'seed_oss' is not declared; it looks like 'llama'" in note for note in result.plan.notes)
     assert result.proof.twin.ok and result.proof.twin.difference <= 1e-10
     small, wide = (AutoModelForCausalLM.from_pretrained(tmp_path / name).eval() for name in ("small", "wide"))
     ids = torch.randint(3, 99, (2, 9), generator=torch.Generator().manual_seed(0))

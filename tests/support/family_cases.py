@@ -35,7 +35,7 @@ def small_config(
     if raw.get("is_encoder_decoder") and raw.get("decoder_start_token_id") is None:
         raw["decoder_start_token_id"] = 0
     architecture = architectures.find(model_type).at(parse(raw))
-    small = miniature(raw, architecture)
+    small = dict(miniature(raw, architecture))
     if isinstance(architecture.epsilon, str) and architecture.epsilon in raw:
         small[architecture.epsilon] = 0.03
     return small

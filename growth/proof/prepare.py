@@ -1,0 +1,43 @@
+"""The way every growth begins: options, declaration, plan.
+
+`growth.plan_widening`, `growth.widen_checkpoint` and `growth.widen` all come through here. What follows is
+the twin (`growth.proof.twin.prove_twin`) and, tensor by tensor, `growth.weights.grow.grown_tensors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from growth.hf.configs import Config
+from growth.hf.expected_tensors import Shapes
+from growth.plan.build import build_plan, plan_config
+from growth.plan.options import Options
+from growth.plan.plan import Plan
+from growth.proof.lookalike import declaration
+
+
+def prepare(
+    raw: Mapping[str, Any],
+    options: Options,
+    shapes: Shapes | None = None,
+    dtypes: Mapping[str, torch.dtype] | None = None,
+) -> Plan:
+    """The plan for a model, by the declaration of its ``model_type`` or one that fits it.
+
+    Args:
+        raw: the model's config.
+        options: the caller's.
+        shapes: tensor name -> shape; by default those of the class that the config names.
+        dtypes: tensor name -> dtype, where the weights are known.
+
+    Raises:
+        GrowthError: for anything that stands in the way and can be told without reading a weight.
+    """
+    config = Config.of(raw)
+    declared = declaration(config, options)
+    if shapes is None:
+        return plan_config(config, options, declared)
+    return build_plan(config, shapes, options, declared, dtypes=dtypes)
