@@ -16,7 +16,7 @@ from growth.checkpoint.verify import Distance, EquivalenceReport
 from growth.checkpoint.widen import WidenedCheckpoint
 from growth.hf.catalogue import Description, Family
 from growth.plan.plan import Plan
-from growth.plan.rounding import Exactness, predict, stored
+from growth.plan.rounding import Exactness, predict
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
@@ -134,7 +134,7 @@ def plan_text(plan: Plan, verbose: bool = False) -> str:
 
 def predictions(plan: Plan) -> list[Exactness]:
     """As stored, and in the dtypes it could be converted to."""
-    held = set(stored(plan).values())
+    held = set(plan.source_dtypes.values())
     others = [dtype for dtype in (torch.float32, torch.bfloat16, torch.float16) if held != {dtype}]
     return [predict(plan, dtype) for dtype in (None, *others)]
 

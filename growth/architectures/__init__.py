@@ -19,9 +19,10 @@ from growth.algebra.derived_laws import Dual, Normalised, Scaled, UnitLength
 from growth.algebra.laws import Copied, FixedSize, Growth, Isometric, Law, LayerNorm, Linear, RMSNorm
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Keeps, Picks, Reads, Role, Scale, Writes
-from growth.architectures.architecture import Architecture, Constant, Variant
+from growth.architectures.architecture import Architecture, Variant
 from growth.architectures.registry import find, known
 from growth.architectures.sizes import (
+    Constant,
     Size,
     Sizes,
     TwinContext,

@@ -1,12 +1,19 @@
-"""Architectures: which rule every parameter follows, which law every space obeys, and where the
-config keeps the sizes."""
+"""Architectures: the declaration of one family of models, as a value.
+
+A declaration answers three questions about a family:
+
+* which rule does every parameter follow (`Architecture.modules`),
+* which law does every space obey (`Architecture.laws`),
+* where does the config keep the sizes (`Architecture.sizes`)?
+
+Everything else is worked out from it: the maps, the new weights, the new config.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from growth.algebra.axes import Axis, Space
@@ -14,25 +21,25 @@ from growth.algebra.derived_laws import Normalised
 from growth.algebra.laws import Growth, Law
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Role
-from growth.architectures.sizes import Size, Sizes, read_sizes, standard_sizes
+from growth.architectures import patterns
+from growth.architectures.completeness import check_complete
+from growth.architectures.sizes import Constant, Size, Sizes, read_sizes, standard_sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
 from growth.rules.linear import Rule
 
 if TYPE_CHECKING:
     from torch import nn
 
-_INDEX = r"(?:\d+|\*)"
-"""A layer's number, or the * that transformers writes where one tensor on disk serves all
-layers."""
-
-
-Constant = Callable[[Any, Sizes], float]
-"""(config, sizes) -> the value a constant of the forward pass has at those sizes."""
-
 
 @dataclass(frozen=True)
 class Variant:
-    """What one model class declares otherwise than its family."""
+    """What one model class declares otherwise than its family.
+
+    Args:
+        modules: module pattern -> rule, for the modules that only this class has (its head), or that
+            it uses otherwise.
+        outputs: field of the model's output -> the space it ranges over.
+    """
 
     modules: Mapping[str, Rule] = field(default_factory=dict)
     outputs: Mapping[str, Space] = field(default_factory=dict)
@@ -40,51 +47,65 @@ class Variant:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One family, found by ``model_type``.
+    """The declaration of one family, found by its ``model_type``.
 
     Args:
         model_type: as in ``config.json``.
-        modules: module pattern (``*`` is a layer index; base-model prefix left out) -> rule. Names
-            are those on disk. A pattern with fewer ``*`` wins, so that one layer can be declared
-            otherwise.
-        laws: every space with its law; a law may look at spaces declared before it.
-        outputs: field of the model's output that is not logits -> the space it ranges over.
-            ``hidden_states`` is the space of all entries but the last, which is that of
-            ``hidden_states.last`` or else of ``last_hidden_state``.
-        epsilon: config field of the norms' epsilon, or the number the code fixes; 0 where there are
-            no norms.
-        prefixes: base-model prefixes that names on disk may or may not carry.
-        sizes: the sizes of its config, by name.
-        for_config: where the declaration depends on the config (parallel blocks, fused layouts):
-            (this, parsed config) -> the declaration for that config. It may raise
-            UnsupportedModelError with the reason.
-        constants: constants of the forward pass that depend on sizes (attention scale, output
-            scale).
+        modules: module pattern -> rule. ``*`` is a layer's number (`growth.architectures.patterns`);
+            names are those in checkpoints, without the prefix of the base model.
+        laws: every space with its law. A law may look at the spaces declared before it.
+        outputs: field of the model's output, logits aside -> the space it ranges over. The last
+            entry of ``hidden_states`` has the space of ``hidden_states.last``, or else of
+            ``last_hidden_state``.
+        epsilon: config field of the norms' epsilon, or the number that the code fixes; 0 where there
+            are no norms.
+        prefixes: base-model prefixes that names in checkpoints may or may not carry.
+        sizes: the sizes in the config, by their standard names.
+        for_config: (this declaration, parsed config) -> the declaration for that config, where it
+            depends on one (parallel blocks). It raises UnsupportedModelError for one not covered.
+        constants: name -> constant of the forward pass that depends on sizes (attention scale).
         rotary: True where queries and keys turn by rotary positions.
-        vouched: config field -> values under which this declaration holds, None for any value.
-            Class defaults always hold.
+        vouched: config field -> the values for which this declaration holds; None for any value. The
+            class's default always holds. Other fields and values are refused by name.
         variants: model class -> what it declares otherwise.
-        buffers: patterns of tensors that old files hold and the model computes by itself: they are
-            left out.
+        buffers: patterns of tensors that old checkpoints hold and the model computes: left out.
         optional: patterns of parameters that a checkpoint of the class may lack (BERT's pooler).
-        computed: likewise, where the class computes what is missing from its config, as a function
-            of the width (`growth.hf.computed_tables`).
-        twin: (parsed config, number of layers) -> what else the twin's config says: patterns that
-            list every layer, windows of other names.
-        arithmetic: config fields that only choose how the same numbers are computed -> the value
-            that exact arithmetic can run.
-        positions: for the table of architectures.
-        refuses: likewise, what is refused for a mathematical reason.
-        branches: configs under which the declaration, or the model's code, takes another branch:
-            every one is tested with every class.
+        computed: likewise, where the class computes them (`growth.hf.computed_tables`).
+        twin: (parsed config, number of layers) -> further fields of the twin's config: lists with
+            one entry per layer, windows under other names.
+        arithmetic: config fields that choose only *how* the same numbers are computed -> the value
+            under which float64 arithmetic runs.
+        positions: kind of positions, for the table of architectures.
+        refuses: what is refused for a mathematical reason, for the same table.
+        branches: configs under which the declaration, or the model's code, takes another branch.
+            Every class is tested with each of them.
         classes: model classes that no auto class of transformers lists.
-        old_classes: name of a class in old configs -> what it is called now.
+        old_classes: name of a class in old configs -> its present name.
         without: model class -> why it cannot be grown.
-        module_class, config_class: for a family that transformers does not know: an ``nn.Module``,
-            called with its config alone and keeping it as ``config``, and that config, a dataclass
-            with a default for every field. The module takes token ids ``[batch, length]`` (and
-            ``attention_mask`` if it wants) and returns a tensor, a tuple or a mapping
-            (`growth.hf.custom_modules.named_outputs`).
+        module_class: for a family that transformers does not know: an ``nn.Module`` that is called
+            with its config alone, keeps it as ``config``, takes token ids ``[batch, length]`` (and
+            ``attention_mask``) and returns tensors (`growth.hf.custom_modules.named_outputs`).
+        config_class: the config of ``module_class``, a dataclass with a default for every field.
+
+    Raises:
+        UnsupportedModelError: if it is not complete (`growth.architectures.completeness`).
+
+    Example:
+        A bias-free MLP ``y = W2 relu(W1 x)`` on a residual stream, hidden layer doubled:
+
+        >>> from growth.architectures import FFN, RESIDUAL, Copied, Linear, Size, feed_forward
+        >>> mlp = Architecture(
+        ...     "mlp",
+        ...     modules=feed_forward(("up",), "down", reads=RESIDUAL, writes=RESIDUAL),
+        ...     laws={RESIDUAL: Linear(), FFN: Copied()},
+        ...     sizes={"hidden_size": Size("width"), "intermediate_size": Size("inner")},
+        ... )
+        >>> [str(role) for role in mlp.roles("up.weight", "")]
+        ['writes ffn', 'reads residual']
+        >>> old = {"hidden_size": 4, "intermediate_size": 8}
+        >>> maps = mlp.maps({}, old, {**old, "intermediate_size": 16}, "unit", "slots")
+        >>> maps[FFN].read.tolist()[:2]
+        [0.5, 0.5]
     """
 
     model_type: str
@@ -114,30 +135,8 @@ class Architecture:
     config_class: type | None = None
 
     def __post_init__(self) -> None:
-        """Every space that is used has a law, and whatever a law needs is declared before it."""
-        variants = self.variants.values()
-        rules = [rule for table in (self.modules, *(v.modules for v in variants)) for rule in table.values()]
-        used = {space for rule in rules for roles in rule.values() for role in roles for space in role.spaces()}
-        used |= {space for table in (self.outputs, *(v.outputs for v in variants)) for space in table.values()}
-        if missing := sorted(str(space) for space in used - self.laws.keys()):
-            raise UnsupportedModelError(
-                f"'{self.model_type}' uses spaces without a law: {', '.join(missing)}. Declare one for each."
-            )
-        if missing := sorted({space.size for space in self.laws} - self.sizes.keys()):
-            raise UnsupportedModelError(
-                f"'{self.model_type}' has spaces of sizes it does not declare: {', '.join(missing)}. Add them."
-            )
-        declared: set[Space] = set()
-        for space, law in self.laws.items():
-            for needed in (
-                *(str(s) for s in law.follows() if s not in declared),
-                *(c for c in law.constants() if c not in self.constants),
-            ):
-                raise UnsupportedModelError(
-                    f"the law of '{space}' in '{self.model_type}' needs '{needed}'. Declare that space before it, or "
-                    "that constant."
-                )
-            declared.add(space)
+        used = {space for role in self._roles for space in role.spaces()} | self._output_spaces
+        check_complete(self.model_type, used, self.laws, self.sizes, self.constants)
 
     def __repr__(self) -> str:
         return f"Architecture({self.model_type}: {len(self.modules)} modules, {len(self.laws)} spaces)"
@@ -146,16 +145,16 @@ class Architecture:
         """The declaration for one parsed config.
 
         Raises:
-            UnsupportedModelError: if it covers no such config.
+            UnsupportedModelError: if the declaration does not cover that config.
         """
         return self if self.for_config is None else replace(self.for_config(self, config), for_config=None)
 
     def read_sizes(self, config: Any) -> dict[str, int]:
-        """The sizes of a parsed config, implied ones spelled out."""
+        """The sizes of a parsed config, with those it implies."""
         return read_sizes(self.sizes, config, self.model_type)
 
     def fields(self) -> dict[str, str]:
-        """Size name -> config field, for those that have one."""
+        """Size name -> config field, for the sizes that have a field."""
         return {name: size.field for name, size in self.sizes.items() if size.field}
 
     def ratios(self, config: Any, old: Sizes, new: Sizes) -> dict[str, float]:
@@ -165,15 +164,21 @@ class Architecture:
     def maps(
         self, config: Any, old: Sizes, new: Sizes, scaling: str, rope: str, used: Collection[Space] | None = None
     ) -> dict[Space, Map]:
-        """One map per space, each by its law: for the spaces that are ``used``, those of outputs,
-        and whatever their laws look at.
+        """One map per space, made by its law.
+
+        Args:
+            config, old, new: the parsed config, and the sizes before and after.
+            scaling, rope: the caller's choices (`growth.algebra.laws.Growth`).
+            used: the spaces that parameters use: they, those of outputs and those that their laws
+                look at are grown. None for all.
 
         Raises:
-            IllegalGrowthError: named by the law that refuses.
+            IllegalGrowthError: from the law that refuses.
         """
         ratios = self.ratios(config, old, new)
+        isometric = self._axes_with_fixed_epsilon
         maps: dict[Space, Map] = {}
-        for space, law in self._needed(used).items():
+        for space in self._needed(used):
             n, m = old[space.size], new[space.size]
             if m < n:
                 raise IllegalShapeError(
@@ -184,115 +189,112 @@ class Architecture:
                     f"cannot grow '{space}' from 0 to {m}: there is nothing to copy. Keep {space.size} at 0.",
                     {space.size},
                 )
-            isometric = space in self._isometric
-            maps[space] = law.grow(Growth(space, n, m, scaling, rope, ratios, dict(maps), isometric))  # type: ignore[arg-type]
+            growth = Growth(space, n, m, scaling, rope, ratios, dict(maps), space in isometric)  # type: ignore[arg-type]
+            maps[space] = self.laws[space].grow(growth)
         return maps
 
-    def _needed(self, used: Collection[Space] | None) -> dict[Space, Law]:
+    def _needed(self, used: Collection[Space] | None) -> list[Space]:
+        """The spaces to grow, in the order of their laws: see `maps`."""
         if used is None:
-            return dict(self.laws)
-        needed = {
-            *used,
-            *self.outputs.values(),
-            *(space for v in self.variants.values() for space in v.outputs.values()),
-        }
+            return list(self.laws)
+        needed = {*used} | self._output_spaces
         for space, law in reversed(list(self.laws.items())):  # a law looks at spaces before it
-            needed |= {*law.follows()} if space in needed else set()
-        return {space: law for space, law in self.laws.items() if space in needed}
+            if space in needed:
+                needed.update(law.follows())
+        return [space for space in self.laws if space in needed]
 
     @cached_property
-    def norms(self) -> frozenset[tuple[Axis, str | float]]:
-        """(axis that enters, config field or value of epsilon) of every norm."""
-        rules = [
-            rule for table in (self.modules, *(v.modules for v in self.variants.values())) for rule in table.values()
-        ]
-        gains = {role for rule in rules for roles in rule.values() for role in roles if isinstance(role, Gain)}
-        plain = {law for law in self.laws.values() if isinstance(law, Normalised)}
-        found: set[tuple[Axis, str | float | None]] = {(gain.enters, gain.epsilon) for gain in gains} | {
-            (p.of, p.epsilon) for p in plain
+    def _roles(self) -> frozenset[Role]:
+        """Every role of every parameter, in all model classes of the family."""
+        tables = (self.modules, *(variant.modules for variant in self.variants.values()))
+        return frozenset(
+            role for table in tables for rule in table.values() for roles in rule.values() for role in roles
+        )
+
+    @cached_property
+    def _output_spaces(self) -> frozenset[Space]:
+        """Every space that an output ranges over, in all model classes of the family."""
+        tables = (self.outputs, *(variant.outputs for variant in self.variants.values()))
+        return frozenset(space for table in tables for space in table.values())
+
+    def norms(
+        self, roles: Iterable[Role] | None = None, spaces: Collection[Space] | None = None
+    ) -> frozenset[tuple[Axis, str | float]]:
+        """(axis that enters, config field or fixed value of the epsilon) of every norm.
+
+        Args:
+            roles: where to look for gains; None for all roles of the family.
+            spaces: which norms without a gain, by the space they leave into; None for all.
+        """
+        found: set[tuple[Axis, str | float | None]] = {
+            (role.enters, role.epsilon) for role in (self._roles if roles is None else roles) if isinstance(role, Gain)
+        }
+        found |= {
+            (law.of, law.epsilon)
+            for space, law in self.laws.items()
+            if isinstance(law, Normalised) and (spaces is None or space in spaces)
         }
         return frozenset((axis, self.epsilon if epsilon is None else epsilon) for axis, epsilon in found)
 
     @cached_property
-    def _isometric(self) -> frozenset[Axis]:
-        """What enters a norm whose epsilon cannot move: the code fixes it, or it serves norms of
-        several sizes."""
+    def _axes_with_fixed_epsilon(self) -> frozenset[Axis]:
+        """What enters a norm whose epsilon cannot change: fixed by code, or shared by several
+        sizes."""
         sizes: dict[str | float, set[str]] = {}
-        for axis, home in self.norms:
+        for axis, home in self.norms():
             sizes.setdefault(home, set()).add(axis.size if isinstance(axis, Space) else "")
-        return frozenset(axis for axis, home in self.norms if isinstance(home, float) or len(sizes[home]) > 1)
+        return frozenset(axis for axis, home in self.norms() if isinstance(home, float) or len(sizes[home]) > 1)
 
     def canonical(self, name: str) -> str:
-        """A parameter's name without base-model prefix, gamma and beta of old files spelled weight
-        and bias."""
-        carried = next((prefix for prefix in self.prefixes if name.startswith(prefix + ".")), None)
-        name = name.removeprefix(f"{carried}.")
+        """A parameter's name without base-model prefix; ``gamma`` and ``beta`` of old checkpoints
+        become ``weight`` and ``bias``."""
+        prefix = next((prefix for prefix in self.prefixes if name.startswith(f"{prefix}.")), "")
+        name = name.removeprefix(f"{prefix}.")
         head, _, last = name.rpartition(".")
-        if not head or self.module_class is not None:  # nobody renames the parameters of a module of your own
+        if not head or self.module_class is not None:  # transformers renames; a custom module keeps its names
             return name
         return f"{head}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }"
 
     def is_buffer(self, canonical: str) -> bool:
-        """Whether old files hold this tensor and the model computes it by itself."""
-        return any(_pattern(buffer).fullmatch(canonical) for buffer in self.buffers)
+        """Whether old checkpoints hold this tensor and the model computes it itself."""
+        return any(patterns.matches(buffer, canonical) for buffer in self.buffers)
 
     def is_optional(self, canonical: str) -> bool:
         """Whether a checkpoint may lack this parameter."""
-        return any(_pattern(optional).fullmatch(canonical) for optional in self.optional)
+        return any(patterns.matches(optional, canonical) for optional in self.optional)
 
     def is_computed(self, canonical: str) -> bool:
-        """Whether a checkpoint may lack this parameter and the model computes it from its
-        config."""
-        return any(_pattern(computed).fullmatch(canonical) for computed in self.computed)
+        """Whether a checkpoint may lack this parameter, and the model computes it."""
+        return any(patterns.matches(computed, canonical) for computed in self.computed)
 
     def roles(self, canonical: str, model_class: str) -> tuple[Role, ...]:
-        """The roles of one parameter, one per dimension.
+        """The roles of one parameter, one per dimension. The rules of the model class come first.
 
         Raises:
             UnsupportedModelError: if no rule, or more than one, matches.
         """
-        own = self.variants.get(model_class, Variant()).modules
-        for table in (_flatten(own), self._table):
-            found = [
-                (pattern.pattern.count(_INDEX), roles) for pattern, roles in table if pattern.fullmatch(canonical)
-            ]
-            fewest = min((stars for stars, _ in found), default=0)  # one layer named outright wins over all of them
-            closest = [roles for stars, roles in found if stars == fewest]
-            if len(closest) > 1:
+        for rows in (self._tables.get(model_class, ()), self._tables[""]):
+            found = patterns.closest(rows, canonical)
+            if len(found) > 1:
                 raise UnsupportedModelError(
-                    f"{len(closest)} rules of '{self.model_type}' match tensor '{canonical}'; exactly one must."
+                    f"{len(found)} rules of '{self.model_type}' match tensor '{canonical}'; exactly one must."
                 )
-            if closest:
-                return closest[0]
-        raise UnsupportedModelError(
-            f"no rule of '{self.model_type}' matches tensor '{canonical}'. "
-            + (
-                "If your model adds parameters of its own, take them out first; if this is a stock model, please "
-                "report it."
-                if self.module_class is None
-                else "Add one, or name it in 'buffers' if the constructor makes it."
-            )
+            if found:
+                return found[0]
+        remedy = (
+            "If your model adds parameters of its own, take them out first; if it is a stock model, please report it."
         )
-
-    def output_space(self, name: str, model_class: str) -> Space | None:
-        """The space an output field ranges over; None for logits and the like, which do not
-        grow."""
-        own = self.variants.get(model_class, Variant()).outputs
-        return own.get(name, self.outputs.get(name))
+        if self.module_class is not None:
+            remedy = "Add one, or name it in 'buffers' if the constructor makes it."
+        raise UnsupportedModelError(f"no rule of '{self.model_type}' matches tensor '{canonical}'. {remedy}")
 
     @cached_property
-    def _table(self) -> list[tuple[re.Pattern[str], tuple[Role, ...]]]:
-        return _flatten(self.modules)
+    def _tables(self) -> dict[str, patterns.Table]:
+        """Model class -> its own rows; "" -> those of the family."""
+        own = {name: patterns.table(variant.modules) for name, variant in self.variants.items()}
+        return {**own, "": patterns.table(self.modules)}
 
-
-def _flatten(modules: Mapping[str, Rule]) -> list[tuple[re.Pattern[str], tuple[Role, ...]]]:
-    return [
-        (_pattern(f"{module}.{suffix}" if module else suffix), roles)
-        for module, rule in modules.items()
-        for suffix, roles in rule.items()
-    ]
-
-
-@lru_cache(maxsize=4096)
-def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile(re.escape(name).replace(r"\*", _INDEX))
+    def output_space(self, name: str, model_class: str) -> Space | None:
+        """The space that an output field ranges over; None where it does not grow (logits)."""
+        variant = self.variants.get(model_class, Variant())
+        return variant.outputs.get(name, self.outputs.get(name))

@@ -15,6 +15,8 @@ from growth.errors import UnsupportedModelError
 Sizes = Mapping[str, int]
 """Standard size name -> value."""
 
+Constant = Callable[[Any, Sizes], float]
+"""(config, sizes) -> the value that a constant of the forward pass has at those sizes."""
 
 Grows = Literal["width", "heads", "head-dim", "never", "follows"]
 

@@ -11,8 +11,8 @@ from growth.algebra.axes import Space
 from growth.algebra.derived_laws import Normalised
 from growth.algebra.laws import Law
 from growth.algebra.roles import Gain
-from growth.architectures.architecture import Architecture, Constant
-from growth.architectures.sizes import Size, Sizes, TwinContext, value_at
+from growth.architectures.architecture import Architecture
+from growth.architectures.sizes import Constant, Size, Sizes, TwinContext, value_at
 
 T = TypeVar("T")
 

@@ -11,8 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from growth.algebra.axes import Axis, Space
-from growth.algebra.derived_laws import Normalised
+from growth.algebra.axes import Space
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain
 from growth.architectures.architecture import Architecture
@@ -32,16 +31,9 @@ def grown_epsilons(
         IllegalGrowthError: where one epsilon would have to serve two values.
         UnsupportedModelError: if the config has no such field.
     """
-    norms: set[tuple[str, Axis, str | float | None]] = {
-        (str(gain.enters), gain.enters, gain.epsilon) for gain in gains
-    }
-    plain = [law for space, law in architecture.laws.items() if isinstance(law, Normalised) and space in maps]
-    norms |= {(str(law.of), law.of, law.epsilon) for law in plain}
     wanted: dict[str | float, dict[str, float]] = {}
-    for name, axis, epsilon in sorted(norms, key=lambda norm: norm[0]):
-        home = architecture.epsilon if epsilon is None else epsilon
-        value = _value(parsed, home)
-        wanted.setdefault(home, {})[name] = value * (axis.map(maps).energy or 1.0)
+    for axis, home in sorted(architecture.norms(gains, maps), key=lambda norm: (str(norm[0]), str(norm[1]))):
+        wanted.setdefault(home, {})[str(axis)] = _value(parsed, home) * (axis.map(maps).energy or 1.0)
     changes = {}
     for home, by_axis in wanted.items():
         value = _value(parsed, home)

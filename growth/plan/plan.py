@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from growth.algebra.axes import Space
 from growth.algebra.dimensions import Dimension
-from growth.algebra.maps import Map, powers_of_two
+from growth.algebra.maps import Floats, Map, powers_of_two
 from growth.algebra.roles import Keeps, Role
 from growth.architectures.architecture import Architecture
 from growth.hf.configs import Config
@@ -65,20 +65,30 @@ class TensorPlan:
         return replace(self, shape=shape, roles=kept + tuple(reversed(self.roles)), dimensions=dimensions)
 
     @cached_property
-    def exact(self) -> bool:
-        """True if no float format rounds: every coefficient is a power of two or zero; where copies
-        differ, that of their sum."""
-        if self.symmetry.breaks and self.exact_sum_axis is None:
-            return False
-        factors = [
-            d.gradient[d.determined] if axis == self.exact_sum_axis else d.value
-            for axis, d in enumerate(self.dimensions)
-        ]
-        even = all(bool(powers_of_two(factor).all()) for factor in factors)
-        return even and not any(
-            d.shift is not None or (d.averages and axis != self.exact_sum_axis)
+    def coefficients(self) -> tuple[Floats, ...]:
+        """One array ``[new]`` per dimension: the factors that scale a weight before it is rounded.
+
+        That is ``value``; along `exact_sum_axis` it is ``1 / gradient``, because there the sum of the
+        copies is rounded and not each copy (0 where the gradient is not determined)."""
+        return tuple(
+            np.divide(1.0, d.gradient, out=np.zeros(d.new), where=d.determined)
+            if axis == self.exact_sum_axis
+            else d.value
             for axis, d in enumerate(self.dimensions)
         )
+
+    @cached_property
+    def exact(self) -> bool:
+        """True if no float format rounds: every coefficient is a power of two or zero, and nothing is
+        added or averaged."""
+        if self.symmetry.breaks and self.exact_sum_axis is None:
+            return False
+        if any(
+            d.shift is not None or (d.averages and axis != self.exact_sum_axis)
+            for axis, d in enumerate(self.dimensions)
+        ):
+            return False
+        return all(bool(powers_of_two(factors).all()) for factors in self.coefficients)
 
     @cached_property
     def exact_sum_axis(self) -> int | None:
@@ -135,13 +145,17 @@ class Plan:
     def bytes(self, *, new: bool) -> int:
         """Bytes on disk, before or after, at each tensor's own dtype (the config's, where only a
         config was given)."""
-        default = getattr(
-            torch, str(self.old_config.get("dtype") or self.old_config.get("torch_dtype") or "float32"), torch.float32
+        dtypes = self.source_dtypes
+        return sum(
+            dtypes[name].itemsize * int(np.prod(t.new_shape if new else t.shape)) for name, t in self.tensors.items()
         )
-        counted = (
-            (self.dtypes.get(name, default), t.new_shape if new else t.shape) for name, t in self.tensors.items()
-        )
-        return sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in counted)
+
+    @cached_property
+    def source_dtypes(self) -> dict[str, torch.dtype]:
+        """The dtype of each tensor of the source; the config's, where only a config was given."""
+        named = str(self.old_config.get("dtype") or self.old_config.get("torch_dtype") or "float32")
+        default = getattr(torch, named, torch.float32)
+        return {name: self.dtypes.get(name, default) for name in self.tensors}
 
     def spaces(self) -> list[tuple[str, int, int, str]]:
         """(space, old, new, law), for the spaces that some tensor uses."""

@@ -72,7 +72,7 @@ class Exactness:
 def predict(plan: Plan, dtype: torch.dtype | None = None) -> Exactness:
     """What ``plan`` rounds if its result is held in ``dtype``, or as the source is. Reads no
     weight."""
-    kept, wanted = stored(plan), result_dtypes(plan, dtype)
+    kept, wanted = plan.source_dtypes, result_dtypes(plan, dtype)
     rounding = {name: relative_rounding(tensor, kept[name], wanted[name]) for name, tensor in plan.tensors.items()}
     found = Exactness("as stored" if dtype is None else dtype_name(dtype), rounding)
     return replace(found, remedies=_remedies(plan, dtype)) if found.rounded else found
@@ -87,18 +87,11 @@ def relative_rounding(tensor: TensorPlan, held: torch.dtype, result: torch.dtype
     return float(PER_EPS * torch.finfo(result).eps * share**0.5)
 
 
-def stored(plan: Plan) -> dict[str, torch.dtype]:
-    """The dtype of each tensor of the source; the config's, where only a config was given."""
-    named = str(plan.old_config.get("dtype") or plan.old_config.get("torch_dtype") or "float32")
-    default = getattr(torch, named, torch.float32)
-    return {name: plan.dtypes.get(name, default) for name in plan.tensors}
-
-
 def result_dtypes(plan: Plan, wanted: torch.dtype | None) -> dict[str, torch.dtype]:
     """The dtype of each tensor of the result: ``wanted``, or what it has; nor does a mask or a
     counter change, a table of frequencies, or what the class itself keeps in float32 when it is
     loaded in that dtype."""
-    held = stored(plan)
+    held = plan.source_dtypes
     return {
         name: wanted if wanted and _converts(plan, name, held[name], wanted) else held[name] for name in plan.tensors
     }
@@ -122,10 +115,7 @@ def _rounding_share(tensor: TensorPlan) -> float:
     ):
         return 1.0
     exact, factor = 1.0, 1.0
-    for axis, d in enumerate(tensor.dimensions):
-        coefficients = (
-            _over(d.gradient) if axis == tensor.exact_sum_axis else d.value
-        )  # on the grid copies add up to w / g
+    for d, coefficients in zip(tensor.dimensions, tensor.coefficients, strict=True):
         if (coefficients == coefficients[0]).all() and not d.averages:
             factor *= float(coefficients[0])
         else:
@@ -141,11 +131,6 @@ def _exact_share(d: Dimension, coefficients: Floats) -> float:
         return float(np.mean(np.bincount(d.source[d.determined], ~powers[d.determined], minlength=d.old) == 0))
     squares = d.value**2 / np.where(means, d.old, 1)
     return float((squares * (powers & ~means)).sum() / squares.sum())
-
-
-def _over(coefficients: Floats) -> Floats:
-    """One over each of them, and 0 of 0."""
-    return np.divide(1.0, coefficients, out=np.zeros_like(coefficients), where=coefficients != 0)
 
 
 def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
@@ -166,13 +151,13 @@ def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
                 changed = build_plan(plan.old_config, shapes, other, plan.declared, dtypes=plan.dtypes)
             except GrowthError:
                 continue
-            wanted, kept = result_dtypes(changed, dtype), stored(changed)
+            wanted, kept = result_dtypes(changed, dtype), changed.source_dtypes
             if not any(
                 relative_rounding(tensor, kept[name], wanted[name]) for name, tensor in changed.tensors.items()
             ):
                 found.append(choice)
     if dtype is not None and not any(
-        relative_rounding(t, stored(plan)[n], stored(plan)[n]) for n, t in plan.tensors.items()
+        relative_rounding(t, plan.source_dtypes[n], plan.source_dtypes[n]) for n, t in plan.tensors.items()
     ):
         found.append("no --dtype")
     return tuple(found)

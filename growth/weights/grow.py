@@ -121,9 +121,11 @@ def _uniform_power_of_two(plan: TensorPlan) -> float | None:
     copies."""
     if plan.symmetry.breaks or any(d.shift is not None or d.averages for d in plan.dimensions):
         return None
-    if not all(bool((d.value == d.value[0]).all()) and np.ptp(np.bincount(d.source)) == 0 for d in plan.dimensions):
+    if any(np.ptp(np.bincount(d.source)) != 0 for d in plan.dimensions):
         return None
-    factor = math.prod(float(d.value[0]) for d in plan.dimensions)
+    if any(np.ptp(factors) != 0 for factors in plan.coefficients):
+        return None
+    factor = math.prod(float(factors[0]) for factors in plan.coefficients)
     return factor if math.frexp(factor)[0] == 0.5 else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, PhiConfig
@@ -111,8 +112,14 @@ def test_a_wrong_prediction_is_seen(what: str, name: str, monkeypatch: pytest.Mo
     assert not all(agrees(tensor, torch.float32, torch.float32) for tensor in plan(name).tensors.values())
 
 
-def test_a_grid_by_the_wrong_coefficient_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exactness, "_over", lambda coefficients: coefficients)
+def test_a_sum_scaled_by_the_wrong_coefficient_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def coefficients(tensor: TensorPlan) -> tuple[np.ndarray, ...]:
+        """``gradient`` where the copies' sum is scaled by ``1 / gradient``."""
+        return tuple(
+            d.gradient if axis == tensor.exact_sum_axis else d.value for axis, d in enumerate(tensor.dimensions)
+        )
+
+    monkeypatch.setattr(TensorPlan, "coefficients", property(coefficients))
     assert not all(
         agrees(tensor, torch.float32, torch.float32)
         for tensor in plan("orthogonal, three times, split").tensors.values()

@@ -1,0 +1,65 @@
+"""Patterns: which rule of a declaration belongs to a parameter, by the parameter's name.
+
+A pattern is a module path in which ``*`` stands for a layer's number:
+``layers.*.self_attn.q_proj``. A checkpoint may hold one tensor for all layers under the ``*``
+itself, so a ``*`` in a name matches as well. Where two patterns match, the one with fewer ``*``
+wins: one layer can be declared otherwise than the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from growth.algebra.roles import Role
+from growth.rules.linear import Rule
+
+_NUMBER = r"(?:\d+|\*)"
+
+Table = tuple[tuple[str, tuple[Role, ...]], ...]
+"""(parameter pattern, one role per dimension), in the order of the declaration."""
+
+
+def table(modules: Mapping[str, Rule]) -> Table:
+    """Module pattern -> rule, as one row per parameter. Parameters of the model itself have the
+    module pattern ``""``."""
+    return tuple(
+        (f"{module}.{suffix}" if module else suffix, roles)
+        for module, rule in modules.items()
+        for suffix, roles in rule.items()
+    )
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a parameter has a name of this pattern.
+
+    Example:
+        >>> matches("layers.*.norm.weight", "layers.11.norm.weight")
+        True
+        >>> matches("layers.*.norm.weight", "layers.attention.norm.weight")
+        False
+    """
+    return _compiled(pattern).fullmatch(name) is not None
+
+
+def closest(rows: Table, name: str) -> list[tuple[Role, ...]]:
+    """The roles in the rows that match ``name`` with the fewest ``*``: one entry in a sound
+    declaration, none where no row matches.
+
+    Example:
+        >>> from growth.algebra.roles import Keeps
+        >>> rows = (("layers.*.weight", (Keeps(), Keeps())), ("layers.0.weight", (Keeps(),)))
+        >>> [len(roles) for roles in closest(rows, "layers.0.weight")]
+        [1]
+        >>> [len(roles) for roles in closest(rows, "layers.7.weight")]
+        [2]
+    """
+    found = [(pattern.count("*"), roles) for pattern, roles in rows if matches(pattern, name)]
+    fewest = min((stars for stars, _ in found), default=0)
+    return [roles for stars, roles in found if stars == fewest]
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(r"\*", _NUMBER))
