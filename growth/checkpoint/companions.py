@@ -48,7 +48,7 @@ _COMPANIONS = (
 )
 
 
-def _copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[str]) -> tuple[str, ...]:
+def copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[str]) -> tuple[str, ...]:
     """Copy tokenizer files and the like; return the names of what stayed behind, those of the
     training state aside that are ``covered``."""
     wanted = {
@@ -70,7 +70,7 @@ def _copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[s
             and hidden is not None
             and described.get("word_embedding_dimension", hidden) == hidden
         ):
-            _write_json(pooling, {**described, "word_embedding_dimension": plan.new_sizes["hidden_size"]})
+            write_json(pooling, {**described, "word_embedding_dimension": plan.new_sizes["hidden_size"]})
     replaced = {
         *covered,
         "config.json",
@@ -89,5 +89,5 @@ def _copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[s
     )
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

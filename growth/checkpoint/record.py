@@ -23,7 +23,7 @@ from growth.proof.twin import Proof
 from growth.version import __version__
 
 
-def _record(
+def growth_record(
     plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, str], dtype: str, training: TrainerState | None
 ) -> dict[str, Any]:
     packages = {
@@ -43,7 +43,7 @@ def _record(
 
 
 @contextmanager
-def _hashing(paths: Sequence[Path]) -> Iterator[Future[dict[str, str]]]:
+def hashing(paths: Sequence[Path]) -> Iterator[Future[dict[str, str]]]:
     """SHA-256 of each file by name, worked out beside whatever the block does, and given up if the
     block fails."""
     stop = threading.Event()

@@ -15,10 +15,10 @@ from typing import Any, Unpack
 import numpy
 import torch
 
-from growth.checkpoint.companions import _copy_companions, _write_json
+from growth.checkpoint.companions import copy_companions, write_json
 from growth.checkpoint.destination import appearing, check_apart, check_space, check_target
 from growth.checkpoint.model_card import write_card
-from growth.checkpoint.record import _hashing, _record
+from growth.checkpoint.record import growth_record, hashing
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.checkpoint.trainer_state import check_trainer_folder, open_trainer_state
 from growth.errors import CheckpointError, IllegalGrowthError
@@ -140,16 +140,16 @@ def widen_checkpoint(
     check_space(target.parent, size + (training.bytes if training else 0))
     twin = prove_twin(plan, device)
     read = [source.folder / "config.json", *source.weight_files, *(training.files if training else ())]
-    with appearing(target, overwrite) as folder, _hashing(read) as hashes:
+    with appearing(target, overwrite) as folder, hashing(read) as hashes:
         proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, allow_nonfinite, progress))
         covered = training.write(folder, target, allow_nonfinite) if training else []
-        left_behind = _copy_companions(source.folder, folder, plan, covered)
-        record = _record(
+        left_behind = copy_companions(source.folder, folder, plan, covered)
+        record = growth_record(
             plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training
         )
-        _write_json(folder / "growth.json", record)
+        write_json(folder / "growth.json", record)
         write_card(source.folder, folder, target.name, plan, proof)
-        _write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
+        write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
     files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
     return WidenedCheckpoint(
         target, plan, proof, files, left_behind, plan.bytes(new=False), size, record.get("training")
@@ -180,7 +180,7 @@ def _write_weights(
                         progress(done, size, growing.name)
                 weight_map[growing.name] = file
     if len(shards) > 1:
-        _write_json(
+        write_json(
             folder / "model.safetensors.index.json",
             {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))},
         )

@@ -27,7 +27,7 @@ from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, check_optimizer
-from growth.training.rebuild import _rebuild, _untied
+from growth.training.rebuild import rebuild, without_ties
 from growth.training.wrappers import check_unwrapped, uncompiled
 from growth.weights.fold import Fold
 from growth.weights.model_weights import check_dtypes, growing_tensors
@@ -109,7 +109,7 @@ def widen(
     _check_training(stock, optimizer, scheduler, moments, hyper)
     name = type(model).__name__
     config = Config({**stock.config.to_dict(), "architectures": [name]})
-    in_memory, ties = _untied(stock)
+    in_memory, ties = without_ties(stock)
     state = to_disk(stock, in_memory)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     dtypes = {key: value.dtype for key, value in state.items()}
@@ -119,7 +119,7 @@ def widen(
     _check_state(plan, state, expected, name)
     twin, fold = prove_twin(plan), Fold()
     growing = growing_tensors(plan, plan.tensors, state.__getitem__, dtypes, fold, allow_nonfinite=allow_nonfinite)
-    new = _rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties)
+    new = rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties)
     result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold))
     if optimizer is None:
         return result

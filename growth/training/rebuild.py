@@ -16,7 +16,7 @@ from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
 
 
-def _untied(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
+def without_ties(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The state dict with every shared parameter once, and {left-out name: name it shares with}."""
     first: dict[int, str] = {}
     state: dict[str, Tensor] = {}
@@ -30,7 +30,7 @@ def _untied(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
     return state, ties
 
 
-def _rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str]) -> PreTrainedModel:
+def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str]) -> PreTrainedModel:
     config = config_to_build(plan.new_config)
     with torch.random.fork_rng(devices=[]), no_init_weights():
         new: PreTrainedModel = type(model)._from_config(
