@@ -133,7 +133,10 @@ def _about_saving(model_class: type[PreTrainedModel], tensors: Iterable[str]) ->
 
 def _about_symmetry(options: Options) -> Iterator[str]:
     if not options.breaking.breaks:
-        yield "identical copies never separate in training; --symmetry noise:0.1 breaks the symmetry exactly"
+        yield (
+            "identical copies never separate in training, so that the wide model learns what the "
+            "small one would; --noise 1 (in Python noise=1.0) makes them differ without changing the function"
+        )
 
 
 def _tensor(
