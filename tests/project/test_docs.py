@@ -90,6 +90,16 @@ def test_links_lead_somewhere() -> None:
         assert page_checks.dead_links(f"[x]({wrong})", ROOT / "README.md", ROOT) == [wrong]
 
 
+def test_files_and_modules_that_are_named_exist() -> None:
+    assert {name: wrong for name, page in PAGES.items() if (wrong := page_checks.missing_paths(page, ROOT))} == {}
+    assert page_checks.missing_paths("see `growth/axis.py` and `growth/algebra/`", ROOT) == ["growth/axis.py"]
+    changes = PAGES["CHANGELOG.md"]
+    assert page_checks.missing_modules(changes, ROOT) == []
+    assert page_checks.missing_modules(changes.replace("| `growth.hf.reader` |", "| `growth.hf.gone` |"), ROOT) == [
+        "growth.hf.gone"
+    ]
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     assert {str(page.relative_to(ROOT)) for page in DOCS} <= {link.partition("#")[0] for link in links(README)}
 

@@ -55,6 +55,21 @@ def dead_links(page: str, where: Path, root: Path) -> list[str]:
     return wrong
 
 
+def missing_paths(page: str, root: Path) -> list[str]:
+    """Files and modules of this project that a page names in code and that do not exist."""
+    text = "\n".join(outside_blocks(page))
+    paths = re.findall(r"`((?:growth|cli|tests|benchmarks|notebooks|docs)/[\w./-]*)`", text)
+    return [path for path in paths if "FAMILY" not in path and not (root / path).exists()]
+
+
+def missing_modules(changelog: str, root: Path) -> list[str]:
+    """New names in the table of moved modules that are no modules."""
+    table = changelog.split("### Moved modules")[1].split("\n## ")[0]
+    new = [name for row in re.findall(r"^\| `.*\| (.*) \|$", table, re.M) for name in re.findall(r"`([\w.]+)`", row)]
+    there = {name: root.joinpath(*name.split(".")) for name in new if "FAMILY" not in name}
+    return [name for name, path in there.items() if not (path.is_dir() or path.with_suffix(".py").is_file())]
+
+
 def ragged_tables(page: str) -> list[str]:
     """Rows of tables with another number of cells than the row above. A bar in code splits a cell too,
     as it does on GitHub."""
