@@ -93,6 +93,11 @@ def test_links_lead_somewhere() -> None:
 def test_files_and_modules_that_are_named_exist() -> None:
     assert {name: wrong for name, page in PAGES.items() if (wrong := page_checks.missing_paths(page, ROOT))} == {}
     assert page_checks.missing_paths("see `growth/axis.py` and `growth/algebra/`", ROOT) == ["growth/axis.py"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert {
+        name: wrong for name, page in PAGES.items() if (wrong := page_checks.missing_targets(page, makefile))
+    } == {}
+    assert page_checks.missing_targets("run `make check`, then\nmake chekc", makefile) == ["chekc"]
     changes = PAGES["CHANGELOG.md"]
     assert page_checks.missing_modules(changes, ROOT) == []
     assert page_checks.missing_modules(changes.replace("| `growth.hf.reader` |", "| `growth.hf.gone` |"), ROOT) == [

@@ -62,6 +62,12 @@ def missing_paths(page: str, root: Path) -> list[str]:
     return [path for path in paths if "FAMILY" not in path and not (root / path).exists()]
 
 
+def missing_targets(page: str, makefile: str) -> list[str]:
+    """Targets of ``make`` that a page names and the Makefile does not have."""
+    named = re.findall(r"(?:`|^)make ([a-z][a-z-]*)", page, re.M)
+    return [target for target in named if not re.search(rf"^{target}:", makefile, re.M)]
+
+
 def missing_modules(changelog: str, root: Path) -> list[str]:
     """New names in the table of moved modules that are no modules."""
     table = changelog.split("### Moved modules")[1].split("\n## ")[0]
