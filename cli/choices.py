@@ -1,193 +1,91 @@
-"""The options that say how to grow, shared by ``plan`` and ``widen``."""
+"""The options of ``plan`` and ``widen`` that say how to grow: one for each row of
+`growth.plan.choices.CHOICES`."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from fractions import Fraction
+import shlex
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 from growth.errors import GrowthError
-from growth.plan.options import KEEP, LARGEST_WIDTH
-from growth.plan.symmetry import LARGEST_NOISE, Symmetry
+from growth.plan.choices import CHOICES, Choice, check_together
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Width(click.ParamType[float]):
-    name = "K"
+class _Value(click.ParamType[Any]):
+    """A value in the range that the table says."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def __init__(self, choice: Choice) -> None:
+        self.choice, self.name = choice, choice.takes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
         try:
-            width = float(Fraction(str(value)))
-        except (ValueError, ArithmeticError):
-            width = 0.0
-        if not 1 < width <= LARGEST_WIDTH:
-            self.fail(
-                f"{value!r} is not a number above 1 and at most {LARGEST_WIDTH}. Use --width 2 to double, or 1.5, or "
-                "5/3.",
-                param,
-                ctx,
-            )
-        return width
-
-
-class _Size(click.ParamType["int | str"]):
-    name = "N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        text = str(value).strip().lower()
-        if text != KEEP and not (text.isdecimal() and int(text) > 0):
-            self.fail(f"{value!r} is neither a whole number nor 'keep'.", param, ctx)
-        return KEEP if text == KEEP else int(text)
-
-
-class _NamedSize(click.ParamType["tuple[str, int | str]"]):
-    name = "NAME=N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int | str]:
-        name, equals, size = str(value).partition("=")
-        if not equals or not name.strip():
-            self.fail(f"{value!r} is not of the form NAME=N, such as moe_intermediate_size=2048.", param, ctx)
-        return name.strip(), _Size().convert(size, param, ctx)
-
-
-class _Symmetry(click.ParamType[str]):
-    name = "none|noise:R|split:A/B"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return str(Symmetry.parse(str(value)))
+            return self.choice.check(self.choice.parse(value))
         except GrowthError as error:
             self.fail(str(error), param, ctx)
 
 
-class _Noise(click.ParamType[float]):
-    name = "R"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            noise = float(value)
-        except ValueError:
-            noise = -1.0
-        if not 0 <= noise <= LARGEST_NOISE:
-            self.fail(
-                f"{value!r} is not a number from 0 to {LARGEST_NOISE}. 0.1 is a tenth of each weight's RMS.",
-                param,
-                ctx,
-            )
-        return noise
-
-
 def choices(command: F) -> F:
-    """The options that say how to grow, shared by ``plan`` and ``widen``."""
+    """Give a command the options that say how to grow; what it gets are keywords of
+    `growth.widen`."""
 
     @functools.wraps(command)
-    def checked(*args: Any, size: tuple[tuple[str, int | str], ...], **options: Any) -> Any:
-        if options["like"] and options["width"]:
-            raise click.UsageError(
-                "--like takes all sizes from another model and leaves no room for --width. Choose one of the two."
-            )
-        if options["noise"] and options["symmetry"] != "none":
-            raise click.UsageError("--noise R is short for --symmetry noise:R. Choose one of the two.")
-        if twice := sorted({name for name, value in size if dict(size)[name] != value}):
-            raise click.UsageError(f"--size gives {twice[0]} twice. Give it once.")
-        return command(*args, sizes=dict(size), **options)
+    def checked(*args: Any, sizes: tuple[dict[str, int | str], ...], **options: Any) -> Any:
+        named: dict[str, int | str] = {}
+        for name, size in (pair for one in sizes for pair in one.items()):
+            if named.setdefault(name, size) != size:
+                raise click.UsageError(f"--size gives {name} twice. Give it once.")
+        try:
+            check_together(options)
+        except GrowthError as error:
+            raise click.UsageError(str(error)) from error
+        return command(*args, sizes=named, **options)
 
     wrapped: Any = checked
-    for option in reversed(
-        [
-            click.option(
-                "--width",
-                type=_Width(),
-                help="Factor on hidden and feed-forward size, and on heads or head_dim: 2, 1.5, 5/3. Default: 2, "
-                "unless sizes are named.",
-            ),
-            click.option(
-                "--hidden-size",
-                type=_Size(),
-                help="Width of the residual stream. What you do not name grows in the same ratio.",
-            ),
-            click.option("--intermediate-size", type=_Size(), help="Width of the feed-forward layers."),
-            click.option("--heads", type=_Size(), help="Number of attention (query) heads."),
-            click.option(
-                "--kv-heads",
-                type=_Size(),
-                help="Number of key/value heads; 'keep' grows queries alone, and no KV cache.",
-            ),
-            click.option(
-                "--head-dim", type=_Size(), help="Width of each head. Rotary heads grow to whole multiples only."
-            ),
-            click.option(
-                "--size",
-                type=_NamedSize(),
-                multiple=True,
-                help="Any other size, by its name in the plan or in config.json.",
-            ),
-            click.option(
-                "--like",
-                metavar="CONFIG",
-                help="Grow to the sizes of another model: a folder, hub id or config.json. Names override it.",
-            ),
-            click.option(
-                "--attention",
-                type=click.Choice(["heads", "head-dim"]),
-                default="heads",
-                show_default=True,
-                help="What grows with the width. heads: more heads of the same size. head-dim: the same heads, each "
-                "wider (head-local "
-                "repetition).",
-            ),
-            click.option(
-                "--rope",
-                type=click.Choice(["slots", "pairs"]),
-                default="slots",
-                show_default=True,
-                help="Rotary models under head-dim. slots: old pairs move to the slots that keep their frequency. "
-                "pairs: repeat each pair, its frequency written into the config.",
-            ),
-            click.option(
-                "--scaling",
-                type=click.Choice(["unit", "orthogonal"]),
-                default="unit",
-                show_default=True,
-                help="unit: activations are copied. orthogonal: copied and divided by sqrt(K), as in the original "
-                "derivation.",
-            ),
-            click.option(
-                "--symmetry",
-                type=_Symmetry(),
-                metavar="none|noise:R|split:A/B",
-                default="none",
-                show_default=True,
-                help="Identical copies never learn to differ. noise:R adds noise that no layer sees, RMS relative to "
-                "each weight's. "
-                "split:A/B reads the copies in uneven shares, split:1/2:varied in shares that vary by weight. The "
-                "function stays.",
-            ),
-            click.option(
-                "--noise",
-                type=_Noise(),
-                default=0.0,
-                show_default=True,
-                help="Short for --symmetry noise:R. In training 1 parts copies fast, 0.1 slowly.",
-            ),
-            click.option("--seed", type=int, default=0, show_default=True, help="Seed of noise and varied splits."),
-            click.option(
-                "--lossy",
-                is_flag=True,
-                help="Accept --rope pairs where the config cannot hold the frequencies; the loss is measured and "
-                "shown.",
-            ),
-            click.option(
-                "--vouch",
-                multiple=True,
-                metavar="FIELD",
-                help="Accept a config field nobody vouches for. The proofs are made all the same.",
-            ),
-        ]
-    ):
-        wrapped = option(wrapped)
+    for choice in reversed(list(CHOICES.values())):
+        wrapped = _option(choice)(wrapped)
     return wrapped  # type: ignore[no-any-return]
+
+
+def _option(choice: Choice) -> Callable[[F], F]:
+    names = (choice.flag, choice.name)
+    if choice.default is False:
+        return click.option(*names, is_flag=True, help=choice.help)
+    if choice.many:
+        kind = _Value(choice) if choice.name == "sizes" else click.STRING
+        return click.option(*names, type=kind, multiple=True, metavar=choice.takes, help=choice.help)
+    return click.option(
+        *names,
+        type=click.Choice(choice.values) if choice.values else _Value(choice),
+        metavar=choice.takes or None,
+        default=choice.default,
+        show_default=choice.default is not None,
+        help=choice.help,
+    )
+
+
+def as_typed(src: str, dst: str, options: Mapping[str, Any]) -> str:
+    """The arguments of ``grow widen`` that make these choices."""
+    words = [src, dst]
+    for name, choice in CHOICES.items():
+        value = options[name]
+        if value in (None, choice.default, (), {}):
+            continue
+        if choice.default is False:
+            words.append(choice.flag)
+        elif choice.name == "sizes":
+            words += [word for size in value.items() for word in (choice.flag, "=".join(map(str, size)))]
+        else:
+            words += [word for one in (value if choice.many else [value]) for word in (choice.flag, _plain(one))]
+    return shlex.join(words)
+
+
+def _plain(value: Any) -> str:
+    """``1`` for 1.0; other numbers in full."""
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import PreTrainedConfig
 
 from growth import architectures
@@ -16,12 +15,26 @@ from growth.architectures.sizes import read_sizes, standard_sizes
 from growth.errors import CheckpointError, IllegalGrowthError
 from growth.hf.config_json import read_json
 from growth.hf.configs import parse
-from growth.plan.options import Like
+from growth.hf.folders import check_config
+from growth.hf.hub import HUB_ERRORS, hub_error
+from growth.plan.choices import Like, OtherSizes
 
 
-def sizes_of(model: Like) -> dict[str, int]:
-    """The sizes of another model, by name; of a family that nobody declared, those of any
-    Transformer."""
+def sizes_of(model: Like) -> OtherSizes:
+    """The sizes of another model, by name; where its family is not declared, those that every
+    Transformer has.
+
+    Args:
+        model: a folder, a hub id, a ``config.json``, a config, or a dictionary: of a config, or of
+            sizes.
+
+    Raises:
+        GrowthError: if there is no such config, or it holds no sizes.
+
+    Example:
+        >>> sizes_of({"hidden_size": 96})
+        {'hidden_size': 96}
+    """
     if isinstance(model, Mapping) and "model_type" not in model:
         for name, value in model.items():
             if isinstance(value, bool) or not isinstance(value, int):
@@ -29,13 +42,13 @@ def sizes_of(model: Like) -> dict[str, int]:
                     f"like holds {name} {value!r}, which is no size. Use whole numbers, or a config with its "
                     "model_type."
                 )
-        return dict(model)
+        return OtherSizes(model)
     raw = _raw(model)
     parsed = parse(raw)
     model_type = str(raw["model_type"])
     if model_type in architectures.known():
-        return architectures.find(model_type).at(parsed).read_sizes(parsed)
-    return read_sizes(standard_sizes(), parsed, model_type)
+        return OtherSizes(architectures.find(model_type).at(parsed).read_sizes(parsed), model_type=model_type)
+    return OtherSizes(read_sizes(standard_sizes(), parsed, model_type), model_type=model_type)
 
 
 def _raw(model: Like) -> dict[str, Any]:
@@ -45,15 +58,13 @@ def _raw(model: Like) -> dict[str, Any]:
         return dict(model)
     path = Path(model)
     if path.is_dir():
+        check_config(path)
         path = path / "config.json"
     if not path.exists():
         try:
             path = Path(hf_hub_download(str(model), "config.json"))
-        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise CheckpointError(
-                f"'{model}' is neither a folder, a config.json nor a model the hub would give. Check the spelling and "
-                "the network."
-            ) from error
+        except HUB_ERRORS as error:
+            raise hub_error(str(model), error) from error
     raw = read_json(path)
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} does not hold a JSON object. Name the config.json of a model.")

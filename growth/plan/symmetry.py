@@ -25,6 +25,7 @@ LARGEST_NOISE = 1
 """Beyond the weight's own size every noisy layer amplifies what rounding makes of the copies, and
 depth compounds it."""
 
+NOISE_HINT = "1 is as large as the weight itself, breaks the symmetry best and does not change the function."
 
 SHARES = (1.0, 2.0)
 """The shares of a split that names none."""
@@ -59,8 +60,7 @@ class Symmetry:
             raise _unknown(self.kind)
         if self.kind == "noise" and not 0 <= self.noise <= LARGEST_NOISE:
             raise IllegalGrowthError(
-                f"noise must be a number from 0 to {LARGEST_NOISE}, not {self.noise!r}. 0.1 is a tenth of each "
-                "weight's RMS."
+                f"noise must be a number from 0 to {LARGEST_NOISE}, not {self.noise!r}. {NOISE_HINT}"
             )
         if self.kind == "split":
             if not all(0 < share < math.inf for share in self.shares):
@@ -138,7 +138,6 @@ def _ratio(shares: tuple[float, float]) -> str:
 
 def _unknown(text: object) -> IllegalGrowthError:
     return IllegalGrowthError(
-        f"symmetry must be none, noise:R, split:A/B or split:A/B:varied, not {text!r}. noise:0.1 adds a tenth of each "
-        "weight's RMS, which "
-        "what reads it cannot see."
+        f"symmetry must be none, noise:R, split:A/B or split:A/B:varied, not {text!r}. noise:1 breaks the symmetry "
+        "best, without changing the function."
     )

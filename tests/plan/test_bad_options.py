@@ -24,12 +24,12 @@ WRONG_OPTIONS: list[tuple[str, dict[str, Any], type[GrowthError], str, str | Non
         for width in (0, -1, 1, 0.5, "x", "1/0", "1e400", float("nan"), float("inf"), 1025, True, [2])
     ),
     *(
-        (f"noise {noise!r}", {"noise": noise}, IllegalGrowthError, repr(noise), "0.1 is")
+        (f"noise {noise!r}", {"noise": noise}, IllegalGrowthError, repr(noise), "1 is as large")
         for noise in (-1, float("nan"), float("inf"), "x", "0.1", True, None)
     ),
     *((f"seed {seed!r}", {"seed": seed}, IllegalGrowthError, repr(seed), None) for seed in (1.5, "x", None, 2**80)),
     *(
-        (f"symmetry {text!r}", {"symmetry": text}, IllegalGrowthError, repr(text), "noise:0.1 adds")
+        (f"symmetry {text!r}", {"symmetry": text}, IllegalGrowthError, repr(text), "noise:1 breaks")
         for text in ("loud", "noise", "split:1", "none:1")
     ),
     *(

@@ -13,7 +13,8 @@ import pytest
 
 import growth
 from growth.cli.main import grow as command
-from growth.plan.options import Choices
+from growth.plan.choices import CHOICES, Choices
+from growth.plan.options import Options
 
 PUBLIC = [
     "Architecture",
@@ -35,34 +36,35 @@ PUBLIC = [
     "widen_checkpoint",
 ]
 
+KEYWORDS = (
+    "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, sizes=None, "
+    "like=None, attention='heads', rope='slots', scaling='unit', symmetry='none', noise=0.0, seed=0, lossy=False, "
+    "vouch=()"
+)
+"""What the first three take besides, each of them optional."""
+
 SIGNATURES = {
-    "plan_widening": "(source, **choices)",
+    "plan_widening": f"(source, *, {KEYWORDS})",
     "widen": "(model, *, optimizer=None, scheduler=None, moments='preserve', hyper='preserve', allow_nonfinite=False, "
-    "**choices)",
+    f"{KEYWORDS})",
     "widen_checkpoint": (
         "(src, dst, *, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', overwrite=False, "
         "allow_nonfinite=False, "
-        "device='cpu', progress=None, **choices)"
+        f"device='cpu', progress=None, {KEYWORDS})"
     ),
     "check_equivalence": "(a, b, *, text=None, tokens=512, device=None, dtype=None, plan=None, step=None)",
 }
 
 TRAINING = {
     "staged": "(model, optimizer, step, stages, steps, *, start=0, scheduler=None, moments='preserve', "
-    "hyper='preserve', **common)",
+    f"hyper='preserve', {KEYWORDS})",
     "resume": "(model, optimizer, state, scheduler=None)",
     "fresh_warmup": "(grown, steps)",
     "clip_factor": "(grown, gradients)",
 }
 GROWN = ["model", "plan", "proof", "optimizer", "scheduler", "uneven", "born"]
 
-KEYWORDS = [
-    *("width", "hidden_size", "intermediate_size", "heads", "kv_heads", "head_dim", "sizes", "like"),
-    *("attention", "rope", "scaling", "symmetry", "noise", "seed", "lossy", "vouch"),
-]
-"""What the first three take besides, each of them optional."""
-
-CHOICES = [
+OPTIONS_OF_GROWTH = [
     "--width None",
     "--hidden-size None",
     "--intermediate-size None",
@@ -81,11 +83,11 @@ CHOICES = [
     "--vouch ...",
 ]
 OPTIONS = {
-    "plan": ["SRC", *CHOICES, "-v/--verbose", "--json"],
+    "plan": ["SRC", *OPTIONS_OF_GROWTH, "-v/--verbose", "--json"],
     "widen": [
         "SRC",
         "DST",
-        *CHOICES,
+        *OPTIONS_OF_GROWTH,
         "--optimizer",
         "--moments preserve (preserve, fresh, reset)",
         "--dtype None (float64, float32, float16, bfloat16)",
@@ -137,13 +139,35 @@ def test_frozen() -> None:
     assert {name: bare_signature(getattr(growth, name)) for name in SIGNATURES} == SIGNATURES
     assert {name: bare_signature(getattr(growth.training, name)) for name in TRAINING} == TRAINING
     assert [field.name for field in fields(growth.Grown)] == GROWN
-    assert [*Choices.__annotations__] == KEYWORDS and Choices.__optional_keys__ == {*KEYWORDS}
     for name in ("plan_widening", "widen", "widen_checkpoint"):
         assert get_type_hints(getattr(growth, name))["choices"] == Unpack[Choices]
     assert {
         name: [described(parameter) for parameter in found.params] for name, found in command.commands.items()
     } == OPTIONS
     assert sorted(error.__name__ for error in growth.GrowthError.__subclasses__()) == ERRORS
+
+
+def test_the_choices_are_stated_once() -> None:
+    """What type checkers read, what is kept, and what the command line offers are the table's."""
+    assert [*Choices.__annotations__] == [*CHOICES] and Choices.__optional_keys__ == CHOICES.keys()
+    sizes = {name for name, choice in CHOICES.items() if choice.size}
+    assert {field.name for field in fields(Options)} == CHOICES.keys() - sizes - {"noise"}
+    assert {
+        name: getattr(Options(), name) for name in ("attention", "rope", "scaling", "symmetry", "seed", "lossy")
+    } == {name: CHOICES[name].default for name in ("attention", "rope", "scaling", "symmetry", "seed", "lossy")}
+    for name in ("plan", "widen"):
+        options = {option.name: option for option in command.commands[name].params}
+        assert [option for option in options if option in CHOICES] == [*CHOICES]
+        assert all(options[choice].help == CHOICES[choice].help for choice in CHOICES)  # type: ignore[attr-defined]
+    for function in (growth.plan_widening, growth.widen, growth.widen_checkpoint, growth.training.staged):
+        shown = " ".join(inspect.getdoc(function).split())  # type: ignore[union-attr]
+        assert all(f"{choice.name}: {choice.help}" in shown for choice in CHOICES.values())
+
+
+def test_a_keyword_beside_the_table_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Choices.__annotations__, "depth", int)
+    with pytest.raises(AssertionError):
+        test_the_choices_are_stated_once()
 
 
 def test_names_are_found_where_they_are_said_to_be() -> None:

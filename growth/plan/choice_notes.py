@@ -1,0 +1,54 @@
+"""What a caller should know about what was asked: choices that change nothing here, and what was
+taken for granted where the config or the caller did not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from growth.plan.choices import CHOICES, OtherSizes
+from growth.plan.plan import Plan
+
+
+def choice_notes(plan: Plan) -> list[str]:
+    """The notes, a sentence each.
+
+    Example:
+        >>> choice_notes(growth.plan_widening("bert", rope="pairs"))
+        ['rope pairs changes nothing here: the positions of this bert are not rotary']
+    """
+    return [
+        *_guessed(plan),
+        *(f"{choice} changes nothing here: {why}" for choice, why in _without_effect(plan)),
+        *other_family(plan.options.like, plan.architecture.model_type),
+    ]
+
+
+def other_family(like: object, model_type: str) -> Iterator[str]:
+    """That the other model, whose sizes are taken, is of another family, if it is."""
+    if isinstance(like, OtherSizes) and like.model_type not in ("", model_type):
+        yield f"the other model is a {like.model_type}, this one a {model_type}; sizes of the same name were taken"
+
+
+def _guessed(plan: Plan) -> Iterator[str]:
+    if not plan.old_config.get("architectures") and plan.architecture.module_class is None:
+        yield (
+            f"the config names no model class in 'architectures', so the plain one is taken, "
+            f"{plan.model_class.__name__}; name another there if the weights are of another"
+        )
+
+
+def _without_effect(plan: Plan) -> Iterator[tuple[str, str]]:
+    """(Choice, why it has no effect), for what was chosen and is not the default."""
+    options, model_type = plan.options, plan.architecture.model_type
+    grows = {name.rpartition(".")[2] for name, size in plan.new_sizes.items() if size != plan.old_sizes[name]}
+    wider_heads = bool({"head_dim", "rotary_dim"} & grows)
+    if options.rope != CHOICES["rope"].default and not plan.architecture.rotary:
+        yield f"rope {options.rope}", f"the positions of this {model_type} are not rotary"
+    elif options.rope != CHOICES["rope"].default and not wider_heads:
+        yield f"rope {options.rope}", "the heads do not become wider"
+    if options.attention != CHOICES["attention"].default and not wider_heads:
+        yield f"attention {options.attention}", "the sizes that are named leave the heads as wide as they are"
+    if options.seed and not (options.breaking.kind == "noise" or options.breaking.varied):
+        yield f"seed {options.seed}", "nothing is drawn at random without noise or a varied split"
+    if options.lossy and not plan.lossy:
+        yield "lossy", "this growth is exact"

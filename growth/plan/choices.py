@@ -1,0 +1,256 @@
+"""Everything a caller may choose about a growth, said once.
+
+`CHOICES` is the table. From it follow the keywords that ``help(growth.widen)`` lists and a notebook
+completes (`takes_choices`), the options of ``grow plan`` and ``grow widen``, and the range that
+Python and the command line check a value against. The class `Choices` says the same to type
+checkers, who read no table; a test holds the two together.
+
+Importing this takes no torch: ``grow --help`` is to be quick."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ForwardRef, Literal, TypeAlias, TypedDict, TypeVar
+
+from growth.errors import IllegalGrowthError
+from growth.plan.choice_checks import (
+    check_noise,
+    check_seed,
+    check_sizes,
+    check_width,
+    one_of,
+    read_decimal,
+    read_named_size,
+    read_whole,
+    size_check,
+)
+from growth.plan.symmetry import Symmetry
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+Like: TypeAlias = "str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any]"
+
+
+class OtherSizes(dict[str, int]):
+    """The sizes of another model, by name, and what kind of model that is, if it is known."""
+
+    def __init__(self, sizes: Any = (), model_type: str = "") -> None:
+        super().__init__(sizes)
+        self.model_type = model_type
+
+
+class Choices(TypedDict, total=False):
+    """How to grow. Nothing named: twice as wide."""
+
+    width: float | str | Fraction | None
+    hidden_size: int | str | None
+    intermediate_size: int | str | None
+    heads: int | str | None
+    kv_heads: int | str | None
+    head_dim: int | str | None
+    sizes: Mapping[str, int | str] | None
+    like: Like | None
+    attention: Literal["heads", "head-dim"]
+    rope: Literal["slots", "pairs"]
+    scaling: Literal["unit", "orthogonal"]
+    symmetry: str
+    noise: float
+    seed: int
+    lossy: bool
+    vouch: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row of the table.
+
+    Args:
+        name: the keyword in Python; ``hidden_size`` is ``--hidden-size`` on the command line.
+        help: what it does, in words that serve both.
+        check: a value -> the value as it is kept. Raises IllegalGrowthError outside its range.
+        default: what holds where the caller says nothing.
+        values: all it may be, where that is a short list.
+        takes: what stands for its value in ``grow plan --help``.
+        parse: a text of the command line -> what ``check`` looks at.
+        size: the standard name of the size it sets, if it sets one.
+        option: the option's name, where it is not the keyword's.
+        many: whether the option may be given several times.
+    """
+
+    name: str
+    help: str
+    check: Callable[[Any], Any]
+    default: Any = None
+    values: tuple[str, ...] = ()
+    takes: str = ""
+    parse: Callable[[str], Any] = str.strip
+    size: str = ""
+    option: str = ""
+    many: bool = False
+
+    @property
+    def flag(self) -> str:
+        """``--hidden-size``."""
+        return f"--{(self.option or self.name).replace('_', '-')}"
+
+
+def _kept_size(keyword: str, standard: str, help: str) -> Choice:
+    return Choice(keyword, help, size_check(keyword), takes="N", parse=read_whole, size=standard)
+
+
+def _listed(name: str, values: tuple[str, ...], help: str) -> Choice:
+    return Choice(name, help, one_of(name, values), default=values[0], values=values)
+
+
+CHOICES: Mapping[str, Choice] = {
+    choice.name: choice
+    for choice in (
+        Choice(
+            "width",
+            "Factor on hidden and feed-forward size, and on heads or head_dim: 2, 1.5, 5/3. Default: 2, unless sizes "
+            "are named.",
+            check_width,
+            takes="K",
+        ),
+        _kept_size(
+            "hidden_size",
+            "hidden_size",
+            "Width of the residual stream; what you do not name grows in the same ratio. As every size, a number or "
+            "'keep'.",
+        ),
+        _kept_size("intermediate_size", "intermediate_size", "Width of the feed-forward layers."),
+        _kept_size("heads", "num_attention_heads", "Number of attention (query) heads."),
+        _kept_size(
+            "kv_heads",
+            "num_key_value_heads",
+            "Number of key/value heads; 'keep' grows the queries alone, and no KV cache.",
+        ),
+        _kept_size("head_dim", "head_dim", "Width of each head. Rotary heads grow to whole multiples only."),
+        Choice(
+            "sizes",
+            "Any other size, by its name in the plan or in config.json, such as moe_intermediate_size.",
+            check_sizes,
+            takes="NAME=N",
+            parse=read_named_size,
+            option="size",
+            many=True,
+        ),
+        Choice(
+            "like",
+            "Grow to the sizes of another model: a folder, a hub id or a config.json. Sizes you name override it.",
+            lambda value: value,
+            takes="CONFIG",
+        ),
+        _listed(
+            "attention",
+            ("heads", "head-dim"),
+            "What grows with the width. heads: more heads of the same size. head-dim: the same heads, each wider.",
+        ),
+        _listed(
+            "rope",
+            ("slots", "pairs"),
+            "For rotary models whose heads become wider. slots: each old pair moves to the slot that keeps its "
+            "frequency. pairs: each pair is repeated, and its frequency written into the config.",
+        ),
+        _listed(
+            "scaling",
+            ("unit", "orthogonal"),
+            "unit: activations are copied. orthogonal: copied and divided by sqrt(copies), as in the original "
+            "derivation.",
+        ),
+        Choice(
+            "symmetry",
+            "How copies are made to differ: identical copies never learn to. noise:R adds noise that no layer sees, "
+            "of RMS R times each weight's. split:A/B reads the copies in uneven shares, split:1/2:varied in shares "
+            "that vary by weight. None of these changes the function.",
+            lambda value: str(Symmetry.parse(value)),
+            default="none",
+            takes="none|noise:R|split:A/B",
+        ),
+        Choice(
+            "noise",
+            "Short for symmetry noise:R. Say 1 if you will train on: it breaks the symmetry without changing the "
+            "function. (0.1 parts the copies slowly.)",
+            check_noise,
+            default=0.0,
+            takes="R",
+            parse=read_decimal,
+        ),
+        Choice("seed", "Seed of noise and varied splits.", check_seed, default=0, takes="N", parse=read_whole),
+        Choice(
+            "lossy",
+            "Accept rope pairs where the config cannot hold the frequencies; the loss is measured and shown.",
+            lambda value: value,
+            default=False,
+        ),
+        Choice(
+            "vouch",
+            "Accept a config field that the declaration does not support. Everything is proved all the same.",
+            lambda value: (value,) if isinstance(value, str) else tuple(value),
+            default=(),
+            takes="FIELD",
+            many=True,
+        ),
+    )
+}
+"""Keyword -> what it is, in the order they are listed."""
+
+
+def check_together(choices: Mapping[str, Any]) -> None:
+    """Refuse choices that contradict each other.
+
+    Raises:
+        IllegalGrowthError: for a width beside another model's sizes, or two kinds of symmetry.
+    """
+    if choices.get("like") and choices.get("width") is not None:
+        raise IllegalGrowthError(
+            "like takes all sizes from another model and leaves no room for a width. Choose one of the two."
+        )
+    noise, symmetry = choices.get("noise", 0.0), choices.get("symmetry", "none")
+    if noise and symmetry != "none":
+        raise IllegalGrowthError(
+            f"noise {noise} and symmetry {symmetry} contradict each other. Choose one of the two."
+        )
+
+
+def keyword_lines(width: int = 96) -> str:
+    """The table as a section of a docstring."""
+    lines = []
+    for choice in CHOICES.values():
+        default = "" if choice.default in (None, False, ()) else f" Default: {choice.default!r}."
+        said = f"{choice.name}: {choice.help}{default}"
+        lines += textwrap.wrap(said, width, initial_indent="    ", subsequent_indent="        ")
+    return "\n".join(lines)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def takes_choices(function: F) -> F:
+    """Show the keywords of the table in the signature and the docstring of a function that takes
+    them as ``**choices``. What it does, and what a type checker sees, stays as it is."""
+    signature = inspect.signature(function)
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    hints = {
+        name: hint.__forward_arg__ if isinstance(hint, ForwardRef) else hint
+        for name, hint in Choices.__annotations__.items()
+    }
+    shown = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=choice.default, annotation=hints[name])
+        for name, choice in CHOICES.items()
+    ]
+    described: Any = function
+    described.__signature__ = signature.replace(parameters=[*own, *shown])
+    described.__doc__ = (
+        f"{inspect.cleandoc(function.__doc__ or '')}\n\nHow to grow (nothing named: twice as wide):\n{keyword_lines()}"
+    )
+    return function
+
+
+Choices.__doc__ = f"{Choices.__doc__}\n\nArgs:\n{keyword_lines()}"
