@@ -34,7 +34,7 @@ from growth.errors import CheckpointError, IllegalGrowthError, ProofError, Unsup
 from growth.hf.config_json import read_json
 from growth.hf.configs import config_to_build
 from growth.hf.expected_tensors import expected_tensors
-from growth.hf.reader import OF_ACCELERATE
+from growth.hf.folders import OF_ACCELERATE
 from growth.hf.tensor_names import to_disk
 from growth.plan.plan import Plan
 from growth.training.factors import factors_of

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from growth.errors import CheckpointError
+from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 
-FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+FLOATS: tuple[torch.dtype, ...] = tuple(getattr(torch, name) for name in FLOAT_NAMES)
 """Those that can hold shares of a weight."""
 
 
@@ -27,8 +28,13 @@ def float_dtype(wanted: str | torch.dtype) -> torch.dtype:
 
     Raises:
         CheckpointError: for any other.
+
+    Example:
+        >>> float_dtype("bf16")
+        torch.bfloat16
     """
+    named = ALIASES.get(wanted, wanted) if isinstance(wanted, str) else wanted
     for dtype in FLOATS:
-        if wanted == dtype or wanted == dtype_name(dtype):
+        if named == dtype or named == dtype_name(dtype):
             return dtype
-    raise CheckpointError(f"dtype must be one of {', '.join(map(dtype_name, FLOATS))}, not {wanted!r}.")
+    raise CheckpointError(f"dtype must be one of {', '.join(FLOAT_NAMES)}, not {wanted!r}.")

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -23,12 +22,10 @@ from growth.errors import FOREIGN_ERRORS, CheckpointError
 from growth.hf.config_json import read_json
 from growth.hf.configs import Config
 from growth.hf.dtypes import SAFETENSORS
+from growth.hf.folders import WEIGHTS, check_fetched, check_model_folder, check_source
+from growth.hf.hub import HUB_ERRORS, hub_error
 
 Reader = Callable[[str], Tensor]
-
-
-# In the order transformers looks for them.
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 _PATTERNS = [
@@ -92,28 +89,18 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     """A local folder as it is, or a hub id downloaded by huggingface_hub.
 
     Raises:
-        CheckpointError: if it is neither.
+        CheckpointError: if it is neither, or holds no model.
     """
-    path = Path(source)
-    if os.path.isdir(path):
-        return path
-    if os.path.exists(path):
-        raise CheckpointError(f"{path} is a file. Name the folder that holds config.json.")
-    if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1 or not str(source):
-        raise CheckpointError(
-            f"no such folder: {path}. Name a folder that holds config.json, or a hub id such as 'org/model'."
-        )
+    if (local := check_source(source)) is not None:
+        return local
     try:
         folder = Path(snapshot_download(str(source), allow_patterns=_PATTERNS))
         if not any(folder.glob("model*.safetensors")):
             folder = Path(snapshot_download(str(source), allow_patterns=[*_PATTERNS, "pytorch_model*.bin"]))
-        return folder
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = f" ({_reason(error)})" if isinstance(error, HfHubHTTPError) else ""
-        raise CheckpointError(
-            f"'{source}' is neither a folder here nor a model the hub would give{reason}. Check the spelling and the "
-            "network."
-        ) from error
+    except HUB_ERRORS as error:
+        raise hub_error(source, error) from error
+    check_model_folder(folder)
+    return folder
 
 
 def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
@@ -138,21 +125,8 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     return checkpoint
 
 
-OF_ACCELERATE = (
-    "Load it with accelerator.load_state(), grow in the loop with growth.widen(accelerator.unwrap_model(model), "
-    "optimizer=optimizer.optimizer), and prepare and save what comes back."
-)
-"""Its groups are the caller's own, and no file of it says which parameter is which."""
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    if not path.is_file() and any(folder.glob("random_states_*.pkl")):
-        raise CheckpointError(
-            f"{folder} is a state that accelerate saved, without the model's config. {OF_ACCELERATE}"
-        )
-    if not path.is_file():
-        raise CheckpointError(f"{folder} has no config.json. Name the folder that a model was saved to.")
     config = read_json(path)
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} does not hold a JSON object. Fetch the file again.")
@@ -161,11 +135,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
     """File -> the tensors an index lists for it, or None for all it has."""
-    name = next((name for name in _WEIGHTS if (folder / name).is_file()), None)
-    if name is None:
-        raise CheckpointError(
-            f"{folder} has no weights: none of {', '.join(_WEIGHTS)}. Name the folder that a model was saved to."
-        )
+    name = next(name for name in WEIGHTS if (folder / name).is_file())  # `check_model_folder` has seen to that
     if not name.endswith(".index.json"):
         return {folder / name: None}
     index = read_json(folder / name)
@@ -193,6 +163,7 @@ def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
 
 
 def _open_shard(path: Path) -> tuple[Reader, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+    check_fetched(path)
     if path.suffix == ".bin":
         tensors = _unpickle(path)
         shapes, dtypes = {n: tuple(t.shape) for n, t in tensors.items()}, {n: t.dtype for n, t in tensors.items()}

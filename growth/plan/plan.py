@@ -3,7 +3,7 @@ shapes alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from growth.architectures.architecture import Architecture
 from growth.hf.configs import Config
 from growth.plan.options import Options
 from growth.plan.symmetry import UNBROKEN, Symmetry
+from growth.text import Part, Shown
 
 TOLERANCE = 1e-10
 """What "the same function" means in exact arithmetic. Correct and wrong growths differ by some
@@ -109,7 +110,7 @@ class Declared:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Plan:
+class Plan(Shown):
     """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``.
 
     ``architecture`` is the declaration adapted to the config. ``lossy`` says that this is a rotary
@@ -201,6 +202,11 @@ class Plan:
         seed = f" (seed {options.seed})" if options.breaking.kind == "noise" or options.breaking.varied else ""
         said += [f"symmetry {options.symmetry}{seed}"] if options.breaking.breaks else []
         return ", ".join([*said, f"scaling {options.scaling}"])
+
+    def _parts(self) -> Sequence[Part]:
+        from growth.plan.text import plan_parts  # which plans again, to say what would round less
+
+        return plan_parts(self)
 
     def __repr__(self) -> str:
         sizes = ", ".join(

@@ -7,6 +7,7 @@ the twin (`growth.proof.twin.prove_twin`) and, tensor by tensor, `growth.weights
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import Shapes
 from growth.plan.build import build_plan, plan_config
+from growth.plan.choice_notes import choice_notes
 from growth.plan.options import Options
 from growth.plan.plan import Plan
 from growth.proof.lookalike import declaration
@@ -39,5 +41,7 @@ def prepare(
     config = Config.of(raw)
     declared = declaration(config, options)
     if shapes is None:
-        return plan_config(config, options, declared)
-    return build_plan(config, shapes, options, declared, dtypes=dtypes)
+        plan = plan_config(config, options, declared)
+    else:
+        plan = build_plan(config, shapes, options, declared, dtypes=dtypes)
+    return replace(plan, notes=(*choice_notes(plan), *plan.notes))

@@ -1,0 +1,152 @@
+"""What lies at a path that should be a model: told before torch is imported, so that a wrong path
+costs no seconds, and named where the mistake is a common one (an adapter, a GGUF file, a run
+folder, a file that git-lfs has not fetched)."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from growth.errors import CheckpointError
+
+# In the order transformers looks for them.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+OF_ACCELERATE = (
+    "Load it with accelerator.load_state(), grow in the loop with growth.widen(accelerator.unwrap_model(model), "
+    "optimizer=optimizer.optimizer), and prepare and save what comes back."
+)
+"""Its groups are the caller's own, and no file of it says which parameter is which."""
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_GGUF = (
+    "Name the folder of the original model, or convert it first: AutoModelForCausalLM.from_pretrained(folder, "
+    "gguf_file=...).save_pretrained(...) writes one."
+)
+_OTHER_FRAMEWORKS = {
+    "tf_model.h5": "TensorFlow",
+    "flax_model.msgpack": "Flax",
+    "consolidated.*": "Meta's or Mistral's own",
+}
+_SHOWN = 3
+
+
+def check_source(source: str | os.PathLike[str]) -> Path | None:
+    """The folder of a checkpoint, or None for what can only be a hub id.
+
+    Raises:
+        CheckpointError: for a path that holds no model, saying what it holds instead.
+
+    Example:
+        >>> check_source("out")
+        CheckpointError: out is the folder of a training run. Name one of its checkpoints: out/checkpoint-500.
+    """
+    path = Path(source)
+    if os.path.isdir(path):
+        check_model_folder(path)
+        return path
+    if os.path.exists(path):
+        raise CheckpointError(_is_a_file(path))
+    if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1 or not str(source):
+        raise CheckpointError(
+            f"no such folder: {path}. Name a folder that holds config.json, or a hub id such as 'org/model'"
+            f"{_meant(path)}."
+        )
+    return None
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse a folder without config.json or without weights, and say what it is.
+
+    Raises:
+        CheckpointError: as `check_source` does.
+    """
+    check_config(folder)
+    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
+        raise CheckpointError(
+            _known_folder(folder)
+            or f"{folder} has no weights: none of {', '.join(WEIGHTS)}. Name the folder that a model was saved to."
+        )
+    check_fetched(weights)
+
+
+def check_config(folder: Path) -> None:
+    """Refuse a folder without config.json.
+
+    Raises:
+        CheckpointError: as `check_source` does.
+    """
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(_without_config(folder))
+    check_fetched(folder / "config.json")
+
+
+def check_fetched(path: Path) -> None:
+    """Refuse a file in whose place git-lfs has left a pointer.
+
+    Raises:
+        CheckpointError: if this is one.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise CheckpointError(
+                f"{path} is not the file but git-lfs's pointer to it. Fetch it: run `git lfs pull` in {path.parent}."
+            )
+
+
+def _is_a_file(path: Path) -> str:
+    if path.suffix == ".gguf":
+        return f"{path} is a GGUF file, whose weights are usually quantised. {_GGUF}"
+    return f"{path} is a file. Name the folder that holds config.json."
+
+
+def _without_config(folder: Path) -> str:
+    """What a folder is that has no config.json, and what to name instead."""
+    if said := _known_folder(folder):
+        return said
+    if any(folder.glob("random_states_*.pkl")):
+        return f"{folder} is a state that accelerate saved, without the model's config. {OF_ACCELERATE}"
+    runs = sorted(
+        (path.parent for path in folder.glob("checkpoint-*/config.json")),
+        key=lambda path: int(path.name.rpartition("-")[2]) if path.name.rpartition("-")[2].isdecimal() else -1,
+    )
+    if runs:
+        return f"{folder} is the folder of a training run. Name one of its checkpoints: {_listed(runs[::-1])}."
+    below = sorted(path.parent for deep in ("*/config.json", "*/*/config.json") for path in folder.glob(deep))
+    if models := [path for path in below if any((path / name).is_file() for name in WEIGHTS)]:
+        return f"{folder} has no config.json, but models are below it. Name one of them: {_listed(models)}."
+    return f"{folder} has no config.json. Name the folder that a model was saved to."
+
+
+def _known_folder(folder: Path) -> str:
+    """The sentence for a folder of a kind that can be told; empty for others."""
+    if (folder / "adapter_config.json").is_file():
+        return (
+            f"{folder} holds an adapter (PEFT), not a whole model. Load it with peft, save what "
+            "model.merge_and_unload() returns, and widen that."
+        )
+    if found := sorted(folder.glob("*.gguf")):
+        return f"{folder} holds GGUF weights ('{found[0].name}'), which are usually quantised. {_GGUF}"
+    for pattern, whose in _OTHER_FRAMEWORKS.items():
+        if found := sorted(folder.glob(pattern)):
+            return (
+                f"{folder} holds weights in {whose} format ('{found[0].name}'). Load them with transformers and save "
+                "them with save_pretrained, then widen that."
+            )
+    return ""
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths[:_SHOWN])) + (f" (and {len(paths) - _SHOWN} more)" if len(paths) > _SHOWN else "")
+
+
+def _meant(path: Path) -> str:
+    """What may have been meant by a path with a typing mistake in its last part."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+    except OSError:
+        return ""
+    near = get_close_matches(path.name, beside, n=1, cutoff=0.8)
+    return f" (did you mean {path.parent / near[0]}?)" if near else ""
