@@ -5,7 +5,7 @@ COMPAT_TRANSFORMERS := 4.57.1
 
 BIN := .venv/bin
 COMPAT := .venv-compat
-PIP_FLAGS := -qq --disable-pip-version-check
+PIP_FLAGS := --disable-pip-version-check
 ENV_STAMP := .venv/.stamp-env
 REAL_STAMP := .venv/.stamp-real
 COMPAT_STAMP := $(COMPAT)/.stamp-env
@@ -54,12 +54,18 @@ clean: ## Remove build products and tool caches (keeps the environments)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# The editable install is found after the path, so that a folder called growth in the working folder, such as the
+# folder of a clone seen from above, would win. A path file puts the source onto the path itself.
+export SOURCE_PATH = import pathlib, sys, sysconfig; \
+	pathlib.Path(sysconfig.get_path("purelib"), "growth-source.pth").write_text(sys.argv[1] + "\n", encoding="utf-8")
+
 # torch goes first, alone, at the tested version: left to the resolver it can come as another, far larger build.
 $(ENV_STAMP): pyproject.toml constraints.txt
-	@echo "Setting up .venv (the first time downloads PyTorch)"
+	@echo "Setting up .venv: PyTorch, transformers and the tools of the tests, 1.5 GB of disk. One minute to ten, by the network."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	@$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c "$$SOURCE_PATH" "$(CURDIR)"
 	@touch $@
 
 $(REAL_STAMP): $(ENV_STAMP)

@@ -7,28 +7,42 @@ from pathlib import Path
 
 import click
 import torch
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import growth
 from growth.checkpoint.verify import check_equivalence
 from growth.checkpoint.widen import widen_checkpoint
+from growth.text import Table, wrapped
 
-from .render import table
+from .progress import Progress
 
 EMBEDDED = Path(growth.__file__).parent / "assets" / "austen-llama"
 PROMPT = "It is a truth universally acknowledged, that"
 GROWTHS: tuple[tuple[str, dict[str, object]], ...] = (
-    ("heads", {}),
-    ("heads, noise 0.1", {"noise": 0.1}),
-    ("head-dim, slots", {"attention": "head-dim"}),
-    ("head-dim, pairs", {"attention": "head-dim", "rope": "pairs"}),
-    ("head-dim, orthogonal", {"attention": "head-dim", "scaling": "orthogonal"}),
+    ("more heads", {}),
+    ("more heads, noise 1", {"noise": 1}),
+    ("wider heads, slots", {"attention": "head-dim"}),
+    ("wider heads, pairs", {"attention": "head-dim", "rope": "pairs"}),
+    ("wider heads, orthogonal", {"attention": "head-dim", "scaling": "orthogonal"}),
+)
+EXPLAINED = (
+    "Rows, all twice as wide. More heads of the same size are the default; wider heads are --attention head-dim. "
+    "Slots and pairs (--rope) are two ways to keep rotary positions; orthogonal (--scaling) divides activations by "
+    "sqrt(2). Noise 1 (--noise 1) makes the copies differ, which is what you want to train on.",
+    "Columns: the largest difference between logits of the small and of the wide model. float64: of a miniature with "
+    "the same config, where a correct growth leaves only float64's own rounding. float32, bfloat16: of the two real "
+    "models on 256 tokens of text. Its floor: how far the small model in that dtype is from itself in a wider one, so "
+    "what rounding alone does; equal is what stays within ten times that.",
 )
 
 
-def run_demo(keep: Path | None = None, new_tokens: int = 48) -> None:
-    """Widen by every attention choice; print one table and one continuation.
+def run_demo(progress: Progress, keep: Path | None = None, new_tokens: int = 48) -> None:
+    """Widen the small model in five ways; print one table and one continuation.
+
+    Args:
+        progress: shows what is going on.
+        keep: where to leave the wide models.
+        new_tokens: how many each model writes.
 
     Raises:
         GrowthError: if a proof fails, so that the command's exit code says so.
@@ -37,7 +51,8 @@ def run_demo(keep: Path | None = None, new_tokens: int = 48) -> None:
         home = keep or Path(scratch)
         said = _continue(EMBEDDED, new_tokens)
         rows = []
-        for label, options in tqdm(GROWTHS, desc="growing", leave=False, disable=None):
+        for number, (label, options) in enumerate(GROWTHS, 1):
+            progress.say(f"[{number}/{len(GROWTHS)}] {label}: widening, proving, running both models on text ...")
             target = home / label.replace(", ", "-").replace(" ", "-")
             grown = widen_checkpoint(EMBEDDED, target, width=2, overwrite=keep is not None, **options)  # type: ignore[arg-type]
             reports = [
@@ -52,20 +67,26 @@ def run_demo(keep: Path | None = None, new_tokens: int = 48) -> None:
                 raise growth.ProofError(
                     f"the demo's growth '{label}' does not compute the same function. Please report this."
                 )
-        sizes = grown.plan
+        progress.say("")
+        plan = grown.plan
         click.echo(
-            f"austen-llama: {sizes.parameters(new=False):,} parameters, hidden size {sizes.old_sizes['hidden_size']} "
-            "-> ",
-            nl=False,
+            f"austen-llama, which comes along: {plan.parameters(new=False):,} parameters, hidden size "
+            f"{plan.old_sizes['hidden_size']} -> {plan.parameters(new=True):,} parameters, hidden size "
+            f"{plan.new_sizes['hidden_size']}\n"
         )
-        click.echo(
-            f"{sizes.new_sizes['hidden_size']}, {sizes.parameters(new=True):,} parameters; max |difference of "
-            "logits|:\n"
-        )
-        head = ("grown by", "exact", "float32", "floor", "bfloat16", "floor", "greedy text")
-        click.echo(table(head, rows, right=(1, 2, 3, 4, 5)))
-        click.echo(f"\nAll of them write, token for token:\n\n  {PROMPT}{said}\n")
-        click.echo("exact: the twin in float64. floor: how far the source is from itself in wider arithmetic.")
+        head = ("grown by", "float64", "float32", "its floor", "bfloat16", "its floor", "greedy text")
+        click.echo(f"{Table(head, rows, right=(1, 2, 3, 4, 5))}\n")
+        for text in EXPLAINED:
+            click.echo(f"{wrapped(text)}\n")
+        written = wrapped(f"  {PROMPT}{_whole_words(said)}", indent="  ")
+        click.echo(f"All of them write, token for token:\n\n{written}\n")
+        kept = f"the wide models are in {keep}\n" if keep else ""
+        click.echo(f"{kept}next: grow plan YOUR_MODEL --width 2 --noise 1, where YOUR_MODEL is a folder or a hub id")
+
+
+def _whole_words(text: str) -> str:
+    """A text without the word it breaks off in."""
+    return f"{text.rpartition(' ')[0]} ..."
 
 
 def _continue(folder: Path, new_tokens: int) -> str:

@@ -1,11 +1,15 @@
 """growth: widen a trained Transformer checkpoint to one that computes the same function.
 
 >>> import growth
->>> growth.widen_checkpoint("small", "wide", width=2)       # a folder to a folder
->>> wide = growth.widen(model, width=2).model               # a model in memory
->>> print(growth.plan_widening("small", width=2))           # what it would do
->>> growth.check_equivalence("small", "wide").equal         # the real two, on text
->>> growth.training.staged(model, optimizer, step, {1000: {"width": 2}}, 2000)  # in a loop of your own
+>>> print(growth.plan_widening("small", width=2, noise=1))            # what it would do
+>>> print(growth.widen_checkpoint("small", "wide", width=2, noise=1)) # a folder to a folder
+>>> print(growth.check_equivalence("small", "wide"))                  # both of them, run on text
+>>> grown = growth.widen(model, width=2, noise=1, optimizer=optimizer)  # in memory, while training
+>>> model, optimizer = grown.model, grown.optimizer
+
+``noise=1`` breaks the symmetry of the copies without changing the function. Without it copies stay
+equal in training, and the wide model learns no more than the small one would.
+``help(growth.widen)`` lists everything that can be chosen.
 """
 
 from __future__ import annotations
@@ -19,9 +23,9 @@ if TYPE_CHECKING:
     from growth import training as training
     from growth.architectures import Architecture as Architecture
     from growth.checkpoint.preview import plan_widening as plan_widening
-    from growth.checkpoint.verify import EquivalenceReport as EquivalenceReport
+    from growth.checkpoint.results import EquivalenceReport as EquivalenceReport
+    from growth.checkpoint.results import WidenedCheckpoint as WidenedCheckpoint
     from growth.checkpoint.verify import check_equivalence as check_equivalence
-    from growth.checkpoint.widen import WidenedCheckpoint as WidenedCheckpoint
     from growth.checkpoint.widen import widen_checkpoint as widen_checkpoint
     from growth.errors import CheckpointError as CheckpointError
     from growth.errors import GrowthError as GrowthError
@@ -36,14 +40,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Architecture": "architectures",
     "CheckpointError": "errors",
-    "EquivalenceReport": "checkpoint.verify",
+    "EquivalenceReport": "checkpoint.results",
     "Grown": "training.model",
     "GrowthError": "errors",
     "IllegalGrowthError": "errors",
     "Plan": "plan",
     "ProofError": "errors",
     "UnsupportedModelError": "errors",
-    "WidenedCheckpoint": "checkpoint.widen",
+    "WidenedCheckpoint": "checkpoint.results",
     "check_equivalence": "checkpoint.verify",
     "plan_widening": "checkpoint.preview",
     "register": "hf.custom_modules",

@@ -48,6 +48,10 @@ _COMPANIONS = (
 )
 
 
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "*.index.json")
+"""What the wide model's weights replace."""
+
+
 def copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[str]) -> tuple[str, ...]:
     """Copy tokenizer files and the like; return the names of what stayed behind, those of the
     training state aside that are ``covered``."""
@@ -71,22 +75,14 @@ def copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[st
             and described.get("word_embedding_dimension", hidden) == hidden
         ):
             write_json(pooling, {**described, "word_embedding_dimension": plan.new_sizes["hidden_size"]})
-    replaced = {
-        *covered,
-        "config.json",
-        "README.md",
-        "growth.json",
-        "model.safetensors.index.json",
-        "pytorch_model.bin.index.json",
-    }
+    replaced = {*covered, "config.json", "README.md", "growth.json"}
+    replaced |= {path.name for pattern in _WEIGHTS for path in source.glob(pattern)}
     behind = [
         p
         for p in source.iterdir()
         if p.name not in replaced and p not in wanted and not any(p in w.parents for w in wanted)
     ]
-    return tuple(
-        sorted(p.name for p in behind if p.suffix not in (".safetensors", ".bin") and not p.name.startswith("."))
-    )
+    return tuple(sorted(p.name for p in behind if not p.name.startswith(".")))
 
 
 def write_json(path: Path, value: Any) -> None:

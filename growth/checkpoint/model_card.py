@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from growth.checkpoint.record import source_name
 from growth.plan.plan import Plan
 from growth.proof.twin import Proof
 from growth.version import __version__
@@ -26,7 +27,7 @@ def write_card(source: Path, folder: Path, name: str, plan: Plan, proof: Proof) 
     back = "bit for bit" if proof.fold.exact else "within one rounding of each weight"
     text = f"""# {name}
 
-Widened from `{source.resolve().name}` by growth {__version__}: {exactness} \
+Widened from `{source_name(source, plan.old_config)}` by growth {__version__}: {exactness} \
 {proof.twin.difference:.1e} in float64, on a miniature of this very config.
 
 | size | before | after |
@@ -41,7 +42,10 @@ The whole plan, the proofs and the hashes of the source's files are in `growth.j
 It has learned nothing new yet: it is a starting point for further training.
 """
     if body.strip():
-        text += f"\n---\n\nThe card of the source follows.\n\n{body.lstrip()}"
+        text += (
+            "\n---\n\nThe card of the source follows. Where it names sizes, they are the source's; those of this "
+            f"model are in the table above.\n\n{body.lstrip()}"
+        )
     (folder / "README.md").write_text(matter + text, encoding="utf-8")
 
 

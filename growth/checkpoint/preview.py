@@ -11,11 +11,13 @@ from transformers import PreTrainedConfig
 from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
 from growth.hf.reader import open_checkpoint
-from growth.plan.options import Choices, chosen
+from growth.plan.choices import Choices, takes_choices
+from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.proof.prepare import prepare
 
 
+@takes_choices
 def plan_widening(
     source: str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any], **choices: Unpack[Choices]
 ) -> Plan:
@@ -25,8 +27,7 @@ def plan_widening(
         source: a checkpoint folder or hub id (tensor names and shapes are read from its headers),
             or a config (they are those of the class named in ``architectures``, or registered with
             it).
-        choices: how to grow, see `growth.plan.options.Choices`: ``width``, sizes by name, ``like``,
-            ``attention``, ``symmetry``, ...
+        choices: how to grow, see below.
 
     Raises:
         GrowthError: in one sentence, for anything that stands in the way.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,8 @@ import torch
 import transformers
 
 from growth.checkpoint.trainer_state import TrainerState
+from growth.errors import CheckpointError
+from growth.hf.config_json import read_json
 from growth.hf.reader import Checkpoint
 from growth.plan.plan import Plan
 from growth.proof.twin import Proof
@@ -33,13 +36,40 @@ def growth_record(
     }
     versions = {"growth": __version__, **packages, "safetensors": safetensors.__version__, "numpy": numpy.__version__}
     return {
-        "source": {"name": source.folder.resolve().name, "sha256": dict(hashes)},
+        "source": {"name": source_name(source.folder, source.config), "sha256": dict(hashes)},
         "dtype": dtype,
         **({"training": training.to_json()} if training else {}),
         "proof": proof.to_json(),
         "versions": versions,
         "plan": plan.to_json(),
     }
+
+
+def source_name(folder: Path, config: Mapping[str, Any]) -> str:
+    """What a source is called: its hub id where that is known, else the name of its folder.
+
+    The id is in the path of the hub's cache (``models--org--model/snapshots/...``), or in
+    ``_name_or_path``, where transformers noted it."""
+    cached = folder.absolute().parent.parent.name
+    if cached.startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/")
+    noted = config.get("_name_or_path")
+    if isinstance(noted, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", noted):
+        return noted
+    return folder.resolve().name
+
+
+def other_source(a: Path, b: Path) -> str | None:
+    """The name of the model that ``b`` was grown from, where ``b`` has a record and its hashes say
+    that this was not ``a``; else None."""
+    try:
+        source = read_json(b / "growth.json")["source"]
+        name, hashes = str(source["name"]), dict(source["sha256"])
+        never = threading.Event()
+        same = all((a / file).is_file() and _sha256(a / file, never) == known for file, known in hashes.items())
+    except (CheckpointError, KeyError, TypeError, ValueError):
+        return None
+    return None if same else name
 
 
 @contextmanager

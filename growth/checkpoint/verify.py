@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from growth.checkpoint.preview import plan_widening
+from growth.checkpoint.record import other_source
+from growth.checkpoint.results import Distance, EquivalenceReport
 from growth.checkpoint.run_pair import Model, as_model, describe, run_model, text_inputs
 from growth.errors import CheckpointError, GrowthError
 from growth.hf.config_json import read_json
@@ -34,69 +35,6 @@ mean within half an order."""
 
 
 Step = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far two runs are apart.
-
-    Args:
-        largest, mean: of |difference| of the output.
-        kl: mean KL divergence in nats per position, None where the output is not a distribution.
-        top1: share of positions with the same argmax, likewise.
-    """
-
-    largest: float
-    mean: float
-    kl: float | None
-    top1: float | None
-
-
-@dataclass(frozen=True)
-class EquivalenceReport:
-    """What `check_equivalence` found.
-
-    Args:
-        equal: the models differ by no more than the floor's order of magnitude.
-        output: the output shown, the furthest off if any is.
-        outputs: all that were compared.
-        weights_dtype: the coarsest that either model's weights are held in; the floor in a finer
-            ``dtype`` does not contain its rounding.
-        text: whether the tokens are text; random ones where there is no tokenizer, and then no
-            perplexity.
-        difference: grown model against source, both in ``dtype``.
-        floor: source in ``dtype`` against source in ``floor_dtype``; at least one unit in the last
-            place of the largest output.
-        perplexity: of source and grown model on the text, None where the model predicts no tokens.
-        diverges_at: first hidden state that differs by more than its own floor's order, None if
-            none does or none can be compared.
-    """
-
-    equal: bool
-    output: str
-    outputs: tuple[str, ...]
-    tokens: int
-    text: bool
-    dtype: str
-    floor_dtype: str
-    weights_dtype: str
-    device: str
-    difference: Distance
-    floor: Distance
-    perplexity: tuple[float, float] | None
-    diverges_at: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: _plain(value) for name, value in asdict(self).items()}
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: None instead."""
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_equivalence(
@@ -155,7 +93,10 @@ def check_equivalence(
     before = run_model(a, chosen, where, inputs)
     tell(f"grown model in {dtype_name(chosen)}")
     after = run_model(b, chosen, where, inputs)
-    return _report(reference, before, after, plan, inputs, is_text, (chosen, wide, weights, where))
+    report = _report(reference, before, after, plan, inputs, is_text, (chosen, wide, weights, where))
+    if report.equal or isinstance(a, PreTrainedModel) or isinstance(b, PreTrainedModel):
+        return report
+    return replace(report, grown_from=other_source(resolve(a), resolve(b)))
 
 
 def _report(

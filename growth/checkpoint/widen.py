@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,6 +19,7 @@ from growth.checkpoint.companions import copy_companions, write_json
 from growth.checkpoint.destination import appearing, check_apart, check_space, check_target
 from growth.checkpoint.model_card import write_card
 from growth.checkpoint.record import growth_record, hashing
+from growth.checkpoint.results import WidenedCheckpoint
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.checkpoint.trainer_state import check_trainer_folder, open_trainer_state
 from growth.errors import CheckpointError, IllegalGrowthError
@@ -26,7 +27,8 @@ from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
 from growth.hf.reader import Checkpoint, open_checkpoint
-from growth.plan.options import Choices, chosen
+from growth.plan.choices import Choices, takes_choices
+from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.rounding import result_dtypes
 from growth.proof.prepare import prepare
@@ -53,21 +55,7 @@ Progress = Callable[[int, int, str], None]
 """(bytes written, bytes in all, tensor at hand)."""
 
 
-@dataclass(frozen=True)
-class WidenedCheckpoint:
-    """A checkpoint that was written: where, how, what was proved, what of the source stayed behind,
-    and what the record says of its training state, if that grew."""
-
-    path: Path
-    plan: Plan
-    proof: Proof
-    files: tuple[str, ...]
-    left_behind: tuple[str, ...]
-    bytes_before: int
-    bytes_after: int
-    training: Mapping[str, Any] | None = None
-
-
+@takes_choices
 def widen_checkpoint(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
@@ -104,10 +92,9 @@ def widen_checkpoint(
         max_shard_size: as in ``save_pretrained``, for example ``"5GB"``.
         overwrite: replace ``dst`` if it exists, once the new one is whole.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
-        device: for the proof by twin.
+        device: where the miniature is compared.
         progress: called as bytes are written.
-        choices: how to grow, see `growth.plan.options.Choices`: ``width``, sizes by name, ``like``,
-            ``attention``, ``symmetry``, ...
+        choices: how to grow, see below.
 
     Raises:
         GrowthError: in one sentence, for anything that stands in the way; nothing is left behind.
@@ -152,7 +139,7 @@ def widen_checkpoint(
         write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
     files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
     return WidenedCheckpoint(
-        target, plan, proof, files, left_behind, plan.bytes(new=False), size, record.get("training")
+        target, plan, proof, files, left_behind, plan.bytes(new=False), size, record.get("training"), str(src)
     )
 
 
@@ -223,4 +210,9 @@ def _bytes(size: str | int) -> int:
         value = 0
     if value <= 0:
         raise CheckpointError(f"max_shard_size must be a size such as '5GB' or '500MB', not {size!r}.")
+    if not unit and value < _UNITS["MB"]:
+        raise CheckpointError(
+            f"max_shard_size {size!r} has no unit, so it is {value} bytes. Say '{digits}GB', or '{digits}B' if bytes "
+            "are meant."
+        )
     return value

@@ -3,7 +3,7 @@ checkpoint on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar, Unpack, cast
 
@@ -19,10 +19,13 @@ from growth.hf.configs import Config
 from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_module
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.tensor_names import to_disk
-from growth.plan.options import Choices, chosen
+from growth.plan.choices import Choices, takes_choices
+from growth.plan.options import chosen
 from growth.plan.plan import Plan
+from growth.plan.text import grown_table, note_parts
 from growth.proof.prepare import prepare
 from growth.proof.twin import Proof, prove_twin
+from growth.text import Part, Shown
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
@@ -36,7 +39,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, repr=False)
-class Grown(Generic[M]):
+class Grown(Shown, Generic[M]):
     """A widened model, of the class of the one given, how it was made and what was proved.
 
     Args:
@@ -58,10 +61,14 @@ class Grown(Generic[M]):
     uneven: tuple[str, ...] = ()
     born: tuple[str, ...] = ()
 
+    def _parts(self) -> Sequence[Part]:
+        return [grown_table(self.plan), str(self.proof), *note_parts(self.plan)]
+
     def __repr__(self) -> str:
-        return f"Grown({self.plan!r})\n{self.proof}"
+        return f"Grown({self.plan!r})"
 
 
+@takes_choices
 def widen(
     model: M,
     *,
@@ -91,8 +98,7 @@ def widen(
         hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor so that training
             goes on as the old model's would, ``keep`` leaves them as they are.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
-        choices: how to grow, see `growth.plan.options.Choices`: ``width``, sizes by name, ``like``,
-            ``attention``, ``symmetry``, ...
+        choices: how to grow, see below.
 
     Raises:
         UnsupportedModelError: for a foreign model, or a wrapped one (the sentence says what to do

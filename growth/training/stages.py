@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from growth.errors import IllegalGrowthError
-from growth.plan.options import Choices, chosen
+from growth.plan.choices import Choices, takes_choices
+from growth.plan.options import chosen
 from growth.training.model import widen
 from growth.training.moments import Moments
 from growth.training.optimizer_checks import Hyper
@@ -19,6 +20,7 @@ from growth.training.optimizer_checks import Hyper
 Stepped = tuple[nn.Module, Optimizer, LRScheduler | None, Any]
 
 
+@takes_choices
 def staged(
     model: nn.Module,
     optimizer: Optimizer,

@@ -49,10 +49,11 @@ def test_help_names_every_command_and_exit_code(grow: Grow) -> None:
         (("plan",), "Missing argument 'SRC'"),
         (("widen", "small"), "Missing argument 'DST'"),
         (("widen", "small", "wide", "--sideways"), "No such option"),
+        (("widen", "small", "wide", "--layers", "4"), "no such option: --layers; growth makes layers wider"),
         *(
             (
                 ("widen", "small", "wide", "--width", width),
-                f"'{width}' is not a number above 1 and at most 1024. Use --width 2",
+                f"width must be a number above 1 and at most 1024, not '{width}'. Use 2 to double",
             )
             for width in ("0", "1", "-1", "x", "1/0", "nan", "1e400", "1025")
         ),
@@ -88,6 +89,8 @@ def test_wrong_usage_exits_2(
         ("--noise", "nan"),
         ("--noise", "loud"),
         ("--seed", "x"),
+        ("--seed", str(2**80)),
+        ("--size", "num_hidden_layers=3"),
         ("--attention", "tails"),
         ("--rope", "x"),
         ("--scaling", "x"),
@@ -127,7 +130,7 @@ def test_every_command_refuses_in_one_line(grow: Grow, name: str, small: Path, t
         (("--device", "cuda:99"), "cuda:99"),
         (("--max-shard-size", "0"), "'0'"),
         (("--max-shard-size", "big"), "'big'"),
-        (("--seed", str(2**80)), str(2**80)),
+        (("--max-shard-size", "5"), "has no unit, so it is 5 bytes. Say '5GB'"),
     ],
 )
 def test_widen_refuses_in_one_line(
@@ -176,7 +179,7 @@ def test_verbose_plan_lists_every_tensor(grow: Grow, option: str, small: Path) -
 
 
 def test_plan_as_json(grow: Grow, small: Path) -> None:
-    plan = grow("plan", small, "--json", "--attention", "head-dim", "--noise", "0.1", "--seed", "7").json
+    plan = grow("plan", small, "--json", "--attention", "head-dim", "--noise", "1", "--seed", "7").json
     assert set(plan) >= {
         "model_type",
         "model_class",
@@ -196,7 +199,7 @@ def test_plan_as_json(grow: Grow, small: Path) -> None:
         "attention": "head-dim",
         "rope": "slots",
         "scaling": "unit",
-        "symmetry": "noise:0.1",
+        "symmetry": "noise:1",
         "seed": 7,
         "lossy": False,
         "vouch": [],
@@ -225,7 +228,8 @@ def test_plan_reads_no_weight(grow: Grow, small: Path, tmp_path: Path) -> None:
         name: torch.full_like(tensor, float("nan")) for name, tensor in load_file(source / "model.safetensors").items()
     }
     save_file(tensors, source / "model.safetensors")
-    assert grow("plan", source).out == grow("plan", small).out
+    told, expected = (grow("plan", folder).out.rpartition("\n\nnext: ") for folder in (source, small))
+    assert told[0] == expected[0] and told[2] == f"grow widen {source} DST\n"
 
 
 def test_architectures(grow: Grow) -> None:

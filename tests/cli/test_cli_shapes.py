@@ -124,12 +124,15 @@ def test_the_sizes_of_another_model(grow: Grow, small: Path, pre_norm: Path, tmp
     [
         (
             "--width 2 --like other",
-            "--like takes all sizes from another model and leaves no room for --width. Choose one of the two.",
+            "like takes all sizes from another model and leaves no room for a width. Choose one of the two.",
         ),
-        ("--noise 0.1 --symmetry split", "--noise R is short for --symmetry noise:R. Choose one of the two."),
+        (
+            "--noise 0.1 --symmetry split",
+            "noise 0.1 and symmetry split:1/2 contradict each other. Choose one of the two.",
+        ),
         ("--size heads=8 --size heads=6", "--size gives heads twice. Give it once."),
         ("--size 8", "'8' is not of the form NAME=N, such as moe_intermediate_size=2048."),
-        ("--heads 1.5", "'1.5' is neither a whole number nor 'keep'."),
+        ("--heads 1.5", "heads must be a whole number, or 'keep' to stay as it is, not '1.5'."),
         ("--symmetry noise:2", "noise must be a number from 0 to 1, not 2.0."),
         ("--symmetry split:1", "symmetry must be none, noise:R, split:A/B or split:A/B:varied, not 'split:1'."),
     ],
@@ -152,12 +155,12 @@ def test_wrong_usage_exits_2(grow: Grow, arguments: str, says: str, small: Path,
     ("arguments", "says"),
     [
         ("--hidden-size 20", "cannot shrink hidden_size from 24 to 20"),
-        ("--size num_hidden_layers=3", "num_hidden_layers is no size of a llama that can be chosen"),
+        ("--size vocab_size=90", "vocab_size is no size of a llama that can be chosen"),
         ("--hidden-size 48 --size hidden_size=36", "hidden_size is named twice, as 48 and as 36"),
         ("--hidden-size keep", "hidden_size 24 is what the model has already"),
         ("--heads 7", "The nearest shape that works: "),
         ("--head-dim 9", "Use a multiple of 6: 12. The nearest shape that works: "),
-        ("--like no/such", "'no/such' is neither a folder, a config.json nor a model the hub would give"),
+        ("--like no/such", "'no/such' is neither a folder here nor in the hub's cache"),
     ],
 )
 def test_refusals_exit_1_with_one_line(grow: Grow, arguments: str, says: str, small: Path, tmp_path: Path) -> None:
@@ -171,7 +174,14 @@ def test_refusals_exit_1_with_one_line(grow: Grow, arguments: str, says: str, sm
 
 def test_both_checks_of_refusals_can_fail(grow: Grow, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the value not looked at, and with the names not looked at, the same commands pass."""
-    monkeypatch.setattr(choices._Size, "convert", lambda *args: "keep")
+    read = choices._Value.convert
+
+    def lenient(own: Any, value: Any, *at: Any) -> Any:
+        return "keep" if value == "1.5" else read(own, value, *at)
+
+    monkeypatch.setattr(
+        choices._Value, "convert", lambda self, text, *at: "keep" if text == "1.5" else read(self, text, *at)
+    )
     assert grow("plan", small, "--heads", "1.5", "--width", "2").code == 0
     monkeypatch.setattr(shape, "_named", lambda *args: (frozenset(), {}))
     assert grow("plan", small, "--hidden-size", "20", "--width", "2").code == 0

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = [
     "errors",
     "version",
+    "text",
     "algebra",
     "rules",
     "architectures",
@@ -29,8 +30,8 @@ FORBIDDEN = {
     "plan": ("safetensors", "growth.hf.reader", "growth.hf.computed_tables"),
 }
 """Room -> what no file in it may import."""
-ALIASES = {"growth/__init__.py", "growth/by_group.py"}
-"""The public names, and where old pickles look for their classes."""
+ALIASES = {"growth/__init__.py", "growth/__main__.py", "growth/by_group.py"}
+"""The public names, ``python -m growth``, and where old pickles look for their classes."""
 
 
 def imported(source: str) -> list[str]:

@@ -1,0 +1,68 @@
+"""What a command that takes seconds shows meanwhile, where stderr is a terminal: a line that is
+overwritten and gone at the end, and a bar over the bytes written."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_ERASE = "\r\x1b[K"
+
+
+class Progress:
+    """A line on stderr that says what is going on.
+
+    Args:
+        steps: how many steps `next` will count, 0 where it does not count.
+        quiet: show nothing.
+    """
+
+    def __init__(self, steps: int = 0, quiet: bool = False) -> None:
+        self._steps, self._step = steps, 0
+        self._shown = sys.stderr.isatty() and not quiet
+        self._bar: tqdm[Any] | None = None
+
+    def load(self) -> None:
+        """Import transformers, which takes seconds, and keep its own bars and warnings off the
+        screen."""
+        self.say("loading PyTorch and transformers (some seconds) ...")
+        from transformers import logging
+
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+
+    def say(self, what: str) -> None:
+        """Show a line in place of the last one."""
+        if self._shown:
+            sys.stderr.write(f"{_ERASE}{what}")
+            sys.stderr.flush()
+
+    def next(self, what: str) -> None:
+        """The same, numbered."""
+        self._step += 1
+        self.say(f"[{self._step}/{self._steps}] {what} ...")
+
+    def written(self, done: int, total: int, name: str) -> None:
+        """A bar over the bytes written; ``name`` is the tensor at hand."""
+        if not self._shown:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self.say("")
+            self._bar = tqdm(total=total, unit="B", unit_scale=True, leave=False, desc="writing")
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self.say("")

@@ -1,0 +1,172 @@
+"""What widening and comparing checkpoints give back, and how it reads."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from growth.plan.plan import Plan
+from growth.plan.text import grown_table, note_parts
+from growth.proof.twin import Proof
+from growth.text import Part, Shown, Table, readable
+
+
+@dataclass(frozen=True, repr=False)
+class WidenedCheckpoint(Shown):
+    """A checkpoint that was written: where, how, what was proved, what of the source stayed behind,
+    what the record says of its training state, if that grew, and the source as the caller named
+    it."""
+
+    path: Path
+    plan: Plan
+    proof: Proof
+    files: tuple[str, ...]
+    left_behind: tuple[str, ...]
+    bytes_before: int
+    bytes_after: int
+    training: Mapping[str, Any] | None = None
+    source: str = ""
+
+    def _parts(self) -> Sequence[Part]:
+        sizes = ("bytes", readable(self.bytes_before), readable(self.bytes_after))
+        parts: list[Part] = [grown_table(self.plan, sizes), str(self.proof)]
+        if self.plan.lossy:
+            twin = self.proof.twin
+            parts.append(
+                f"LOSSY, as you asked: outputs of the miniature move by up to {twin.difference:.3g} (they go up to "
+                f"{twin.scale:.3g})."
+            )
+        if told := self.training:
+            parts.append(
+                f"training state: step {told['global_step']}, {told['optimizer']}, moments: {told['moments']}; to go "
+                f"on, build the model from {self.path} and call Trainer.train(resume_from_checkpoint=...) with it"
+            )
+        if self.left_behind:
+            parts.append(_left_behind(self.left_behind))
+        parts += note_parts(self.plan)
+        ahead = f"next: grow verify {shlex.quote(self.source)} {shlex.quote(str(self.path))}"
+        return [*parts, f"written: {self.path}\n{ahead}"]
+
+    def __repr__(self) -> str:
+        return f"WidenedCheckpoint({str(self.path)!r}, {self.plan!r})"
+
+
+def _left_behind(names: Sequence[str]) -> str:
+    """Which files were not copied, and why."""
+    if "trainer_state.json" not in names:
+        return f"not copied, since nothing says whether they suit the new sizes: {', '.join(names)}"
+    return (
+        "this is a Trainer checkpoint; --optimizer (optimizer=True) grows its training state as well. Not copied "
+        f"without it: {', '.join(names)}"
+    )
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two runs are apart.
+
+    Args:
+        largest, mean: of |difference| of the output.
+        kl: mean KL divergence in nats per position, None where the output is not a distribution.
+        top1: share of positions with the same argmax, likewise.
+    """
+
+    largest: float
+    mean: float
+    kl: float | None
+    top1: float | None
+
+    def cells(self) -> tuple[str, ...]:
+        """The four figures, for a table."""
+        kl = "-" if self.kl is None else f"{self.kl:.2e}"
+        return f"{self.largest:.2e}", f"{self.mean:.2e}", kl, "-" if self.top1 is None else f"{100 * self.top1:.2f} %"
+
+
+@dataclass(frozen=True, repr=False)
+class EquivalenceReport(Shown):
+    """What `check_equivalence` found.
+
+    Args:
+        equal: the models differ by no more than the floor's order of magnitude.
+        output: the output shown, the furthest off if any is.
+        outputs: all that were compared.
+        weights_dtype: the coarsest that either model's weights are held in; the floor in a finer
+            ``dtype`` does not contain its rounding.
+        text: whether the tokens are text; random ones where there is no tokenizer, and then no
+            perplexity.
+        difference: grown model against source, both in ``dtype``.
+        floor: source in ``dtype`` against source in ``floor_dtype``; at least one unit in the last
+            place of the largest output.
+        perplexity: of source and grown model on the text, None where the model predicts no tokens.
+        diverges_at: first hidden state that differs by more than its own floor's order, None if
+            none does or none can be compared.
+        grown_from: the source that the second folder says it was grown from, where that is not the
+            first (by the hashes in ``growth.json``); None where it is, or nothing says so.
+    """
+
+    equal: bool
+    output: str
+    outputs: tuple[str, ...]
+    tokens: int
+    text: bool
+    dtype: str
+    floor_dtype: str
+    weights_dtype: str
+    device: str
+    difference: Distance
+    floor: Distance
+    perplexity: tuple[float, float] | None
+    diverges_at: str | None
+    grown_from: str | None = None
+
+    def _parts(self) -> Sequence[Part]:
+        what = "tokens of text" if self.text else "random tokens (no tokenizer)" if self.tokens else ""
+        head = (f"{self.output}, {self.dtype}", "max |d|", "mean |d|", "KL (nats)", "same top-1")
+        rows = [
+            ("grown - source", *self.difference.cells()),
+            (f"floor: source - {self.floor_dtype}", *self.floor.cells()),
+        ]
+        lines = [
+            f"on {f'{self.tokens} {what}' if what else 'random pixels or sound'}; outputs compared: "
+            f"{', '.join(self.outputs)}",
+        ]
+        if self.perplexity:
+            lines.append(f"perplexity: source {self.perplexity[0]:.6g}, grown {self.perplexity[1]:.6g}")
+        if self.diverges_at:
+            lines.append(f"hidden states diverge first at {self.diverges_at}")
+        return [Table(head, rows, right=(1, 2, 3, 4)), "\n".join([*lines, _verdict(self)])]
+
+    def __repr__(self) -> str:
+        verdict = "equal" if self.equal else "NOT EQUAL"
+        return (
+            f"EquivalenceReport({verdict}: {self.output} in {self.dtype} differ by {self.difference.largest:.2e}, "
+            f"floor {self.floor.largest:.2e})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: None instead."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _verdict(report: EquivalenceReport) -> str:
+    if report.equal:
+        return f"equal: within the order of the rounding floor (on {report.device})"
+    verdict = "NOT EQUAL: further apart than rounding explains"
+    if report.weights_dtype != report.dtype:
+        held = report.weights_dtype
+        verdict += f"; but weights are held in {held}, whose own rounding this floor lacks: try --dtype {held}"
+    if report.grown_from is not None:
+        verdict += f"; by its growth.json, the second was grown from another model ('{report.grown_from}')"
+    return f"{verdict} (on {report.device})"

@@ -1,0 +1,100 @@
+"""What the results of a call print: as the command line does, shorter as ``repr``, as tables in a
+notebook."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from transformers import LlamaConfig
+
+import growth
+from growth.plan.choices import CHOICES
+from growth.text import Shown, Table, as_html
+from support.command import Grow, grow, small
+from support.small_models import bert, llama
+
+__all__ = ["grow", "small"]  # fixtures
+
+
+def test_results_print_as_the_command_does(grow: Grow, small: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "wide"
+    widened = growth.widen_checkpoint(small, wide)
+    plan, report = growth.plan_widening(small), growth.check_equivalence(small, wide, tokens=32, device="cpu")
+    assert f"{plan}\n\nnext: grow widen {small} DST\n" == grow("plan", small).out
+    assert f"{widened}\n" == grow("widen", small, wide, "--overwrite").out
+    assert f"{report}\n" == grow("verify", small, wide, "--tokens", "32", "--device", "cpu").out
+    for result in (plan, widened, report, growth.widen(llama())):
+        check_forms(result)
+
+
+def check_forms(result: Shown) -> None:
+    """``repr`` is a line or two, and the HTML holds what the text does."""
+    assert len(repr(result)) < 500 and repr(result) != str(result)
+    shown = " ".join(ElementTree.fromstring(result._repr_html_().replace("<br>", "<br/>")).itertext())
+    words = [word for word in str(result).split() if set(word) != {"-"}]
+    assert [word for word in words if word not in shown] == []
+
+
+def test_a_form_that_lacks_a_part_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    grown = growth.widen(llama())
+    monkeypatch.setattr(type(grown), "_repr_html_", lambda self: as_html(self._parts()[:-1]))
+    with pytest.raises(AssertionError):
+        check_forms(grown)
+
+
+def test_what_was_grown_says_what_to_know() -> None:
+    grown = growth.widen(llama())
+    assert "note: identical copies never separate in training" in str(
+        grown
+    ) and "--noise 1 (in Python noise=1.0)" in str(grown)
+    assert "identical" not in str(growth.widen(llama(), noise=1))
+
+
+def test_text_is_escaped() -> None:
+    assert '<td style="text-align: right">&lt;b&gt;</td>' in Table(("a",), [("<b>",)], right=(0,)).html()
+
+
+def test_the_keywords_are_shown() -> None:
+    for function in (growth.widen, growth.widen_checkpoint, growth.plan_widening, growth.training.staged):
+        shown = inspect.signature(function).parameters
+        assert {name: shown[name].default for name in CHOICES} == {n: c.default for n, c in CHOICES.items()}
+        assert all(f"\n    {name}: " in str(inspect.getdoc(function)) for name in CHOICES)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "says"),
+    [("widht", "did you mean 'width'?"), ("layers", "growth makes layers wider"), ("zzz", "; the choices are width")],
+)
+def test_a_keyword_that_does_not_exist(keyword: str, says: str) -> None:
+    with pytest.raises(TypeError, match=keyword) as caught:
+        growth.widen(llama(), **{keyword: 2})  # type: ignore[arg-type]
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("choices", "says"),
+    [
+        ({"rope": "pairs"}, "rope pairs changes nothing here: the positions of this bert are not rotary"),
+        ({"seed": 3, "noise": 0, "symmetry": "split"}, "seed 3 changes nothing here"),
+        ({"lossy": True}, "lossy changes nothing here"),
+        ({"attention": "head-dim", "heads": 8, "head_dim": "keep"}, "attention head-dim changes nothing here"),
+        (
+            {"like": LlamaConfig(hidden_size=48, num_attention_heads=8)},
+            "the other model is a llama, this one a bert",
+        ),
+    ],
+    ids=str,
+)
+def test_a_choice_without_effect_says_so(choices: dict[str, object], says: str) -> None:
+    raw = {**bert().config.to_dict(), "architectures": ["BertForMaskedLM"]}
+    told = growth.plan_widening(raw, **{"noise": 1, **choices}).notes  # type: ignore[arg-type]
+    assert any(says in note for note in told)
+    assert not growth.plan_widening(raw, noise=1).notes
+
+
+def test_a_guessed_class_is_said() -> None:
+    raw = {**llama().config.to_dict(), "architectures": None}
+    assert "so the plain one is taken, LlamaModel" in growth.plan_widening(raw, noise=1).notes[0]
