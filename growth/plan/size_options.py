@@ -1,215 +1,202 @@
-"""What each size may become: the named value, or the values near the wanted ratio with the cost of each."""
+"""What each size may become: rules, of which the first that applies decides.
+
+Example. A Llama of 9 heads, 3 key/value heads and hidden_size 576, asked for hidden_size 960 and 15
+heads: `requested_size` fixes these two; `like_requested_heads` lets the key/value heads go along, 3 * 15/9
+= 5; `head_dim_of_requested_sizes` derives head_dim, 960 / 15 = 64; and `near_the_ratio` takes
+intermediate_size to 1536 * 960/576 = 2560."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from growth.architectures.sizes import Size, Sizes
-from growth.errors import IllegalGrowthError, UnsupportedModelError
-from growth.plan.options import KEEP, Options
-from growth.plan.size_search import Wish, has_field, price
+from growth.architectures.sizes import Size
+from growth.plan.model_sizes import ModelSizes
+from growth.plan.nearby_sizes import STEPS, near
+from growth.plan.options import Options
+from growth.plan.requested_sizes import RequestedSizes
+from growth.plan.size_search import PricedSize, SizeOptions
 
-NEAR = 0.15
-"""How far a number of features may be from the wanted one, relative to it, where nobody named
-it."""
+DERIVED_INSTEAD = PricedSize(0.5, None)
+"""To derive a size from the others although a value was aimed at: only where no value near that one
+fits."""
 
+KEPT_INSTEAD_OF_DERIVED = 0.1
+"""To keep a head_dim that could be derived."""
 
-FEATURES, HEADS = 4.0, 1.0
-"""Weights of the distance: features are what a ratio is about, heads go along."""
-
-
-CHOICES = 24
-"""Sizes that are tried on either side of the wanted one."""
-
-
-def _free(table: Mapping[str, Size], config: Any) -> dict[str, Size]:
-    """The sizes that do not merely follow from others, as key/value heads do where the config has
-    no such field. (A head_dim that it does not hold can be chosen all the same: hidden_size goes
-    along.)"""
-    listed = {name: size for name, size in table.items() if size.field and size.grows != "follows"}
-    return {
-        name: size
-        for name, size in listed.items()
-        if size.follows is None or size.grows == "head-dim" or has_field(config, size)
-    }
+CHOSEN_INSTEAD_OF_DERIVED = 1.0
+"""To choose a value for a size that the config leaves to be derived, on top of the distance."""
 
 
-def _named(
-    table: Mapping[str, Size], config: Any, old: Sizes, options: Options
-) -> tuple[frozenset[str], dict[str, int]]:
-    """The sizes that are the other model's, and size -> what the caller wants it to be; fields of
-    the config stand for their size."""
-    by_field = {size.field: name for name, size in table.items() if size.field}
-    free, named = _free(table, config), dict[str, int]()
-    theirs = {name: value for asked, value in options.like.items() if (name := by_field.get(asked, asked)) in free}
-    for name, size in free.items():
-        group = name[: name.rfind(".") + 1]
-        if (
-            size.grows == "head-dim"
-            and not has_field(config, size)
-            and {f"{group}hidden_size", f"{group}num_attention_heads"} <= theirs.keys()
-        ):
-            theirs.pop(name, None)  # follows from these two
-    if options.like and not theirs:
-        raise IllegalGrowthError(
-            f"the other model says none of the sizes of a {config.model_type}: {', '.join(free)}. Name some of them."
-        )
-    for asked, wanted in options.sizes.items():
-        name = by_field.get(asked, asked)
-        if name not in free:
-            raise IllegalGrowthError(
-                f"{asked} is no size of a {config.model_type} that can be chosen"
-                + (f"; it stays {old[name]} or follows from others" if name in old else "")
-                + f". Choose among {', '.join(free)}."
-            )
-        value = old[name] if wanted == KEEP else int(wanted)
-        if named.get(name, value) != value:
-            raise IllegalGrowthError(f"{name} is named twice, as {named[name]} and as {value}. Name it once.")
-        named[name] = value
-    theirs = {name: value for name, value in theirs.items() if name not in named}
-    for name, value in {**theirs, **named}.items():
-        if value < old[name]:
-            whose = ", its size in the other model" if name in theirs else ""
-            raise IllegalGrowthError(
-                f"cannot shrink {name} from {old[name]} to {value}{whose}: a smaller model computes less. "
-                f"Name a size of at least {old[name]}."
-            )
-    named = {**theirs, **named}
-    if options.width is None and all(value == old[name] for name, value in named.items()):
-        raise IllegalGrowthError(
-            f"{_listed(named)} is what the model has already, so nothing would grow. Name a larger size, or a width."
-        )
-    return frozenset(theirs), named
+@dataclass(frozen=True)
+class Asked:
+    """One size, and all that a rule looks at.
+
+    Args:
+        name: of the size.
+        model: the sizes before growth.
+        options: the caller's.
+        requested: the sizes that are named, or taken from another model.
+    """
+
+    name: str
+    model: ModelSizes
+    options: Options
+    requested: RequestedSizes
+
+    @property
+    def size(self) -> Size:
+        return self.model.table[self.name]
+
+    @property
+    def old(self) -> int:
+        """Its value before growth."""
+        return self.model.old[self.name]
+
+    def beside(self, part: str) -> str:
+        """The name of another size of the same stack or tower: beside ``text_config.hidden_size``
+        there is ``text_config.head_dim``."""
+        return self.name[: self.name.rfind(".") + 1] + part
+
+    def grows_on_request(self, part: str) -> bool:
+        """Whether another size of the same stack is requested, and larger than before."""
+        name = self.beside(part)
+        return name in self.requested.values and self.requested.values[name] > self.model.old[name]
+
+    @property
+    def ratio(self) -> float:
+        """By what factor features grow where nobody names them."""
+        return _ratio(self)
+
+    @property
+    def derived_instead(self) -> tuple[PricedSize, ...]:
+        """The choice to derive it after all, if it follows from anything."""
+        return (DERIVED_INSTEAD,) if self.size.follows else ()
+
+    def near(self, ratio: float) -> SizeOptions:
+        """The values around the old one times a ratio."""
+        return near(self.old, self.old * ratio, self.size, self.derived_instead)
+
+    def in_step_with(self, part: str) -> SizeOptions:
+        """The values around the old one times the ratio by which a requested size grows."""
+        name = self.beside(part)
+        wanted = self.old * self.requested.values[name] / self.model.old[name]
+        return near(self.old, wanted, self.size, self.derived_instead)
 
 
-def _listed(sizes: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.6g}" for name, value in sizes.items())
+def size_options(model: ModelSizes, options: Options, requested: RequestedSizes) -> dict[str, SizeOptions]:
+    """The values that each choosable size may take.
+
+    Args:
+        model: the sizes before growth.
+        options: the caller's.
+        requested: what the caller, or another model, fixes.
+
+    Returns:
+        Size name -> its values, from the cheapest on.
+    """
+    return {name: _decided(Asked(name, model, options, requested)) for name in model.choosable}
 
 
-def _wishes(
-    table: Mapping[str, Size],
-    config: Any,
-    old: Sizes,
-    options: Options,
-    named: Mapping[str, int],
-    theirs: frozenset[str],
-    spelled: frozenset[str],
-) -> dict[str, Wish]:
-    wishes: dict[str, Wish] = {}
-    for name, size in _free(table, config).items():
-        group = name[: name.rfind(".") + 1]
-        heads, kv_heads, head_dim = f"{group}num_attention_heads", f"{group}num_key_value_heads", f"{group}head_dim"
-        ratio = _ratio(table, config, old, options, named, group)
-        follows: tuple[tuple[float, int | None], ...] = ((0.5, None),) if size.follows else ()
-        if name in named:
-            source = "as the other model" if name in theirs else "named"
-            wishes[name] = Wish(
-                ((0.0, named[name]),), f"kept, {source}" if named[name] == old[name] else source, named=True
-            )
-        elif size.grows == "head-dim" and name not in spelled and {f"{group}hidden_size", heads} <= named.keys():
-            wishes[name] = Wish(((0.0, None), (0.1, old[name])), "hidden_size / num_attention_heads")
-        elif size.grows == "heads" and heads in named and name != heads:
-            wishes[name] = _near(old[name], old[name] * named[heads] / old[heads], size, follows)
-        elif name == heads and ratio == 1 and named.get(kv_heads, 0) > old[kv_heads]:
-            wishes[name] = _near(old[name], old[name] * named[kv_heads] / old[kv_heads], size, follows)
-        elif size.grows == "heads" and head_dim in named and named[head_dim] > old[head_dim]:
-            wishes[name] = Wish(
-                ((0.0, old[name]), *_near(old[name], old[name] * ratio, size).options[:CHOICES]),
-                "kept: head_dim grows",
-            )
-        elif size.grows not in ("width", options.attention) or ratio == 1:
-            why = (
-                f"kept (attention {options.attention})"
-                if size.grows in ("heads", "head-dim") and ratio != 1
-                else "kept"
-            )
-            wishes[name] = Wish(((0.0, old[name]), *follows), why)
-        elif size.follows and _implied(table, config, old, name):
-            wish = _near(old[name], old[name] * ratio, size)
-            wishes[name] = Wish(
-                ((0.0, None), *((1 + cost, value) for cost, value in wish.options)), "as it follows", wish.wanted
-            )
-        else:
-            wishes[name] = _near(old[name], old[name] * ratio, size, follows)
-    return wishes
+def _decided(asked: Asked) -> SizeOptions:
+    return next(options for rule in RULES if (options := rule(asked)) is not None)
 
 
-def _ratio(
-    table: Mapping[str, Size], config: Any, old: Sizes, options: Options, named: Mapping[str, int], group: str
-) -> float:
-    """By how much features grow where nobody names them: the caller's width, else as hidden_size
-    grows."""
-    if options.width is not None:
-        return options.width
-    for hidden in (f"{group}hidden_size", "hidden_size"):
+def requested_size(asked: Asked) -> SizeOptions | None:
+    """A size that is named, or that another model lends: this value and no other."""
+    value = asked.requested.values.get(asked.name)
+    if value is None:
+        return None
+    source = "as the other model" if asked.name in asked.requested.from_other else "named"
+    why = f"kept, {source}" if value == asked.old else source
+    return SizeOptions((PricedSize(0.0, value),), why, named=True)
+
+
+def head_dim_of_requested_sizes(asked: Asked) -> SizeOptions | None:
+    """head_dim where hidden_size and the heads are both requested and config.json does not write
+    it: their quotient, as the class computes it; else what it is."""
+    both = {asked.beside("hidden_size"), asked.beside("num_attention_heads")}
+    if asked.size.grows != "head-dim" or asked.name in asked.model.written or not both <= asked.requested.values.keys():
+        return None
+    values = (PricedSize(0.0, None), PricedSize(KEPT_INSTEAD_OF_DERIVED, asked.old))
+    return SizeOptions(values, "hidden_size / num_attention_heads")
+
+
+def like_requested_heads(asked: Asked) -> SizeOptions | None:
+    """Key/value heads where the heads are requested: they grow as the heads do, so that each still
+    serves as many queries."""
+    heads = asked.beside("num_attention_heads")
+    if asked.size.grows != "heads" or asked.name == heads or heads not in asked.requested.values:
+        return None
+    return asked.in_step_with("num_attention_heads")
+
+
+def like_requested_key_value_heads(asked: Asked) -> SizeOptions | None:
+    """The heads where only key/value heads are requested, and grow: likewise."""
+    if asked.name != asked.beside("num_attention_heads") or asked.ratio != 1:
+        return None
+    return asked.in_step_with("num_key_value_heads") if asked.grows_on_request("num_key_value_heads") else None
+
+
+def kept_as_head_dim_grows(asked: Asked) -> SizeOptions | None:
+    """Numbers of heads where a larger head_dim is requested: attention grows by that, so they stay,
+    unless they must grow for hidden_size to divide."""
+    if asked.size.grows != "heads" or not asked.grows_on_request("head_dim"):
+        return None
+    otherwise = near(asked.old, asked.old * asked.ratio, asked.size).values[:STEPS]
+    return SizeOptions((PricedSize(0.0, asked.old), *otherwise), "kept: head_dim grows")
+
+
+def kept(asked: Asked) -> SizeOptions | None:
+    """What does not grow: everything if features do not, head_dim under ``attention="heads"``, the
+    heads under ``"head-dim"``, and sizes that no choice grows."""
+    if asked.ratio != 1 and asked.size.grows in ("width", asked.options.attention):
+        return None
+    by_choice = asked.ratio != 1 and asked.size.grows in ("heads", "head-dim")
+    why = f"kept (attention {asked.options.attention})" if by_choice else "kept"
+    return SizeOptions((PricedSize(0.0, asked.old), *asked.derived_instead), why)
+
+
+def left_to_be_derived(asked: Asked) -> SizeOptions | None:
+    """A size that already is what follows from the others (GPT-2's ``n_inner``, 4 * ``n_embd``): it
+    goes on following, and the config need not say it."""
+    if not asked.model.is_as_derived(asked.model.old, asked.name):
+        return None
+    nearby = near(asked.old, asked.old * asked.ratio, asked.size)
+    chosen = (PricedSize(CHOSEN_INSTEAD_OF_DERIVED + cost, value) for cost, value in nearby.values)
+    return SizeOptions((PricedSize(0.0, None), *chosen), "as it follows", nearby.wanted)
+
+
+def near_the_ratio(asked: Asked) -> SizeOptions | None:
+    """Everything else: the values around the old one times the ratio."""
+    return asked.near(asked.ratio)
+
+
+RULES: tuple[Callable[[Asked], SizeOptions | None], ...] = (
+    requested_size,
+    head_dim_of_requested_sizes,
+    like_requested_heads,
+    like_requested_key_value_heads,
+    kept_as_head_dim_grows,
+    kept,
+    left_to_be_derived,
+    near_the_ratio,
+)
+"""In order of precedence: what is requested, what goes along with that, what stays, what grows."""
+
+
+def _ratio(asked: Asked) -> float:
+    """By what factor features grow where nobody names them: the caller's width; else as hidden_size
+    grows, of the same stack or of the model; else, where hidden_size is heads * head_dim, as that
+    product grows."""
+    model, named = asked.model, asked.requested.values
+    if asked.options.width is not None:
+        return asked.options.width
+    for hidden in (asked.beside("hidden_size"), "hidden_size"):
         if hidden in named:
-            return named[hidden] / old[hidden]
-    head_dim = table.get(f"{group}head_dim")
-    if head_dim is not None and not has_field(config, head_dim):  # hidden_size = heads * head_dim
-        grown = [f"{group}{part}" for part in ("num_attention_heads", "head_dim") if f"{group}{part}" in named]
-        return math.prod(named[part] / old[part] for part in grown)
+            return named[hidden] / model.old[hidden]
+    if asked.beside("head_dim") in model.always_derived:
+        factors = [asked.beside(part) for part in ("num_attention_heads", "head_dim")]
+        return math.prod(named[name] / model.old[name] for name in factors if name in named)
     return 1.0
-
-
-def _implied(table: Mapping[str, Size], config: Any, sizes: Sizes, name: str) -> bool:
-    """Whether a size is what it would be if the config did not say it."""
-    follows = table[name].follows
-    try:
-        return follows is not None and follows(config, sizes) == sizes[name]
-    except UnsupportedModelError:
-        return False
-
-
-def _near(n: int, wanted: float, size: Size, more: tuple[tuple[float, int | None], ...] = ()) -> Wish:
-    """Sizes around the wanted one, in steps of the power of two (up to 64 and n/8) that divides n,
-    and the whole multiples of n."""
-    features = size.grows == "width"
-    step = (
-        min(n & -n, 64, 1 << max(n // 8, 1).bit_length() - 1)
-        if features
-        else 2 - n % 2
-        if size.grows == "head-dim"
-        else 1
-    )
-    centre = round(wanted / step) * step
-    values = {centre + i * step for i in range(-CHOICES, CHOICES + 1)} | {
-        k * n for k in range(1, math.ceil(wanted / n) + 2)
-    }
-    values |= {round(wanted)} if abs(wanted - round(wanted)) < 0.01 and (n % 2 or round(wanted) % 2 == 0) else set()
-    weight = FEATURES if features else HEADS
-    priced = [
-        (weight * abs(math.log(value / wanted)) if abs(value - wanted) >= 0.01 else 0.0, value)
-        for value in values
-        if value >= n
-    ]
-    return Wish(tuple(sorted([*priced, *more], key=price)), "kept" if wanted == n else f"x{wanted / n:.4g}", wanted)
-
-
-def _about(n: int, named: int, size: Size) -> Wish:
-    """The named size and those around it; larger than before, if that is."""
-    near = _near(n, named, size)
-    options = {(cost, value) for cost, value in near.options if value != n or named == n}
-    return Wish(tuple(sorted({(0.0, named), *options}, key=price)), near.why, near.wanted)
-
-
-def _loose(name: str, n: int, named: int | None, wish: Wish, size: Size) -> Wish:
-    """What a size may be in the shape that a refusal names."""
-    if named is not None:
-        return _about(n, named, size)
-    if name.rpartition(".")[2] != "hidden_size":
-        return wish
-    if wish.wanted is None:  # kept, unless what is named takes it along
-        return _about(n, n, size)
-    return Wish(tuple(option for option in wish.options if option[1] != n) or wish.options, wish.why, wish.wanted)
-
-
-def _within(wish: Wish) -> Wish:
-    """Without the sizes that are too far off."""
-    if wish.wanted is None:
-        return wish
-    near = tuple(
-        (cost, value) for cost, value in wish.options if value is None or abs(math.log(value / wish.wanted)) <= NEAR
-    )
-    return Wish(near or wish.options[:1], wish.why, wish.wanted)

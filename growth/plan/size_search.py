@@ -1,56 +1,110 @@
-"""The search for a shape: the cheapest combination of sizes in which everything divides and which
-no law and no config refuses.
+"""Best-first search for the sizes to grow to.
 
-Combinations are visited from the cheapest on. What is refused says which sizes are to blame
-(`growth.errors.IllegalShapeError`), and no combination with the same values of those is tried
-again."""
+Each size that can be chosen has a list of values with a cost each: how far the value is from the
+wanted one (`growth.plan.size_options`). A combination takes one value from every list, and costs
+the sum. Combinations are visited from the cheapest on, and the first that works is the answer: all
+divisions leave no remainder, no size shrinks, and neither a law of the architecture nor the config
+class refuses it.
+
+Example. hidden_size 96 with 6 heads is to grow by 1.25; costs in brackets::
+
+    hidden_size    120 (0)    128 (0.3)    112 (0.3)
+    heads            8 (0.1)    7 (0.2)     10 (0.3)
+
+    visited    hidden_size, heads       cost
+    first      120, 8                   0.1
+    second     120, 7                   0.2      does not divide, skipped
+    third      120, 10                  0.3      ...
+
+A refusal says which sizes are to blame (`growth.errors.IllegalShapeError`). If (120, 8) is refused
+and ``heads`` is to blame, every combination with 8 heads is left out from then on; if both sizes
+are to blame, only (120, 8) is."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
-from growth.architectures.sizes import Size, Sizes, value_at
-from growth.errors import GrowthError, IllegalShapeError, UnsupportedModelError
+from growth.architectures.sizes import Sizes
+from growth.errors import GrowthError, IllegalShapeError
+from growth.plan.model_sizes import ModelSizes
 
 T = TypeVar("T")
 
+MOST_CHECKED = 60
+"""Combinations that are checked against laws and config, which takes milliseconds each."""
 
-TRIES, STEPS = 60, 20_000
-"""Shapes that are tried against laws and config, and combinations looked at on the way to each."""
-
+MOST_VISITED = 20_000
+"""Combinations looked at before each check, which takes microseconds each."""
 
 _COUPLED = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
-"""Sizes that have to divide each other, by the last part of their name. Of others the cheapest
-value will do, unless it is to blame."""
+"""Sizes that have to divide each other, by the last part of their name: all their values are
+combined. Any other size, such as intermediate_size, takes its cheapest value, unless that is to
+blame for a refusal; then the next one."""
+
+Blame = frozenset[tuple[str, int | None]]
+"""(size, value) pairs that were refused together."""
+
+
+class PricedSize(NamedTuple):
+    """One value a size may take.
+
+    Args:
+        cost: distance from the wanted value; 0 is the best.
+        value: the value; None to derive it from the sizes before it, as the config class does.
+    """
+
+    cost: float
+    value: int | None
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What one size should be: (cost, value) from the cheapest on, where no value stands for "as it
-    follows from those before it"."""
+class SizeOptions:
+    """The values one size may take.
 
-    options: tuple[tuple[float, int | None], ...]
+    Args:
+        values: from the cheapest on.
+        why: what the plan says if the first of them is taken.
+        wanted: the value aimed at, which need not be whole; None where there is no such value.
+        named: whether the caller named it, so that there is no other value.
+    """
+
+    values: tuple[PricedSize, ...]
     why: str
     wanted: float | None = None
     named: bool = False
 
 
-def price(option: tuple[float, int | None]) -> tuple[float, int]:
-    return option[0], option[1] or 0
+def by_cost(priced: PricedSize) -> tuple[float, int]:
+    """Sort key: by cost, the smaller value first."""
+    return priced.cost, priced.value or 0
 
 
 def first(
-    table: Mapping[str, Size], config: Any, old: Sizes, wishes: Mapping[str, Wish], check: Callable[[Sizes], T]
+    model: ModelSizes, options: Mapping[str, SizeOptions], check: Callable[[Sizes], T]
 ) -> tuple[tuple[dict[str, int], T] | None, GrowthError | None]:
-    """The nearest shape that passes the check, or the first refusal met; the last one, if no other
-    size would help."""
+    """The cheapest combination that works.
+
+    After each refusal the search starts again from the cheapest combination: what is to blame
+    changes which values a size has left, and visiting is cheap compared to checking.
+
+    Args:
+        model: the sizes before growth.
+        options: the values of every choosable size.
+        check: raises IllegalShapeError for sizes that are refused while others may do, another
+            GrowthError where no sizes would help.
+
+    Returns:
+        (all sizes, what ``check`` returned) or None; and the refusal, if there is nothing else to
+        return: the first one met, or the one that no other size would help.
+    """
     refusal: GrowthError | None = None
-    blamed: set[frozenset[tuple[str, int]]] = set()
-    for _ in range(TRIES):
-        sizes = next(_shapes(table, config, old, wishes, blamed), None)
+    blamed: set[Blame] = set()
+    for _ in range(MOST_CHECKED):
+        sizes = _cheapest_that_fits(model, options, blamed)
         if sizes is None:
             break
         try:
@@ -63,79 +117,68 @@ def first(
     return None, refusal
 
 
-def _shapes(
-    table: Mapping[str, Size],
-    config: Any,
-    old: Sizes,
-    wishes: Mapping[str, Wish],
-    blamed: Collection[frozenset[tuple[str, int]]],
-) -> Iterator[dict[str, int]]:
-    """The shapes whose parts divide, of which none shrinks and some grows, from the nearest on,
-    without combinations that are to blame."""
-    alone = {next(iter(culprits)) for culprits in blamed if len(culprits) == 1}
-    options = {
-        name: [option for option in wish.options if (name, option[1]) not in alone] for name, wish in wishes.items()
-    }
-    options = {
-        name: some if name.rpartition(".")[2] in _COUPLED else _cheapest(some) for name, some in options.items()
-    }
-    if not all(options.values()):
-        return
-    names, following = (
-        list(wishes),
-        {name for name, size in table.items() if size.follows is not None and not has_field(config, size)},
-    )
-    heap = [(sum(options[name][0][0] for name in names), (0,) * len(names), 0)]
-    for _ in range(STEPS):
-        if not heap:
-            return
-        cost, ranks, moved = heapq.heappop(heap)
-        sizes = _completed(
-            table, config, {name: options[name][rank][1] for name, rank in zip(names, ranks, strict=True)}, following
-        )
-        grows = sizes is not None and sizes != old and all(sizes[name] >= n for name, n in old.items())
-        if sizes is not None and grows and not any(culprits <= sizes.items() for culprits in blamed):
-            yield sizes
-        for i in range(
-            moved, len(names)
-        ):  # raising ranks from the left to the right only reaches every combination once
-            some, rank = options[names[i]], ranks[i]
-            if rank + 1 < len(some):
-                heapq.heappush(
-                    heap, (cost - some[rank][0] + some[rank + 1][0], (*ranks[:i], rank + 1, *ranks[i + 1 :]), i)
-                )
-
-
-def _cheapest(options: list[tuple[float, int | None]]) -> list[tuple[float, int | None]]:
-    """The cheapest value, and what is cheaper kept_equal: to follow from other sizes, which are then to
-    blame if that is no good."""
-    return options[: 1 + next((rank for rank, (_, value) in enumerate(options) if value is not None), 0)]
-
-
-def _completed(
-    table: Mapping[str, Size], config: Any, picked: Mapping[str, int | None], following: Collection[str]
+def _cheapest_that_fits(
+    model: ModelSizes, options: Mapping[str, SizeOptions], blamed: Collection[Blame]
 ) -> dict[str, int] | None:
-    """The picked sizes and those that follow from them, None where something does not divide.
-    ``following``: those without a choice."""
-    sizes: dict[str, int] = {}
-    try:
-        for name, size in table.items():
-            value = picked.get(name)
-            if value is None or name in following:
-                followed = size.follows(config, sizes) if size.follows else None
-                if followed is None or value not in (None, followed):
-                    return None
-                value = followed
-            sizes[name] = value
-    except UnsupportedModelError:
-        return None
-    return sizes
+    """The cheapest combination whose sizes divide, without those that were refused."""
+    names = list(options)
+    values = [_values_left(name, options[name], blamed) for name in names]
+    for picked in islice(cheapest_first(values), MOST_VISITED):
+        try:
+            sizes = model.completed(dict(zip(names, picked, strict=True)))
+        except IllegalShapeError:
+            continue
+        if not any(pairs <= sizes.items() for pairs in blamed):
+            return sizes
+    return None
 
 
-def has_field(config: Any, size: Size) -> bool:
-    """Whether the config's class has a field for a size, so that it need not follow from others."""
-    section, _, name = size.field.rpartition(".")
-    return bool(name) and (
-        value_at(config, size.field) is not None
-        or name in (value_at(config, section) if section else config).to_dict()
-    )
+def _values_left(name: str, options: SizeOptions, blamed: Collection[Blame]) -> list[PricedSize]:
+    """The values of one size that were not refused on their own."""
+    left = [priced for priced in options.values if frozenset({(name, priced.value)}) not in blamed]
+    return left if name.rpartition(".")[2] in _COUPLED else _cheapest(left)
+
+
+def _cheapest(values: list[PricedSize]) -> list[PricedSize]:
+    """Keep only the cheapest explicit value, plus "derive from other sizes" if that is cheaper. If
+    the derived value is refused, the sizes it came from are blamed.
+
+    Example:
+        >>> [priced.value for priced in _cheapest([PricedSize(0, None), PricedSize(1, 64), PricedSize(2, 72)])]
+        [None, 64]
+        >>> [priced.value for priced in _cheapest([PricedSize(0, 64), PricedSize(0.5, None)])]
+        [64]
+    """
+    explicit = [rank for rank, priced in enumerate(values) if priced.value is not None]
+    return values[: explicit[0] + 1] if explicit else values[:1]
+
+
+def cheapest_first(lists: Sequence[Sequence[PricedSize]]) -> Iterator[tuple[int | None, ...]]:
+    """All combinations of one value from each list, from the cheapest on.
+
+    A combination is kept as its ranks, one per list; (0, 0) takes the cheapest of two lists. A heap
+    holds combinations that are next. Whenever one leaves it, those with one rank raised by one
+    enter: they are no cheaper, so the heap's cheapest is always the cheapest of all. So that each
+    combination enters once, a rank is raised only if none to its right was: (1, 1) comes from
+    (1, 0) and not from (0, 1).
+
+    Args:
+        lists: each from its cheapest value on.
+
+    Example:
+        >>> widths = [PricedSize(0, 96), PricedSize(1, 100), PricedSize(4, 112)]
+        >>> heads = [PricedSize(0, 6), PricedSize(2, 8), PricedSize(3, 12)]
+        >>> list(cheapest_first([widths, heads]))[:6]
+        [(96, 6), (100, 6), (96, 8), (96, 12), (100, 8), (112, 6)]
+    """
+    if not all(lists):
+        return
+    heap = [(sum(values[0].cost for values in lists), (0,) * len(lists), 0)]
+    while heap:
+        cost, ranks, last_raised = heapq.heappop(heap)
+        yield tuple(values[rank].value for values, rank in zip(lists, ranks, strict=True))
+        for i in range(last_raised, len(lists)):
+            values, rank = lists[i], ranks[i]
+            if rank + 1 < len(values):
+                raised = (*ranks[:i], rank + 1, *ranks[i + 1 :])
+                heapq.heappush(heap, (cost - values[rank].cost + values[rank + 1].cost, raised, i))

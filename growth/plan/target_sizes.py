@@ -1,30 +1,46 @@
-"""Shapes: the sizes a model grows to, from a ratio, from sizes by name, or from both.
+"""Target sizes: what a model grows to, from a ratio, from sizes by name, or from both.
 
-What the caller names is fixed. What is not named follows: features times the ratio, and heads or
-head_dim likewise, whichever `attention` says. Few ratios give whole numbers of everything that
-still divide as they did, so the shapes near the wanted one are tried in the order of their
-distance, ``sum of weight * |log(size / wanted)|``, until every law and the config's own class
-accept one. The same search names the nearest shape that works where a request is refused, and finds
-the miniature that stands for a shape (`growth.proof.twin`)."""
+What the caller names is fixed. What is not named follows: features (hidden_size,
+intermediate_size) times the ratio, and either the heads or head_dim likewise, whichever
+``attention`` says. Few ratios lead to whole numbers that still divide as they did, so combinations
+near the wanted one are tried in the order of their distance until every law and the config class
+accept one (`growth.plan.size_search`). The same search suggests the nearest sizes that work where a
+request is refused, and finds the sizes of the miniature that stands for a growth
+(`growth.proof.twin`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from growth.architectures.sizes import Size, Sizes
 from growth.errors import GrowthError, IllegalGrowthError, IllegalShapeError
+from growth.plan.model_sizes import ModelSizes
+from growth.plan.nearby_sizes import around, is_met, near, within_reach
 from growth.plan.options import Options
-from growth.plan.size_options import _free, _implied, _listed, _loose, _named, _near, _wishes, _within
-from growth.plan.size_search import Wish, first, has_field, price
+from growth.plan.requested_sizes import RequestedSizes, listed, requested_sizes
+from growth.plan.size_options import DERIVED_INSTEAD, size_options
+from growth.plan.size_reasons import size_reasons
+from growth.plan.size_search import PricedSize, SizeOptions, by_cost, first
 
 T = TypeVar("T")
 
+KEPT_UNLIKE_REAL = 2.0
+"""In the miniature: to keep a size that the real model grows."""
+
+MULTIPLE_UNLIKE_REAL = 1.0
+"""In the miniature: a whole multiple where the real model has none, or the reverse."""
+
 
 @dataclass(frozen=True)
-class Shape:
-    """The sizes to grow to, and why each is what it is."""
+class TargetSizes:
+    """The sizes to grow to.
+
+    Args:
+        sizes: size name -> new value, for all sizes of the model.
+        why: size name -> why it is that, in a few words.
+    """
 
     sizes: Mapping[str, int]
     why: Mapping[str, str]
@@ -35,112 +51,152 @@ def choose(
     config: Any,
     old: Sizes,
     options: Options,
-    spelled: frozenset[str],
+    written: frozenset[str],
     check: Callable[[Sizes], T],
-) -> tuple[Shape, T]:
-    """The shape for the caller's options, and what ``check`` made of it.
+) -> tuple[TargetSizes, T]:
+    """The target sizes for the caller's options, and what ``check`` made of them.
 
     Args:
         table: the sizes, by name.
-        config: parsed.
+        config: the parsed config.
         old: its sizes.
         options: the caller's.
-        spelled: the sizes that config.json spells out.
-        check: raises GrowthError for a shape that some law or the config refuses.
+        written: the sizes that config.json writes down.
+        check: raises GrowthError for sizes that some law or the config class refuses.
 
     Raises:
-        IllegalGrowthError: naming the nearest shape that works.
+        IllegalGrowthError: if no sizes do; it suggests the nearest that work.
     """
-    theirs, named = _named(table, config, old, options)
-    wishes = _wishes(table, config, old, options, named, theirs, spelled)
-    near = {
-        name: wish if wish.named or table[name].grows != "width" else _within(wish) for name, wish in wishes.items()
-    }
-    found, refusal = first(table, config, old, near, check)
+    model = ModelSizes(table, config, old, written)
+    requested = requested_sizes(model, options)
+    wanted = size_options(model, options, requested)
+    found, refusal = first(model, {name: _reachable(table[name], values) for name, values in wanted.items()}, check)
     if found is not None:
         sizes, checked = found
-        return Shape(sizes, _why(table, config, old, sizes, wishes)), checked
-    loose = {name: _loose(name, old[name], named.get(name), wish, table[name]) for name, wish in wishes.items()}
-    nearest, hopeless = first(table, config, old, loose, check)
+        return TargetSizes(sizes, size_reasons(model, sizes, wanted)), checked
+    if refusal is not None and not isinstance(refusal, IllegalShapeError):
+        raise refusal  # other sizes would not help
+    relaxed = {name: _relaxed(model, name, requested, values) for name, values in wanted.items()}
+    nearest, hopeless = first(model, relaxed, check)
     if hopeless is not None and not isinstance(hopeless, IllegalShapeError):
-        refusal = hopeless
-    raise _refusal(table, config, old, named, wishes, refusal, nearest and nearest[0])
+        raise hopeless
+    raise _refusal(model, options, requested, wanted, refusal, nearest and nearest[0])
 
 
 def sizes_in_ratio(
-    table: Mapping[str, Size], config: Any, old: Sizes, model: tuple[Sizes, Sizes], check: Callable[[Sizes], T]
-) -> tuple[Shape, T]:
-    """The shape that is to ``old`` as the second sizes of ``model`` are to its first: kept where
-    they are kept, whole multiples where they are, and otherwise as near as the laws allow."""
-    wishes = {}
-    for name, size in _free(table, config).items():
-        before, after = model[0][name], model[1][name]
-        fallback: tuple[tuple[float, int | None], ...] = ((0.5, None),) if size.follows else ()
-        if before == after:
-            wishes[name] = Wish(((0.0, old[name]), *fallback), "kept")
-            continue
-        whole, exact = after % before == 0, old[name] * after % before == 0
-        near = {value: cost for cost, value in _near(old[name], old[name] * after / before, size).options if value}
-        near |= {old[name] * after // before: 0.0} if exact else {}
-        priced = [
-            (cost + (value == old[name]) * 2.0 + ((value % old[name] == 0) != whole), value)
-            for value, cost in near.items()
-        ]
-        wishes[name] = Wish(tuple(sorted([*priced, *fallback], key=price)), "like the model")
-    found, refusal = first(table, config, old, wishes, check)
-    if found is None:
-        raise refusal or IllegalGrowthError("no miniature has this shape. Please report the config and the options.")
-    return Shape(found[0], {}), found[1]
-
-
-def _why(
-    table: Mapping[str, Size], config: Any, old: Sizes, sizes: Sizes, wishes: Mapping[str, Wish]
-) -> dict[str, str]:
-    why = {}
-    for name, value in sizes.items():
-        wish, follows = wishes.get(name), _implied(table, config, sizes, name)
-        if wish is None:
-            why[name] = "follows from the others"
-        elif wish.options[0][1] is None and follows:
-            why[name] = wish.why
-        elif wish.wanted is not None and abs(wish.wanted - value) >= 0.01:
-            why[name] = f"nearest to x{wish.wanted / old[name]:.4g} ({wish.wanted:.6g}) that fits"
-        elif value == wish.options[0][1]:
-            why[name] = wish.why
-        elif value == old[name]:
-            why[name] = "kept"
-        else:
-            why[name] = "follows from the others" if follows else "nearest that fits"
-    return why
-
-
-def _refusal(
     table: Mapping[str, Size],
     config: Any,
     old: Sizes,
-    named: Mapping[str, int],
-    wishes: Mapping[str, Wish],
+    real: tuple[Sizes, Sizes],
+    check: Callable[[Sizes], T],
+) -> tuple[TargetSizes, T]:
+    """The sizes a miniature grows to, if the real model grows from the first of two sizes to the
+    second: kept where they are kept, whole multiples where they are, and otherwise as near that
+    ratio as the laws allow.
+
+    Args:
+        table, config, old, check: as for `choose`, of the miniature.
+        real: (old sizes, new sizes) of the model that it stands for.
+
+    Raises:
+        IllegalGrowthError: if there are no such sizes.
+    """
+    model = ModelSizes(table, config, old)
+    options = {
+        name: _in_ratio(old[name], size, real[0][name], real[1][name]) for name, size in model.choosable.items()
+    }
+    found, refusal = first(model, options, check)
+    if found is None:
+        raise refusal or IllegalGrowthError(
+            "no sizes of the miniature grow in the ratios of the model's. Please report the config and the options."
+        )
+    return TargetSizes(found[0], {}), found[1]
+
+
+def _in_ratio(old: int, size: Size, real_old: int, real_new: int) -> SizeOptions:
+    """The values of one size of the miniature, where the real one grows from ``real_old`` to
+    ``real_new``."""
+    derived = (DERIVED_INSTEAD,) if size.follows else ()
+    if real_old == real_new:
+        return SizeOptions((PricedSize(0.0, old), *derived), "kept")
+    costs = {
+        priced.value: priced.cost for priced in near(old, old * real_new / real_old, size).values if priced.value
+    }
+    if old * real_new % real_old == 0:
+        costs[old * real_new // real_old] = 0.0
+    multiple = real_new % real_old == 0
+    priced = [
+        PricedSize(
+            cost
+            + (KEPT_UNLIKE_REAL if value == old else 0.0)
+            + (MULTIPLE_UNLIKE_REAL if (value % old == 0) != multiple else 0.0),
+            value,
+        )
+        for value, cost in costs.items()
+    ]
+    return SizeOptions(tuple(sorted([*priced, *derived], key=by_cost)), "like the model")
+
+
+def _reachable(size: Size, values: SizeOptions) -> SizeOptions:
+    """Features that nobody named may not be far from the ratio asked for."""
+    return values if values.named or size.grows != "width" else within_reach(values)
+
+
+def _relaxed(model: ModelSizes, name: str, requested: RequestedSizes, values: SizeOptions) -> SizeOptions:
+    """What a size may be in the shape that a refusal suggests: sizes near the requested ones, and a
+    hidden_size that grows."""
+    size, old = model.table[name], model.old[name]
+    if name in requested.values:
+        return around(old, requested.values[name], size)
+    if name.rpartition(".")[2] != "hidden_size":
+        return values
+    if values.wanted is None:  # kept, unless what is requested takes it along
+        return around(old, old, size)
+    larger = tuple(priced for priced in values.values if priced.value != old)
+    return SizeOptions(larger or values.values, values.why, values.wanted)
+
+
+def _refusal(
+    model: ModelSizes,
+    options: Options,
+    requested: RequestedSizes,
+    wanted: Mapping[str, SizeOptions],
     refusal: GrowthError | None,
     nearest: Mapping[str, int] | None,
 ) -> GrowthError:
-    if refusal is not None and not isinstance(refusal, IllegalShapeError):
-        return refusal
-    asked = {name: wanted for name, wish in wishes.items() if (wanted := named.get(name, wish.wanted)) is not None}
-    said = (
-        f"{refusal}"
-        if refusal is not None
-        else f"no shape near {_listed(asked)} divides into heads as the model wants."
-    )
+    """What was asked for, why it does not work, and the nearest sizes that do."""
+    asked = {name for name, values in wanted.items() if name in requested.values or values.wanted is not None}
+    said = str(refusal) if refusal is not None else _does_not_fit(model, asked, wanted)
     if nearest is None:
-        return IllegalGrowthError(f"{said} None was found near it that works; name fewer sizes, or a width alone.")
-    # With what was asked for and what would go along with that, so that these sizes, named, are the
-    # whole shape.
+        because = "; name fewer sizes, or a width alone."
+        if options.like:
+            because = (
+                f": the sizes are another model's, and one that is no {model.config.model_type} may share out its "
+                "heads otherwise. Name hidden_size and intermediate_size alone, or a width."
+            )
+        return IllegalGrowthError(f"{said} None was found near it that works{because}")
+    # Also the sizes that would go along, so that these, all named, are the whole answer.
     along = {
         name
-        for name in wishes
-        if table[name].grows != "never" and (table[name].follows is None or has_field(config, table[name]))
+        for name in wanted
+        if model.table[name].grows != "never"
+        and (model.table[name].follows is None or name not in model.always_derived)
     }
-    listed = {name: nearest[name] for name in wishes if nearest[name] != old[name] or name in asked or name in along}
-    return IllegalGrowthError(
-        f"{said} The nearest shape that works: {', '.join(f'{name} {value}' for name, value in listed.items())}."
-    )
+    named = {
+        name: nearest[name] for name in wanted if nearest[name] != model.old[name] or name in asked or name in along
+    }
+    return IllegalGrowthError(f"{said} The nearest shape that works: {listed(named)}.")
+
+
+def _does_not_fit(model: ModelSizes, asked: Collection[str], wanted: Mapping[str, SizeOptions]) -> str:
+    """Why the combination that comes closest to the request does not fit together."""
+    closest = {name: values.values[0].value for name, values in wanted.items()}
+    said = [_closest(name, closest[name], wanted[name].wanted) for name in wanted if name in asked]
+    return f"no sizes near {', '.join(filter(None, said))} fit together: {model.misfit(closest)}"
+
+
+def _closest(name: str, value: int | None, aim: float | None) -> str:
+    """``name 2 (nearest to 2.333)``; empty for a size that is derived."""
+    if value is None:
+        return ""
+    return f"{name} {value}" if aim is None or is_met(value, aim) else f"{name} {value} (nearest to {aim:.4g})"

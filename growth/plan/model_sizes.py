@@ -1,0 +1,120 @@
+"""The sizes of one model before growth: what they are, which of them can be chosen, and how the
+others follow.
+
+Example: the config of a GPT-2 holds ``n_embd`` and ``n_head``, and its class computes head_dim =
+n_embd / n_head. hidden_size, heads and head_dim can each be chosen, but a combination in which
+hidden_size is not heads * head_dim does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from growth.architectures.sizes import Size, Sizes, value_at
+from growth.errors import IllegalShapeError, UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """The sizes of a model, and how they depend on each other.
+
+    Args:
+        table: the sizes by name, each after those it follows from.
+        config: the parsed config.
+        old: their values.
+        written: the sizes that config.json writes down; the class derives the others.
+    """
+
+    table: Mapping[str, Size]
+    config: Any
+    old: Sizes
+    written: frozenset[str] = frozenset()
+
+    @cached_property
+    def choosable(self) -> dict[str, Size]:
+        """The sizes that can be chosen (`choosable_sizes`)."""
+        return choosable_sizes(self.table, self.config)
+
+    @cached_property
+    def always_derived(self) -> frozenset[str]:
+        """The sizes for which the config has no field: a value chosen for one of these has to be
+        the one that follows."""
+        return frozenset(
+            name for name, size in self.table.items() if size.follows is not None and not has_field(self.config, size)
+        )
+
+    def completed(self, picked: Mapping[str, int | None]) -> dict[str, int]:
+        """All sizes, of which some are picked.
+
+        Args:
+            picked: size name -> its value, None to derive it; names left out are derived as well.
+
+        Raises:
+            IllegalShapeError: if a division leaves a remainder, a picked value is not the one that
+                follows, a size would shrink or none would grow.
+        """
+        sizes: dict[str, int] = {}
+        for name, size in self.table.items():
+            value = picked.get(name)
+            if value is None or name in self.always_derived:
+                derived = self._derived(name, sizes)
+                if value not in (None, derived):
+                    raise IllegalShapeError(f"{name} {value} does not fit: it follows from the others as {derived}.")
+                value = derived
+            sizes[name] = value
+        for name, value in sizes.items():
+            if value < self.old[name]:
+                raise IllegalShapeError(f"{name} would shrink from {self.old[name]} to {value}.")
+        if sizes == self.old:
+            raise IllegalShapeError("nothing would grow.")
+        return sizes
+
+    def misfit(self, picked: Mapping[str, int | None]) -> str:
+        """Why some sizes do not fit together (`completed`); empty if they do."""
+        try:
+            self.completed(picked)
+            return ""
+        except IllegalShapeError as error:
+            return str(error)
+
+    def is_as_derived(self, sizes: Sizes, name: str) -> bool:
+        """Whether a size has the value that it would have if the config did not say it."""
+        try:
+            return self.table[name].follows is not None and self._derived(name, sizes) == sizes[name]
+        except IllegalShapeError:
+            return False
+
+    def _derived(self, name: str, sizes: Sizes) -> int:
+        follows = self.table[name].follows
+        if follows is None:
+            raise IllegalShapeError(f"{name} does not follow from other sizes.")
+        try:
+            return follows(self.config, sizes)
+        except UnsupportedModelError as error:
+            raise IllegalShapeError(str(error).removesuffix(" Check config.json.")) from error
+
+
+def choosable_sizes(table: Mapping[str, Size], config: Any) -> dict[str, Size]:
+    """The sizes that a caller can choose: those with a field in the config.
+
+    A head_dim for which the config has no field can be chosen all the same, since hidden_size = heads
+    * head_dim then goes along; key/value heads for which it has none are always the heads.
+    """
+    return {
+        name: size
+        for name, size in table.items()
+        if size.field
+        and size.grows != "follows"
+        and (size.follows is None or size.grows == "head-dim" or has_field(config, size))
+    }
+
+
+def has_field(config: Any, size: Size) -> bool:
+    """Whether the config's class has a field for a size, so that it need not follow from others."""
+    section, _, name = size.field.rpartition(".")
+    return bool(name) and (
+        value_at(config, size.field) is not None
+        or name in (value_at(config, section) if section else config).to_dict()
+    )
