@@ -96,9 +96,8 @@ def quotient(config: Any, whole: int, parts: int, what: tuple[str, str]) -> int:
     """``whole / parts``, or an error that says what does not divide evenly."""
     if whole <= 0 or parts <= 0 or whole % parts:
         raise UnsupportedModelError(
-            f"the {getattr(config, 'model_type', 'model')} config has {whole} {what[0]} and {parts} {what[1]}, which "
-            "do not divide evenly. "
-            "Check config.json."
+            f"a {getattr(config, 'model_type', 'model')} cannot have {whole} {what[0]} and {parts} {what[1]}, which do "
+            "not divide evenly. Check config.json."
         )
     return whole // parts
 

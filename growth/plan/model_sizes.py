@@ -56,7 +56,7 @@ class ModelSizes:
                 follows, a size would shrink or none would grow.
         """
         sizes: dict[str, int] = {}
-        for name, size in self.table.items():
+        for name in self.table:
             value = picked.get(name)
             if value is None or name in self.always_derived:
                 derived = self._derived(name, sizes)

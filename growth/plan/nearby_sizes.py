@@ -83,9 +83,7 @@ def within_reach(options: SizeOptions) -> SizeOptions:
     if wanted is None:
         return options
     close = tuple(
-        priced
-        for priced in options.values
-        if priced.value is None or abs(math.log(priced.value / wanted)) <= FARTHEST
+        priced for priced in options.values if priced.value is None or abs(math.log(priced.value / wanted)) <= FARTHEST
     )
     return SizeOptions(close or options.values[:1], options.why, wanted)
 

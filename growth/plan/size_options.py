@@ -117,7 +117,11 @@ def head_dim_of_requested_sizes(asked: Asked) -> SizeOptions | None:
     """head_dim where hidden_size and the heads are both requested and config.json does not write
     it: their quotient, as the class computes it; else what it is."""
     both = {asked.beside("hidden_size"), asked.beside("num_attention_heads")}
-    if asked.size.grows != "head-dim" or asked.name in asked.model.written or not both <= asked.requested.values.keys():
+    if (
+        asked.size.grows != "head-dim"
+        or asked.name in asked.model.written
+        or not both <= asked.requested.values.keys()
+    ):
         return None
     values = (PricedSize(0.0, None), PricedSize(KEPT_INSTEAD_OF_DERIVED, asked.old))
     return SizeOptions(values, "hidden_size / num_attention_heads")
@@ -165,7 +169,7 @@ def left_to_be_derived(asked: Asked) -> SizeOptions | None:
         return None
     nearby = near(asked.old, asked.old * asked.ratio, asked.size)
     chosen = (PricedSize(CHOSEN_INSTEAD_OF_DERIVED + cost, value) for cost, value in nearby.values)
-    return SizeOptions((PricedSize(0.0, None), *chosen), "as it follows", nearby.wanted)
+    return SizeOptions((PricedSize(0.0, None), *chosen), "follows from the others", nearby.wanted)
 
 
 def near_the_ratio(asked: Asked) -> SizeOptions | None:

@@ -119,9 +119,7 @@ def _in_ratio(old: int, size: Size, real_old: int, real_new: int) -> SizeOptions
     derived = (DERIVED_INSTEAD,) if size.follows else ()
     if real_old == real_new:
         return SizeOptions((PricedSize(0.0, old), *derived), "kept")
-    costs = {
-        priced.value: priced.cost for priced in near(old, old * real_new / real_old, size).values if priced.value
-    }
+    costs = {priced.value: priced.cost for priced in near(old, old * real_new / real_old, size).values if priced.value}
     if old * real_new % real_old == 0:
         costs[old * real_new // real_old] = 0.0
     multiple = real_new % real_old == 0

@@ -11,20 +11,22 @@ from functools import cache
 from typing import Any
 
 import pytest
-from plan.test_target_sizes import ALBERT, BERT, BLOOM, CLIP, GPT2, QWEN, SMALL, SMOLLM, T5, Source, refused, untrue
 from transformers import AutoConfig, LlamaConfig, XLNetConfig
 
 from growth import architectures, plan_widening
 from growth.errors import GrowthError, IllegalGrowthError
 from growth.hf.configs import parse
 from growth.hf.model_classes import classes
-from growth.plan import size_options
+from growth.plan import size_options, size_reasons
 from growth.plan import target_sizes as shape
+from growth.plan.model_sizes import ModelSizes
 from growth.plan.plan import TOLERANCE
-from growth.plan.size_search import Wish
+from growth.plan.size_search import PricedSize, SizeOptions
 from growth.proof.miniature import miniature
 from growth.proof.twin import prove_twin
+from support.size_cases import ALBERT, BERT, BLOOM, CLIP, FEW, GPT2, QWEN, SMALL, SMOLLM, T5, Source, refused, untrue
 
+SIX_HEADS = LlamaConfig(hidden_size=96, num_attention_heads=6, **FEW)
 XLNET = XLNetConfig(d_model=64, n_head=4, d_inner=100, n_layer=2, vocab_size=97)
 
 
@@ -182,27 +184,37 @@ def off_by_a_step(patch: Patch) -> None:
     patch.setattr(size_options, "_ratio", lambda *args: 1.25 * right(*args))
 
 
-def said_of_the_wish(patch: Patch) -> None:
-    """What was wished for, whatever came of it."""
+def said_of_the_first_choice(patch: Patch) -> None:
+    """What was aimed at, whatever came of it."""
     patch.setattr(
         shape,
-        "_why",
-        lambda table, config, old, sizes, wishes: {n: wishes[n].why if n in wishes else "kept" for n in sizes},
+        "size_reasons",
+        lambda model, sizes, options: {n: options[n].why if n in options else "kept" for n in sizes},
     )
 
 
-def named_last(patch: Patch) -> None:
-    """What is named counts as a wish like any other."""
-    right = shape._wishes
+def named_sizes_kept(patch: Patch) -> None:
+    """A named size stays what it was."""
+    right = shape.size_options
 
-    def wrong(*args: Any) -> dict[str, Wish]:
-        wishes = right(*args)
+    def wrong(model: ModelSizes, *args: Any) -> dict[str, SizeOptions]:
         return {
-            name: replace(wish, options=((0.0, args[2][name]),)) if wish.named else wish
-            for name, wish in wishes.items()
+            name: replace(values, values=(PricedSize(0.0, model.old[name]),)) if values.named else values
+            for name, values in right(model, *args).items()
         }
 
-    patch.setattr(shape, "_wishes", wrong)
+    patch.setattr(shape, "size_options", wrong)
+
+
+def always_whole(patch: Patch) -> None:
+    """No whole number is nearer to the wanted value than the one that was taken."""
+    patch.setattr(size_reasons, "_nearer", lambda value, wanted: range(0))
+
+
+def never_at_least(patch: Patch) -> None:
+    """Numbers below the old size are taken for numbers that do not divide."""
+    right = size_reasons._nearer
+    patch.setattr(size_reasons, "_nearer", lambda value, wanted: range(6, right(value, wanted).stop))
 
 
 WRONG: list[tuple[Callable[..., None], tuple[Any, ...], Callable[[Patch], None]]] = [
@@ -211,10 +223,13 @@ WRONG: list[tuple[Callable[..., None], tuple[Any, ...], Callable[[Patch], None]]
     (check_nearest, REFUSED["heads"], unlisted),
     (check_multiples, ("llama", 2, "heads"), off_by_a_step),
     (check_multiples, ("gpt2", 3, "head-dim"), off_by_a_step),
-    (check_told, (SMOLLM, {"width": 1.5}), said_of_the_wish),
-    (check_told, (GPT2, {"hidden_size": 1536}), named_last),
-    (check_told, (QWEN, {"width": 1.3}), said_of_the_wish),
-    (check_told, (T5, {"width": 1.3}), said_of_the_wish),
+    (check_told, (SMOLLM, {"width": 1.5}), said_of_the_first_choice),
+    (check_told, (GPT2, {"hidden_size": 1536}), named_sizes_kept),
+    (check_told, (QWEN, {"width": 1.3}), said_of_the_first_choice),
+    (check_told, (T5, {"width": 1.3}), said_of_the_first_choice),
+    (check_told, (SMOLLM, {"width": 1.5}), always_whole),
+    (check_told, (SIX_HEADS, {"hidden_size": 100}), always_whole),
+    (check_told, (SIX_HEADS, {"hidden_size": 100}), never_at_least),
 ]
 
 

@@ -25,9 +25,8 @@ from growth.architectures.sizes import Sizes
 from growth.errors import IllegalGrowthError
 from growth.hf.configs import parse
 from growth.plan.build import plan_config
+from growth.plan.model_sizes import choosable_sizes, has_field
 from growth.plan.options import KEEP, chosen
-from growth.plan.size_options import _free
-from growth.plan.size_search import has_field
 from growth.plan.target_sizes import sizes_in_ratio
 from growth.proof.twin import twin_report
 from support.families import exact, nearest_shape
@@ -72,7 +71,7 @@ def choices(draw: st.DrawFn, architecture: Architecture, config: Any, old: Sizes
     """Sizes by name, some of them left to follow or to stay, and the other choices. Half of the
     draws have sizes that divide, in the other half they come as they come."""
     free = sorted(
-        _free(architecture.sizes, config), key=lambda name: not name.endswith("num_attention_heads")
+        choosable_sizes(architecture.sizes, config), key=lambda name: not name.endswith("num_attention_heads")
     )  # what others divide by
     wild = draw(st.booleans(), label="as they come")
     drawn: dict[str, int] = {}

@@ -17,8 +17,8 @@ from growth import architectures
 from growth.errors import IllegalGrowthError
 from growth.hf.configs import parse
 from growth.hf.model_classes import classes
+from growth.plan.model_sizes import choosable_sizes
 from growth.plan.plan import TOLERANCE, Plan
-from growth.plan.size_options import _free
 from growth.proof.miniature import build_exact, loud, miniature
 from support.families import at_nearest, difference, generate
 
@@ -62,7 +62,9 @@ def odd_sizes(raw: dict[str, Any]) -> dict[str, int]:
     config = parse(raw)
     architecture = architectures.find(raw["model_type"]).at(config)
     old, others = architecture.read_sizes(config), itertools.cycle((1.75, 1.9, 2.2, 1.3))
-    free = [name for name, size in _free(architecture.sizes, config).items() if size.grows in ("width", "heads")]
+    free = [
+        name for name, size in choosable_sizes(architecture.sizes, config).items() if size.grows in ("width", "heads")
+    ]
     ratios = {"hidden_size": 1.4, "intermediate_size": 1.52, "num_attention_heads": 5 / 3, "num_key_value_heads": 1.5}
     sizes = {name: round(old[name] * (ratios.get(name.rpartition(".")[2]) or next(others))) for name in free}
     for heads in (name for name in free if name.endswith("num_attention_heads")):
