@@ -1,8 +1,12 @@
 """Reading and editing ``config.json`` as plain JSON, in the dialect it was written in.
 
-transformers 4 and 5 spell rotary parameters and dtypes differently, and each ignores or
-reinterprets the other's; so a config is never re-serialised, only the fields that change are
-edited, and the result is parsed again to see that it says what was meant."""
+transformers 4 and 5 write some fields differently, and each ignores or misreads the other's form:
+
+    4:  "rope_theta": 500000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}
+    5:  "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500000.0}
+
+A config is therefore not serialised from its parsed form. Only the fields that change are edited,
+and the result is parsed again to check that it has the intended values."""
 
 from __future__ import annotations
 
@@ -21,7 +25,11 @@ from growth.hf.configs import Config, Raw, parse
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file, or a CheckpointError that names it."""
+    """The content of a JSON file.
+
+    Raises:
+        CheckpointError: if it cannot be read or is not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -30,7 +38,7 @@ def read_json(path: Path) -> Any:
 
 def merged(raw: Mapping[str, Any]) -> Config:
     """The config with legacy overrides (``text_config_dict``) merged into the section they override
-    (``text_config``). It parses to the same."""
+    (``text_config``). Its parsed form is the same."""
     config = Config.of(raw)
     overrides = {
         name: config[f"{name}_dict"] for name in config.parsed.sub_configs if config.get(f"{name}_dict") is not None
@@ -56,11 +64,11 @@ def edited(
 
     Args:
         raw: the config.
-        changes: config field -> value the parsed result must have; dotted inside a nested config.
-        rope: kind of layer (or "" for all) -> new ``rope_parameters`` in the dialect of
+        changes: config field (dotted inside a nested config) -> the value that the parsed result
+            must have.
+        rope: kind of layer ("" for all) -> new ``rope_parameters``, in the dialect of
             transformers 5.
-        written: fields to write down even where ``raw`` leaves them null, so that they would
-            follow.
+        written: fields to write even if ``raw`` leaves them null or out.
 
     Example:
         >>> dict(edited({"model_type": "gpt2", "n_embd": 64, "n_inner": None}, {"n_embd": 128}))
@@ -84,15 +92,25 @@ def edited(
 
 
 def is_null(config: Any, path: str) -> bool:
-    """Whether the class has this field and the config leaves it null."""
+    """Whether a parsed config has this field at the value null."""
     part, _, name = path.rpartition(".")
     return (value_at(config, part) if part else config).to_dict().get(name, 0) is None
 
 
 def spellings(raw: Mapping[str, Any], path: str) -> list[str]:
-    """The keys that say a field, in its own section of ``raw``: its name, its aliases
-    (``hidden_size`` for ``n_embd``), its old names (`growth.architectures.sizes.Size`), or, where
-    none does, its name."""
+    """The keys under which a config has a field; its name if it does not have it.
+
+    A field may be written under its name, an alias (``hidden_size`` for ``n_embd``) or an old name
+    (`growth.architectures.sizes.Size`).
+
+    Args:
+        raw: the config.
+        path: the field, dotted inside a nested config. The keys are those of its own section.
+
+    Example:
+        >>> spellings({"model_type": "gpt2", "hidden_size": 64}, "n_embd")
+        ['hidden_size']
+    """
     written, name = _section(raw, path), path.rpartition(".")[2]
     owner: Any = CONFIG_MAPPING[raw["model_type"]]
     for part in path.split(".")[:-1]:
@@ -104,7 +122,7 @@ def spellings(raw: Mapping[str, Any], path: str) -> list[str]:
 
 
 def is_written(raw: Mapping[str, Any], path: str) -> bool:
-    """Whether the config itself gives a field a value."""
+    """Whether a config, as JSON, has a field at a value that is not null."""
     return any(_section(raw, path).get(key) is not None for key in spellings(raw, path))
 
 
@@ -116,7 +134,7 @@ def _section(raw: Mapping[str, Any], path: str) -> Mapping[str, Any]:
 
 
 def section_at(raw: Raw, path: str) -> Raw:
-    """The nested object that holds the last part of a dotted path; made where it is missing."""
+    """The nested object that holds the last part of a dotted path; created where it is missing."""
     for part in path.split(".")[:-1]:
         if raw.get(part) is None:
             raw[part] = {}
@@ -125,8 +143,18 @@ def section_at(raw: Raw, path: str) -> Raw:
 
 
 def rope_of(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Kind of layer -> ``rope_parameters`` in the dialect of transformers 5, whichever the config
-    is written in; "" where all layers share them."""
+    """The rotary parameters of a config in the dialect of transformers 5, whichever it is written in.
+
+    Returns:
+        Kind of layer (such as ``full_attention``; "" where all layers share them) -> parameters.
+
+    Raises:
+        UnsupportedModelError: if they have neither of these two forms.
+
+    Example:
+        >>> rope_of({"model_type": "llama", "rope_theta": 500000.0})
+        {'': {'rope_theta': 500000.0, 'rope_type': 'default'}}
+    """
     parameters = getattr(parse(raw), "rope_parameters", None) or {}
     if parameters and all(isinstance(value, Mapping) for value in parameters.values()):
         return {kind: dict(value) for kind, value in parameters.items()}
@@ -134,18 +162,18 @@ def rope_of(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         isinstance(value, Mapping) for value in parameters.values()
     ):
         raise UnsupportedModelError(
-            "the config has rotary parameters this version cannot read. Check rope_parameters in config.json."
+            f"the rotary parameters {parameters!r} have no form that is known. Check rope_parameters in config.json."
         )
     return {"": dict(parameters)}
 
 
 def _write_rope(raw: Raw, kind: str, rope: Mapping[str, Any]) -> None:
-    """In place, in the dialect at hand: ``rope_parameters`` (5) or ``rope_theta`` beside
-    ``rope_scaling`` (4)."""
+    """Write rotary parameters into ``raw``, in the dialect that it uses: ``rope_parameters`` (5), or
+    ``rope_scaling`` beside ``rope_theta`` (4)."""
     if kind:
         parameters = getattr(parse(raw), "rope_parameters", None) or {}
         raw["rope_parameters"] = {**parameters, kind: dict(rope)}
-        raw.pop("rope_scaling", None)  # said by rope_parameters now, and would be laid over them again
+        raw.pop("rope_scaling", None)  # transformers would merge it into the new rope_parameters
     elif "rope_parameters" in raw:
         raw["rope_parameters"] = dict(rope)
     else:

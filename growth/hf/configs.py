@@ -1,4 +1,4 @@
-"""A raw ``config.json`` as the config object of transformers."""
+"""A ``config.json``, as JSON and as transformers parses it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Raw = dict[str, Any]
 
 
 class Config(Mapping[str, Any]):
-    """A ``config.json`` as it stands, which transformers parses at most once.
+    """A ``config.json`` that transformers parses at most once.
 
-    It is the raw JSON object to everything that reads or edits fields, and carries the parsed config
-    along, so that one call of ``growth.widen`` parses the source's config once.
+    It is a read-only mapping of the JSON fields, and keeps the parsed config, so that one call of
+    ``growth.widen`` parses the source's config once.
 
     Args:
         raw: the JSON object.
@@ -37,12 +37,13 @@ class Config(Mapping[str, Any]):
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Config:
-        """``raw`` itself if it is a `Config` already, with what it has parsed."""
+        """``raw`` itself if it is a `Config`, so that it is not parsed again; else a new one."""
         return raw if isinstance(raw, Config) else cls(raw)
 
     @cached_property
     def parsed(self) -> PreTrainedConfig:
-        """As transformers reads it. Shared: build a model from `config_to_build`, which copies it.
+        """The config object of transformers. Do not change it, and do not build a model from it,
+        which writes into its config: use `config_to_build`.
 
         Raises:
             UnsupportedModelError: for a missing or unknown model_type, remote code or values
@@ -64,7 +65,7 @@ class Config(Mapping[str, Any]):
 
 
 def parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
-    """The config object of a raw config. Raises what `Config.parsed` does."""
+    """The config object of a config. Raises what `Config.parsed` does."""
     return raw.parsed if isinstance(raw, Config) else _parse(raw)
 
 
@@ -74,12 +75,6 @@ def config_to_build(raw: Mapping[str, Any]) -> PreTrainedConfig:
 
 
 def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
-    """The config object of a raw config.
-
-    Raises:
-        UnsupportedModelError: for a missing or unknown model_type, remote code or values
-            transformers rejects.
-    """
     model_type = raw.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise UnsupportedModelError(
@@ -87,20 +82,19 @@ def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
         )
     if raw.get("auto_map"):
         raise UnsupportedModelError(
-            "the config has 'auto_map', code that comes with the checkpoint, and such code is never executed. "
-            "Remove 'auto_map' if the stock class of the same model_type computes the same."
+            "the config has 'auto_map', which names code that comes with the checkpoint, and such code is never "
+            "executed. Remove 'auto_map' if the transformers class of the same model_type computes the same."
         )
     if quantised := raw.get("quantization_config"):
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else quantised
         raise UnsupportedModelError(
-            f"the checkpoint is quantised ({method}); shares of rounded weights are not exact. Widen the original and "
-            "quantise the result."
+            f"the checkpoint is quantised ({method}), and parts of a quantised weight do not add up to it exactly. "
+            "Widen the original and quantise the result."
         )
     if model_type not in CONFIG_MAPPING:
         raise UnsupportedModelError(
             f"transformers {transformers.__version__} does not know model_type '{model_type}'. Check the spelling, "
-            "upgrade transformers, "
-            "or declare it in Python with growth.register."
+            "upgrade transformers, or declare it in Python with growth.register."
         )
     try:
         return CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(raw)))
