@@ -51,7 +51,7 @@ CHOICES = [
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[Any]:
+def notebook() -> Iterator[Any]:
     """The definitions of the notebook, with its models registered; the registry is restored
     afterwards."""
     before = dict(registry._REGISTRY)
@@ -61,23 +61,23 @@ def own() -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def registered(own: Any) -> Iterator[None]:
+def registered(notebook: Any) -> Iterator[None]:
     """Registers the right declarations again after a test that replaced them."""
     yield
-    for architecture in (own.DEEPNORM, own.SIMPLIFIED):
+    for architecture in (notebook.DEEPNORM, notebook.SIMPLIFIED):
         growth.register(architecture)
 
 
-def build(own: Any, name: str, **changes: Any) -> nn.Module:
+def build(notebook: Any, name: str, **changes: Any) -> nn.Module:
     """A model of the notebook in float64, with random weights that all count."""
-    kind = getattr(own, MODELS[name])
+    kind = getattr(notebook, MODELS[name])
     fields = {
         **SIZES,
-        **({"layer_norm_eps": 0.03, "tied": name.endswith(" tied")} if kind is own.DeepNorm else {}),
+        **({"layer_norm_eps": 0.03, "tied": name.endswith(" tied")} if kind is notebook.DeepNorm else {}),
         **changes,
     }
     with exact_arithmetic():
-        return filled(kind(getattr(own, f"{kind.__name__}Config")(**fields)))
+        return filled(kind(getattr(notebook, f"{kind.__name__}Config")(**fields)))
 
 
 def filled(model: nn.Module) -> nn.Module:
@@ -112,9 +112,9 @@ def save(model: nn.Module, folder: Path, **also: Any) -> Path:
 @pytest.mark.parametrize("choices", CHOICES, ids=lambda choices: "-".join(map(str, choices.values())))
 @pytest.mark.parametrize("name", MODELS)
 def test_every_choice_is_exact_in_memory_and_the_same_from_disk(
-    own: Any, name: str, choices: dict[str, Any], tmp_path: Path
+    notebook: Any, name: str, choices: dict[str, Any], tmp_path: Path
 ) -> None:
-    model = build(own, name)
+    model = build(notebook, name)
     grown = growth.widen(model, **choices)
     assert type(grown.model) is type(model)
     assert difference(model, grown.model) <= TOLERANCE
@@ -130,13 +130,13 @@ def test_every_choice_is_exact_in_memory_and_the_same_from_disk(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_growing_twice_is_exact_and_keeps_what_is_not_width(own: Any, name: str) -> None:
-    model = build(own, name)
+def test_growing_twice_is_exact_and_keeps_what_is_not_width(notebook: Any, name: str) -> None:
+    model = build(notebook, name)
     once = growth.widen(model, attention="head-dim", noise=0.3).model
     twice = growth.widen(once, width=3, scaling="orthogonal", noise=0.3).model
     assert difference(model, twice) <= TOLERANCE
     assert twice.config.hidden_size == 6 * 15  # type: ignore[union-attr]
-    half = build(own, name).bfloat16().train()
+    half = build(notebook, name).bfloat16().train()
     half.blocks[1].down.weight.requires_grad_(False)  # type: ignore[index, union-attr]
     before = copy.deepcopy(half.state_dict())
     wide = growth.widen(half).model
@@ -148,8 +148,8 @@ def test_growing_twice_is_exact_and_keeps_what_is_not_width(own: Any, name: str)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_plans_and_equivalence_read_modules_configs_and_folders(own: Any, name: str, tmp_path: Path) -> None:
-    model = build(own, name).float()
+def test_plans_and_equivalence_read_modules_configs_and_folders(notebook: Any, name: str, tmp_path: Path) -> None:
+    model = build(notebook, name).float()
     small = save(model, tmp_path / "small")
     growth.widen_checkpoint(small, tmp_path / "wide", noise=0.2)
     grown = growth.widen(model, noise=0.2)
@@ -182,22 +182,24 @@ Mutation = Callable[[Any, Architecture], Architecture]
 
 
 def law(space: str, wrong: Law) -> Mutation:
-    return lambda own, a: replace(a, laws={**a.laws, next(known for known in a.laws if known.name == space): wrong})
+    return lambda notebook, a: replace(
+        a, laws={**a.laws, next(known for known in a.laws if known.name == space): wrong}
+    )
 
 
 def rule(module: str, wrong: Rule) -> Mutation:
-    return lambda own, a: replace(a, modules={**a.modules, module: wrong})
+    return lambda notebook, a: replace(a, modules={**a.modules, module: wrong})
 
 
-def scalars(own: Any, a: Architecture, role: Role) -> Architecture:
-    return rule("blocks.*.attention", dict.fromkeys(("alpha", "beta", "gamma"), (role,)))(own, a)
+def scalars(notebook: Any, a: Architecture, role: Role) -> Architecture:
+    return rule("blocks.*.attention", dict.fromkeys(("alpha", "beta", "gamma"), (role,)))(notebook, a)
 
 
 HEADS: dict[str, Any] = {}
 WIDE_HEADS = {"attention": "head-dim"}
 ORTHOGONAL = {"scaling": "orthogonal"}
 MUTANTS: dict[str, tuple[str, dict[str, Any], Mutation]] = {
-    "last norm leaves into the stream": ("deepnorm tied", HEADS, lambda own, a: replace(a, for_config=None)),
+    "last norm leaves into the stream": ("deepnorm tied", HEADS, lambda notebook, a: replace(a, for_config=None)),
     "head is not the dual": ("deepnorm tied", HEADS, law("final", Linear())),
     "every norm leaves into the dual": ("deepnorm untied", HEADS, rule("blocks.*.norm1", norm(RESIDUAL, FINAL))),
     "fused parts in another order": (
@@ -209,54 +211,64 @@ MUTANTS: dict[str, tuple[str, dict[str, Any], Mutation]] = {
     "feed-forward scaled through GELU": ("deepnorm untied", ORTHOGONAL, law("ffn", Linear())),
     "epsilon taken for a number in the code": (
         *("deepnorm untied", ORTHOGONAL),
-        lambda own, a: replace(a, epsilon=0.0, vouched={"layer_norm_eps": None, "tied": None}),
+        lambda notebook, a: replace(a, epsilon=0.0, vouched={"layer_norm_eps": None, "tied": None}),
     ),
-    "a plain stream": ("simplified", WIDE_HEADS, lambda own, a: own.simplified(RESIDUAL, {RESIDUAL: Linear()})),
+    "a plain stream": (
+        "simplified",
+        WIDE_HEADS,
+        lambda notebook, a: notebook.simplified(RESIDUAL, {RESIDUAL: Linear()}),
+    ),
     "slices in another order than heads": ("simplified", HEADS, law("slices", Interleaved())),
-    "scalars scaled with their slices": ("simplified", ORTHOGONAL, lambda own, a: scalars(own, a, Writes(own.SLICES))),
-    "scalars kept": ("simplified", HEADS, lambda own, a: scalars(own, a, Keeps())),
+    "scalars scaled with their slices": (
+        "simplified",
+        ORTHOGONAL,
+        lambda notebook, a: scalars(notebook, a, Writes(notebook.SLICES)),
+    ),
+    "scalars kept": ("simplified", HEADS, lambda notebook, a: scalars(notebook, a, Keeps())),
     "scores without their square root": (
         *("simplified", WIDE_HEADS),
-        lambda own, a: replace(a, constants={"attention_scale": lambda config, sizes: 1.0}),
+        lambda notebook, a: replace(a, constants={"attention_scale": lambda config, sizes: 1.0}),
     ),
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_wrong_declaration_is_refused_where_the_right_one_passes(own: Any, mutant: str) -> None:
+def test_a_wrong_declaration_is_refused_where_the_right_one_passes(notebook: Any, mutant: str) -> None:
     name, choices, mutate = MUTANTS[mutant]
-    model = build(own, name)
-    right = own.SIMPLIFIED if name == "simplified" else own.DEEPNORM
+    model = build(notebook, name)
+    right = notebook.SIMPLIFIED if name == "simplified" else notebook.DEEPNORM
     growth.widen(model, width=3, **choices)
-    growth.register(mutate(own, right))
+    growth.register(mutate(notebook, right))
     with pytest.raises(growth.GrowthError) as caught:
         growth.widen(model, width=3, **choices)
     assert isinstance(caught.value, growth.ProofError), caught.value
 
 
-def test_the_twin_names_the_module_where_it_goes_wrong(own: Any) -> None:
-    growth.register(replace(own.DEEPNORM, laws={**own.DEEPNORM.laws, FFN: Linear()}))
+def test_the_twin_names_the_module_where_it_goes_wrong(notebook: Any) -> None:
+    growth.register(replace(notebook.DEEPNORM, laws={**notebook.DEEPNORM.laws, FFN: Linear()}))
     with pytest.raises(
         growth.ProofError,
         match=r"Correct the declaration: the first output that is off is that of 'blocks.0.down', by",
     ):
-        growth.widen(build(own, "deepnorm tied"), scaling="orthogonal")
+        growth.widen(build(notebook, "deepnorm tied"), scaling="orthogonal")
 
 
-def test_without_norms_any_scale_of_the_stream_is_exact_and_through_relu_any_positive_one(own: Any) -> None:
-    growth.register(replace(own.SIMPLIFIED, laws={**own.SIMPLIFIED.laws, own.SLICES: Louder(), FFN: Louder()}))
-    model = build(own, "simplified")
+def test_without_norms_any_scale_of_the_stream_is_exact_and_through_relu_any_positive_one(notebook: Any) -> None:
+    growth.register(
+        replace(notebook.SIMPLIFIED, laws={**notebook.SIMPLIFIED.laws, notebook.SLICES: Louder(), FFN: Louder()})
+    )
+    model = build(notebook, "simplified")
     assert difference(model, growth.widen(model, width=3).model) <= TOLERANCE
 
 
-def test_a_tied_head_behind_no_norm_allows_orthogonal_scaling_alone(own: Any) -> None:
-    class TiedSimplified(own.Simplified):  # type: ignore[misc]
+def test_a_tied_head_behind_no_norm_allows_orthogonal_scaling_alone(notebook: Any) -> None:
+    class TiedSimplified(notebook.Simplified):  # type: ignore[misc]
         def __init__(self, config: Any) -> None:
             super().__init__(config)
             self.head.weight = self.tokens.weight
 
-    growth.register(replace(own.SIMPLIFIED, model_type="simplified-tied", module_class=TiedSimplified))
-    model = filled(TiedSimplified(own.SimplifiedConfig(**SIZES)))
+    growth.register(replace(notebook.SIMPLIFIED, model_type="simplified-tied", module_class=TiedSimplified))
+    model = filled(TiedSimplified(notebook.SimplifiedConfig(**SIZES)))
     for attention in ("heads", "head-dim"):
         assert difference(model, growth.widen(model, attention=attention, scaling="orthogonal").model) <= TOLERANCE
         with pytest.raises(growth.ProofError):

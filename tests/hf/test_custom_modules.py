@@ -28,7 +28,7 @@ from support.custom_models import ODD, Odd, OddConfig, OddOutput, run_defining_c
 
 
 @pytest.fixture(autouse=True)
-def own() -> Iterator[Any]:
+def notebook() -> Iterator[Any]:
     """The definitions of the notebook, with its models and ODD registered; the registry is restored
     afterwards."""
     before = dict(registry._REGISTRY)
@@ -122,17 +122,17 @@ def test_buffers_that_the_constructor_makes_are_left_out(tmp_path: Path) -> None
     )
 
 
-def test_shared_layers_stay_shared(own: Any) -> None:
-    class Universal(own.DeepNorm):  # type: ignore[misc]
+def test_shared_layers_stay_shared(notebook: Any) -> None:
+    class Universal(notebook.DeepNorm):  # type: ignore[misc]
         def __init__(self, config: Any) -> None:
             super().__init__(config)
             self.blocks = nn.Sequential(*[self.blocks[0]] * config.num_hidden_layers)
 
-    modules = {**own.DEEPNORM.modules, "head": own.linear(RESIDUAL)}
+    modules = {**notebook.DEEPNORM.modules, "head": notebook.linear(RESIDUAL)}
     growth.register(
-        replace(own.DEEPNORM, model_type="universal", module_class=Universal, for_config=None, modules=modules)
+        replace(notebook.DEEPNORM, model_type="universal", module_class=Universal, for_config=None, modules=modules)
     )
-    wide = growth.widen(Universal(own.DeepNormConfig(tied=False)), noise=0.2).model
+    wide = growth.widen(Universal(notebook.DeepNormConfig(tied=False)), noise=0.2).model
     assert wide.blocks[0] is wide.blocks[2]  # type: ignore[index]
 
 
@@ -206,7 +206,7 @@ class Fresh(nn.Module):
             "module_class LlamaForCausalLM has the name of a transformers class. Rename yours.",
         ),
         ({"module_class": Odd}, "Odd is already registered as 'odd'. Use that model_type."),
-        ({"model_type": "llama"}, "model_type 'llama' is one of transformers' own. Use another name."),
+        ({"model_type": "llama"}, "model_type 'llama' is one of transformers' notebook. Use another name."),
     ],
 )
 def test_what_cannot_be_registered(changes: dict[str, Any], says: str) -> None:
@@ -215,7 +215,7 @@ def test_what_cannot_be_registered(changes: dict[str, Any], says: str) -> None:
     assert "fresh" not in architectures.known()
 
 
-def test_what_cannot_be_widened(own: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_widened(notebook: Any, tmp_path: Path) -> None:
     model = odd()
     for call in (growth.widen, lambda module: growth.check_equivalence(module, module)):
         refused(lambda call=call: call(nn.Linear(2, 2)), "growth.register")  # type: ignore[misc]
@@ -235,7 +235,7 @@ def test_what_cannot_be_widened(own: Any, tmp_path: Path) -> None:
         "the class of this Odd is not the class Odd that was registered, as happens when its definition runs again. "
         "Register the new class.",
     )
-    model.config = own.SimplifiedConfig()
+    model.config = notebook.SimplifiedConfig()
     refused(
         lambda: growth.widen(model),
         "Odd.config is SimplifiedConfig, but must be the OddConfig that was registered. Set self.config",
