@@ -1,4 +1,13 @@
-"""Which config fields a declaration supports, so that any other is refused by name."""
+"""Which config fields a declaration supports. Any other field is refused by name.
+
+A config field may change what the model computes. It is accepted if
+
+* its name says that it does not (`_NEUTRAL_FIELDS`, `is_neutral`),
+* it is a size or the epsilon of the declaration, which growth reads and writes,
+* the declaration supports its value (``Architecture.vouched``),
+* it has the default of its class, for which every declaration holds, or
+* the caller says that it does not matter (``--vouch FIELD``).
+"""
 
 from __future__ import annotations
 
@@ -11,53 +20,133 @@ from growth.architectures.architecture import Architecture
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import parse
 
-# Fields of any config that say nothing about how hidden states are computed, beside those of
-# PreTrainedConfig itself.
-_NEUTRAL = frozenset(
-    """_name_or_path _commit_hash architectures torch_dtype dtype transformers_version model_type
-    vocab_size max_position_embeddings num_hidden_layers n_layer num_layers use_cache
-    pad_token_id bos_token_id eos_token_id sep_token_id decoder_start_token_id mask_token_id
-    tie_word_embeddings rope_theta rope_scaling rope_parameters gradient_checkpointing
-    output_past task_specific_params id2label label2id num_labels problem_type
-    finetuning_task language tokenizer_class prefix name sentence_transformers
-    unsloth_version unsloth_fixed transformers.js_config is_encoder_decoder use_bfloat16
-    torchscript output_hidden_states output_attentions return_dict return_dict_in_generate
-    chunk_size_feed_forward max_length min_length do_sample early_stopping num_beams
-    num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty
-    length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
-    num_return_sequences output_scores forced_bos_token_id forced_eos_token_id
-    sbert_ce_default_activation_function remove_invalid_values
-    exponential_decay_length_penalty suppress_tokens begin_suppress_tokens""".split()  # noqa: SIM905
+_NEUTRAL_FIELDS = frozenset(
+    {
+        # What the file is about and who wrote it.
+        "_name_or_path",
+        "_commit_hash",
+        "architectures",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "model_type",
+        "tokenizer_class",
+        "prefix",
+        "name",
+        "language",
+        "finetuning_task",
+        "task_specific_params",
+        "id2label",
+        "label2id",
+        "num_labels",
+        "problem_type",
+        "output_past",
+        "sentence_transformers",
+        "sbert_ce_default_activation_function",
+        "transformers.js_config",
+        "unsloth_version",
+        "unsloth_fixed",
+        # Special tokens.
+        "pad_token_id",
+        "bos_token_id",
+        "eos_token_id",
+        "sep_token_id",
+        "mask_token_id",
+        "decoder_start_token_id",
+        # Counts that do not grow: tokens, positions, layers.
+        "vocab_size",
+        "max_position_embeddings",
+        "num_hidden_layers",
+        "n_layer",
+        "num_layers",
+        # Checked elsewhere: ties on the class as it is built, rotary fields in `growth.rules.rotary`.
+        "tie_word_embeddings",
+        "is_encoder_decoder",
+        "rope_theta",
+        "rope_scaling",
+        "rope_parameters",
+        # How the model is run: what it returns, and how it saves memory.
+        "use_cache",
+        "use_bfloat16",
+        "torchscript",
+        "gradient_checkpointing",
+        "chunk_size_feed_forward",
+        "output_hidden_states",
+        "output_attentions",
+        "return_dict",
+        # Text generation.
+        "return_dict_in_generate",
+        "output_scores",
+        "max_length",
+        "min_length",
+        "do_sample",
+        "early_stopping",
+        "num_beams",
+        "num_beam_groups",
+        "num_return_sequences",
+        "temperature",
+        "top_k",
+        "top_p",
+        "typical_p",
+        "diversity_penalty",
+        "repetition_penalty",
+        "length_penalty",
+        "exponential_decay_length_penalty",
+        "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+        "bad_words_ids",
+        "suppress_tokens",
+        "begin_suppress_tokens",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "remove_invalid_values",
+    }
 )
+"""Fields of any config that say nothing about how hidden states are computed."""
 
 
-def check_vouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Collection[str] = ()) -> None:
-    """Refuse any field that neither the declaration nor the caller vouches for, unless it is at its
-    default.
+def check_fields(raw: Mapping[str, Any], architecture: Architecture, vouch: Collection[str] = ()) -> None:
+    """Refuse config fields that neither the declaration nor the caller supports.
+
+    Args:
+        raw: the config.
+        architecture: the declaration at this config.
+        vouch: fields that, the caller says, do not change what the model computes.
 
     Raises:
-        UnsupportedModelError: naming the field and its value.
+        UnsupportedModelError: naming the fields and their values; or a field in ``vouch`` that the
+            config does not have.
     """
     fields = {*raw, *parse(raw).to_dict()}
     for name in vouch:
         if name.partition(".")[0] not in fields:
-            raise UnsupportedModelError(f"there is no config field '{name}' to vouch for. Check the spelling.")
-    if unknown := unvouched(raw, architecture, vouch):
-        listed = ", ".join(f"'{name}' is {value!r}" for name, value in unknown.items())
+            raise UnsupportedModelError(
+                f"vouch names '{name}', but there is no such config field. Check the spelling."
+            )
+    if unsupported := unsupported_fields(raw, architecture, vouch):
+        listed = ", ".join(f"'{name}' is {value!r}" for name, value in unsupported.items())
         raise UnsupportedModelError(
-            f"config field {listed}, which the '{architecture.model_type}' declaration does not vouch for. "
-            f"If it does not change what the model computes, say {' '.join(f'--vouch {name}' for name in unknown)} "
-            f"(in Python vouch={list(unknown)})."
+            f"config field {listed}, which the '{architecture.model_type}' declaration does not support. "
+            "If it does not change what the model computes, add "
+            f"{' '.join(f'--vouch {name}' for name in unsupported)} (in Python vouch={list(unsupported)})."
         )
 
 
-def unvouched(raw: Mapping[str, Any], architecture: Architecture, vouch: Collection[str] = ()) -> dict[str, Any]:
-    """Config fields, with their values, that nobody vouches for; dotted inside a nested config."""
+def unsupported_fields(
+    raw: Mapping[str, Any], architecture: Architecture, vouch: Collection[str] = ()
+) -> dict[str, Any]:
+    """Config fields that neither the declaration nor the caller supports, with their values. Their
+    names are dotted inside a nested config.
+
+    Example:
+        >>> unsupported_fields({"model_type": "llama", "residual_multiplier": 2.0}, LLAMA)
+        {'residual_multiplier': 2.0}
+    """
     defaults = AutoConfig.for_model(architecture.model_type).to_dict()
-    return _unvouched("", parse(raw), raw, defaults, architecture, vouch)
+    return _unsupported("", parse(raw), raw, defaults, architecture, vouch)
 
 
-def _unvouched(
+def _unsupported(
     prefix: str,
     config: PreTrainedConfig,
     raw: Mapping[str, Any],
@@ -65,16 +154,16 @@ def _unvouched(
     architecture: Architecture,
     vouch: Collection[str],
 ) -> dict[str, Any]:
-    """In one section of the config, whose path is ``prefix``, and those inside it."""
-    unknown: dict[str, Any] = {}
+    """The same for one section of the config, at the path ``prefix``, and the sections inside it."""
+    found: dict[str, Any] = {}
     allowed = allowed_fields(config, architecture, vouch, prefix)
-    inner = {
+    sections = {
         name: part for name in config.sub_configs if isinstance(part := getattr(config, name, None), PreTrainedConfig)
     }
-    for name, part in inner.items():
-        spelled_out = {**(raw.get(name) or {}), **(raw.get(f"{name}_dict") or {})}
-        unknown |= _unvouched(f"{prefix}{name}.", part, spelled_out, defaults.get(name) or {}, architecture, vouch)
-    for name in sorted((set(raw) | set(config.to_dict())) - inner.keys() - {f"{name}_dict" for name in inner}):
+    for name, part in sections.items():
+        written = {**(raw.get(name) or {}), **(raw.get(f"{name}_dict") or {})}
+        found |= _unsupported(f"{prefix}{name}.", part, written, defaults.get(name) or {}, architecture, vouch)
+    for name in sorted((set(raw) | set(config.to_dict())) - sections.keys() - {f"{name}_dict" for name in sections}):
         if name in allowed or is_neutral(name):
             continue
         value = getattr(config, name, raw.get(name))
@@ -84,26 +173,39 @@ def _unvouched(
                 continue
         elif value == defaults.get(name, None) or (not value and name not in defaults):
             continue
-        unknown[prefix + name] = value
-    return unknown
+        found[prefix + name] = value
+    return found
 
 
 def allowed_fields(
     config: PreTrainedConfig, architecture: Architecture, vouch: Collection[str], prefix: str = ""
 ) -> set[str]:
     """Fields of one section of a config that may have any value: neutral ones, sizes, epsilon, and
-    those the caller vouches for."""
+    those in ``vouch``.
+
+    Args:
+        config: the section, parsed.
+        architecture: the declaration.
+        vouch: fields the caller accepts, by their full path.
+        prefix: path of the section: "" or, for example, ``text_config.``
+    """
     epsilons = {architecture.epsilon} if isinstance(architecture.epsilon, str) else set()
     paths = {*(size.field for size in architecture.sizes.values()), *epsilons, *vouch}
-    own = {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
+    here = {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
     old_names = {name for size in architecture.sizes.values() for name in size.old_names}
     aliases = type(config).attribute_map
-    return {*_NEUTRAL, *(aliases.get(name, name) for name in _NEUTRAL), *aliases, *own, *old_names}
+    neutral = {*_NEUTRAL_FIELDS, *(aliases.get(name, name) for name in _NEUTRAL_FIELDS)}
+    return {*neutral, *aliases, *here, *old_names}
 
 
 def is_neutral(name: str) -> bool:
-    """Whether a field says by its name that it does not matter once a model is trained: private,
-    dropout, initial weights."""
+    """Whether a field's name says that it does not change a trained model: private fields, dropout,
+    initialisation.
+
+    Example:
+        >>> [is_neutral(name) for name in ("attn_pdrop", "initializer_range", "hidden_act")]
+        [True, True, False]
+    """
     return (
         name.startswith("_")
         or "dropout" in name

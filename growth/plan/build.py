@@ -17,7 +17,7 @@ from growth.algebra.roles import Role
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes
 from growth.errors import CheckpointError
-from growth.hf.config_fields import check_vouched
+from growth.hf.config_fields import check_fields
 from growth.hf.config_json import is_written
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import Shapes, expected_tensors, inventory, not_saved
@@ -59,7 +59,7 @@ def build_plan(
     config = Config.of(raw)
     declared = declared or Declared(architectures.find(str(config["model_type"])))
     architecture = declared.base.at(config.parsed)
-    check_vouched(config, architecture, options.vouch)
+    check_fields(config, architecture, options.vouch)
     model_class = class_of(config)
     old = architecture.read_sizes(config.parsed)
     known, left_out, tied = inventory(config, shapes, architecture, model_class)

@@ -1,54 +1,67 @@
-"""The miniature of a config: the same class with small distinct sizes and loud random weights, in
-float64."""
+"""The miniature of a config: the same class with small, distinct sizes, and random weights in float64.
+
+Small, so that it runs in a second; distinct, so that a mistake in one dimension cannot be hidden by
+another of the same size (with 4 heads of 4 features, heads and features could be exchanged
+unnoticed). Everything that selects a code path stays as the user's config has it: activations,
+norms, tied weights, kinds of layer, the type of rotary positions."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import TwinContext, rotary_fraction, value_at
 from growth.hf.config_json import is_written, merged, section_at, spellings
-from growth.hf.configs import Config, config_to_build, parse
+from growth.hf.configs import Config, Raw, config_to_build
 from growth.hf.model_classes import class_of
 
 VOCABULARY, POSITIONS, LAYERS = 41, 40, 2
 
 
-SMALL = {
-    **{
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": POSITIONS,
-        "num_hidden_layers": LAYERS,
-        "num_decoder_layers": LAYERS,
-    },
-    **{
-        "encoder_layers": LAYERS,
-        "decoder_layers": LAYERS,
-        "num_experts": 5,
-        "num_local_experts": 5,
-        "num_experts_per_tok": 3,
-    },
-    **{"image_size": 6, "patch_size": 2, "encoder_stride": 2},
-    **{"num_mel_bins": 7, "max_source_positions": 20, "max_target_positions": POSITIONS},
+SMALL_COUNTS = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": POSITIONS,
+    "num_hidden_layers": LAYERS,
+    "num_decoder_layers": LAYERS,
+    "encoder_layers": LAYERS,
+    "decoder_layers": LAYERS,
+    "num_experts": 5,
+    "num_local_experts": 5,
+    "num_experts_per_tok": 3,
+    "image_size": 6,
+    "patch_size": 2,
+    "encoder_stride": 2,
+    "num_mel_bins": 7,
+    "max_source_positions": 20,
+    "max_target_positions": POSITIONS,
 }
-"""Counts that growth keeps and the twin can do with few of."""
+"""Config field -> its value in a miniature, for counts that make a model large and do not grow."""
 
 
-WINDOW, SWITCH = 5, 8
-"""A sliding window closes within either length; factors per frequency change over between the
-two."""
+WINDOW = 5
+"""The longest sliding window of a miniature: shorter than any input of the twin, so that it masks."""
+
+
+SWITCH = 8
+"""The ``original_max_position_embeddings`` of a miniature: between the two lengths of the twin's inputs,
+so that both the short and the long factors of longrope are used."""
+
+
+LARGEST_TOKEN_ID = 3
+"""Special tokens of a miniature are small: some families count positions from the padding id on."""
 
 
 def build_exact(raw: Mapping[str, Any]) -> PreTrainedModel:
-    """The stock class on this config in float64, attention and experts computed eagerly, dropout
-    off. Call it under `exact_arithmetic`."""
+    """The config's model class in float64, in eval mode, with eager attention and eager experts (the
+    fused kernels have no float64). Call it under `exact_arithmetic`."""
     parsed, kind = config_to_build(raw), class_of(raw)
-    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}  # fused experts have no float64
+    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
     model: PreTrainedModel = kind._from_config(parsed, **eager, dtype=torch.float64)
     model.to(dtype=torch.float64)  # type: ignore[call-arg]
     model.eval()
@@ -56,8 +69,11 @@ def build_exact(raw: Mapping[str, Any]) -> PreTrainedModel:
 
 
 def loud(model: PreTrainedModel, seed: int = 0) -> None:
-    """Random weights that make every parameter count: matrices of gain one, biases and gains far
-    from their defaults, and what else a checkpoint holds no longer zero."""
+    """Fill a model with random weights under which every parameter changes the outputs.
+
+    Matrices have the size at which activations keep theirs. Biases and gains are far from 0 and 1,
+    their values at initialisation, where a wrong coefficient would not show. Buffers that a
+    checkpoint stores are filled where they are zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -66,103 +82,187 @@ def loud(model: PreTrainedModel, seed: int = 0) -> None:
                 parameter.copy_(0.7 + 0.5 * noise)
             else:
                 parameter.copy_(noise * min(parameter.shape) ** -0.5)
-        kept = model.state_dict().keys()
+        stored = model.state_dict().keys()
         for name, buffer in model.named_buffers():
-            if name in kept and buffer.is_floating_point() and not buffer.any():
+            if name in stored and buffer.is_floating_point() and not buffer.any():
                 buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
 
 
 def miniature(raw: Mapping[str, Any], architecture: Architecture) -> Config:
-    """The user's config with small distinct sizes and everything else as it is."""
+    """The user's config with small, distinct sizes and everything else as it is.
+
+    A field is written in the miniature if the user's config writes it, or if its default would make
+    the model large. A size that the user's config leaves to follow from others stays so.
+
+    Args:
+        raw: the user's config.
+        architecture: the declaration at that config.
+
+    Returns:
+        The miniature's config, under the field names that ``raw`` uses.
+
+    Example:
+        >>> user = {"model_type": "llama", "hidden_size": 4096, "num_attention_heads": 32}
+        >>> dict(miniature(user, architectures.find("llama")))
+        {'model_type': 'llama', 'hidden_size': 18, 'num_attention_heads': 3, 'intermediate_size': 29,
+         'vocab_size': 41, 'max_position_embeddings': 40, 'num_hidden_layers': 2, 'pad_token_id': 0,
+         'bos_token_id': 1, 'eos_token_id': 2, 'chunk_size_feed_forward': 0}
+
+        ``head_dim`` and ``num_key_value_heads`` are not written: they follow from the sizes that are
+        (6 and 3), as they do in the user's config (128 and 32).
+    """
     config = merged(raw)
     parsed = config.parsed
+    small = _Miniature(config, copy.deepcopy(dict(config)))
+    ropes = _remove_rope_factors(small)
+    _write_sizes(small, architecture)
+    for section in ("", *(f"{part}." for part in parsed.sub_configs if value_at(parsed, part) is not None)):
+        _write_counts(small, section)
+        _write_token_ids(small, section)
+        _write_layers(small, section)
+    for path, value in {**architecture.twin(parsed, LAYERS), **architecture.arithmetic}.items():
+        small.write(path, value)
+    return _with_rope_factors(small, ropes, architecture)
+
+
+@dataclass(frozen=True)
+class _Miniature:
+    """A miniature in the making.
+
+    Args:
+        config: the user's.
+        fields: the JSON object of the miniature; each pass writes into it.
+    """
+
+    config: Config
+    fields: Raw
+
+    def write(self, path: str, value: Any) -> None:
+        """Set a field, dotted inside a nested config, under every name the user's config has for
+        it. A field is skipped if its class does not know it and the user's config does not have
+        it."""
+        section, _, name = path.rpartition(".")
+        owner = self.section(section)
+        name = type(owner).attribute_map.get(name, name)
+        path = f"{section}.{name}" if section else name
+        target = section_at(self.fields, path)
+        if name in owner.to_dict() or name in target:
+            target.update(dict.fromkeys(spellings(self.config, path), value))
+
+    def section(self, name: str) -> PreTrainedConfig:
+        """The user's config, parsed, or the nested one of that name."""
+        found: PreTrainedConfig = value_at(self.config.parsed, name) if name else self.config.parsed
+        return found
+
+
+def _remove_rope_factors(small: _Miniature) -> dict[str, Raw]:
+    """Reset rotary parameters that list a factor per frequency: the list fits the user's head_dim,
+    and would be refused with a smaller one while the sizes are written. Returns the user's rotary
+    parameters by config field, for `_with_rope_factors`."""
+    fields = ("rope_parameters", "rope_scaling")
+    ropes = {name: rope for name in fields if isinstance(rope := small.fields.get(name), dict)}
+    for name, rope in ropes.items():
+        small.fields[name] = dict(rope)
+        if _has_factors(rope):
+            kept = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
+            small.fields[name] = {"rope_type": "default", **kept}
+    return ropes
+
+
+def _write_sizes(small: _Miniature, architecture: Architecture) -> None:
+    """Write a small value for every size that grows, except those that follow from others.
+
+    A size that the user's config does not write may still have a default of its class: Mistral has
+    8 key/value heads, whatever the number of heads. It is written where the default differs from
+    what follows from the other sizes."""
+    parsed = small.config.parsed
     old = architecture.read_sizes(parsed)
-    result = copy.deepcopy(dict(config))
-    ropes = {key: rope for key in ("rope_parameters", "rope_scaling") if isinstance(rope := result.get(key), dict)}
-    result |= {key: _plain_rope(rope) for key, rope in ropes.items()}
-    fields = architecture.fields().items()
-    spelled = frozenset(
-        name for name, field in fields if is_written(config, field) and value_at(parsed, field) is not None
+    written = frozenset(
+        name
+        for name, field in architecture.fields().items()
+        if is_written(small.config, field) and value_at(parsed, field) is not None
     )
-    small: dict[str, int] = {}
+    values: dict[str, int] = {}
     for name, size in architecture.sizes.items():
-        if size.field and (name in spelled or value_at(parsed, size.field)):
-            small[name] = (
-                size.small if isinstance(size.small, int) else size.small(TwinContext(parsed, old, spelled, small))
-            )
-            if name in spelled or size.follows is None:
-                _write(result, config, parsed, size.field, small[name])
-    for name in small.keys() - spelled:
+        if size.field and (name in written or value_at(parsed, size.field)):
+            context = TwinContext(parsed, old, written, values)
+            values[name] = size.small if isinstance(size.small, int) else size.small(context)
+            if name in written or size.follows is None:
+                small.write(size.field, values[name])
+    filled = Config(small.fields)
+    for name, value in values.items():
         size = architecture.sizes[name]
-        if size.follows is not None and value_at(parse(result), size.field) != size.follows(parsed, small):
-            _write(
-                result, config, parsed, size.field, small[name]
-            )  # a default of the class, not implied by the other sizes
-    for section in ["", *(f"{part}." for part in parsed.sub_configs if value_at(parsed, part) is not None)]:
-        _shrink(result, config, parsed, section)
-    for name, value in {**architecture.twin(parsed, LAYERS), **architecture.arithmetic}.items():
-        _write(result, config, parsed, name, value)
-    small_config = Config(result)
-    head_dim = architecture.read_sizes(small_config.parsed).get("head_dim", 2)
-    restored = {key: _small_rope(rope, head_dim, rotary_fraction(parsed) or 1.0) for key, rope in ropes.items()}
-    return (
-        Config({**result, **restored}) if any(result[key] != rope for key, rope in restored.items()) else small_config
-    )
+        if name in written or size.follows is None:
+            continue
+        if value_at(filled.parsed, size.field) != size.follows(parsed, values):
+            small.write(size.field, value)
+            filled = Config(small.fields)
 
 
-def _write(result: dict[str, Any], raw: Mapping[str, Any], parsed: Any, path: str, value: Any) -> None:
-    """Set a field under every name it has in the raw config, if the class knows it or the file
-    spells it out."""
-    section, _, name = path.rpartition(".")
-    owner = value_at(parsed, section) if section else parsed
-    name = type(owner).attribute_map.get(name, name)
-    path = f"{section}.{name}" if section else name
-    target = section_at(result, path)
-    if name in owner.to_dict() or name in target:
-        target.update(dict.fromkeys(spellings(raw, path), value))
+def _write_counts(small: _Miniature, section: str) -> None:
+    """Write `SMALL_COUNTS` into a section of the config ("" or ``text_config.``), as far as it has
+    such fields."""
+    names, known = type(small.config.parsed).attribute_map, small.section(section[:-1]).to_dict()
+    for name, value in SMALL_COUNTS.items():
+        if known.get(names.get(name, name)) is not None:
+            small.write(section + name, value)
 
 
-def _shrink(result: dict[str, Any], raw: Mapping[str, Any], parsed: Any, section: str) -> None:
-    """Everything that is not a size of the architecture but makes a model large, in one section of
-    the config."""
-    known = (value_at(parsed, section[:-1]) if section else parsed).to_dict()
-    for name, value in SMALL.items():
-        if known.get(type(parsed).attribute_map.get(name, name)) is not None:
-            _write(result, raw, parsed, section + name, value)
-    for name, value in known.items():
-        if name.endswith("_token_id"):  # small, since some families count positions from the padding id on
-            ids = (
-                [min(entry, 3) for entry in value]
-                if isinstance(value, list)
-                else min(value, 3)
-                if value is not None
-                else None
-            )
-            _write(result, raw, parsed, section + name, 0 if name == "pad_token_id" and ids is None else ids)
+def _write_token_ids(small: _Miniature, section: str) -> None:
+    """Write special tokens that the small vocabulary has; ``pad_token_id`` 0 where there is none."""
+    for name, value in small.section(section[:-1]).to_dict().items():
+        if name.endswith("_token_id"):
+            small.write(section + name, 0 if name == "pad_token_id" and value is None else _small_token_id(value))
+
+
+def _small_token_id(value: Any) -> Any:
+    """One token id, a list of them or None, none above `LARGEST_TOKEN_ID`."""
+    if isinstance(value, list):
+        return [min(entry, LARGEST_TOKEN_ID) for entry in value]
+    return None if value is None else min(value, LARGEST_TOKEN_ID)
+
+
+def _write_layers(small: _Miniature, section: str) -> None:
+    """Write a short sliding window, and lists of layer kinds as long as the miniature has layers.
+    Every kind comes before any is repeated: of ``[full, full, sliding, full]`` two layers are
+    ``[full, sliding]``."""
+    known = small.section(section[:-1]).to_dict()
     if isinstance(window := known.get("sliding_window"), int):
-        _write(result, raw, parsed, section + "sliding_window", min(window, WINDOW))
+        small.write(section + "sliding_window", min(window, WINDOW))
     for name in ("layer_types", "mlp_layer_types"):
         if isinstance(kinds := known.get(name), list):
-            _write(result, raw, parsed, section + name, (list(dict.fromkeys(kinds)) * LAYERS)[:LAYERS])
+            small.write(section + name, (list(dict.fromkeys(kinds)) * LAYERS)[:LAYERS])
 
 
-def _plain_rope(rope: Mapping[str, Any]) -> dict[str, Any]:
-    """Without factors per frequency, whose number fits the user's head_dim alone."""
-    if not any(isinstance(value, list) for value in rope.values()):
-        return dict(rope)
-    return {
-        "rope_type": "default",
-        **{name: rope[name] for name in ("rope_theta", "partial_rotary_factor") if name in rope},
-    }
+def _with_rope_factors(small: _Miniature, ropes: Mapping[str, Raw], architecture: Architecture) -> Config:
+    """The finished config, with the rotary parameters that `_remove_rope_factors` took out; lists
+    of factors are as long as a small head has rotary pairs."""
+    config = Config(small.fields)
+    head_dim = architecture.read_sizes(config.parsed).get("head_dim", 2)
+    rotary = rotary_fraction(small.config.parsed) or 1.0
+    small_ropes = {name: _small_rope(rope, head_dim, rotary) for name, rope in ropes.items()}
+    if all(config[name] == rope for name, rope in small_ropes.items()):
+        return config
+    return Config({**config, **small_ropes})
 
 
-def _small_rope(rope: Mapping[str, Any], head_dim: int, turning: float = 1.0) -> dict[str, Any]:
-    """With as many factors as a ``turning`` part of a small head has pairs, unless ``rope`` says
-    which part."""
+def _small_rope(rope: Mapping[str, Any], head_dim: int, rotary: float = 1.0) -> Raw:
+    """Rotary parameters for a small head.
+
+    Args:
+        rope: the user's, of all layers or by kind of layer.
+        head_dim: of the miniature.
+        rotary: the part of the head that rotates, where ``rope`` does not say it.
+    """
     if rope and all(isinstance(value, Mapping) for value in rope.values()):
         return {kind: _small_rope(value, head_dim) for kind, value in rope.items()}
-    pairs = int(head_dim * float(rope.get("partial_rotary_factor") or turning)) // 2
+    pairs = int(head_dim * float(rope.get("partial_rotary_factor") or rotary)) // 2
     small = {name: (value * head_dim)[:pairs] if isinstance(value, list) else value for name, value in rope.items()}
-    if any(isinstance(value, list) for value in rope.values()) and "original_max_position_embeddings" in rope:
+    if _has_factors(rope) and "original_max_position_embeddings" in rope:
         small["original_max_position_embeddings"] = SWITCH
     return small
+
+
+def _has_factors(rope: Mapping[str, Any]) -> bool:
+    """Whether rotary parameters list a factor per frequency, as longrope does."""
+    return any(isinstance(value, list) for value in rope.values())

@@ -1,9 +1,10 @@
-"""The twin: a miniature of the user's own config, grown with the same choices and compared in exact
-arithmetic.
+"""The twin: a miniature of the user's config, grown with the same choices and compared in float64.
 
-Same class, same installed transformers; all sizes small and distinct, so that no mistake cancels;
-loud random weights, so that none hides. It takes about a second whatever the model's size, and
-stands before the first byte written."""
+The twin has the model's class, from the same installed transformers. Its sizes are small and
+distinct, so that mistakes in two dimensions cannot cancel, and its random weights are far from
+their values at initialisation, so that a wrong coefficient shows
+(`growth.proof.miniature`). It takes about a second, whatever the size of the real model, and runs
+before anything is written."""
 
 from __future__ import annotations
 
@@ -32,17 +33,20 @@ from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
 LENGTHS = (11, 6)
+"""Tokens per row of the inputs that are compared. One longer and one shorter than
+`growth.proof.miniature.SWITCH`."""
 
 
 @dataclass(frozen=True)
 class TwinReport:
-    """What the twin showed.
+    """The result of the comparison.
 
     Args:
-        difference: max |output of the grown twin - output of the twin|, in float64.
-        scale: max |output of the twin|.
-        sizes: of the twin, before growth.
-        tolerance: `growth.plan.plan.TOLERANCE`.
+        difference: the largest |output of the grown twin - output of the twin|, in float64;
+            infinity if a number is NaN.
+        scale: the largest |output of the twin|.
+        sizes: size name -> value in the twin, before growth.
+        tolerance: the largest difference that passes, `growth.plan.plan.TOLERANCE`.
     """
 
     difference: float
@@ -56,11 +60,19 @@ class TwinReport:
 
 
 def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
-    """Grow a miniature by the same choices and compare.
+    """Grow a miniature as a plan grows the real model, and compare.
+
+    Args:
+        plan: of the real model.
+        device: where the twin runs.
 
     Raises:
-        ProofError: if the outputs differ by more than the tolerance, unless the plan is lossy by
-            the caller's word.
+        ProofError: if the twin cannot be run, or its outputs differ by more than the tolerance and
+            the caller did not accept a lossy growth.
+
+    Example:
+        >>> prove_twin(growth.plan_widening(LlamaConfig(), width=2)).difference <= 1e-10
+        True
     """
     try:
         with torch.random.fork_rng(devices=[]):
@@ -70,14 +82,13 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
     except FOREIGN_ERRORS as error:
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} could not be run ({type(error).__name__}: "
-            f"{str(error)[:200]}), so nothing is "
-            f"proved and nothing was written. {_next_step(plan, 'Please report this config.', ran=False)}"
+            f"{str(error)[:200]}), so nothing is proved and nothing was written. "
+            f"{_next_step(plan, 'Please report this config.', ran=False)}"
         ) from error
     if not report.ok and not plan.lossy:
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} differs by {report.difference:.3g} after growth (outputs "
-            "up to "
-            f"{report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. "
+            f"up to {report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. "
             + _next_step(
                 plan,
                 "Please report this config and these options; --attention heads --scaling unit is the plainest "
@@ -89,12 +100,12 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
 
 
 def _next_step(plan: Plan, stock: str, *, ran: bool) -> str:
-    """What to do about a twin that failed: ``stock``, unless the declaration is the caller's
-    own."""
+    """What to do about a twin that failed: ``stock`` for a family of transformers; for a registered
+    module, where its declaration is wrong. ``ran`` is False if the twin could not be run."""
     if plan.architecture.module_class is None:
         return stock
     if not ran:
-        return "Check that it can be built from its config alone, whatever the sizes."
+        return "Check that the module can be built from its config alone, at any sizes."
     with exact_arithmetic(), torch.random.fork_rng(devices=[]):
         twin, grown, small = _pair(plan.old_config, plan.options, plan.declared, (plan.old_sizes, plan.new_sizes))
         wrong = first_difference(twin, grown, random_inputs(twin, VOCABULARY), small)
@@ -111,9 +122,16 @@ def twin_report(
     declared: Declared | None = None,
     in_ratio_of: tuple[Sizes, Sizes] | None = None,
 ) -> TwinReport:
-    """The comparison itself, without a verdict; by the declaration of the config's model_type,
-    unless one is given. ``in_ratio_of``: the sizes the real model grows from and to, whose shape the
-    miniature takes; by default those that the options make of the config."""
+    """Grow a miniature and compare, without a verdict.
+
+    Args:
+        raw: the real model's config.
+        options: how it grows.
+        device: where the twin runs.
+        declared: the declaration; by default that of the config's ``model_type``.
+        in_ratio_of: the sizes the real model grows from and to. The miniature grows in the same
+            ratios; by default those that the options make of the config.
+    """
     config = Config.of(raw)
     declared = declared or Declared(architectures.find(str(config["model_type"])))
     if in_ratio_of is None:
@@ -134,7 +152,7 @@ def twin_report(
 def _pair(
     config: Config, options: Options, declared: Declared, in_ratio_of: tuple[Sizes, Sizes]
 ) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
-    """The twin, the grown twin, and how one came out of the other. Call it under
+    """The twin, the grown twin, and the plan from one to the other. Call it under
     `exact_arithmetic`."""
     small = miniature(config, declared.base.at(config.parsed))
     twin = build_exact(small)
@@ -150,11 +168,11 @@ def _pair(
 
 @dataclass(frozen=True)
 class Proof:
-    """Both proofs of one growth.
+    """Both proofs of one growth. Printed, it is two lines.
 
     Args:
-        twin: the miniature, grown by the same choices, in exact arithmetic.
-        fold: every tensor of the real model read back through its map.
+        twin: a miniature of the model was grown by the same choices and compared in float64.
+        fold: every grown tensor of the real model was read back and compared with its source.
     """
 
     twin: TwinReport

@@ -221,7 +221,7 @@ def test_what_cannot_be_widened(notebook: Any, tmp_path: Path) -> None:
         refused(lambda call=call: call(nn.Linear(2, 2)), "growth.register")  # type: ignore[misc]
     refused(
         lambda: growth.widen(odd(activation="relu")),
-        "config field 'activation' is 'relu', which the 'odd' declaration does not vouch",
+        "config field 'activation' is 'relu', which the 'odd' declaration does not support",
     )
     assert growth.widen(odd(activation="relu"), vouch=["activation"]).proof.twin.ok
     refused(lambda: growth.widen(model, scaling="orthogonal"), "the code fixes 1e-05. Use --scaling unit")

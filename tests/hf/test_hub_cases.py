@@ -88,8 +88,8 @@ def test_fields_that_no_code_reads_are_supported_at_any_value(
         plan_widening({**raw, f"{field}x": value})
 
 
-def test_a_field_that_is_not_there_cannot_be_vouched_for() -> None:
-    with pytest.raises(UnsupportedModelError, match="no config field 'hidden_akt' to vouch for"):
+def test_vouch_must_name_a_field_of_the_config() -> None:
+    with pytest.raises(UnsupportedModelError, match="vouch names 'hidden_akt', but there is no such config field"):
         plan_widening(small_config("llama", "LlamaForCausalLM", {}), vouch=["hidden_akt"])
 
 

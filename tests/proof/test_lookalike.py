@@ -1,5 +1,5 @@
-"""A model_type nobody declared: grown by the declaration that fits in every part and whose twin
-proves it, refused otherwise."""
+"""A model_type without a declaration: grown by one that fits in every part and whose twin computes the
+same, refused otherwise."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_an_encoder_too() -> None:
     ("model_type", "model_class", "says"),
     [
         ("lfm2", "Lfm2ForCausalLM", ("tensor 'layers.*.", "does not fit")),
-        ("mamba", "MambaForCausalLM", ("none fits its config", "num_attention_heads")),
+        ("mamba", "MambaForCausalLM", ("no declaration can read its config", "num_attention_heads")),
         ("diffllama", "DiffLlamaForCausalLM", ("tensor 'layers.*.self_attn.lambda_k*' of shape",)),
     ],
 )
@@ -72,7 +72,18 @@ def test_what_does_not_fit_is_named(model_type: str, model_class: str, says: tup
     assert all(part in str(caught.value) for part in says), caught.value
 
 
-def test_an_unvouched_field_of_the_unknown_class_is_named_and_can_be_vouched_for() -> None:
+def test_an_irrelevant_candidate_is_not_named() -> None:
+    """Mamba with the fields of a Llama: many declarations can read the config, and each describes one
+    tensor, the final norm."""
+    raw = {"model_type": "mamba", "architectures": ["MambaForCausalLM"], **SMALL, "rms_norm_eps": 1e-5}
+    with pytest.raises(
+        UnsupportedModelError, match="and the nearest declaration describes 1 of its 23 tensors"
+    ) as caught:
+        plan_widening(raw)
+    assert not any(f"'{name}'" in str(caught.value) for name in architectures.known()), caught.value
+
+
+def test_an_unsupported_field_of_the_unknown_class_is_named_and_can_be_accepted() -> None:
     raw = {**config("seed_oss", "SeedOssForCausalLM"), "temperature_of_the_room": 21}
     with pytest.raises(UnsupportedModelError, match="config field 'temperature_of_the_room' is 21"):
         plan_widening(raw)
@@ -80,8 +91,8 @@ def test_an_unvouched_field_of_the_unknown_class_is_named_and_can_be_vouched_for
 
 
 def test_the_twin_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every name, shape and field of this model fits a declaration whose gains are 1 + w, which its
-    own are not."""
+    """Every name, shape and field of this model fits a declaration with gains 1 + w, but its gains are
+    w."""
     raw = config("arcee", "ArceeForCausalLM")
     assert declaration(raw, Options()).looks_like != "gemma"
     monkeypatch.setattr(architectures, "known", lambda: ["gemma"])

@@ -154,3 +154,26 @@ def test_thirty_two_layers_at_the_largest_noise_stay_equal() -> None:
     small = build(CASES["LlamaForCausalLM"], num_hidden_layers=32)
     grown = growth.widen(small, width=2, noise=1.0)
     assert difference(small, grown.model, grown.plan) <= TOLERANCE
+
+
+def test_a_miniature_writes_the_sizes_the_config_writes_and_those_that_would_be_large() -> None:
+    """The example of `miniature`; and Mistral, whose class has 8 key/value heads by default, which follow
+    from no other size."""
+    counts = {"vocab_size": 41, "max_position_embeddings": 40, "num_hidden_layers": 2, "chunk_size_feed_forward": 0}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    for model_type, sizes in (
+        ("llama", {"hidden_size": 18, "num_attention_heads": 3, "intermediate_size": 29}),
+        (
+            "mistral",
+            {
+                "hidden_size": 36,
+                "num_attention_heads": 6,
+                "intermediate_size": 29,
+                "num_key_value_heads": 2,
+                "sliding_window": 5,
+            },
+        ),
+    ):
+        raw = {"model_type": model_type, "hidden_size": 4096, "num_attention_heads": 32}
+        small = dict(miniature(raw, architectures.find(model_type)))
+        assert small == {"model_type": model_type, **sizes, **counts, **tokens}
