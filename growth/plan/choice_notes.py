@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from growth.hf.model_classes import class_is_guessed
 from growth.plan.choices import CHOICES, OtherSizes
 from growth.plan.plan import Plan
 
@@ -30,7 +31,7 @@ def other_family(like: object, model_type: str) -> Iterator[str]:
 
 
 def _guessed(plan: Plan) -> Iterator[str]:
-    if not plan.old_config.get("architectures") and plan.architecture.module_class is None:
+    if class_is_guessed(plan.old_config):
         yield (
             f"the config names no model class in 'architectures', so the plain one is taken, "
             f"{plan.model_class.__name__}; name another there if the weights are of another"

@@ -206,7 +206,7 @@ class Fresh(nn.Module):
             "module_class LlamaForCausalLM has the name of a transformers class. Rename yours.",
         ),
         ({"module_class": Odd}, "Odd is already registered as 'odd'. Use that model_type."),
-        ({"model_type": "llama"}, "model_type 'llama' is one of transformers' notebook. Use another name."),
+        ({"model_type": "llama"}, "model_type 'llama' is one of transformers' own. Use another name."),
     ],
 )
 def test_what_cannot_be_registered(changes: dict[str, Any], says: str) -> None:
