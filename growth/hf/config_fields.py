@@ -59,7 +59,7 @@ _NEUTRAL_FIELDS = frozenset(
         "num_hidden_layers",
         "n_layer",
         "num_layers",
-        # Checked elsewhere: ties on the class as it is built, rotary fields in `growth.rules.rotary`.
+        # Checked elsewhere: ties on the class as built, rotary fields by `growth.rules.rotary`.
         "tie_word_embeddings",
         "is_encoder_decoder",
         "rope_theta",
@@ -154,7 +154,7 @@ def _unsupported(
     architecture: Architecture,
     vouch: Collection[str],
 ) -> dict[str, Any]:
-    """The same for one section of the config, at the path ``prefix``, and the sections inside it."""
+    """The same for one section of the config, at the path ``prefix``, and those inside it."""
     found: dict[str, Any] = {}
     allowed = allowed_fields(config, architecture, vouch, prefix)
     sections = {

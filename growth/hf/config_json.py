@@ -143,7 +143,7 @@ def section_at(raw: Raw, path: str) -> Raw:
 
 
 def rope_of(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rotary parameters of a config in the dialect of transformers 5, whichever it is written in.
+    """The rotary parameters of a config, in the dialect of transformers 5 whichever it uses.
 
     Returns:
         Kind of layer (such as ``full_attention``; "" where all layers share them) -> parameters.
@@ -168,8 +168,8 @@ def rope_of(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _write_rope(raw: Raw, kind: str, rope: Mapping[str, Any]) -> None:
-    """Write rotary parameters into ``raw``, in the dialect that it uses: ``rope_parameters`` (5), or
-    ``rope_scaling`` beside ``rope_theta`` (4)."""
+    """Write rotary parameters into ``raw``, in the dialect that it uses: ``rope_parameters`` (5),
+    or ``rope_scaling`` beside ``rope_theta`` (4)."""
     if kind:
         parameters = getattr(parse(raw), "rope_parameters", None) or {}
         raw["rope_parameters"] = {**parameters, kind: dict(rope)}

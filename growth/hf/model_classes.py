@@ -79,6 +79,6 @@ def classes(model_type: str) -> list[str]:
     names = {name for entry in listed for name in ([entry] if isinstance(entry, str) else entry)} | {
         *architectures.find(model_type).classes
     }
-    # Some auto classes list a class of another family under this model_type; it is not in the package.
+    # Some auto classes list a class of another family; it is not in this one's package.
     package = import_module(f"transformers.models.{model_type_to_module_name(model_type)}")
     return sorted((names - architectures.find(model_type).without.keys()) & set(dir(package)))

@@ -78,7 +78,8 @@ def from_disk(model: PreTrainedModel, state: Mapping[str, Tensor]) -> dict[str, 
     gathered: dict[str, WeightConverter] = {}
     for name in sorted(state, key=dot_natural_key):  # experts are fused in this order: 2 before 10
         renamed, pattern = rename_source_key(name, renamings, converters)
-        if renamed not in known and name in known:  # a name in memory that a pattern mistakes for one on disk
+        # A pattern may mistake a name in memory for one on disk.
+        if renamed not in known and name in known:
             renamed, pattern = name, None
         if pattern is None:
             result.setdefault(renamed, state[name])

@@ -37,8 +37,8 @@ def random_inputs(
     mask = torch.ones_like(ids)
     mask[0, : length // 3] = 0
     if isinstance(model, ModuleWrapper):
-        # In a causal model the first padded token on the left attends to nothing. transformers masks
-        # such a row with finite numbers; a module that masks with -inf returns NaN for it.
+        # In a causal model the first padded token on the left attends to nothing. transformers
+        # masks such a row with finite numbers; a module that masks with -inf returns NaN for it.
         mask = mask.flip(1)
     config = model.config.to_dict()
     inputs = class_inputs(type(model), config, ids, mask)

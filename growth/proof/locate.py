@@ -1,5 +1,5 @@
-"""Finding the mistake in a declaration: the first module whose output grew differently from what its
-rule says."""
+"""Finding the mistake in a declaration: the first module whose output grew differently from what
+its rule says."""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ LISTED = 4
 
 
 NEAR = 0.2
-"""The smallest part of a model's tensors that a declaration must describe to be named as the nearest."""
+"""The smallest part of a model's tensors that a declaration must describe to be named as the
+nearest."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,8 @@ def _fit(
 def _unsupported(config: Config, architecture: Architecture, name: str, vouch: Collection[str]) -> dict[str, Any]:
     """Config fields that a borrowed declaration does not support.
 
-    The default of a class supports nothing here, since the class is not the one that was declared:
-    a field must be empty, or have the default of the class the declaration ``name`` was made for."""
+    The class is not the one that was declared, so its own defaults are not supported: a field must
+    be empty, or have the default of the class that the declaration ``name`` was made for."""
     parsed: PreTrainedConfig = config.parsed
     known = {*architecture.vouched, *allowed_fields(parsed, architecture, vouch)}
     defaults = parse({"model_type": name}).to_dict()

@@ -1,4 +1,4 @@
-"""The miniature of a config: the same class with small, distinct sizes, and random weights in float64.
+"""The miniature of a config: the same class with small, distinct sizes and random float64 weights.
 
 Small, so that it runs in a second; distinct, so that a mistake in one dimension cannot be hidden by
 another of the same size (with 4 heads of 4 features, heads and features could be exchanged
@@ -45,12 +45,12 @@ SMALL_COUNTS = {
 
 
 WINDOW = 5
-"""The longest sliding window of a miniature: shorter than any input of the twin, so that it masks."""
+"""The longest sliding window of a miniature: shorter than the twin's inputs, so that it masks."""
 
 
 SWITCH = 8
-"""The ``original_max_position_embeddings`` of a miniature: between the two lengths of the twin's inputs,
-so that both the short and the long factors of longrope are used."""
+"""The ``original_max_position_embeddings`` of a miniature: between the two lengths of the twin's
+inputs, so that both the short and the long factors of longrope are used."""
 
 
 LARGEST_TOKEN_ID = 3
@@ -58,8 +58,8 @@ LARGEST_TOKEN_ID = 3
 
 
 def build_exact(raw: Mapping[str, Any]) -> PreTrainedModel:
-    """The config's model class in float64, in eval mode, with eager attention and eager experts (the
-    fused kernels have no float64). Call it under `exact_arithmetic`."""
+    """The config's model class in float64, in eval mode, with eager attention and eager experts
+    (the fused kernels have no float64). Call it under `exact_arithmetic`."""
     parsed, kind = config_to_build(raw), class_of(raw)
     eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
     model: PreTrainedModel = kind._from_config(parsed, **eager, dtype=torch.float64)
@@ -209,7 +209,7 @@ def _write_counts(small: _Miniature, section: str) -> None:
 
 
 def _write_token_ids(small: _Miniature, section: str) -> None:
-    """Write special tokens that the small vocabulary has; ``pad_token_id`` 0 where there is none."""
+    """Write special tokens that the small vocabulary has; ``pad_token_id`` 0 if there is none."""
     for name, value in small.section(section[:-1]).to_dict().items():
         if name.endswith("_token_id"):
             small.write(section + name, 0 if name == "pad_token_id" and value is None else _small_token_id(value))

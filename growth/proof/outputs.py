@@ -60,12 +60,12 @@ class Comparison:
     summed: bool = False
 
     def expected(self, old: Tensor) -> Tensor:
-        """What to compare for an output ``old`` of the old model, ``[..., n]``: the output the grown
-        model must have, or ``old`` itself where sums are compared."""
+        """What to compare for an output ``old [..., n]`` of the old model: the output the grown model
+        must have, or ``old`` itself where sums are compared."""
         return old if self.summed else grown_output(old, self.map)
 
     def found(self, new: Tensor) -> Tensor:
-        """What to compare for an output ``new`` of the grown model, ``[..., m]``: ``new`` itself, or
+        """What to compare for an output ``new [..., m]`` of the grown model: ``new`` itself, or
         ``sum(read[j] * new[j])`` over the copies j of each old coordinate, ``[..., n]``."""
         if not self.summed or self.map is None or self.map.m != new.shape[-1]:
             return new
