@@ -1,5 +1,6 @@
-"""What can be grown: the table of families, and one declaration spelled out. Made from the
-declarations alone."""
+"""What can be grown: the table of families, and one declaration in full.
+
+Both are made from the declarations, so that the documentation cannot differ from them."""
 
 from __future__ import annotations
 
@@ -16,16 +17,17 @@ from growth.hf.model_classes import classes
 
 @dataclass(frozen=True)
 class Family:
-    """One row of the table.
+    """One row of the table of families.
 
     Args:
         model_type: as in ``config.json``.
-        classes: the model classes that can be grown.
-        wider_heads: how head_dim grows: ``repeated``, or for rotary positions ``slots, pairs``.
-        positions: the kind of positions.
-        widths: of the residual stream: ``any``, or ``multiples`` of the old one where a norm or the
-            like takes no others.
-        refuses: what is refused, and why; empty if nothing is.
+        classes: names of the model classes that can be grown.
+        wider_heads: how head_dim can grow: ``repeated``, or ``slots, pairs`` for rotary positions.
+        positions: the kind of positions: ``learned``, ``rotary``, ``ALiBi``, ...
+        widths: how wide the residual stream can become: ``any``; ``multiples`` of the old width if a
+            law, such as that of a norm after each addition, allows no others; ``-`` if none is
+            allowed.
+        refuses: what is refused and why; empty if nothing is.
     """
 
     model_type: str
@@ -37,8 +39,8 @@ class Family:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The classes without what they have in common: ``CausalLM``, ``SequenceClassification``,
-        ..."""
+        """The classes without the name they share. Of LlamaModel, LlamaForCausalLM and
+        LlamaForSequenceClassification: ``Model``, ``CausalLM``, ``SequenceClassification``."""
         first, last = min(self.classes, default=""), max(self.classes, default="")
         shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
         stem = first[:shared].removesuffix("For") if len(self.classes) > 1 else ""
@@ -60,14 +62,13 @@ def families() -> list[Family]:
 
 
 def _widths(model_type: str, declared: Architecture) -> str:
-    """What the laws say to one more feature, under the default config."""
+    """`Family.widths`, found by growing the residual stream of the default config by one feature."""
     parsed = parse({"model_type": model_type})
     try:
         architecture = declared.at(parsed)
         old = architecture.read_sizes(parsed)
-        new = {
-            name: size + (name.rpartition(".")[2] in ("hidden_size", "embedding_size")) for name, size in old.items()
-        }
+        widths = ("hidden_size", "embedding_size")
+        new = {name: size + (name.rpartition(".")[2] in widths) for name, size in old.items()}
         every = [role for rule in architecture.modules.values() for roles in rule.values() for role in roles]
         maps = architecture.maps(
             parsed, old, new, "unit", "slots", {space for role in every for space in role.spaces()}
@@ -83,13 +84,13 @@ def _widths(model_type: str, declared: Architecture) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """One declaration spelled out, for the default config of its class.
+    """One declaration in full, at the default config of its class.
 
     Args:
-        family: its row.
-        sizes: (size, config field or what it follows from, what multiplies it).
-        spaces: (space, size, law).
-        parameters: (pattern, roles).
+        family: its row in the table.
+        sizes: (size, config field or ``-``, what makes it grow).
+        spaces: (space, the size it has, its law).
+        parameters: (name with ``*`` for a layer's number, roles of its dimensions).
     """
 
     family: Family

@@ -3,6 +3,7 @@
 May import: `growth.weights` and the rooms below. Imported by: `growth.training` and above.
 Read in this order:
 
+* ``prepare.py``: from a config and options to a plan, for every way to grow
 * ``twin.py``: the comparison and its report
 * ``miniature.py``, ``inputs.py``, ``outputs.py``: the small model, its inputs, how its outputs are compared
 * ``float64.py``: running a transformers model entirely in float64
