@@ -122,7 +122,7 @@ def describe(model_type: str) -> Description:
     with suppress(GrowthError):  # one that refuses even the default config: the row says why
         architecture = architecture.at(parse({"model_type": model_type}))
     sizes = tuple(
-        (name, size.field or "-", size.grows if size.field else "those above")
+        (name, size.field or "-", size.grows if size.field else "with the sizes above")
         for name, size in architecture.sizes.items()
     )
     spaces = tuple((space.name, space.size, str(law)) for space, law in architecture.laws.items())
