@@ -17,17 +17,20 @@ def choice_notes(plan: Plan) -> list[str]:
         >>> choice_notes(growth.plan_widening("bert", rope="pairs"))
         ['rope pairs changes nothing here: the positions of this bert are not rotary']
     """
+    own = plan.architecture.model_type
+    other = other_family(own, plan.options.like)
     return [
         *_guessed(plan),
         *(f"{choice} changes nothing here: {why}" for choice, why in _without_effect(plan)),
-        *other_family(plan.options.like, plan.architecture.model_type),
+        *([f"the other model is a {other}, this one a {own}; sizes of the same name were taken"] if other else []),
     ]
 
 
-def other_family(like: object, model_type: str) -> Iterator[str]:
-    """That the other model, whose sizes are taken, is of another family, if it is."""
+def other_family(model_type: str, like: object) -> str | None:
+    """The ``model_type`` of the other model, whose sizes are taken, if it is another; else None."""
     if isinstance(like, OtherSizes) and like.model_type not in ("", model_type):
-        yield f"the other model is a {like.model_type}, this one a {model_type}; sizes of the same name were taken"
+        return like.model_type
+    return None
 
 
 def _guessed(plan: Plan) -> Iterator[str]:

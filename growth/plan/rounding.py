@@ -64,7 +64,8 @@ class Exactness:
         return {
             "dtype": self.dtype,
             "exact": len(self.rounding) - len(self.rounded),
-            "rounded": self.rounded,
+            "rounded": len(self.rounded),
+            "largest": self.largest,
             "choices": list(self.remedies),
         }
 

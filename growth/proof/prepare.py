@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
+from growth.errors import IllegalGrowthError
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import Shapes
 from growth.plan.build import build_plan, plan_config
-from growth.plan.choice_notes import choice_notes
+from growth.plan.choice_notes import choice_notes, other_family
 from growth.plan.options import Options
 from growth.plan.plan import Plan
 from growth.proof.lookalike import declaration
@@ -40,8 +41,16 @@ def prepare(
     """
     config = Config.of(raw)
     declared = declaration(config, options)
-    if shapes is None:
-        plan = plan_config(config, options, declared)
-    else:
-        plan = build_plan(config, shapes, options, declared, dtypes=dtypes)
+    try:
+        if shapes is None:
+            plan = plan_config(config, options, declared)
+        else:
+            plan = build_plan(config, shapes, options, declared, dtypes=dtypes)
+    except IllegalGrowthError as error:
+        own = str(config["model_type"])
+        if (other := other_family(own, options.like)) is None:
+            raise
+        raise IllegalGrowthError(
+            f"{error} The other model is a {other}, this one a {own}, so not every size means the same."
+        ) from error
     return replace(plan, notes=(*choice_notes(plan), *plan.notes))

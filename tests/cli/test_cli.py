@@ -143,7 +143,7 @@ def test_widen_refuses_in_one_line(
 def test_refusal_says_how_to_vouch(grow: Grow, small: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(small, tmp_path / "source"))
     (source / "config.json").write_text(json.dumps({**config_of(small), "residual_multiplier": 2.0}))
-    assert "say --vouch residual_multiplier" in grow("plan", source).complaint
+    assert "add --vouch residual_multiplier" in grow("plan", source).complaint
     assert grow("plan", source, "--vouch", "residual_multiplier").code == 0
     assert grow("widen", source, tmp_path / "wide", "--vouch", "residual_multiplier").code == 0
 
