@@ -17,6 +17,7 @@ from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Floats, Map, powers_of_two
 from growth.algebra.roles import Keeps, Role
 from growth.architectures.architecture import Architecture
+from growth.errors import GrowthError
 from growth.hf.configs import Config
 from growth.plan.options import Options
 from growth.plan.symmetry import UNBROKEN, Symmetry
@@ -162,6 +163,36 @@ class Plan(Shown):
         """(space, old, new, law), for the spaces that some tensor uses."""
         used = {space for tensor in self.tensors.values() for role in tensor.roles for space in role.spaces()}
         return [(str(s), m.n, m.m, str(self.architecture.laws[s])) for s, m in self.maps.items() if s in used]
+
+    def map(self, space: str) -> Map:
+        """How one space grows, looked up by the name that ``grow plan`` prints.
+
+        Args:
+            space: the name of a space: ``"residual"``, ``"ffn"``, ``"kv_heads"``...
+
+        Returns:
+            Its map: which old coordinate each new one copies, and by which factors.
+
+        Raises:
+            GrowthError: if the plan has no space of that name.
+
+        Example:
+            Which of the new heads copy old head 0, of a Llama with 4 heads in 2 groups:
+
+            >>> plan = growth.plan_widening("small", width=2)
+            >>> heads = plan.map("kv_heads") * plan.map("queries_per_kv")
+            >>> heads.source
+            array([0, 1, 2, 3, 0, 1, 2, 3])
+            >>> [new for new, old in enumerate(heads.source) if old == 0]
+            [0, 4]
+        """
+        named = {str(known): grown for known, grown in self.maps.items()}
+        if space not in named:
+            raise GrowthError(
+                f"this plan of a {self.architecture.model_type} has no space {space!r}. Use one of its spaces: "
+                f"{', '.join(sorted(named))}."
+            )
+        return named[space]
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values. With the source it holds all that is needed to grow it again."""
