@@ -169,11 +169,11 @@ def _unsupported(
         value = getattr(config, name, raw.get(name))
         if prefix + name in architecture.vouched:
             values = architecture.vouched[prefix + name]
-            if values is None or value in values:
-                continue
-        elif value == defaults.get(name, None) or (not value and name not in defaults):
-            continue
-        found[prefix + name] = value
+            supported = values is None or value in values
+        else:
+            supported = value == defaults.get(name) or (not value and name not in defaults)
+        if not supported:
+            found[prefix + name] = value
     return found
 
 

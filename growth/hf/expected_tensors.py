@@ -83,16 +83,10 @@ def inventory(
     canonical = {name: architecture.canonical(name) for name in shapes}
     present = set(canonical.values())
     wanted = {architecture.canonical(name): shape for name, shape in expected.items()}
-    partners: dict[str, set[str]] = {}
-    for target, source in ties.items():  # a tie may join two groups found before
-        group = {architecture.canonical(target), architecture.canonical(source)}
-        group |= set().union(*(partners.get(member, set()) for member in group))
-        partners |= {member: group for member in group}
+    groups = _tied_groups(ties, architecture)
     for name in wanted:
-        dispensable = (
-            architecture.is_buffer(name) or architecture.is_optional(name) or partners.get(name, set()) & present
-        )
-        if name not in present and not dispensable:
+        may_lack = architecture.is_buffer(name) or architecture.is_optional(name)
+        if name not in present and not may_lack and not groups.get(name, set()) & present:
             raise CheckpointError(
                 f"tensor '{name}' of {model_class.__name__} is missing. Check that 'architectures' in the config "
                 "names the class that was saved."
@@ -105,11 +99,19 @@ def inventory(
             )
     left_out = [name for name in shapes if architecture.is_buffer(canonical[name])]
     known = [name for name in shapes if name not in left_out]
-    return (
-        known,
-        left_out,
-        {name: frozenset(partners[canonical[name]]) for name in known if canonical[name] in partners},
-    )
+    tied = {name: frozenset(groups[canonical[name]]) for name in known if canonical[name] in groups}
+    return known, left_out, tied
+
+
+def _tied_groups(ties: Mapping[str, str], architecture: Architecture) -> dict[str, set[str]]:
+    """Canonical name -> canonical names of all tensors tied with it, its own among them. A tie may
+    join two groups: of ``a = b`` and ``b = c`` all three are one."""
+    groups: dict[str, set[str]] = {}
+    for target, source in ties.items():
+        group = {architecture.canonical(target), architecture.canonical(source)}
+        group |= set().union(*(groups.get(member, set()) for member in group))
+        groups |= {member: group for member in group}
+    return groups
 
 
 def not_saved(model_class: type[PreTrainedModel], names: Iterable[str]) -> list[str]:

@@ -67,30 +67,38 @@ def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Te
     """
     taken = inspect.signature(kind.forward).parameters
     decodes = "decoder_input_ids" in taken
-    read = config.get("text_config") or config
-    pools = (decodes and kind.__name__.endswith("SequenceClassification")) or {
-        "input_ids",
-        "pixel_values",
-    } <= taken.keys()
-    if pools and (eos := read.get("eos_token_id")) is not None:
-        # The class reads its result at the end-of-sequence token: every row gets exactly one, last.
-        eos = int(eos[0] if isinstance(eos, list) else eos)
-        other = eos + 1 if eos + 1 < read["vocab_size"] else eos - 1
-        ids = torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, other), torch.full((len(ids), 1), eos)], dim=1)
+    classifies = kind.__name__.endswith("SequenceClassification")
+    if (decodes and classifies) or {"input_ids", "pixel_values"} <= taken.keys():
+        ids = _ending_at_eos(ids, config.get("text_config") or config)
     inputs = {"input_ids": ids, "attention_mask": mask} if "input_ids" in taken else {}
     inputs |= _raw_inputs(config, taken, len(ids))
     restores = kind.__name__.endswith("MaskedImageModeling") and config["encoder_stride"] == config["patch_size"]
     if "bool_masked_pos" in taken and (config.get("use_mask_token") or restores):
-        sides = zip(inputs["pixel_values"].shape[2:], _sides(config["patch_size"]), strict=True)
-        inputs["bool_masked_pos"] = (torch.arange(math.prod(side // patch for side, patch in sides)) % 3 == 1).expand(
-            len(ids), -1
-        )
+        inputs["bool_masked_pos"] = _masked_patches(inputs["pixel_values"], config["patch_size"])
     if decodes:
         start = torch.full((len(ids), 1), int(config.get("decoder_start_token_id") or 0))
         inputs["decoder_input_ids"] = torch.cat([start, ids[:, :-1]], dim=1)
     if kind.__name__.endswith("MultipleChoice"):
         inputs = {name: value[:, None].expand(-1, 2, -1).contiguous() for name, value in inputs.items()}
     return inputs
+
+
+def _ending_at_eos(ids: Tensor, config: Mapping[str, Any]) -> Tensor:
+    """``ids`` with exactly one end-of-sequence token in each row, the last: some classes read their
+    result there. Unchanged if the config has no such token."""
+    if (eos := config.get("eos_token_id")) is None:
+        return ids
+    eos = int(eos[0] if isinstance(eos, list) else eos)
+    other = eos + 1 if eos + 1 < config["vocab_size"] else eos - 1
+    return torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, other), torch.full((len(ids), 1), eos)], dim=1)
+
+
+def _masked_patches(pixels: Tensor, patch_size: int | Sequence[int]) -> Tensor:
+    """``[batch, patches]``, True at every third patch of ``pixels``, which are ``[batch, channels,
+    height, width]``."""
+    sides = zip(pixels.shape[2:], _sides(patch_size), strict=True)
+    patches = math.prod(side // patch for side, patch in sides)
+    return (torch.arange(patches) % 3 == 1).expand(len(pixels), -1)
 
 
 def _raw_inputs(config: Mapping[str, Any], taken: Collection[str], batch: int) -> Inputs:

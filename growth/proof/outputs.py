@@ -32,18 +32,19 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Outputs:
     wanted = {"output_hidden_states": True, "return_dict": True}
     wanted |= {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     wanted |= {"output_router_logits": True} if "router_logits" in (model._can_record_outputs or {}) else {}
-    result = model(**inputs, **wanted)
     outputs: Outputs = {}
-    for name, value in result.items():
-        if isinstance(value, Tensor) and value.is_floating_point() and value.ndim:
-            outputs[name] = value
+    for name, value in model(**inputs, **wanted).items():
+        if isinstance(value, Tensor):
+            outputs |= {name: value} if value.is_floating_point() and value.ndim else {}
         elif name == "feature_maps":
-            outputs |= {
-                f"{name}.{i}": entry.movedim(1, -1) if entry.ndim == 4 else entry for i, entry in enumerate(value)
-            }
+            outputs |= {f"{name}.{i}": _channels_last(entry) for i, entry in enumerate(value)}
         elif isinstance(value, tuple) and ("hidden_states" in name or "router_logits" in name):
             outputs |= {f"{name}.{i}": entry for i, entry in enumerate(value) if isinstance(entry, Tensor)}
     return outputs
+
+
+def _channels_last(value: Tensor) -> Tensor:
+    return value.movedim(1, -1) if value.ndim == 4 else value
 
 
 @dataclass(frozen=True)
