@@ -1,5 +1,7 @@
-"""Where schedulers that were pickled by version 0.1 say their classes live. New code imports
-`growth.training`."""
+"""An alias of `growth.training.lr_schedulers_by_group`, so that saved schedulers keep loading.
+
+``torch.save(scheduler)`` stores the class by its module path, and these classes were once here.
+"""
 
 from growth.training.lr_schedulers_by_group import CosineByGroup, PlateauByGroup, RestartsByGroup
 

@@ -1,4 +1,9 @@
-"""A destination folder that appears whole or not at all."""
+"""A destination folder that appears whole or not at all.
+
+The result is written into a temporary folder beside the destination and then renamed, which the
+file system does in one step. A process that is killed leaves the temporary folder, never half a
+result.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +19,22 @@ from growth.errors import CheckpointError
 
 @contextmanager
 def appearing(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that takes its place when the block ends well, and is
-    gone when it does not."""
+    """A temporary folder that becomes ``target`` when the block ends, and is deleted if it fails.
+
+    Args:
+        target: the destination; parent folders that do not exist are made.
+        overwrite: whether a target that exists is replaced. It is put back if that fails.
+
+    Yields:
+        The temporary folder, in the same parent folder, to write into.
+
+    Raises:
+        CheckpointError: a failure of the file system (OSError) inside the block or while renaming.
+
+    Example:
+        >>> with appearing(Path("wide"), overwrite=False) as folder:
+        ...     (folder / "config.json").write_text("{}")
+    """
     made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
     folder: Path | None = None
     try:
@@ -53,13 +72,18 @@ def appearing(target: Path, overwrite: bool) -> Iterator[Path]:
 
 
 def _umask() -> int:
+    """The permissions that new files lack. It can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Refuse a destination that exists, unless it is a model and the caller said to overwrite."""
+    """Refuse a destination that exists, unless it is a model and may be overwritten.
+
+    Raises:
+        CheckpointError: the target exists.
+    """
     if os.path.lexists(target) and not overwrite:
         raise CheckpointError(
             f"{target} exists and was kept as it is. Name another folder, or replace it with --overwrite."
@@ -70,22 +94,34 @@ def check_target(target: Path, overwrite: bool) -> None:
         and (target.is_file() or any(target.iterdir()))
     ):
         raise CheckpointError(
-            f"{target} exists and does not look like a model, so --overwrite left it as it is. Name another folder."
+            f"{target} exists and does not look like a model, so --overwrite did not replace it. Name another folder."
         )
 
 
 def check_apart(source: Path, target: Path) -> None:
-    """Refuse a destination inside the source, around it, or the same."""
+    """Refuse a destination that is the source, lies inside it, or contains it.
+
+    Raises:
+        CheckpointError: the two are not apart.
+    """
     a, b = source.resolve(), target.resolve()
     if a == b or a in b.parents or b in a.parents:
         raise CheckpointError(
-            f"destination {target} and source {source} lie inside one another, and the source is never touched. Name "
-            "a folder elsewhere."
+            f"destination {target} and source {source} are the same folder, or one lies inside the other, and the "
+            "source must not change. Name a folder elsewhere."
         )
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Refuse to begin what the disk cannot hold."""
+    """Refuse to start if the disk is too small.
+
+    Args:
+        folder: where the result will be; it need not exist.
+        size: of the result in bytes. 50 MB are added for everything else.
+
+    Raises:
+        CheckpointError: too little free space.
+    """
     while not folder.exists():
         folder = folder.parent
     free, needed = shutil.disk_usage(folder).free, size + 50_000_000

@@ -1,9 +1,10 @@
 """``optimizer.pt`` of a `transformers.Trainer` checkpoint: which optimizer wrote it, and which of
-its numbers is which parameter.
+its parameter numbers is which parameter.
 
-Trainer gives its optimizer first all parameters that weight decay applies to, then all others, each
-in the order of ``named_parameters()`` without the frozen ones, and the file numbers them in that
-order."""
+The file numbers parameters in the order in which the optimizer got them. Trainer gives it first all
+parameters with weight decay, then all others, each in the order of ``named_parameters()`` and
+without frozen ones.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +31,25 @@ _WRITERS: dict[tuple[str, ...], tuple[type[Optimizer], str]] = {
     ("lr_decay", "initial_accumulator_value"): (Adagrad, "Adagrad"),
     ("alpha", "eps", "centered"): (RMSprop, "RMSprop"),
 }
-"""Settings by which the groups of an optimizer are told -> the optimizer, and what it is called."""
+"""Settings that the parameter groups of an optimizer have -> the optimizer, and its name. AdamW
+stands for its family: their states grow alike."""
 
 
 _COUNTERS = frozenset({"step", "mu_product"})
+"""States that do not depend on the gradient."""
 
 
-_NEXT = "Keep its settings alone with --moments reset, or the weights alone without --optimizer."
+_REMEDY = "Use --moments reset, which keeps its settings only, or leave --optimizer out."
 
 
 def read_optimizer(path: Path) -> dict[str, Any]:
-    """The state dict of an optimizer: ``{"state": {number: {name: value}}, "param_groups":
-    [{"params": [number, ...], ...}, ...]}``.
+    """Read the state dict of an optimizer, without running any code that the file may hold.
+
+    Returns:
+        ``{"state": {number: {state name: value}}, "param_groups": [{"params": [number, ...], ...}]}``
 
     Raises:
-        CheckpointError: for a file that is not whole, or holds something else.
+        CheckpointError: a file that is truncated, or holds something else.
     """
     loaded = unpickle(path)
     state, groups = (loaded.get("state"), loaded.get("param_groups")) if isinstance(loaded, dict) else (None, None)
@@ -66,10 +71,12 @@ def read_optimizer(path: Path) -> dict[str, Any]:
 
 
 def writer_of(loaded: Mapping[str, Any]) -> tuple[type[Optimizer] | None, str]:
-    """The optimizer that wrote a file and what it is called, told by the settings of its groups and
-    the names of its states.
+    """The optimizer that wrote a file, recognised by the settings of its groups and the names of
+    its states.
 
-    Where nobody declared it: None, and a name of its that nobody knows.
+    Returns:
+        The class and its name; for an optimizer without a growth rule, None and the state or the
+        settings that are not known.
     """
     entries = [(name, value) for held in loaded["state"].values() for name, value in held.items()]
     for settings, (writer, called) in _WRITERS.items():
@@ -85,53 +92,61 @@ def writer_of(loaded: Mapping[str, Any]) -> tuple[type[Optimizer] | None, str]:
 
 
 def check_writer(loaded: Mapping[str, Any]) -> None:
-    """Raise UnsupportedModelError for an optimizer whose state nobody declared."""
+    """Raise UnsupportedModelError for an optimizer whose state has no growth rule."""
     writer, odd = writer_of(loaded)
     if writer is None:
         raise UnsupportedModelError(
-            f"nobody declared how the state of the optimizer in {OPTIMIZER} ({odd}) follows the gradients, only that "
-            "of "
-            f"{', '.join(called for _, called in _WRITERS.values())}. {_NEXT}"
+            f"the optimizer in {OPTIMIZER} ({odd}) is not supported: its state has no growth rule. Those of "
+            f"{', '.join(called for _, called in _WRITERS.values())} have one. {_REMEDY}"
         )
 
 
 def trainer_order(model: PreTrainedModel) -> list[list[str]]:
-    """The names of the parameters in the groups that Trainer makes: with weight decay, and
-    without."""
-    from transformers.trainer import Trainer  # takes seconds
+    """Parameter names in the two groups that Trainer makes: with weight decay, and without.
 
-    decayed = set(Trainer.get_decay_parameter_names(None, model))  # type: ignore[arg-type]  # a method that looks at the model alone
+    Example:
+        >>> trainer_order(GPT2LMHeadModel(config))[1][:2]
+        ['transformer.h.0.ln_1.weight', 'transformer.h.0.ln_1.bias']
+    """
+    from transformers.trainer import Trainer  # takes seconds to import
+
+    decayed = set(Trainer.get_decay_parameter_names(None, model))  # type: ignore[arg-type]  # a method that uses the model only
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     return [[name for name in trained if name in decayed], [name for name in trained if name not in decayed]]
 
 
 def parameter_names(loaded: Mapping[str, Any], model: PreTrainedModel) -> dict[int, str]:
-    """Number of each parameter in the file -> its name in ``model``: by the names the file has, if
-    it has any, else by Trainer's order.
+    """Parameter number in the file -> parameter name in ``model``.
+
+    By the names in the file, if it has them (``param_names``), otherwise by Trainer's order.
+
+    Args:
+        loaded: the content of the file (`read_optimizer`).
+        model: of the class that was trained; it may be on the meta device.
 
     Raises:
-        CheckpointError: if the file cannot be that of such a model.
+        CheckpointError: numbers, names or shapes that do not fit the model.
     """
     groups, whose = loaded["param_groups"], type(model).__name__
     if all(isinstance(group.get("param_names"), list) for group in groups):
         ordered = [list(map(str, group["param_names"])) for group in groups]
         if unknown := sorted({*chain(*ordered)} - {name for name, _ in model.named_parameters()}):
-            raise CheckpointError(f"{OPTIMIZER} names a parameter '{unknown[0]}', which is none of {whose}'s. {_NEXT}")
+            raise CheckpointError(
+                f"{OPTIMIZER} names a parameter '{unknown[0]}', which {whose} does not have. {_REMEDY}"
+            )
     else:
         ordered = trainer_order(model)
     if len(groups) != len(ordered):
         raise CheckpointError(
-            f"{OPTIMIZER} has {len(groups)} parameter groups where Trainer makes {len(ordered)}, so nothing says "
-            "which parameter is which. "
-            f"{_NEXT}"
+            f"{OPTIMIZER} has {len(groups)} parameter groups where Trainer makes {len(ordered)}, so it is unknown "
+            f"which parameter is which. {_REMEDY}"
         )
     names: dict[int, str] = {}
     for place, (group, given) in enumerate(zip(groups, ordered, strict=True)):
         if len(group["params"]) != len(given):
             raise CheckpointError(
                 f"parameter group {place} in {OPTIMIZER} has {len(group['params'])} parameters where Trainer gives it "
-                f"{len(given)} of "
-                f"{whose}'s, so nothing says which is which (frozen ones are left out). {_NEXT}"
+                f"{len(given)} of {whose}'s (without frozen ones), so it is unknown which is which. {_REMEDY}"
             )
         names |= dict(zip(group["params"], given, strict=True))
     for number, name in names.items():
@@ -140,8 +155,7 @@ def parameter_names(loaded: Mapping[str, Any], model: PreTrainedModel) -> dict[i
             if key not in _COUNTERS and isinstance(value, Tensor) and tuple(value.shape) != shape:
                 raise CheckpointError(
                     f"state '{key}' of parameter {number} in {OPTIMIZER} has shape {list(value.shape)}, but by "
-                    "Trainer's order that is "
-                    f"'{name}' of shape {list(shape)}. {_NEXT}"
+                    f"Trainer's order that is '{name}' of shape {list(shape)}. {_REMEDY}"
                 )
     return names
 
@@ -149,7 +163,17 @@ def parameter_names(loaded: Mapping[str, Any], model: PreTrainedModel) -> dict[i
 def adagrad_state(
     loaded: Mapping[str, Any], names: Mapping[int, str], model: PreTrainedModel
 ) -> dict[int, dict[str, Any]]:
-    """The state that Adagrad makes when it is built, and does not make again if a file lacks it."""
+    """The state of a new Adagrad, for ``moments="reset"``. Adagrad makes it when it is built, and
+    would fail at its first step if the file it loads had none.
+
+    Args:
+        loaded: the content of the file (`read_optimizer`).
+        names: parameter number -> parameter name.
+        model: the grown one; it may be on the meta device.
+
+    Returns:
+        Parameter number -> state name -> value.
+    """
     state: dict[int, dict[str, Any]] = {}
     for group in loaded["param_groups"]:
         for number in group["params"]:

@@ -18,8 +18,6 @@ import torch
 import transformers
 
 from growth.checkpoint.trainer_state import TrainerState
-from growth.errors import CheckpointError
-from growth.hf.config_json import read_json
 from growth.hf.reader import Checkpoint
 from growth.plan.plan import Plan
 from growth.proof.twin import Proof
@@ -57,19 +55,6 @@ def source_name(folder: Path, config: Mapping[str, Any]) -> str:
     if isinstance(noted, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", noted):
         return noted
     return folder.resolve().name
-
-
-def other_source(a: Path, b: Path) -> str | None:
-    """The name of the model that ``b`` was grown from, where ``b`` has a record and its hashes say
-    that this was not ``a``; else None."""
-    try:
-        source = read_json(b / "growth.json")["source"]
-        name, hashes = str(source["name"]), dict(source["sha256"])
-        never = threading.Event()
-        same = all((a / file).is_file() and _sha256(a / file, never) == known for file, known in hashes.items())
-    except (CheckpointError, KeyError, TypeError, ValueError):
-        return None
-    return None if same else name
 
 
 @contextmanager

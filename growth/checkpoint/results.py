@@ -67,12 +67,12 @@ def _left_behind(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far two runs are apart.
+    """How far one output of two runs is apart.
 
     Args:
-        largest, mean: of |difference| of the output.
-        kl: mean KL divergence in nats per position, None where the output is not a distribution.
-        top1: share of positions with the same argmax, likewise.
+        largest, mean: of ``|difference|`` over all entries, in the units of the output.
+        kl: mean KL divergence in nats per position; None where the output is not logits.
+        top1: share of positions with the same argmax, 0 to 1; None where the output is not logits.
     """
 
     largest: float
@@ -88,24 +88,29 @@ class Distance:
 
 @dataclass(frozen=True, repr=False)
 class EquivalenceReport(Shown):
-    """What `check_equivalence` found.
+    """The result of `check_equivalence`.
 
     Args:
-        equal: the models differ by no more than the floor's order of magnitude.
-        output: the output shown, the furthest off if any is.
-        outputs: all that were compared.
-        weights_dtype: the coarsest that either model's weights are held in; the floor in a finer
-            ``dtype`` does not contain its rounding.
-        text: whether the tokens are text; random ones where there is no tokenizer, and then no
+        equal: whether every output differs by no more than the rounding floor explains.
+        output: the output that ``difference`` and ``floor`` are of: the one furthest off if any is,
+            otherwise the logits.
+        outputs: all outputs that were compared.
+        tokens: number of tokens; 0 for images and sound.
+        text: whether the tokens are text. Without a tokenizer they are random, and then there is no
             perplexity.
+        dtype: that the models ran in.
+        floor_dtype: the wider one that gives the floor.
+        weights_dtype: the coarser of the two models' weight dtypes. The floor of a finer ``dtype``
+            does not contain the rounding of such weights.
+        device: that the models ran on.
         difference: grown model against source, both in ``dtype``.
-        floor: source in ``dtype`` against source in ``floor_dtype``; at least one unit in the last
-            place of the largest output.
-        perplexity: of source and grown model on the text, None where the model predicts no tokens.
-        diverges_at: first hidden state that differs by more than its own floor's order, None if
-            none does or none can be compared.
-        grown_from: the source that the second folder says it was grown from, where that is not the
-            first (by the hashes in ``growth.json``); None where it is, or nothing says so.
+        floor: source in ``dtype`` against source in ``floor_dtype``; at least one ulp of
+            the output.
+        perplexity: of source and grown model on the text; None where the model predicts no tokens.
+        diverges_at: the first hidden state that differs by more than its floor explains; None if
+            none does, or none can be compared.
+        grown_from: where the models are not equal and ``growth.json`` shows that b was grown from
+            another model than a, the name of that model; None otherwise.
     """
 
     equal: bool
@@ -148,11 +153,12 @@ class EquivalenceReport(Shown):
         )
 
     def to_json(self) -> dict[str, Any]:
+        """All fields; NaN and infinity as None."""
         return {name: _plain(value) for name, value in asdict(self).items()}
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: None instead."""
+    """The value as JSON can hold it: it has no NaN and no infinity."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     if isinstance(value, (tuple, list)):

@@ -1,4 +1,4 @@
-"""Getting two models, one at a time, to read the same tokens."""
+"""Running two models, one at a time, on the same tokens."""
 
 from __future__ import annotations
 
@@ -27,34 +27,37 @@ from growth.proof.lookalike import declaration
 from growth.proof.outputs import Outputs, forward
 
 EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"
+"""The text that is read by default."""
 
 
 SEQUENCE = 128
+"""Tokens per sequence, at most."""
 
 
 Model = str | os.PathLike[str] | PreTrainedModel
+"""A folder, a hub id, or a model in memory."""
 
 
 def as_model(model: Model | nn.Module) -> Model:
-    """A module of a registered class in the form that transformers models have; anything else as it
-    is.
+    """A module of a registered class as a transformers model that shares its weights; anything else
+    as it is.
 
     Raises:
-        CheckpointError: for a module of another class.
+        CheckpointError: a module of another class.
     """
     if not isinstance(model, nn.Module) or isinstance(model, PreTrainedModel):
         return model
     found = as_transformers(model)
     if found is None:
         raise CheckpointError(
-            f"{type(model).__name__} is neither a transformers model nor registered. Unwrap it, or use "
-            "growth.register."
+            f"{type(model).__name__} is neither a transformers model nor of a registered class. Unwrap it, or "
+            "declare it with growth.register."
         )
     return found
 
 
 def describe(model: Model) -> tuple[Config, type[PreTrainedModel], torch.dtype]:
-    """(config, class, the dtype most weights are held in)."""
+    """(config, class, the dtype of most weights)."""
     if isinstance(model, PreTrainedModel):
         return Config(model.config.to_dict()), type(model), model.dtype
     checkpoint = open_checkpoint(model)
@@ -65,8 +68,18 @@ def describe(model: Model) -> tuple[Config, type[PreTrainedModel], torch.dtype]:
 def text_inputs(
     a: Model, raw: Mapping[str, Any], kind: type[PreTrainedModel], text: str | None, tokens: int
 ) -> tuple[Inputs, bool]:
-    """Text as token ids the class wants, with ``labels`` where it predicts tokens; and whether it
-    is text, not random tokens."""
+    """The inputs of a model class that reads a text, with ``labels`` if it predicts tokens.
+
+    Args:
+        a: the source, whose tokenizer is used.
+        raw, kind: its config and class.
+        text: the text; None for the excerpt.
+        tokens: number of tokens, about.
+
+    Returns:
+        The inputs, each ``[sequences, tokens per sequence]`` where it is of tokens, and whether the
+        tokens are text; without a tokenizer they are random.
+    """
     ids, is_text = _tokens(a, raw, text, tokens)
     inputs = class_inputs(kind, parse(raw).to_dict(), ids, torch.ones_like(ids))
     name = kind.__name__
@@ -82,11 +95,12 @@ def text_inputs(
 
 
 def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> tuple[Tensor, bool]:
+    """Token ids ``[sequences, tokens per sequence]``, and whether they are text."""
     read = parse(raw).get_text_config()
     fields = ("max_position_embeddings", "n_positions", "max_target_positions")
     positions = next((int(value) for name in fields if (value := getattr(read, name, None))), SEQUENCE)
     padding = int(getattr(read, "pad_token_id", None) or 0)
-    # Some families count positions from the padding id on.
+    # Some families number positions from the padding id on, so that many fewer are usable.
     length = min(SEQUENCE, tokens, max(2, positions - 2 - (padding if padding < positions // 2 else 0)))
     count = max(1, tokens // length)
     vocabulary = int(getattr(read, "vocab_size", None) or 8)
@@ -129,9 +143,18 @@ def _mask_token(a: Model) -> int:
 def run_model(
     model: Model, dtype: torch.dtype, device: torch.device, inputs: Mapping[str, Tensor], exact: bool = False
 ) -> Outputs:
+    """All outputs of a model on some inputs, one sequence at a time, on the CPU.
+
+    Args:
+        model: it is loaded for this, or copied, and freed afterwards.
+        dtype, device: to run in and on.
+        inputs: of `text_inputs`; labels are not passed on.
+        exact: run under `growth.proof.float64.exact_arithmetic`, where model code that casts to
+            float32 stays in float64.
+    """
     loaded = copy.deepcopy(model) if isinstance(model, PreTrainedModel) else _load(model, dtype)
     loaded = loaded.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
-    if dtype is torch.float64:  # which fused experts do not know
+    if dtype is torch.float64:  # fused expert kernels have no float64
         loaded.config._experts_implementation = "eager"
     passed = {
         name: value.to(device, dtype if value.is_floating_point() else None)
@@ -149,6 +172,8 @@ def run_model(
 
 
 def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
+    """The model in a folder. Raises CheckpointError if transformers would fill missing weights with
+    random ones."""
     checkpoint = open_checkpoint(path)
     kind, folder = class_of(checkpoint.config), checkpoint.folder
     architecture = declaration(checkpoint.config, Options()).base.at(parse(checkpoint.config))
@@ -160,6 +185,6 @@ def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
     if missing := sorted(name for name, own in lacking.items() if not any(by_itself(own) for by_itself in made)):
         raise CheckpointError(
             f"{folder} lacks {len(missing)} tensors of {kind.__name__}, for example '{missing[0]}'. Check "
-            "'architectures' in its config."
+            "'architectures' in its config.json."
         )
     return model

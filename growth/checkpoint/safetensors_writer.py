@@ -1,8 +1,12 @@
-"""Writing safetensors files whose tensors arrive one block at a time.
+"""Writing a safetensors file whose tensors arrive one block at a time.
 
-The library's own writer wants all tensors of a file in memory at once. The format is a length, a
-JSON header and the bytes in order (huggingface/safetensors), and a plan knows every shape
-beforehand, so the header can go first."""
+The safetensors library writes a file only if all its tensors are in memory at once. The format is
+an 8-byte length, a JSON header and the bytes of the tensors in order; a plan knows every shape in
+advance, so the header can be written first.
+
+References:
+    The format: the README of huggingface/safetensors.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +26,19 @@ _NAMES = {dtype: name for name, dtype in SAFETENSORS.items()}
 
 
 class SafetensorsWriter:
-    """One file. Append blocks tensor by tensor, in the order of ``tensors``.
+    """One safetensors file, written in order.
 
     Args:
         path: the file to make.
-        tensors: name -> (shape, dtype).
+        tensors: tensor name -> (shape, dtype), in the order in which they will be appended.
 
     Raises:
-        ValueError: on leaving, if more or less was appended than announced.
+        ValueError: on leaving the ``with`` block, if the bytes appended are not those announced.
+
+    Example:
+        >>> with SafetensorsWriter(path, {"w": ((4, 3), torch.float32)}) as writer:
+        ...     writer.append(torch.ones(2, 3))     # rows 0 and 1
+        ...     writer.append(torch.zeros(2, 3))    # rows 2 and 3
     """
 
     def __init__(self, path: Path, tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
@@ -49,7 +58,8 @@ class SafetensorsWriter:
         self._file.write(len(encoded).to_bytes(8, "little") + encoded)
 
     def append(self, block: Tensor) -> None:
-        """The next rows, any device, contiguous."""
+        """Write the next rows of the current tensor, from any device; its dtype must be the one
+        announced."""
         data = block.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         self._flush()
         self._pending = self._pool.submit(self._file.write, data.data)

@@ -1,15 +1,13 @@
-"""The real two models on real text, beside the rounding floor: how far the source is from itself in
-a wider dtype.
+"""Comparing two real models on real text, beside the rounding floor.
 
-In float32 or bfloat16 "the same function" can only mean: no further apart than rounding already
-puts the source from what it would
-compute in wider arithmetic. Three runs, one model in memory at a time: the source wider, the
-source, the grown model."""
+In float32 or bfloat16, "the same function" can only mean: no further apart than rounding already
+puts the source from what it would compute in a wider dtype. That distance is the *rounding floor*.
+It takes three runs, with one model in memory at a time: the source in the wider dtype, the source,
+and the grown model.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -17,22 +15,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from growth.checkpoint.preview import plan_widening
-from growth.checkpoint.record import other_source
+from growth.checkpoint.distance import ORDER, distance, excess, perplexities
+from growth.checkpoint.provenance import other_source, recorded_plan
 from growth.checkpoint.results import Distance, EquivalenceReport
 from growth.checkpoint.run_pair import Model, as_model, describe, run_model, text_inputs
-from growth.errors import CheckpointError, GrowthError
-from growth.hf.config_json import read_json
+from growth.errors import CheckpointError
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
-from growth.hf.reader import resolve
 from growth.plan.plan import Plan
 from growth.proof.outputs import Comparison, Outputs, output_comparison
-
-ORDER, MEAN_ORDER = 10, 3
-"""Equal means: the largest difference within one order of magnitude of the rounding floor's, the
-mean within half an order."""
-
 
 Step = Callable[[str], None]
 
@@ -48,25 +39,34 @@ def check_equivalence(
     plan: Plan | None = None,
     step: Step | None = None,
 ) -> EquivalenceReport:
-    """Compare a model and one grown from it on text, or on random tokens where the source has no
-    tokenizer.
+    """Compare a model and one that was grown from it on text, or on random tokens where the source
+    has no tokenizer.
 
     Args:
-        a: the source: a folder, a hub id or a model in memory (of a stock class, or a module of a
-            registered one).
-        b: the grown model, likewise. A folder written by growth says in ``growth.json`` how hidden
-            states map; otherwise only outputs that do not grow (logits) can be compared.
-        text: what to read, if ``a`` is a folder with a tokenizer; by default an excerpt that comes
-            with the package.
-        tokens: how many to compare on.
-        device: by default a GPU if there is one.
-        dtype: to compare in; by default the coarser of the two.
-        plan: how b grew out of a, so that hidden states can be compared (``Grown.plan``); a folder
-            written by growth knows.
+        a: the source: a folder, a hub id, or a model in memory (of a stock class, or a module of a
+            registered one). It is not modified.
+        b: the grown model, likewise. A folder that growth wrote says in ``growth.json`` how hidden
+            states map; without it, only outputs that do not grow, such as logits, can be compared.
+        text: the text to read, if ``a`` is a folder with a tokenizer. Default: an excerpt that
+            comes with the package.
+        tokens: number of tokens to compare on, in sequences of 128.
+        device: to run on. Default: a GPU if there is one.
+        dtype: to run in. Default: the coarser of the two models' weights.
+        plan: how b grew out of a (``Grown.plan``), for models in memory.
         step: called with a description before each of the three runs.
 
+    Returns:
+        The report; ``report.equal`` is the answer.
+
     Raises:
-        GrowthError: if either cannot be loaded, or nothing can be compared.
+        GrowthError: a model that cannot be loaded, models of different classes, or nothing that can
+            be compared.
+
+    Example:
+        >>> growth.widen_checkpoint("small", "wide", width=2)
+        >>> report = growth.check_equivalence("small", "wide", dtype="float32")
+        >>> report.equal, report.difference.largest <= 10 * report.floor.largest
+        (True, True)
     """
     if tokens < 2:
         raise CheckpointError(f"tokens must be at least 2, not {tokens}. 512 is a good number.")
@@ -76,16 +76,19 @@ def check_equivalence(
     _, other_kind, other = describe(b)
     if kind is not other_kind:
         raise CheckpointError(
-            f"{_name(a)} is a {kind.__name__} and {_name(b)} a {other_kind.__name__}; only models of one class "
-            "compute the same function."
+            f"{_name(a)} is a {kind.__name__} and {_name(b)} a {other_kind.__name__}, so they have different outputs. "
+            "Compare models of the same class."
         )
     weights = max(own, other, key=lambda held: torch.finfo(held).eps)
     chosen = float_dtype(dtype) if dtype else weights
     wide = torch.float32 if chosen in (torch.float16, torch.bfloat16) else torch.float64
-    plan = plan or _plan(a, b)
+    plan = plan or recorded_plan(a, b)
     inputs, is_text = text_inputs(a, raw, kind, text, tokens)
     if text is not None and not is_text:
-        raise CheckpointError(f"{_name(a)} has no tokenizer to read a text with, or reads none. Leave the text out.")
+        raise CheckpointError(
+            f"{_name(a)} has no tokenizer, or its tokenizer makes fewer than two tokens of this text. Leave the "
+            "text out."
+        )
     tell = step or (lambda what: None)
     tell(f"source in {dtype_name(wide)}")
     reference = run_model(a, wide, where, inputs, exact=wide is torch.float64)
@@ -94,9 +97,7 @@ def check_equivalence(
     tell(f"grown model in {dtype_name(chosen)}")
     after = run_model(b, chosen, where, inputs)
     report = _report(reference, before, after, plan, inputs, is_text, (chosen, wide, weights, where))
-    if report.equal or isinstance(a, PreTrainedModel) or isinstance(b, PreTrainedModel):
-        return report
-    return replace(report, grown_from=other_source(resolve(a), resolve(b)))
+    return report if report.equal else replace(report, grown_from=other_source(a, b))
 
 
 def _report(
@@ -108,95 +109,58 @@ def _report(
     is_text: bool,
     how: tuple[torch.dtype, torch.dtype, torch.dtype, torch.device],
 ) -> EquivalenceReport:
+    """The report of three runs: the source in the wider dtype, the source, the grown model."""
     dtype, wide, weights, where = how
     eps = torch.finfo(dtype).eps
-    pairs: dict[str, tuple[Distance, Distance]] = {}
-    for name in [name for name in before if "hidden_states." not in name and name in after]:
-        compared = output_comparison(name, before, plan) if plan else Comparison()
-        expected, found = compared.expected(before[name].double()), compared.found(after[name].double())
-        if expected.shape == found.shape:
-            distribution = _is_distribution(name, before[name])
-            measured = _distance(reference[name], before[name], distribution)
-            size = before[name].double().abs() * eps
-            floor = replace(
-                measured, largest=max(measured.largest, float(size.max())), mean=max(measured.mean, float(size.mean()))
-            )
-            pairs[name] = _distance(expected, found, distribution), floor
-    if not pairs:
+    compared = _compared(reference, before, after, plan, eps)
+    if not compared:
         raise CheckpointError(
-            f"no output of the two can be compared: {', '.join(before)} differ in shape, and nothing says how they "
-            "map. "
-            "Compare the folder that growth wrote, or pass its plan."
+            f"no output of the two models can be compared: {', '.join(before)} differ in shape, and it is not known "
+            "how they map. Compare the folder that growth wrote, or pass its plan."
         )
-    excess = {name: _excess(difference, floor) for name, (difference, floor) in pairs.items()}
-    name = max(
-        excess, key=lambda name: (max(excess[name], 1.0), "logits" in name)
-    )  # logits, unless another output is off
-    labels = inputs.get("labels")
-    predictions = next((name for name in ("logits", "prediction_logits") if name in before), None)
-    perplexity = None
-    if labels is not None and predictions is not None and is_text:
-        perplexity = _perplexity(before[predictions], labels), _perplexity(after[predictions], labels)
+    beyond = {name: excess(difference, floor) for name, (difference, floor) in compared.items()}
+    # The output that is furthest off; the logits, where none is off.
+    shown = max(beyond, key=lambda name: (max(beyond[name], 1.0), "logits" in name))
     return EquivalenceReport(
-        equal=all(value <= 1 for value in excess.values()),
-        output=name,
-        outputs=tuple(pairs),
+        equal=all(value <= 1 for value in beyond.values()),
+        output=shown,
+        outputs=tuple(compared),
         tokens=inputs["input_ids"].numel() if "input_ids" in inputs else 0,
         text=is_text,
         dtype=dtype_name(dtype),
         floor_dtype=dtype_name(wide),
         weights_dtype=dtype_name(weights),
         device=str(where),
-        difference=pairs[name][0],
-        floor=pairs[name][1],
-        perplexity=perplexity,
+        difference=compared[shown][0],
+        floor=compared[shown][1],
+        perplexity=perplexities(before, after, inputs.get("labels")) if is_text else None,
         diverges_at=_divergence(reference, before, after, plan, eps) if plan else None,
     )
 
 
-def _excess(difference: Distance, floor: Distance) -> float:
-    """How far beyond what rounding explains: at most 1 is equal."""
-    if floor.largest == 0:
-        return 0.0 if difference.largest == 0 else math.inf
-    return max(difference.largest / floor.largest / ORDER, difference.mean / floor.mean / MEAN_ORDER)
-
-
-def _is_distribution(name: str, value: Tensor) -> bool:
-    return "logits" in name and value.shape[-1] > 1
-
-
-def _distance(a: Tensor, b: Tensor, distribution: bool) -> Distance:
-    largest, total, kl, same = 0.0, 0.0, 0.0, 0
-    rows_a, rows_b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
-    for x, y in zip(rows_a.split(64), rows_b.split(64), strict=True):
-        x, y = x.double(), y.double()
-        gap = (x - y).abs()
-        largest, total = (
-            max(largest, float(gap.max())) if not gap.isnan().any() else math.inf,
-            total + float(gap.sum()),
-        )
-        if distribution:
-            p, q = x.log_softmax(-1), y.log_softmax(-1)
-            kl += float((p.exp() * (p - q)).sum())
-            same += int((x.argmax(-1) == y.argmax(-1)).sum())
-    count = len(rows_a)
-    return Distance(
-        largest,
-        total / a.numel(),
-        max(kl, 0.0) / count if distribution else None,
-        same / count if distribution else None,
-    )
-
-
-def _perplexity(logits: Tensor, labels: Tensor) -> float:
-    losses = [
-        torch.nn.functional.cross_entropy(row.double(), label, ignore_index=-100, reduction="sum")
-        for row, label in zip(logits, labels, strict=True)
-    ]
-    return math.exp(float(torch.stack(losses).sum()) / int((labels != -100).sum()))
+def _compared(
+    reference: Outputs, before: Outputs, after: Outputs, plan: Plan | None, eps: float
+) -> dict[str, tuple[Distance, Distance]]:
+    """Output name -> (how far the grown model is from the source, the rounding floor), for every
+    output that both have and that has one shape, mapped by the plan where there is one."""
+    found: dict[str, tuple[Distance, Distance]] = {}
+    for name in before:
+        if name not in after or "hidden_states." in name:
+            continue
+        mapped = output_comparison(name, before, plan) if plan else Comparison()
+        expected, grown = mapped.expected(before[name].double()), mapped.found(after[name].double())
+        if expected.shape == grown.shape:
+            distribution = "logits" in name and before[name].shape[-1] > 1
+            floor = distance(reference[name], before[name], distribution)
+            ulp = before[name].double().abs() * eps
+            largest, mean = max(floor.largest, float(ulp.max())), max(floor.mean, float(ulp.mean()))
+            floor = replace(floor, largest=largest, mean=mean)
+            found[name] = distance(expected, grown, distribution), floor
+    return found
 
 
 def _divergence(reference: Outputs, before: Outputs, after: Outputs, plan: Plan, eps: float) -> str | None:
+    """The first hidden state that differs by more than its rounding floor explains, with both."""
     for name, value in before.items():
         if "hidden_states." in name and name in after:
             compared = output_comparison(name, before, plan)
@@ -206,23 +170,6 @@ def _divergence(reference: Outputs, before: Outputs, after: Outputs, plan: Plan,
             if not float(gap) <= ORDER * float(torch.maximum(floor, scale)):
                 return f"{name} (max |difference| {float(gap):.3g}, floor {float(floor):.3g})"
     return None
-
-
-def _plan(a: Model, b: Model) -> Plan | None:
-    """How b grew out of a, from b's ``growth.json``, if that was written for this very a."""
-    if isinstance(a, PreTrainedModel) or isinstance(b, PreTrainedModel):
-        return None
-    record = resolve(b) / "growth.json"
-    if not record.is_file():
-        return None
-    try:
-        grown = read_json(record)
-        config = (resolve(a) / "config.json").read_bytes()
-        if grown["source"]["sha256"]["config.json"] != hashlib.sha256(config).hexdigest():
-            return None
-        return plan_widening(a, **grown["plan"]["options"])
-    except (GrowthError, KeyError, TypeError):
-        return None
 
 
 def _name(model: Model) -> str:

@@ -21,7 +21,8 @@ from growth.checkpoint.model_card import write_card
 from growth.checkpoint.record import growth_record, hashing
 from growth.checkpoint.results import WidenedCheckpoint
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
-from growth.checkpoint.trainer_state import check_trainer_folder, open_trainer_state
+from growth.checkpoint.trainer_files import check_trainer_folder
+from growth.checkpoint.trainer_state import open_trainer_state
 from growth.errors import CheckpointError, IllegalGrowthError
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device

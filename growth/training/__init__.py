@@ -1,15 +1,17 @@
-"""A model in memory, grown with its optimizer and its learning-rate schedule, inside a training
-loop.
+"""A model in memory, grown together with its optimizer and its learning-rate schedule.
 
-May import: `growth.proof` and the rooms below. Imported by: `growth.checkpoint`, for the Trainer's
-state.
+May import: `growth.proof` and the rooms below. Imported by: `growth.checkpoint`, for the state that
+a `transformers.Trainer` saves.
 Public: `staged`, `resume`, `fresh_warmup`, `clip_factor`. Read in this order:
 
 * ``model.py``, ``rebuild.py``: `growth.widen`
-* ``optimizer.py``, ``factors.py``, ``moments.py``, ``optimizer_kinds.py``, ``optimizer_checks.py``: settings and state
-* ``lr_schedulers.py``, ``lr_schedulers_by_group.py``: the schedule
-* ``stages.py``, ``resume.py``, ``warmup.py``, ``clipping.py``: what a loop needs besides
-* ``wrappers.py``: DDP, FSDP, PEFT, torch.compile: taken off, or refused with the remedy
+* ``optimizer_kinds.py``, ``factors.py``, ``moments.py``: how an optimizer's state and settings
+scale
+* ``optimizer_checks.py``, ``optimizer.py``: the grown optimizer and its parameter groups
+* ``lr_schedulers.py``, ``lr_schedulers_by_group.py``: the learning-rate schedule
+* ``stages.py``, ``resume.py``, ``warmup.py``, ``clipping.py``: the four public helpers of a
+training loop
+* ``wrappers.py``: DDP, FSDP, PEFT, torch.compile: unwrapped, or refused with the remedy
 """
 
 from growth.training.clipping import clip_factor

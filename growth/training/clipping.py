@@ -1,4 +1,4 @@
-"""By how much the global norm of the gradients changes with a growth."""
+"""How growth changes the global norm of the gradients, for gradient clipping."""
 
 from __future__ import annotations
 
@@ -17,23 +17,35 @@ from growth.weights.grow import grow_tensor
 
 
 def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> float:
-    """By how much the global norm of the gradients changes with the growth: multiply the threshold
-    of clipping by it.
+    """The factor that growth puts on the global norm of the gradients.
 
-    A parameter's gradient is repeated with coefficients g (`growth.algebra.roles`), so its square
-    sum is that of the old one times the sum of g**2 over copies, at each weight. What that makes of
-    the whole depends on how the norm is shared among parameters, hence on the gradients. What is
-    born silent, and what writes a space that carries its mean, receives more than the coefficients
-    say: there it is a lower bound. Noise, or shares that vary, make it an estimate: copies that are
-    read differently receive different gradients.
+    Multiply the threshold of gradient clipping by it, so that the grown model is clipped where the
+    small one would be. Each old gradient entry is repeated with the gradient coefficients of its
+    copies (`growth.algebra.roles`), so its square is multiplied by the sum of their squares. The
+    factor on the whole norm therefore depends on how the norm is distributed over the parameters,
+    which is why gradients are needed.
+
+    The factor is exact unless some gradients are not determined by the small model. Where
+    coordinates start at zero, or a space carries its mean (layer norm, fractional ratios), it is a
+    lower bound. With noise or a split it is an estimate, since copies that are read differently
+    receive different gradients.
 
     Args:
         grown: the growth.
-        gradients: of the old model, by parameter name: ``{name: p.grad for name, p in
-            model.named_parameters()}``.
+        gradients: of the *old* model, by parameter name; parameters without one may be None.
+
+    Returns:
+        Norm after growth over norm before; 1.0 if all gradients are 0.
 
     Raises:
-        IllegalGrowthError: where there is none, or one of another model.
+        IllegalGrowthError: no gradient at all, or one that is not the old model's.
+
+    Example:
+        >>> loss.backward()
+        >>> gradients = {name: p.grad for name, p in model.named_parameters()}
+        >>> grown = growth.widen(model, width=2, optimizer=optimizer)
+        >>> threshold = 1.0 * clip_factor(grown, gradients)
+        >>> torch.nn.utils.clip_grad_norm_(grown.model.parameters(), threshold)
     """
     stock = as_transformers(grown.model) or grown.model
     given = {
@@ -43,7 +55,7 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
     }
     if not given:
         raise IllegalGrowthError(
-            "no gradient is there. Give those of the old model, after backward() and before zero_grad()."
+            "there are no gradients. Give those of the old model, after backward() and before zero_grad()."
         )
     before = after = 0.0
     known = dict(stock.named_parameters())
@@ -51,11 +63,11 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
     for name, gradient in on_disk.items():
         if name not in grown.plan.tensors or grown.plan.tensors[name].shape != tuple(gradient.shape):
             raise IllegalGrowthError(
-                f"the gradient of '{name}', {list(gradient.shape)}, is none of the old model's. Give those it had."
+                f"the gradient of '{name}', of shape {list(gradient.shape)}, is not one of the old model's. Give the "
+                "gradients it had before it grew."
             )
         exact = gradient.double()
+        plan = state_plan(grown.plan.tensors[name], exact, 1, "preserve", False)
         before += float(exact.square().sum())
-        after += float(
-            grow_tensor(exact, state_plan(grown.plan.tensors[name], exact, 1, "preserve", False)).square().sum()
-        )
+        after += float(grow_tensor(exact, plan).square().sum())
     return math.sqrt(after / before) if before else 1.0

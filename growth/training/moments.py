@@ -1,9 +1,11 @@
 """The state of an optimizer, grown by the same plan as the weights.
 
-A grown parameter's gradient is the old one times g, the product of its dimensions' gradient
-coefficients (`growth.algebra.roles`). So a state that is of degree p in the gradient grows by
-``g**p``: Adam's ``exp_avg`` by g, ``exp_avg_sq`` by its square. Where g is unknown (what is born
-silent), the state starts at 0."""
+The gradient of a grown weight is the old one times g, the product of the gradient coefficients of
+its dimensions (`growth.algebra.roles`). So a state of degree p in the gradient
+(`growth.training.optimizer_kinds`) grows by ``g**p``: Adam's ``exp_avg`` by g, ``exp_avg_sq`` by
+``g**2``. Where the small model does not determine the gradient, the state starts as an optimizer's
+first state does, usually at 0.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,18 @@ def grow_state(
     kind: Kind,
     moments: Moments,
 ) -> None:
+    """Fill the state of ``grown`` from that of ``optimizer``: counters are copied, the rest grows.
+
+    Args:
+        optimizer, grown: the optimizers of ``old`` and ``new``.
+        old, new: the model before and after growth.
+        plan: how it grew.
+        names: id of each parameter of ``optimizer`` -> its name.
+        kind: of both.
+        moments: ``preserve`` or ``fresh``, see `growth.training.optimizer.grow_optimizer`.
+    """
     groups = optimizer.param_groups
-    if kind.start is not None:  # read by torch when the optimizer is made, whatever a group says
+    if kind.start is not None:  # torch reads it from the defaults when an optimizer is made, not from the groups
         groups = [{**group, kind.start: optimizer.defaults[kind.start]} for group in groups]
     held = {names[id(parameter)]: state for parameter, state in optimizer.state.items() if id(parameter) in names}
     for name, state in held.items():
@@ -51,16 +63,26 @@ def grow_state(
                 target[key] = None
     for key, degree in kind.state.items():
         values = {name: state[key].detach() for name, state in held.items() if isinstance(state.get(key), Tensor)}
-        starts = start_values(groups, names, kind, values)
+        starts = first_values(groups, names, kind, values)
         for name, value in grown_values(values, old, new, plan, degree, moments, key in kind.reduced, starts).items():
             grown.state[new.get_parameter(name)][key] = value
 
 
-def start_values(
+def first_values(
     groups: Iterable[Mapping[str, Any]], names: Mapping[int, str], kind: Kind, values: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """What the states of an optimizer started from, by the names of their parameters, where that
-    was not 0."""
+    """What the states of an optimizer held before its first step, where that was not 0.
+
+    Args:
+        groups: its parameter groups, with parameters or the numbers of parameters.
+        names: id or number of a parameter -> its name.
+        kind: of the optimizer.
+        values: parameter name -> its state now.
+
+    Returns:
+        Parameter name -> a tensor like its state, of one value throughout (Adagrad's
+        ``initial_accumulator_value``). Empty for optimizers whose states start at 0.
+    """
     if kind.start is None:
         return {}
     starts = {
@@ -81,28 +103,53 @@ def grown_values(
     reduced: bool,
     starts: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """States of one kind, by the names of their parameters in memory. What is fresh starts where
-    the old ones did, at ``starts`` or 0."""
+    """One kind of state (all ``exp_avg``, say), grown.
+
+    Args:
+        values: parameter name in memory -> its state.
+        old, new: the model before and after growth; they say how names in memory and on disk
+            relate.
+        plan: how it grew, by names on disk.
+        degree: of the state in the gradient.
+        moments: ``preserve`` grows all copies, ``fresh`` the first copy of each coordinate.
+        reduced: whether the state is a mean over rows or columns.
+        starts: what the states held before the first step (`first_values`); fresh and undetermined
+            entries start from there, or from 0 where it has no entry.
+
+    Returns:
+        Parameter name in memory -> its grown state.
+    """
 
     def grow(given: Mapping[str, Tensor], moments: Moments) -> dict[str, Tensor]:
-        plans = {
-            name: state_plan(plan.tensors[name], value, degree, moments, reduced) for name, value in given.items()
+        return {
+            name: grow_tensor(value, state_plan(plan.tensors[name], value, degree, moments, reduced))
+            for name, value in given.items()
         }
-        return {name: grow_tensor(value, plans[name]) for name, value in given.items()}
 
     result, begun = grow(to_disk(old, values), moments), to_disk(old, starts)
-    everywhere, kept = grow(begun, "preserve"), grow(begun, moments)
+    # Grown like a state, the start value is 0 in exactly the entries that carry no old state.
+    every_copy, carried = grow(begun, "preserve"), grow(begun, moments)
     for name, start in begun.items():
-        fresh = torch.where(
-            everywhere[name] == 0, start.flatten()[0], everywhere[name]
-        )  # what is born begins as all did
-        result[name] = torch.where(kept[name] == 0, fresh, result[name])
+        fresh = torch.where(every_copy[name] == 0, start.flatten()[0], every_copy[name])
+        result[name] = torch.where(carried[name] == 0, fresh, result[name])
     return from_disk(new, result)
 
 
 def state_plan(tensor: TensorPlan, value: Tensor, degree: int, moments: Moments, reduced: bool) -> TensorPlan:
-    """The plan of a state: gradient coefficients to the power of its degree, at first copies alone
-    if the others start fresh."""
+    """The plan by which the state of a parameter grows.
+
+    Args:
+        tensor: the plan of the parameter.
+        value: the state, of the parameter's shape, or with a size of 1 if ``reduced``.
+        degree: of the state in the gradient: coefficients are the gradient's to this power.
+        moments: with ``fresh``, coefficients are 0 on all but the first copy of each coordinate.
+        reduced: whether a dimension of size 1 stands for the mean over the parameter's dimension;
+            it takes the mean of the coefficients.
+
+    Example:
+        The gradient of a weight that is written with 1/2 is halved in both copies, so ``exp_avg``
+        (degree 1) is halved and ``exp_avg_sq`` (degree 2) takes a quarter.
+    """
     dimensions = []
     for d, size in zip(tensor.dimensions, value.shape, strict=True):
         if reduced and size == 1:
@@ -116,8 +163,11 @@ def state_plan(tensor: TensorPlan, value: Tensor, degree: int, moments: Moments,
 
 
 def tensor_plans(model: PreTrainedModel, plan: Plan) -> dict[str, TensorPlan]:
-    """The plan of each parameter in memory: of the tensor on disk that it is, or of the first of
-    those it is made of."""
+    """Parameter name in memory -> its plan.
+
+    A parameter that is several tensors on disk (the experts of a layer, fused in memory) has the
+    plan of the first of them; they all grow alike.
+    """
     plans: dict[str, TensorPlan] = {}
     for name, parameter in model.named_parameters():
         on_disk = to_disk(model, {name: parameter.detach().to("meta")})

@@ -1,36 +1,16 @@
-"""An optimizer for the grown model, whose settings let training go on as before.
+"""The optimizer of a grown model: its state, and settings that let training continue as before.
 
-Its state grows by the gradient coefficients (`growth.training.moments`). The grown weight is v
-times the old one, v the product of value coefficients, and its gradient g times the old one;
-training goes on exactly as it would have if every step changes the weight by v times the old
-change. With an update of degree p in the gradient (Adam: 0, SGD: 1) that takes
-
-    lr' = lr * v / g**p
-    eps' = eps * g
-    decoupled weight decay' = wd * lr / lr'
-    coupled weight decay' = wd * g / v
-
-per tensor, for which parameter groups are split. Adafactor's update has no scale of its own but
-that of the weights, with floors under the root mean squares of both: of a vector's gradients at
-eps_1, of the rows of a matrix of them at the root of eps_1, of the weights at eps_2,
-
-    eps_1' = eps_1 * g (a vector), eps_1 * g**2 (a matrix)        eps_2' = eps_2 * v
-
-and nothing else. (The floor under single entries of a matrix, at eps_1 too, cannot move as it
-should; it lies far below that of the rows.)
-
-Where v or g differ from coordinate to coordinate (uneven counts, queries fused with keys) one
-number cannot serve all, and their geometric mean is taken. Nor can decay where a norm multiplies by
-1 + w and grows by a factor: it pulls to 0. Copies that differ (`growth.plan.symmetry`) leave the
-old trajectory anyway.
-
-Sources: Kingma & Ba 2014, arXiv 1412.6980; Loshchilov & Hutter 2017, arXiv 1711.05101; torch.optim
-for each update."""
+The state grows by the gradient coefficients (`growth.training.moments`). Learning rate, epsilon and
+weight decay change per tensor (`growth.training.factors` has the formulas), so parameter groups are
+split by the factors their parameters take. With them, training continues exactly as the small
+model's would, except for the parameters listed in ``uneven`` and ``born``; and except where noise
+or a split makes the copies differ (`growth.plan.symmetry`), since they then train apart on purpose.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -41,10 +21,16 @@ from transformers import PreTrainedModel
 
 from growth.errors import UnsupportedModelError
 from growth.plan.plan import Plan
-from growth.training.factors import Factors, _digits, _Settings, _times, factors_of
+from growth.training.factors import Factors, SettingFactors, factors_of, rounded, times
 from growth.training.moments import Moments, grow_state, tensor_plans
 from growth.training.optimizer_checks import Hyper, check_optimizer
 from growth.training.optimizer_kinds import Kind
+
+ORIGIN = "grown_from"
+"""Key of a parameter group that growth split off, saved with the optimizer's ``state_dict()``. Its
+value is what `growth.training.resume.resume` needs to split a fresh optimizer in the same way:
+``{"group": index of the group of the first optimizer, made for the small model; "factor": on that
+group's learning rate, over all growths; "shapes": {parameter name: shape}}``."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,11 +39,12 @@ class GrownOptimizer:
 
     Args:
         optimizer: of the class of the one given.
-        groups: for each of its parameter groups, which of the old ones it came from and the factor
-            on its learning rate.
-        uneven: parameters whose settings are a mean, since their copies want different ones, or
-            will soon want others (RAdam at first).
-        born: parameters with coordinates of which no old gradient says what they receive.
+        groups: for each of its parameter groups, the index of the old group it was split from, and
+            the factor on its learning rate.
+        uneven: parameters whose copies need different settings, or (RAdam at first) soon will. They
+            have the geometric mean, so training departs from the small model's course there.
+        born: parameters with new coordinates that start at zero, or whose gradient the small model
+            does not determine (their optimizer state starts at zero).
     """
 
     optimizer: Optimizer
@@ -78,43 +65,60 @@ def grow_optimizer(
     """An optimizer of the same class for the grown model. The one given is not touched.
 
     Args:
-        optimizer: of ``old``; parameters it does not hold stay without one.
-        old, new: the model and what it grew to.
-        plan: how.
-        moments: ``preserve`` grows them by the gradient coefficients, ``fresh`` does so for the
-            first copy of each coordinate and starts the others where it once began, ``reset`` drops
-            them. What starts at zero while the count of steps goes on is not corrected for its
-            bias: Adam's first updates of it are up to ``(1 - beta_1) / sqrt(1 - beta_2)`` learning
-            rates, 3.2 by default, which `growth.training.warmup.fresh_warmup` holds back.
-        hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor such that
-            training goes on as the old model's would, ``keep`` leaves the caller's.
+        optimizer: of ``old``. Parameters that it does not hold are in no group of the result
+            either.
+        old, new: the model before and after growth.
+        plan: how it grew.
+        moments: what becomes of the optimizer's state. ``preserve`` grows it by the gradient
+            coefficients. ``fresh`` does so for the first copy of each coordinate and starts the
+            other copies as a new optimizer does. ``reset`` drops it. Entries that start at zero
+            while the step count goes on get no bias correction: Adam's first updates there are up
+                to
+            ``(1 - beta_1) / sqrt(1 - beta_2)`` learning rates, 3.2 at the default betas, which
+            `growth.training.warmup.fresh_warmup` ramps up.
+        hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor so that training
+            continues as the small model's would; ``keep`` leaves them, and the groups, as they are.
+
+    Returns:
+        The new optimizer, where its groups came from, and the parameters that do not continue
+        exactly.
 
     Raises:
-        UnsupportedModelError: for an optimizer whose state nobody declared, or parameters that are
-            not the model's.
-        IllegalGrowthError: for a choice that does not exist.
+        UnsupportedModelError: an optimizer whose state has no growth rule, one that cannot be made
+            from its groups and defaults, or one that holds parameters of another model.
+        IllegalGrowthError: ``moments`` or ``hyper`` has an unknown value.
+
+    Example:
+        Doubling repeats the inputs of ``down_proj``, which then reads with 1/2: its weights are
+        half as large, and so must Adam's steps be. The embedding is only repeated.
+
+        >>> optimizer = AdamW(model.parameters(), lr=1e-3)
+        >>> grown = growth.widen(model, width=2, optimizer=optimizer)     # calls grow_optimizer
+        >>> {group["lr"] for group in grown.optimizer.param_groups}
+        {0.001, 0.0005}
     """
     kind, names = check_optimizer(optimizer, old, moments, hyper)
     tensors = tensor_plans(old, plan)
     factors = {name: factors_of(tensors[name]) for name in names.values()}
-    groups, origins = _groups(optimizer, new, names, factors, kind if hyper == "preserve" else None)
+    groups, sources = _grown_groups(optimizer, new, names, factors, kind if hyper == "preserve" else None)
     grown = made_like(optimizer, groups)
     if kind is not None and moments != "reset":
         grow_state(optimizer, grown, old, new, plan, names, kind, moments)
     elif kind is not None and kind.start is not None and hyper == "preserve":
-        for name, factor in factors.items():
-            for key, degree in kind.state.items():
-                grown.state[new.get_parameter(name)][key] *= factor.gradient**degree
+        _scale_first_state(grown, new, factors, kind)
     uneven = _uneven(optimizer, names, factors, kind, moments) if hyper == "preserve" and kind is not None else ()
     born = tuple(name for name in names.values() if not all(d.active.all() for d in tensors[name].dimensions))
-    return GrownOptimizer(grown, tuple(origins), uneven, born)
+    return GrownOptimizer(grown, sources, uneven, born)
 
 
 def made_like(optimizer: Optimizer, groups: list[dict[str, Any]]) -> Optimizer:
-    """A new optimizer of the same class and defaults for other groups. UnsupportedModelError if it
-    takes more than that."""
+    """A new optimizer of the same class and defaults for other parameter groups.
+
+    Raises:
+        UnsupportedModelError: the class takes further arguments.
+    """
     accepted = inspect.signature(type(optimizer)).parameters
-    defaults = {name: _times(value, 1.0) for name, value in optimizer.defaults.items() if name in accepted}
+    defaults = {name: times(value, 1.0) for name, value in optimizer.defaults.items() if name in accepted}
     try:
         return type(optimizer)(groups, **defaults)
     except TypeError as error:
@@ -123,58 +127,85 @@ def made_like(optimizer: Optimizer, groups: list[dict[str, Any]]) -> Optimizer:
         ) from error
 
 
+def _scale_first_state(grown: Optimizer, new: PreTrainedModel, factors: Mapping[str, Factors], kind: Kind) -> None:
+    """Scale the state that an optimizer has when it is made (Adagrad's), as gradients scale."""
+    for name, factor in factors.items():
+        for key, degree in kind.state.items():
+            grown.state[new.get_parameter(name)][key] *= factor.gradient**degree
+
+
 def _uneven(
     optimizer: Optimizer, names: Mapping[int, str], factors: Mapping[str, Factors], kind: Kind, moments: Moments
 ) -> tuple[str, ...]:
-    """Parameters that no setting serves exactly."""
+    """Parameters for which no settings continue training exactly."""
     found = []
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            factor, state = (
-                factors[names[id(parameter)]],
-                {} if moments == "reset" else optimizer.state.get(parameter, {}),
-            )
+            name = names[id(parameter)]
+            factor, state = factors[name], {} if moments == "reset" else optimizer.state.get(parameter, {})
             decayed = factor.shifted and (kind.own_scale or group["weight_decay"])
             if not factor.even or decayed or (factor.gradient != 1.0 and kind.unsettled(group, state)):
-                found.append(names[id(parameter)])
+                found.append(name)
     return tuple(found)
 
 
-def _groups(
+def _grown_groups(
     optimizer: Optimizer,
     new: PreTrainedModel,
     names: Mapping[int, str],
     factors: Mapping[str, Factors],
     kind: Kind | None,
-) -> tuple[list[dict[str, Any]], list[tuple[int, float]]]:
-    """The new parameter groups, split where settings differ, and where each came from."""
+) -> tuple[list[dict[str, Any]], tuple[tuple[int, float], ...]]:
+    """The parameter groups of the grown optimizer, and for each the index of the old group and the
+    factor on its learning rate (`GrownOptimizer.groups`). Without a ``kind`` settings stay."""
     groups: list[dict[str, Any]] = []
-    origins: list[tuple[int, float]] = []
-    later = count(1 + max((group[ORIGIN]["group"] for group in optimizer.param_groups if ORIGIN in group), default=-1))
-    held = {id(parameter): name for name, parameter in new.named_parameters()}
-    for index, group in enumerate(optimizer.param_groups):
-        own = {key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()}
-        whence = group[ORIGIN] if ORIGIN in group else {"group": next(later), "factor": 1.0}
-        split: dict[_Settings, dict[str, Any]] = {}
-        for position, parameter in enumerate(group["params"]):
-            name = names[id(parameter)]
-            settings = _Settings() if kind is None else _Settings.of(factors[name], kind, group, parameter)
-            target = split.setdefault(
-                settings, {**own, "params": [], **({"param_names": []} if "param_names" in group else {})}
-            )
-            target["params"].append(new.get_parameter(name))
-            if "param_names" in group:
-                target["param_names"].append(group["param_names"][position].removeprefix("_orig_mod."))
-        for settings, target in (split or {_Settings(): own}).items():
-            groups.append({**target, **settings.scaled(target)})
-            origins.append((index, settings.rate))
-            if kind is not None:
-                factor = _digits(whence["factor"] * settings.rate)
-                shapes = {held[id(parameter)]: list(parameter.shape) for parameter in target["params"]}
-                groups[-1][ORIGIN] = {**whence, "factor": factor, "shapes": shapes}
-    return groups, origins
+    sources: list[tuple[int, float]] = []
+    recorded = kind is not None or any(ORIGIN in group for group in optimizer.param_groups)
+    for index, (group, origin) in enumerate(
+        zip(optimizer.param_groups, _origins(optimizer.param_groups), strict=True)
+    ):
+        for settings, positions in _split(group, names, factors, kind).items():
+            part = _part(group, positions)
+            held = [names[id(group["params"][position])] for position in positions]
+            part["params"] = [new.get_parameter(name) for name in held]
+            part |= settings.scaled(part)
+            if recorded:
+                shapes = {name: list(new.get_parameter(name).shape) for name in held}
+                part[ORIGIN] = {**origin, "factor": rounded(origin["factor"] * settings.rate), "shapes": shapes}
+            groups.append(part)
+            sources.append((index, settings.rate))
+    return groups, tuple(sources)
 
 
-ORIGIN = "grown_from"
-"""Key of a group: which group of the first optimizer it came from, the factor on its learning rate,
-the shapes of its parameters."""
+def _origins(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each group, the group of the first optimizer it was split from and the factor so far.
+
+    Groups that growth has not split yet count as groups of the first optimizer themselves. Those
+    that were added between two growths are numbered after the ones it was made with.
+    """
+    split = [group[ORIGIN]["group"] for group in groups if ORIGIN in group]
+    unused = count(1 + max(split, default=-1))
+    return [group[ORIGIN] if ORIGIN in group else {"group": next(unused), "factor": 1.0} for group in groups]
+
+
+def _split(
+    group: Mapping[str, Any], names: Mapping[int, str], factors: Mapping[str, Factors], kind: Kind | None
+) -> dict[SettingFactors, list[int]]:
+    """Factors on the settings -> positions in ``group["params"]`` of the parameters that take
+    them."""
+    parts: dict[SettingFactors, list[int]] = {}
+    for position, parameter in enumerate(group["params"]):
+        unchanged = SettingFactors()
+        settings = (
+            unchanged if kind is None else SettingFactors.of(factors[names[id(parameter)]], kind, group, parameter)
+        )
+        parts.setdefault(settings, []).append(position)
+    return parts or {SettingFactors(): []}  # an empty group stays
+
+
+def _part(group: Mapping[str, Any], positions: Sequence[int]) -> dict[str, Any]:
+    """The settings of a group, for the parameters at some of its positions."""
+    part = {key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()}
+    if "param_names" in group:  # where torch was given names
+        part["param_names"] = [group["param_names"][position].removeprefix("_orig_mod.") for position in positions]
+    return part

@@ -1,4 +1,4 @@
-"""All that can be refused about an optimizer before its model grows."""
+"""Everything about an optimizer that can be refused before its model grows."""
 
 from __future__ import annotations
 
@@ -22,75 +22,91 @@ Hyper = Literal["preserve", "keep"]
 def check_optimizer(
     optimizer: Optimizer, model: PreTrainedModel, moments: str, hyper: str
 ) -> tuple[Kind | None, dict[int, str]]:
-    """The kind of an optimizer, and the names of its parameters by their ids: all that can be
-    refused before a model grows.
+    """Refuse an optimizer that cannot grow with ``model`` as the caller asks.
 
-    Raises what `grow_optimizer` does.
+    Args:
+        optimizer: of the model's parameters, or some of them.
+        model: the model before growth.
+        moments, hyper: see `growth.training.optimizer.grow_optimizer`.
+
+    Returns:
+        How the optimizer scales (None for a class without a growth rule, which is accepted with
+        ``moments="reset"`` and ``hyper="keep"``), and the id of each of its parameters -> its name.
+
+    Raises:
+        IllegalGrowthError: ``moments`` or ``hyper`` has an unknown value.
+        UnsupportedModelError: no torch optimizer, a class or a state without a growth rule, sparse
+            states, parameters of another model.
     """
     for name, value, known in (("moments", moments, Moments), ("hyper", hyper, Hyper)):
         if value not in get_args(known):
             raise IllegalGrowthError(f"{name} must be one of {', '.join(get_args(known))}, not {value!r}.")
     if not isinstance(optimizer, Optimizer):
         raise UnsupportedModelError(
-            f"{type(optimizer).__name__} is no torch.optim.Optimizer. Unwrap it, or leave it out and make a new one."
+            f"{type(optimizer).__name__} is not a torch.optim.Optimizer. Unwrap it, or leave it out and make a new "
+            "one."
         )
     check_bare(optimizer, "optimizer", Optimizer)
     kind = KINDS.get(type(optimizer))
     if kind is None and (moments != "reset" or hyper != "keep"):
         raise UnsupportedModelError(
-            f"nobody declared how the state of {type(optimizer).__module__}.{type(optimizer).__name__} follows the "
-            "gradients. Use one of "
-            f"torch.optim's {', '.join(known.__name__ for known in KINDS)}, or moments='reset' with hyper='keep'."
+            f"{type(optimizer).__module__}.{type(optimizer).__name__} is not supported: its optimizer state has no "
+            f"growth rule. Use one of torch.optim's {', '.join(known.__name__ for known in KINDS)}, or "
+            "moments='reset' with hyper='keep'."
         )
     names = _names(optimizer, model)
     if kind is not None and moments != "reset":
-        for state in optimizer.state.values():
-            for key, value in state.items():
-                if isinstance(value, Tensor) and value.layout is not torch.strided:
-                    raise UnsupportedModelError(
-                        f"the state '{key}' of {type(optimizer).__name__} is sparse. Use moments='reset', or dense "
-                        "gradients."
-                    )
-                if isinstance(value, Tensor) and value.ndim and key not in kind.state:
-                    raise UnsupportedModelError(
-                        f"nobody declared the state '{key}' of {type(optimizer).__name__}. Use moments='reset'."
-                    )
-    if kind is not None and kind.reduced and moments != "reset":
-        _check_reduced(optimizer, model, names, moments)
+        _check_states(optimizer, kind)
+        if kind.reduced:
+            _check_reduced(optimizer, model, names, moments)
     return kind, names
 
 
+def _check_states(optimizer: Optimizer, kind: Kind) -> None:
+    """Raise UnsupportedModelError for states that are sparse, or that have no growth rule."""
+    whose = type(optimizer).__name__
+    for state in optimizer.state.values():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.layout is not torch.strided:
+                raise UnsupportedModelError(
+                    f"the state '{key}' of {whose} is sparse. Use moments='reset', or dense gradients."
+                )
+            if isinstance(value, Tensor) and value.ndim and key not in kind.state:
+                raise UnsupportedModelError(f"the state '{key}' of {whose} has no growth rule. Use moments='reset'.")
+
+
 def _check_reduced(optimizer: Optimizer, model: PreTrainedModel, names: Mapping[int, str], moments: str) -> None:
-    """Raise UnsupportedModelError for states that are means over rows and columns, where those of
-    the grown weights do not follow."""
+    """Raise UnsupportedModelError where states that are means over rows or columns cannot grow.
+
+    A mean mixes old and new coordinates, so the new ones cannot start fresh; and the mean of a
+    parameter that is several tensors on disk is not the means of those tensors.
+    """
     kind = type(optimizer).__name__
     if moments == "fresh":
         raise UnsupportedModelError(
-            f"{kind} holds means over rows and columns, which old and new coordinates share: none is fresh. Use "
-            "moments='preserve'."
+            f"{kind} stores means over rows and columns, which mix old and new coordinates, so none can start fresh. "
+            "Use moments='preserve'."
         )
     for name in names.values():
         parameter = model.get_parameter(name).detach().to("meta")
         shapes = [value.shape for value in to_disk(model, {name: parameter}).values()]
         if parameter.ndim > 1 and shapes != [parameter.shape]:
             raise UnsupportedModelError(
-                f"'{name}' is {len(shapes)} tensors of shape {list(shapes[0])} on disk, and {kind} holds means over "
-                "rows and columns "
-                "of all. Use moments='reset'."
+                f"'{name}' is {len(shapes)} tensors of shape {list(shapes[0])} on disk, and {kind} stores means over "
+                "rows and columns of all of them together. Use moments='reset'."
             )
 
 
 def _names(optimizer: Optimizer, model: PreTrainedModel) -> dict[int, str]:
-    """id of each parameter the optimizer holds -> its name in the model, the first of them where it
-    is shared."""
+    """id of each parameter of the optimizer -> its name in the model; the first name of a tied
+    one."""
     known: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         known.setdefault(id(parameter), name)
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if foreign := [tuple(parameter.shape) for parameter in held if id(parameter) not in known]:
         raise UnsupportedModelError(
-            f"the optimizer holds {len(foreign)} parameters that are none of the model's, the first of shape "
-            f"{list(foreign[0])}. "
-            "Make it from model.parameters() of the very model that grows."
+            f"{len(foreign)} parameters of the optimizer are not the model's, the first of shape {list(foreign[0])}. "
+            "Make the optimizer from model.parameters() of the model that grows."
         )
     return {id(parameter): known[id(parameter)] for parameter in held}

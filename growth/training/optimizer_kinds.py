@@ -1,4 +1,9 @@
-"""Which optimizers grow: how the state and the updates of each depend on the gradient."""
+"""Which optimizers grow: how the state and the update of each scale with the gradient.
+
+A quantity has *degree* p in the gradient if it is multiplied by ``c**p`` when every gradient is
+multiplied by c. Adam's ``exp_avg`` has degree 1, ``exp_avg_sq`` degree 2, and its update, the
+quotient of the one and the root of the other, degree 0. SGD's update has degree 1.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +16,25 @@ from torch.optim import SGD, Adafactor, Adagrad, Adam, AdamW, NAdam, Optimizer, 
 
 @dataclass(frozen=True)
 class Kind:
-    """How one optimizer's state and updates follow the gradients.
+    """How one optimizer class scales with the gradient.
 
     Args:
-        state: name of a state as large as its parameter -> its degree in the gradient.
+        state: state name -> its degree in the gradient, for every state that has one entry per
+            weight (or per row or column, see ``reduced``). All other states are counters.
         degree: of the update.
-        decoupled: whether weight decay stands outside the gradient.
-        own_scale: whether steps are relative to the size of the parameter and of its update, so
-            that settings stay as they are.
-        reduced: states that are means of squares over one dimension, of size 1 there.
-        start: the setting that says what a state of degree 2 starts from, where that is not 0.
-        unsettled: (group, state) -> whether the next update is of another degree than later ones.
+        decoupled: (parameter group) -> whether weight decay is applied to the weight directly, as
+            AdamW does, rather than added to the gradient.
+        own_scale: whether the optimizer scales its steps by the size of the parameter itself, as
+            Adafactor does, so that learning rate and weight decay stay as they are.
+        reduced: states that are means of squares over one dimension, which has size 1 in them.
+        start: name of the setting that holds the initial value of a state of degree 2; None where
+            states start at 0.
+        unsettled: (parameter group, state of one parameter) -> whether the next update has another
+            degree than later ones.
+
+    Example:
+        >>> KINDS[AdamW].state["exp_avg_sq"], KINDS[AdamW].degree, KINDS[SGD].degree
+        (2, 0, 1)
     """
 
     state: Mapping[str, int]
@@ -34,8 +47,11 @@ class Kind:
 
 
 def _unrectified(group: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
-    """Whether RAdam's next step goes without its second moment (Liu et al. 2019, arXiv 1908.03265,
-    algorithm 2: rho_t <= 5)."""
+    """Whether RAdam's next step does not divide by the second moment yet.
+
+    References:
+        Liu et al. 2019, arXiv 1908.03265, algorithm 2: ``rho_t <= 5``.
+    """
     beta, step = float(group["betas"][1]), float(state.get("step", 0)) + 1
     limit = 2 / (1 - beta) - 1
     return bool(limit - 2 * step * beta**step / (1 - beta**step) <= 5)
@@ -57,3 +73,4 @@ KINDS: dict[type[Optimizer], Kind] = {
         reduced=("row_var", "col_var"),
     ),
 }
+"""Optimizer class -> how it scales. Subclasses are not looked up: their update may be another."""

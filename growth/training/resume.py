@@ -1,9 +1,8 @@
-"""Going on after a restart: the parameter groups that a growth split, split again for a fresh
-optimizer."""
+"""Resuming after a restart: a fresh optimizer, split into groups as growth split the saved one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -16,75 +15,112 @@ from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.optimizer import ORIGIN, made_like
 from growth.training.wrappers import check_bare, uncompiled
 
+Parameters = Mapping[str, nn.Parameter]
+
 
 def resume(
     model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any], scheduler: LRScheduler | None = None
 ) -> tuple[Optimizer, LRScheduler | None]:
-    """What a script that starts again makes of the optimizer and the scheduler it always makes, so
-    that states saved after growth fit.
+    """Turn a script's fresh optimizer and scheduler into ones that continue from a state that was
+    saved after growth.
 
-    ``hyper="preserve"`` splits parameter groups. Their states say how, and the given optimizer's
-    groups are split likewise.
+    Growth with ``hyper="preserve"`` splits parameter groups, so
+    ``optimizer.load_state_dict(state)`` fails on a fresh optimizer, with torch's "loaded state dict
+    has a different number of parameter groups" (or that a group "doesn't match the size"). The
+    saved groups say what they were split from; this function splits the fresh optimizer's groups in
+    the same way, then loads the state. After growth with ``hyper="keep"`` the groups are whole, and
+    ``load_state_dict`` works.
 
     Args:
-        model: the wide one, loaded.
-        optimizer: of all its parameters, in the groups that the small model's optimizer was made
-            with.
+        model: the grown model, loaded from where it was saved.
+        optimizer: of all its parameters, made as the script made it for the small model: same
+            class, same groups.
         state: the ``state_dict()`` of the optimizer that was saved. It is loaded.
-        scheduler: of ``optimizer``, as it was made for the small model. Load its state into what
-            comes back.
+        scheduler: of ``optimizer``, made as for the small model. Its state is not loaded: call
+            ``load_state_dict`` on the scheduler that is returned.
 
     Returns:
-        (optimizer, scheduler), new ones.
+        A new optimizer, with the state, and a new scheduler that drives it (None if none was
+        given).
 
     Raises:
-        IllegalGrowthError: for a state of an optimizer that did not grow so or got groups since,
-            another model, or other groups.
+        IllegalGrowthError: the state's groups were not split by growth, or a group was added since;
+            the model or the groups of the optimizer are not those that were saved.
+        UnsupportedModelError: a wrapped optimizer or scheduler, or a scheduler of another
+            optimizer.
 
     Example:
-        >>> optimizer, scheduler = resume(model, AdamW(model.parameters(), lr=1e-3), saved["optimizer"])
+        >>> model = AutoModelForCausalLM.from_pretrained("run/wide")
+        >>> saved = torch.load("run/training.pt")
+        >>> optimizer = AdamW(model.parameters(), lr=1e-3)           # as for the small model
+        >>> scheduler = CosineAnnealingLR(optimizer, 1000)
+        >>> optimizer, scheduler = resume(model, optimizer, saved["optimizer"], scheduler)
+        >>> scheduler.load_state_dict(saved["scheduler"])
     """
     check_bare(optimizer, "optimizer", Optimizer)
     if scheduler is not None:
         check_scheduler(scheduler, optimizer, "keep")
     inside = uncompiled(model)
-    known = dict((as_transformers(inside) or inside).named_parameters())
-    origins = [group.get(ORIGIN) for group in state.get("param_groups", ())]
+    parameters = dict((as_transformers(inside) or inside).named_parameters())
+    origins = _origins(state)
+    _check_model(origins, parameters, type(inside).__name__)
+    _check_groups(origins, parameters, optimizer)
+    resumed = made_like(optimizer, _split(origins, parameters, optimizer))
+    resumed.load_state_dict(dict(state))
+    if scheduler is None:
+        return resumed, None
+    return resumed, repoint(scheduler, resumed, [(origin["group"], origin["factor"]) for origin in origins])
+
+
+def _origins(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """For each saved group, what it was split from (`growth.training.optimizer.ORIGIN`). Raises
+    IllegalGrowthError where that is not recorded."""
+    origins: list[Mapping[str, Any] | None] = [group.get(ORIGIN) for group in state.get("param_groups", ())]
     if not any(origins):
         raise IllegalGrowthError(
             "the groups of this state were not split by a growth. Load it with optimizer.load_state_dict(state)."
         )
-    if not all(origins):
+    known = [origin for origin in origins if origin]
+    if len(known) < len(origins):
         raise IllegalGrowthError(
-            f"group {origins.index(None)} of this state came after the growth, and nothing says what it holds. Save "
-            "the optimizer itself "
-            "(torch.save), or grow with hyper='keep'."
+            f"group {origins.index(None)} of this state was added after the growth, and its parameters are not "
+            "recorded. Save the optimizer itself (torch.save), or grow with hyper='keep'."
         )
+    return known
+
+
+def _check_model(origins: Sequence[Mapping[str, Any]], parameters: Parameters, whose: str) -> None:
+    """Raise IllegalGrowthError if a parameter that was saved is missing, or has another shape."""
     for name, shape in (pair for origin in origins for pair in origin["shapes"].items()):
-        if name not in known or list(known[name].shape) != shape:
-            found = list(known[name].shape) if name in known else "none"
+        found = list(parameters[name].shape) if name in parameters else None
+        if found != shape:
             raise IllegalGrowthError(
-                f"'{name}' was {shape}, but is {found} in this {type(inside).__name__}. Give what was saved."
+                f"'{name}' had shape {shape} when the state was saved, but "
+                f"{'does not exist' if found is None else f'has shape {found}'} in this {whose}. Give the model that "
+                "was saved with the state."
             )
+
+
+def _check_groups(origins: Sequence[Mapping[str, Any]], parameters: Parameters, optimizer: Optimizer) -> None:
+    """Raise IllegalGrowthError if the optimizer's groups do not hold the parameters of the groups
+    that the saved ones were split from."""
     held = [{id(parameter) for parameter in group["params"]} for group in optimizer.param_groups]
     for index in range(max(len(held), *(1 + origin["group"] for origin in origins))):
-        wanted = {id(known[name]) for origin in origins if origin["group"] == index for name in origin["shapes"]}
+        wanted = {id(parameters[name]) for origin in origins if origin["group"] == index for name in origin["shapes"]}
         if held[index : index + 1] != [wanted]:
             raise IllegalGrowthError(
-                f"group {index} of this optimizer holds other parameters than the small one's. Make it of this model, "
-                "in the same groups."
+                f"group {index} of this optimizer does not hold the parameters that group {index} of the small "
+                "model's had. Make it from this model, in the same groups."
             )
+
+
+def _split(origins: Sequence[Mapping[str, Any]], parameters: Parameters, optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The optimizer's groups, split as the saved ones were."""
     groups = []
     for origin in origins:
-        whence, names = optimizer.param_groups[origin["group"]], list(origin["shapes"])
-        groups.append({**whence, ORIGIN: origin, "params": [known[name] for name in names]})
-        if "param_names" in whence:
-            groups[-1]["param_names"] = names
-    new = made_like(optimizer, groups)
-    new.load_state_dict(dict(state))
-    driven = (
-        None
-        if scheduler is None
-        else repoint(scheduler, new, [(origin["group"], origin["factor"]) for origin in origins])
-    )
-    return new, driven
+        whole, names = optimizer.param_groups[origin["group"]], list(origin["shapes"])
+        part = {**whole, ORIGIN: origin, "params": [parameters[name] for name in names]}
+        if "param_names" in whole:
+            part["param_names"] = names
+        groups.append(part)
+    return groups

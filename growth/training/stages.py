@@ -1,5 +1,4 @@
-"""Growth inside a training loop: a warm-up for what is new, stages around a step function of one's
-own, and the threshold for clipping."""
+"""Training in stages: the model grows before chosen steps of a loop."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ from growth.training.moments import Moments
 from growth.training.optimizer_checks import Hyper
 
 Stepped = tuple[nn.Module, Optimizer, LRScheduler | None, Any]
+"""Model, optimizer, scheduler and what the step function returned."""
 
 
 @takes_choices
@@ -34,44 +34,62 @@ def staged(
     hyper: Hyper = "preserve",
     **common: Unpack[Choices],
 ) -> Iterator[Stepped]:
-    """Train by stages: before step t, grow by ``stages[t]``; then call ``step``. Not a trainer: the
-    step is yours.
+    """Train for a number of steps, and grow the model before some of them.
+
+    This is a loop, not a trainer: ``step`` computes the loss, calls ``backward()`` and
+    ``optimizer.step()``. Growth makes a *new* model and a *new* optimizer. An old optimizer would
+    keep stepping the small model's parameters and the new model would never train, without any
+    error; so use what is passed to ``step`` and what is yielded, and keep no other references.
+
+    Do not use it, or `growth.widen`, inside a `transformers.Trainer` callback: Trainer and
+    accelerate hold their own references to the old model and optimizer. Stop training at a saved
+    checkpoint, grow that (``grow widen out/checkpoint-500 wide/checkpoint-500 --optimizer``), and
+    resume from it.
 
     Args:
-        model, optimizer: to begin with.
-        step: (model, optimizer, number of the step) -> anything.
-        stages: step -> how to grow before it.
-        steps: in all.
-        start: the first step, where training goes on that was cut short; stages before it are past.
-        scheduler: of the learning rate; it is advanced after every step, and re-pointed at every
-            growth.
-        moments, hyper: what becomes of the optimizer, see `growth.training.model.widen`.
-        common: choices that all stages share.
+        model, optimizer: what training starts with. They are not modified by growth.
+        step: (model, optimizer, step number) -> anything, for example the loss.
+        stages: step number -> the choices of `growth.widen` to grow by before that step.
+        steps: number of steps in all; they are numbered from 0.
+        start: the first step to run, for training that was interrupted. Growth before earlier steps
+            is taken to be done: give the model and optimizer as they were saved
+            (`growth.training.resume.resume`).
+        scheduler: of the learning rate. It is stepped after every step, and follows every growth.
+        moments, hyper: what becomes of the optimizer, see `growth.widen`.
+        common: choices for all stages; a stage's own override them.
 
     Yields:
         (model, optimizer, scheduler, what the step returned), after every step.
 
     Raises:
-        IllegalGrowthError: at once, for a stage that no step comes to, choices that do not exist,
-            or a scheduler that waits for a metric.
+        IllegalGrowthError: at the call, for a stage outside the steps, an unknown choice, or a
+            scheduler that steps by a metric.
 
     Example:
-        >>> stages = {1000: {"width": 2}, 3000: {"width": 3}}
-        >>> for model, optimizer, scheduler, loss in staged(model, optimizer, step, stages, 5000): ...
+        >>> def step(model, optimizer, number):
+        ...     optimizer.zero_grad()
+        ...     loss = model(**batch(number)).loss
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     return loss.item()
+        >>> stages = {1000: {"width": 2}, 3000: {"width": 1.5}}
+        >>> for model, optimizer, scheduler, loss in staged(model, optimizer, step, stages, 5000, noise=1.0):
+        ...     print(model.config.hidden_size, loss)
     """
     if never := sorted(stages.keys() - set(range(steps))):
         raise IllegalGrowthError(
-            f"no step comes to the stage at {never[0]}: there are {steps}, from 0 on. Use one of those."
+            f"the stage at step {never[0]} is never reached: the steps are 0 to {steps - 1}. Use one of those."
         )
     if isinstance(scheduler, ReduceLROnPlateau):
         raise IllegalGrowthError(
-            "ReduceLROnPlateau steps by a metric, which stages do not know. Use growth.widen in a loop of your own."
+            "ReduceLROnPlateau steps by a metric, which staged() does not have. Write the loop, and call growth.widen "
+            "in it."
         )
     for choices in stages.values():
         chosen({**common, **choices})
     shared: dict[str, Any] = {**common, "moments": moments, "hyper": hyper}
 
-    def go(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> Iterator[Stepped]:
+    def run(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> Iterator[Stepped]:
         for number in range(start, steps):
             if number in stages:
                 grown = widen(model, optimizer=optimizer, scheduler=scheduler, **{**shared, **stages[number]})
@@ -81,4 +99,4 @@ def staged(
                 scheduler.step()
             yield model, optimizer, scheduler, result
 
-    return go(model, optimizer, scheduler)
+    return run(model, optimizer, scheduler)  # a generator inside, so that the checks above run at the call

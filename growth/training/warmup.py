@@ -1,4 +1,4 @@
-"""A warm-up of the new coordinates alone, in the steps after a growth."""
+"""A learning-rate warm-up of the new coordinates alone, in the steps after growth."""
 
 from __future__ import annotations
 
@@ -18,31 +18,46 @@ from growth.training.model import Grown
 
 @dataclass(frozen=True)
 class Warmup:
-    """A warm-up under way. ``remove()`` ends it."""
+    """A warm-up in progress. It ends by itself after its steps; ``remove()`` ends it at once."""
 
     handles: tuple[RemovableHandle, ...]
 
     def remove(self) -> None:
+        """End the warm-up: from now on all coordinates move at the full rate."""
         for handle in self.handles:
             handle.remove()
 
 
 def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
-    """Updates of new coordinates times t / steps at the t-th step after growth, those of the old
-    block as they are.
+    """Ramp up the updates of new coordinates linearly over the next steps of the grown optimizer.
 
-    New is every coordinate but the first copy of each old one, along any dimension. What has just
-    been born so follows what is trained before it leads, as a warm-up of the learning rate does for
-    a whole model (Goyal et al. 2017, arXiv 1706.02677, section 2.2); the old block keeps its
-    learning rate. Keeps a copy of each grown parameter over every step, until the warm-up is over.
-    Another growth ends it.
+    New coordinates start with a reduced step that grows linearly, so that the trained weights are
+    not disturbed; this is learning-rate warm-up restricted to new coordinates. At step t (1, 2,
+    ...) after growth their update is multiplied by ``t / steps``. The old block keeps its learning
+    rate.
+
+    A weight is new unless it belongs to the first copy of an old coordinate along every dimension
+    of its tensor. The warm-up works through hooks on the optimizer, and keeps a copy of every grown
+    parameter during each step. It does not survive another growth, which makes a new optimizer.
 
     Args:
-        grown: a growth with its optimizer.
-        steps: how many steps until new coordinates move at full rate.
+        grown: a growth that included its optimizer.
+        steps: number of steps until new coordinates move at the full rate; at least 1.
+
+    Returns:
+        The warm-up, to end it early.
 
     Raises:
-        IllegalGrowthError: without an optimizer, or for a number of steps below 1.
+        IllegalGrowthError: no optimizer in ``grown``, or fewer than 1 step.
+
+    Example:
+        >>> grown = growth.widen(model, width=2, noise=1.0, optimizer=optimizer, moments="fresh")
+        >>> warmup = fresh_warmup(grown, 100)       # step 1: 1 % of the new coordinates' update
+        >>> for batch in batches:
+        ...     train_step(grown.model, grown.optimizer, batch)
+
+    References:
+        Goyal et al. 2017, arXiv 1706.02677, section 2.2, for warm-up of a whole model.
     """
     optimizer = grown.optimizer
     if optimizer is None or steps < 1:
@@ -50,7 +65,7 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
             "a warm-up needs at least one step and the grown optimizer: growth.widen(model, optimizer=optimizer)."
         )
     held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-    masks = {parameter: new for parameter, new in _new_coordinates(grown).items() if parameter in held}
+    masks = {parameter: new for parameter, new in _new_weights(grown).items() if parameter in held}
     before: dict[Tensor, Tensor] = {}
     taken = 0
 
@@ -72,8 +87,8 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
     return warmup
 
 
-def _new_coordinates(grown: Grown[Any]) -> dict[Tensor, Tensor]:
-    """Parameter -> which of its weights are new, for those that have any."""
+def _new_weights(grown: Grown[Any]) -> dict[Tensor, Tensor]:
+    """Parameter -> which of its weights are new, for parameters that have any."""
     stock = as_transformers(grown.model) or grown.model
     masks = from_disk(stock, {name: ~_old_block(tensor) for name, tensor in grown.plan.tensors.items()})
     found = {name: parameter for name, parameter in stock.named_parameters() if name in masks}
@@ -81,6 +96,7 @@ def _new_coordinates(grown: Grown[Any]) -> dict[Tensor, Tensor]:
 
 
 def _old_block(tensor: TensorPlan) -> Tensor:
+    """Of the grown tensor's shape: which weights are first copies along every dimension."""
     old = torch.ones(tensor.new_shape, dtype=torch.bool)
     for axis, d in enumerate(tensor.dimensions):
         old &= torch.from_numpy(d.first_copies).reshape([-1 if i == axis else 1 for i in range(old.ndim)])

@@ -1,5 +1,5 @@
-"""Checkpoints of the real `transformers.Trainer`: it trains, saves, the folder grows, and it goes
-on from there."""
+"""Checkpoints of the real `transformers.Trainer`: it trains and saves, the folder grows, and it resumes
+from there."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def shifted(order: list[list[str]]) -> list[list[str]]:
 
 
 def queries_for_outputs(order: list[list[str]]) -> list[list[str]]:
-    """Of which no shape tells."""
+    """Two parameters of the same shape swapped, which no shape check can see."""
     other = {"q_proj": "o_proj", "o_proj": "q_proj"}
     return [[".".join(other.get(part, part) for part in name.split(".")) for name in names] for names in order]
 

@@ -1,5 +1,5 @@
-"""Training states that cannot grow: each refused in one sentence that names the file, the state or
-the parameter, and nothing left."""
+"""Training states that cannot grow: each is refused in one sentence that names the file, the state or
+the parameter, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -56,14 +56,20 @@ class Bomb:
 REFUSALS: dict[str, tuple[Any, str]] = {
     "no progress": (
         lambda f: (f / "trainer_state.json").unlink(),
-        "is no Trainer checkpoint: it has no trainer_state.json",
+        "is not a Trainer checkpoint: it has no trainer_state.json",
     ),
     "no optimizer": (lambda f: (f / "optimizer.pt").unlink(), r"has no optimizer\.pt.* save_only_model=False"),
     "no scheduler": (lambda f: (f / "scheduler.pt").unlink(), r"has no scheduler\.pt"),
     "broken progress": (lambda f: (f / "trainer_state.json").write_text("{}"), "has no 'global_step'"),
-    "deepspeed": (lambda f: (f / "global_step30").mkdir(), "'global_step30', a training state as DeepSpeed"),
-    "fsdp": (lambda f: (f / "pytorch_model_fsdp_0").mkdir(), "'pytorch_model_fsdp_0', a training state as FSDP"),
-    "fsdp optimizer": (lambda f: (f / "optimizer_0").mkdir(), "'optimizer_0', a training state as FSDP"),
+    "deepspeed": (
+        lambda f: (f / "global_step30").mkdir(),
+        "'global_step30', a training state in the layout of DeepSpeed",
+    ),
+    "fsdp": (
+        lambda f: (f / "pytorch_model_fsdp_0").mkdir(),
+        "'pytorch_model_fsdp_0', a training state in the layout of FSDP",
+    ),
+    "fsdp optimizer": (lambda f: (f / "optimizer_0").mkdir(), "'optimizer_0', a training state in the layout of FSDP"),
     "accelerate": (
         lambda f: (f / "optimizer.bin").write_bytes(b""),
         r"'optimizer\.bin', a training state as accelerate saves it\. .* grow in the loop",
@@ -84,7 +90,7 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     "one group": (lambda f: _edited(f / "optimizer.pt", _one_group), "has 1 parameter groups where Trainer makes 2"),
     "lion": (
         lambda f: _edited(f / "optimizer.pt", _lion),
-        "nobody declared how the state of the optimizer .* --moments reset",
+        r"the optimizer in optimizer\.pt .* is not supported: its state has no growth rule\. .* --moments reset",
     ),
     "odd state": (
         lambda f: _edited(f / "optimizer.pt", lambda s: s["state"][0].update(z=torch.ones(3))),
@@ -122,7 +128,7 @@ def test_choices_that_do_not_fit(saved: Path, tmp_path: Path) -> None:
         growth.widen_checkpoint(saved, tmp_path / "wide", moments="reset")
 
 
-@pytest.mark.parametrize("step", ["grown_values", "_alone"])
+@pytest.mark.parametrize("step", ["grown_values", "_compact"])
 def test_a_crash_in_the_optimizer_leaves_nothing(
     step: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

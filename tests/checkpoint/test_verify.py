@@ -1,18 +1,21 @@
-"""The comparison of real models: equal for every family and head, unequal for small tampering in
+"""The comparison of real models: equal for every family and head, not equal after small tampering with
 any output."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 import growth
+from growth.checkpoint import provenance
 from growth.checkpoint.verify import ORDER
 from support.families import LANGUAGE_MODELS, OTHER_HEADS, Case, build
 
@@ -92,11 +95,49 @@ def test_another_ancestor_is_compared_by_what_does_not_grow(tmp_path: Path) -> N
     assert report.equal and report.outputs == ("logits",)
 
 
+def retrained(folder: Path, target: Path) -> Path:
+    """A copy of a folder with the same config and other weights."""
+    shutil.copytree(folder, target)
+    weights = load_file(target / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"] += 0.01
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def grown_from(a: Path | PreTrainedModel, b: Path) -> str | None:
+    report = growth.check_equivalence(a, b, tokens=60, device="cpu")
+    assert not report.equal
+    assert report.to_json()["grown_from"] == report.grown_from
+    return report.grown_from
+
+
+def test_a_folder_that_was_grown_from_another_model_is_recognised(tmp_path: Path) -> None:
+    plain(CASES["LlamaForCausalLM"]).save_pretrained(tmp_path / "small")
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide")
+    other = retrained(tmp_path / "small", tmp_path / "other")
+    assert grown_from(other, tmp_path / "wide") == "small"
+    changed = retrained(tmp_path / "wide", tmp_path / "changed")  # it was grown from small, and trained since
+    assert grown_from(tmp_path / "small", changed) is None
+    assert grown_from(LlamaForCausalLM.from_pretrained(other), tmp_path / "wide") is None  # not known
+    for record in ("[]", "{}", '{"source": 3}', "not JSON"):
+        (tmp_path / "wide" / "growth.json").write_text(record)
+        assert grown_from(other, tmp_path / "wide") is None
+    (tmp_path / "wide" / "growth.json").unlink()
+    assert grown_from(other, tmp_path / "wide") is None
+
+
+def test_comparing_configs_alone_misses_another_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = provenance.open_checkpoint
+    monkeypatch.setattr(provenance, "open_checkpoint", lambda folder: replace(opened(folder), weight_files=[]))
+    with pytest.raises(AssertionError):
+        test_a_folder_that_was_grown_from_another_model_is_recognised(tmp_path)
+
+
 def test_models_in_memory_with_their_plan() -> None:
     small = plain(CASES["BertModel"])
     before = {name: value.clone() for name, value in small.state_dict().items()}
     grown = growth.widen(small, width=3, noise=0.2)
-    with pytest.raises(growth.CheckpointError, match="nothing says how they map"):
+    with pytest.raises(growth.CheckpointError, match="it is not known how they map"):
         growth.check_equivalence(small, grown.model, tokens=60, device="cpu")
     report = growth.check_equivalence(small, grown.model, tokens=60, device="cpu", plan=grown.plan)
     assert report.equal and set(report.outputs) == {"last_hidden_state", "pooler_output"}

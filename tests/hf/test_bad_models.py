@@ -44,7 +44,7 @@ FOREIGN: dict[str, tuple[Callable[[PreTrainedModel], Any], str, str]] = {
         "LlamaForCausalLM is neither a stock",
         "declare it with growth.register",
     ),
-    "parallel": (nn.DataParallel, "DataParallel is a model under", "Widen its .module"),
+    "parallel": (nn.DataParallel, "DataParallel wraps a model in", "Widen its .module"),
     "path": (lambda model: "llama", "str is no model", "Load it first"),
 }
 

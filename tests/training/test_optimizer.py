@@ -1,5 +1,5 @@
-"""The bookkeeping of a grown optimizer: groups, names, flags, states; and that what was given stays
-as it was. That training goes on as it would have is shown in test_trajectory.py."""
+"""The bookkeeping of a grown optimizer: groups, names, flags, states; and that the old one is not
+touched. That training continues exactly is shown in test_trajectory.py."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_ones_given_stay_as_they_were_and_share_nothing_with_the_new() -> No
 
 
 def test_groups_are_split_by_what_their_parameters_want() -> None:
-    """Two groups as everybody makes them: norms and biases without decay."""
+    """The usual two groups: norms and biases without weight decay."""
     model = llama(tied=False)
     named = dict(model.named_parameters())
     plain = {name: value for name, value in named.items() if any(part in name for part in NORMS_AND_BIASES)}
@@ -162,7 +162,7 @@ def test_states_grow_by_the_gradient_coefficients() -> None:
     noisy = growth.widen(model, width=2, optimizer=optimizer, noise=0.3)
     assert noisy.optimizer is not None
     assert torch.equal(by_name(noisy.model, noisy.optimizer)[READS]["exp_avg"], after["exp_avg"]), (
-        "noise is none of the state's"
+        "noise does not enter the state"
     )
 
 
@@ -187,8 +187,8 @@ def test_fresh_moments_keep_the_old_block_alone() -> None:
         assert block[name]["step"] == 2
 
 
-def test_the_old_block_is_the_first_copy_that_is_alive() -> None:
-    """Rotary slots: old pair i lies at slot 2 i, and what is born between them is none."""
+def test_the_old_block_is_the_first_active_copy() -> None:
+    """Rotary slots: old pair i is at slot 2 i, and the new slots between do not belong to it."""
     model = llama()
     optimizer = AdamW(model.parameters())
     step(model, optimizer)
@@ -236,11 +236,11 @@ def test_frozen_left_out_and_tied_parameters() -> None:
 
 
 class Wrapper:
-    """What is no optimizer."""
+    """Not an optimizer."""
 
 
 class Own(Adam):
-    """Whose update nobody knows."""
+    """An optimizer class without a growth rule."""
 
 
 def test_what_cannot_grow_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,9 +252,9 @@ def test_what_cannot_grow_is_refused_before_anything_is_done(monkeypatch: pytest
         with pytest.raises(error, match=match):
             growth.widen(model, width=2, **choices)
 
-    refused(UnsupportedModelError, r"^Wrapper is no torch.optim.Optimizer. Unwrap it", optimizer=Wrapper())
+    refused(UnsupportedModelError, r"^Wrapper is not a torch.optim.Optimizer. Unwrap it", optimizer=Wrapper())
     undeclared = (
-        r"how the state of \S*\.{} follows the gradients. Use one of torch.optim's Adam, .* "
+        r"^\S*\.{} is not supported: its optimizer state has no growth rule. Use one of torch.optim's Adam, .* "
         r"or moments='reset' with hyper='keep'\.$"
     )
     refused(UnsupportedModelError, undeclared.format("LBFGS"), optimizer=LBFGS(model.parameters()))
@@ -262,7 +262,7 @@ def test_what_cannot_grow_is_refused_before_anything_is_done(monkeypatch: pytest
     refused(UnsupportedModelError, undeclared.format("Own"), optimizer=Own(model.parameters()), moments="reset")
     refused(
         UnsupportedModelError,
-        r"holds 28 parameters that are none of .* \[32, 24\]",
+        r"^28 parameters of the optimizer are not the model's, .* \[32, 24\]",
         optimizer=AdamW(llama().parameters()),
     )
     refused(
@@ -283,14 +283,16 @@ def test_what_cannot_grow_is_refused_before_anything_is_done(monkeypatch: pytest
     )
     refused(
         UnsupportedModelError,
-        r"none is fresh. Use moments='preserve'",
+        r"none can start fresh. Use moments='preserve'",
         optimizer=Adafactor(model.parameters()),
         moments="fresh",
     )
     step(model, stock)
     stock.state[model.lm_head.weight]["hidden"] = torch.ones(3)
     refused(
-        UnsupportedModelError, r"^nobody declared the state 'hidden' of AdamW. Use moments='reset'\.$", optimizer=stock
+        UnsupportedModelError,
+        r"^the state 'hidden' of AdamW has no growth rule. Use moments='reset'\.$",
+        optimizer=stock,
     )
 
 

@@ -88,7 +88,7 @@ def test_experts_that_are_one_in_memory_and_many_on_disk(model_type: str) -> Non
             factored = Adafactor(model.parameters())
             step(model, factored)
         with pytest.raises(
-            UnsupportedModelError, match=r"experts.* on disk, and Adafactor holds means over rows and columns"
+            UnsupportedModelError, match=r"experts.* on disk, and Adafactor stores means over rows and columns"
         ):
             growth.widen(model, optimizer=factored)
         assert growth.widen(model, optimizer=factored, moments="reset").optimizer is not None

@@ -1,4 +1,4 @@
-"""Reductions on a plateau go on, group by group, where they were."""
+"""Reductions on a plateau continue after growth, group by group."""
 
 from __future__ import annotations
 

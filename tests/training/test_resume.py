@@ -1,5 +1,5 @@
-"""A script that starts again after growth: the optimizer it always makes, split as the saved state
-says, goes on bit for bit."""
+"""A script that restarts after growth: the optimizer it makes for the small model, split as the saved
+state says, continues bit for bit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import LlamaForCausalLM
 
 import growth
 from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.training.optimizer import ORIGIN
 from growth.training.resume import resume
 from support.custom_models import Odd, OddConfig
 from support.optimizers import llama, no_twin, registered, step
@@ -120,27 +121,31 @@ def test_what_cannot_resume_is_refused() -> None:
 
     wide = grown.model
     refused(
-        r"^'model\..*' was \[.*\], but is none in this Linear. Give what was saved", torch.nn.Linear(2, 2), optimizer
+        r"^'model\..*' had shape \[.*\] .*, but does not exist in this Linear. Give the model that was saved",
+        torch.nn.Linear(2, 2),
+        optimizer,
     )
-    refused(r"^'model\..*' was \[.*48.*\], but is \[.*24.*\] in this LlamaForCausalLM", model, optimizer)
-    others = "^group 0 of this optimizer holds other parameters"
+    refused(
+        r"^'model\..*' had shape \[.*48.*\] .*, but has shape \[.*24.*\] in this LlamaForCausalLM", model, optimizer
+    )
+    others = "^group 0 of this optimizer does not hold the parameters that group 0"
     refused(others, wide, AdamW(wide.parameters()))
     refused(others, wide, AdamW(groups(wide)[::-1]))
     refused(others, wide, AdamW([wide.lm_head.weight]))
-    refused("^group 1 of this optimizer holds other parameters", wide, AdamW(groups(wide)[:1]))
+    refused("^group 1 of this optimizer does not hold the parameters", wide, AdamW(groups(wide)[:1]))
     refused(others, wide, MAKERS["AdamW"](model))
     refused("were not split", wide, MAKERS["AdamW"](wide), {})
     made = MAKERS["AdamW"](wide)
     refused("drives another optimizer", wide, made, scheduler=schedule(optimizer), error=UnsupportedModelError)
     refused("wraps the AdamW", wide, Accelerator(cpu=True).prepare(made), error=UnsupportedModelError)
     grown.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
-    refused("^group 4 of this state came after the growth", wide, made, grown.optimizer.state_dict())
+    refused("^group 4 of this state was added after the growth", wide, made, grown.optimizer.state_dict())
     kept = growth.widen(model, width=2, optimizer=optimizer, hyper="keep")
     assert kept.optimizer is not None
     MAKERS["AdamW"](kept.model).load_state_dict(kept.optimizer.state_dict())
 
 
-def test_a_group_that_came_between_two_growths_is_one_of_its_own() -> None:
+def test_a_group_added_between_two_growths_is_restored_as_one() -> None:
     model = llama(tied=False)
     optimizer = AdamW([p for p in model.parameters() if p is not model.lm_head.weight], lr=1e-2)
     step(model, optimizer)
@@ -158,8 +163,24 @@ def test_a_group_that_came_between_two_growths_is_one_of_its_own() -> None:
         assert torch.equal(resumed.state[parameter]["exp_avg"], again.optimizer.state[parameter]["exp_avg"])
 
 
+def test_growth_with_kept_settings_after_one_with_preserved_ones_resumes() -> None:
+    model = llama(tied=False)
+    optimizer = MAKERS["AdamW"](model)
+    step(model, optimizer)
+    grown = growth.widen(model, width=2, optimizer=optimizer)
+    again = growth.widen(grown.model, width=2, optimizer=grown.optimizer, hyper="keep")
+    assert again.optimizer is not None
+    state = again.optimizer.state_dict()
+    resumed, _ = resume(again.model, MAKERS["AdamW"](again.model), state)
+    assert str(resumed.state_dict()["param_groups"]) == str(state["param_groups"])
+    for group, earlier in zip(state["param_groups"], grown.optimizer.param_groups, strict=True):  # type: ignore[union-attr]
+        group[ORIGIN] = earlier[ORIGIN]  # the shapes of the first growth
+    with pytest.raises(IllegalGrowthError, match=r"had shape \[.*48.*\] .*, but has shape \[.*96.*\]"):
+        resume(again.model, MAKERS["AdamW"](again.model), state)
+
+
 @pytest.mark.usefixtures("registered")
-def test_a_module_of_ones_own_resumes() -> None:
+def test_a_registered_module_resumes() -> None:
     model = Odd(OddConfig())
     optimizer = AdamW(model.parameters(), lr=1e-2)
     grown = growth.widen(model, width=2, optimizer=optimizer)
@@ -169,8 +190,8 @@ def test_a_module_of_ones_own_resumes() -> None:
 
 
 def test_a_schedule_without_its_groups_is_seen() -> None:
-    """The floors of a cosine are those of the groups: what a plain one makes of the state is
-    another rate."""
+    """A cosine has one floor per group after growth: a plain one that loads its state gives other
+    rates."""
     model = llama(tied=False)
     optimizer = AdamW(model.parameters(), lr=1e-2)
     grown = growth.widen(model, width=4, optimizer=optimizer, scheduler=CosineAnnealingLR(optimizer, 4, eta_min=5e-3))

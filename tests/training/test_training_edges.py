@@ -1,5 +1,5 @@
-"""Where training cannot go on exactly, and says so; what of a module's own state is kept; what is
-refused before anything grows."""
+"""Where training cannot continue exactly, and says so; which state of a module is kept; what is refused
+before anything grows."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_radam_changes_its_degree(settings: dict[str, Any], steps: int, moments:
 
 
 def grown_weight(weight: torch.Tensor, tensor: TensorPlan) -> torch.Tensor:
-    """What the plan makes of a weight, by its value coefficients; means are left to be told by
-    themselves."""
+    """A weight grown by the plan's value coefficients, without the means that some coordinates
+    carry."""
     for axis, d in enumerate(tensor.dimensions):
         value = torch.from_numpy(d.value).reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
         weight = weight.index_select(axis, torch.from_numpy(d.source)) * value
@@ -63,8 +63,8 @@ def grown_weight(weight: torch.Tensor, tensor: TensorPlan) -> torch.Tensor:
 
 
 def parted(model_type: str, choice: dict[str, Any], tied: bool) -> tuple[set[str], growth.Grown[Any]]:
-    """The parameters that one step after growth are not what the old ones would have grown to, but
-    for means, which are not compared."""
+    """The parameters that, one step after growth, differ from the grown small model's after the same
+    step. Means are not compared."""
     model, old, schedule = trained(model_type, *CLASS[model_type], tied=tied, steps=5)
     grown = growth.widen(model, optimizer=old, scheduler=schedule, **choice)
     wide = dict(grown.model.named_parameters())
@@ -95,7 +95,7 @@ def parted(model_type: str, choice: dict[str, Any], tied: bool) -> tuple[set[str
     ],
     ids=str,
 )
-def test_all_that_parts_is_named(model_type: str, choice: dict[str, Any], tied: bool) -> None:
+def test_every_parameter_that_departs_is_listed(model_type: str, choice: dict[str, Any], tied: bool) -> None:
     found, grown = parted(model_type, choice, tied)
     assert found <= {*grown.uneven, *grown.born}
     assert bool(found) == (choice != {"width": 3})
@@ -109,7 +109,7 @@ def test_a_setting_of_numpy_is_a_number() -> None:
     assert parting((model, old, schedule), (grown.model, grown.optimizer, grown.scheduler), 10) < 1e-9
 
 
-def test_what_is_fresh_begins_where_all_once_began() -> None:
+def test_fresh_states_start_as_all_states_once_did() -> None:
     model = llama()
     optimizer = Adagrad(model.parameters(), initial_accumulator_value=0.1)
     begun = growth.widen(model, width=2, optimizer=optimizer)
@@ -205,7 +205,7 @@ def test_stages_go_on_where_they_were_cut_short() -> None:
 def test_stages_are_checked_at_once() -> None:
     model = llama()
     optimizer: Optimizer = AdamW(model.parameters())
-    with pytest.raises(IllegalGrowthError, match=r"^ReduceLROnPlateau steps by a metric"):
+    with pytest.raises(IllegalGrowthError, match=r"^ReduceLROnPlateau steps by a metric, which staged"):
         staged(model, optimizer, print, {}, 2, scheduler=ReduceLROnPlateau(optimizer))
     with pytest.raises(TypeError, match="unexpected keyword argument 'widht'"):
         staged(model, optimizer, print, {1: {"widht": 2}}, 2)  # type: ignore[typeddict-unknown-key]

@@ -1,5 +1,5 @@
-"""Helpers for growth inside a training loop: the warm-up of what is new, stages, the threshold of
-clipping; and what training does right after growth, on a real checkpoint and real text."""
+"""Helpers of a training loop: the warm-up of new coordinates, stages, the threshold of clipping; and
+the loss right after growth, on a real checkpoint and real text."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_stages() -> None:
         assert {int(state["step"]) for state in made.state.values()} == {number + 1}
     assert [size for _, size, _ in seen] == [24, 24, 48, 48, 72, 72]
     assert [rate for _, _, rate in seen] == pytest.approx([1e-3 * 0.9**number for number in range(6)])
-    with pytest.raises(IllegalGrowthError, match=r"^no step comes to the stage at 6: there are 6"):
+    with pytest.raises(IllegalGrowthError, match=r"^the stage at step 6 is never reached: the steps are 0 to 5"):
         next(staged(model, optimizer, one, {6: {"width": 2}}, 6))
 
 
@@ -156,7 +156,7 @@ NORMS: list[tuple[str, dict[str, Any], bool]] = [
 
 
 def norm_ratio(model: Any, grown: growth.Grown[Any], names: set[str] | None = None) -> float:
-    """Of the global norms that clipping sees, after growth and before."""
+    """The global gradient norm after growth over that before, as clipping sees them."""
     norms = []
     for each in (model, grown.model):
         each.zero_grad()
@@ -185,7 +185,9 @@ def test_the_threshold_of_clipping(model_type: str, choice: dict[str, Any], tied
 @pytest.mark.parametrize(
     ("model_type", "choice"), [("llama", {"width": 2, "attention": "head-dim"}), ("gpt2", {"width": 1.5})], ids=str
 )
-def test_the_threshold_is_a_lower_bound_where_gradients_are_unknown(model_type: str, choice: dict[str, Any]) -> None:
+def test_the_threshold_is_a_lower_bound_where_gradients_are_not_determined(
+    model_type: str, choice: dict[str, Any]
+) -> None:
     with exact_arithmetic():
         model = build_exact(small_config(model_type, CLASS[model_type], {}))
         loud(model, 1)
@@ -212,7 +214,7 @@ def test_a_wrong_threshold_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("registered")
-def test_the_threshold_of_a_module_of_ones_own() -> None:
+def test_the_threshold_of_a_registered_module() -> None:
     with exact_arithmetic():
         torch.manual_seed(0)
         model = Odd(OddConfig()).double()
@@ -225,10 +227,10 @@ def test_the_threshold_of_a_module_of_ones_own() -> None:
         assert clip_factor(grown, gradients(model)) == pytest.approx(norms[1] / norms[0], rel=1e-9)
         compiled = {f"_orig_mod.{name}": gradient for name, gradient in gradients(model).items()}
         assert clip_factor(grown, compiled) == clip_factor(grown, gradients(model))
-        with pytest.raises(IllegalGrowthError, match=r"^no gradient is there. Give those of the old model"):
+        with pytest.raises(IllegalGrowthError, match=r"^there are no gradients. Give those of the old model"):
             clip_factor(grown, {name: None for name in gradients(model)})
         for wrong in (gradients(grown.model), {"nowhere": torch.ones(2)}):
-            with pytest.raises(IllegalGrowthError, match=r"is none of the old model's. Give those it had"):
+            with pytest.raises(IllegalGrowthError, match=r"is not one of the old model's. Give the gradients"):
                 clip_factor(grown, wrong)
 
 

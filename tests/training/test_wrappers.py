@@ -1,5 +1,5 @@
-"""What training puts around a model, an optimizer or a scheduler: taken off, or refused with a
-remedy; and that the remedy works."""
+"""What training wraps around a model, an optimizer or a scheduler: taken off, or refused with a
+remedy; and the remedy works."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_compiled_model_grows_uncompiled() -> None:
     assert inside._compiled_call_impl is None
     same(model, inside)
     model.model.layers[1] = torch.compile(model.model.layers[1], backend="eager")
-    refused(model, r"'model.layers.1' of this LlamaForCausalLM is compiled by itself. Use its .compile\(\)")
+    refused(model, r"'model.layers.1' of this LlamaForCausalLM is compiled separately, .* Use module.compile\(\)")
 
 
 def test_what_wraps_a_model_is_refused_with_what_to_do() -> None:
@@ -76,8 +76,8 @@ def test_what_wraps_a_model_is_refused_with_what_to_do() -> None:
         nn.Sequential(llama()),
         r"Sequential is neither a stock transformers .* nor a registered one. If it wraps one, widen what",
     )
-    refused("a/path", r"^str is no model. Load it first")  # type: ignore[arg-type]
-    refused(nn.DataParallel(llama()), r"DataParallel is a model under DataParallel. Widen its .module, on every rank")
+    refused("a/path", r"^str is not a model. Load one first")  # type: ignore[arg-type]
+    refused(nn.DataParallel(llama()), r"DataParallel wraps a model in DataParallel. Widen its .module, on every rank")
 
 
 @pytest.mark.usefixtures("alone")
@@ -86,7 +86,7 @@ def test_ddp_is_refused_and_what_is_inside_grows() -> None:
     model, optimizer, scheduler = trained()
     wrapped = DistributedDataParallel(model)
     refused(
-        wrapped, r"DistributedDataParallel is a model under DistributedDataParallel. Widen its .module, on every rank"
+        wrapped, r"DistributedDataParallel wraps a model in DistributedDataParallel. Widen its .module, on every rank"
     )
     step(wrapped, optimizer)
     grown = growth.widen(wrapped.module, width=2, optimizer=optimizer, scheduler=scheduler)
@@ -102,11 +102,11 @@ def test_ddp_is_refused_and_what_is_inside_grows() -> None:
 def test_shards_are_refused(tmp_path: Path) -> None:
     model = llama()
     fully_shard(model)
-    refused(model, r"FSDPLlamaForCausalLM is a model under FSDPModule. Save a full checkpoint, grow that")
+    refused(model, r"FSDPLlamaForCausalLM wraps a model in FSDPModule. Save a full checkpoint, grow that")
     split = llama(tied=False)
     mesh = init_device_mesh("cpu", (1,))
     split.lm_head.weight = nn.Parameter(distribute_tensor(split.lm_head.weight.detach(), mesh))
-    refused(split, r"'lm_head.weight' is a DTensor, which lies in shards. Save a full checkpoint")
+    refused(split, r"'lm_head.weight' is a DTensor, which is sharded. Save a full checkpoint")
     full = {name: value.full_tensor() for name, value in model.state_dict().items() if isinstance(value, DTensor)}
     model.config.architectures = ["LlamaForCausalLM"]
     stock = llama()
@@ -126,7 +126,7 @@ ADAPTED: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 def test_adapters_are_refused_until_they_are_merged(how: str) -> None:
     model = ADAPTED[how](llama())
-    refused(model, rf"this {type(model).__name__} holds adapters \(PEFT\). Merge them first")
+    refused(model, rf"this {type(model).__name__} has adapters \(PEFT\). Merge them first")
     if how == "peft":
         nn.init.normal_(model.base_model.model.model.layers[0].self_attn.q_proj.lora_B.default.weight)
         merged = model.merge_and_unload()
@@ -138,11 +138,12 @@ def test_accelerate_by_what_it_wraps() -> None:
     model, optimizer, scheduler = accelerator.prepare(*trained())
     step(model, optimizer)
     with pytest.raises(
-        UnsupportedModelError, match=r"AcceleratedOptimizer wraps the AdamW in its .optimizer. Give that"
+        UnsupportedModelError,
+        match=r"AcceleratedOptimizer wraps the AdamW in its .optimizer. Give that one, .* callback, stop and grow",
     ):
         growth.widen(model, width=2, optimizer=optimizer)
     with pytest.raises(
-        UnsupportedModelError, match=r"AcceleratedScheduler wraps the LambdaLR in its .scheduler. Give that"
+        UnsupportedModelError, match=r"AcceleratedScheduler wraps the LambdaLR in its .scheduler. Give that one"
     ):
         growth.widen(model, width=2, optimizer=optimizer.optimizer, scheduler=scheduler)
     bare = accelerator.unwrap_model(model)
