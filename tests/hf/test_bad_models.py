@@ -45,7 +45,7 @@ FOREIGN: dict[str, tuple[Callable[[PreTrainedModel], Any], str, str]] = {
         "declare it with growth.register",
     ),
     "parallel": (nn.DataParallel, "DataParallel wraps a model in", "Widen its .module"),
-    "path": (lambda model: "llama", "str is no model", "Load it first"),
+    "path": (lambda model: "llama", "str is not a model", "Load one first"),
 }
 
 
@@ -118,4 +118,4 @@ def test_comparison_is_refused(options: dict[str, Any], sources: Sources) -> Non
 def test_comparison_of_two_kinds_is_refused(sources: Sources) -> None:
     with pytest.raises(CheckpointError) as caught:
         growth.check_equivalence(sources["llama"], sources["bert"])
-    check_message(str(caught.value), ("LlamaForCausalLM", "BertForMaskedLM"), "only models of one class")
+    check_message(str(caught.value), ("LlamaForCausalLM", "BertForMaskedLM"), "Compare models of the same class")

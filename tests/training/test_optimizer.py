@@ -244,7 +244,7 @@ class Own(Adam):
 
 
 def test_what_cannot_grow_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growth_model, "build_plan", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(growth_model, "prepare", lambda *_: pytest.fail("it began"))
     model = llama()
     stock = AdamW(model.parameters())
 
