@@ -1,25 +1,39 @@
-"""Copies of a weight that add up to the last bit.
+"""Copies of a weight that differ, and still add up to it to the last bit.
 
-Where the heard copies of a weight w have one gradient coefficient g, they must add up to ``t = w /
-g``. Let T be t as the dtype of the result holds it, with p significant bits, and u the unit in the
-last place of T. All copies are whole multiples of u, no larger than ``2**p u``, so that the dtype
-holds every one of them and their sum is T: they are rounded such that their running sum is rounded,
-and the last is what is missing from T. A copy is off by less than one unit from what was wanted.
-What reaches too far for that (large noise on a small weight) is held back, by one factor for all
-copies of that weight.
+Let a weight w have copies that are read together. If g is the gradient coefficient they share, the
+layer computes what it did before when the copies add up to ``w / g``. Call T this number rounded to
+the dtype of the result, and u its unit in the last place (ulp). The dtype has p significant bits, so
+it holds every multiple of u up to ``2**p * u``.
 
-So T is the only rounding, and there is none if g and the other coefficients are powers of two and
-the dtype is the source's: for any number of copies, where every share by itself (a third, or a half
-and noise) would be rounded."""
+*Round the running sum, not the copies.* With wanted copies ``c_0, c_1, ...`` that add up to T, and
+``s_k = c_0 + ... + c_k``, copy k is
+
+    round(s_k) - round(s_{k-1})         (round to multiples of u; s_{-1} = 0),
+
+and the last copy is T minus the others. All copies are multiples of u, so the dtype holds each of
+them, they add up to T, and each is off by less than one u.
+
+Example: bfloat16, T = 1, u = 2**-7, three equal copies. The running sums are 42.7, 85.3 and 128 u,
+rounded 43, 85 and 128, so the copies are 43, 42 and 43 u. (Three times 1/3 rounded by itself adds up
+to 1.002.)
+
+A wanted copy may exceed ``2**p * u``, where large noise meets a small weight. Then the deviations of
+all copies of that weight from equal copies are scaled down by one factor until every copy fits.
+
+T is the only rounding. There is none if g and the other coefficients are powers of two and the
+result has the dtype of the source.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from growth.algebra.dimensions import Dimension, copy_table
-from growth.algebra.maps import Floats
+from growth.algebra.maps import Booleans, Floats, Integers
 from growth.weights.blocks import column, put
 
 EXPONENT = 0x7FF << 52
@@ -27,104 +41,150 @@ EXPONENT = 0x7FF << 52
 
 
 def ulps(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """The unit in the last place of each float64 in ``dtype``, as float64; of 0 and of subnormal
-    numbers, the smallest number there is."""
+    """The unit in the last place that each float64 has in ``dtype``, as float64. Zero and subnormal
+    numbers have the smallest number above zero.
+
+    Example:
+        >>> ulps(torch.tensor([1.0, 1.5, 2.0], dtype=torch.float64), torch.bfloat16).tolist()
+        [0.0078125, 0.0078125, 0.015625]
+    """
     info = torch.finfo(dtype)
     power = (values.view(torch.int64) & EXPONENT).view(torch.float64)  # 2**floor(log2 |value|)
     return (power * info.eps).clamp_(min=info.smallest_normal * info.eps)
 
 
-class ExactSums:
-    """The grid along one summed dimension.
+@dataclass(frozen=True, eq=False)
+class CopyRow:
+    """One row of the copy table (`growth.algebra.dimensions.copy_table`): at most one copy of each
+    old coordinate.
 
     Args:
-        dimension: the dimension, whose heard copies have a common gradient coefficient.
-        axis: which one it is.
-        ndim: how many the tensor has.
-        offset: what the model adds to the stored weight: it multiplies by ``offset + w``.
-        dtype: of the result.
-        like: a tensor on the device.
+        positions: ``[old]``, the new coordinate of that copy; -1 for none.
+        present: ``[old]``, where there is one.
+        share: its share of the sum where all copies are equal, 0 where there is none; shaped to
+            broadcast against a block.
+    """
 
-    ``weights`` counts the weights that were laid out so far, ``limited`` those among them whose
-    copies were held back."""
+    positions: Integers
+    present: Booleans
+    share: Tensor
+
+
+class ExactSums:
+    """The copies along one summed dimension of a tensor, and the sums they must have.
+
+    Blocks are ``[rows, ...]`` with ``old`` coordinates along ``axis`` before the copies are written,
+    ``new`` after. Lists of blocks have one entry per row of the copy table.
+
+    Args:
+        dimension: the dimension; its determined copies have a common gradient coefficient.
+        axis: its place in the tensor.
+        ndim: number of dimensions of the tensor.
+        offset: what the model adds to the stored weight, where it multiplies by ``offset + w``.
+        dtype: of the result.
+        like: a tensor on the device to use.
+
+    ``differing`` counts the weights whose copies were written, ``reduced`` those among them whose
+    copies differ less than asked for.
+    """
 
     def __init__(
         self, dimension: Dimension, axis: int, ndim: int, offset: float, dtype: torch.dtype, like: Tensor
     ) -> None:
-        def along(values: np.ndarray) -> Tensor:
-            return column(np.asarray(values, dtype=np.float64), ndim, axis, like.new_empty(0, dtype=torch.float64))
-
         gradient = dimension.common_gradient
         assert gradient is not None, "the copies of a weight differ in their gradient coefficients"
-        self.axis, self.offset, self.dtype, self.along = axis, offset, dtype, along
-        self.weights, self.limited = 0, 0
-        self.turns = copy_table(dimension, determined_only=True)
-        self.present = [positions >= 0 for positions in self.turns]
-        self.counts = np.sum(self.present, axis=0)
-        self.base = [self.of_turn(dimension.value * dimension.gradient, turn) for turn in range(len(self.turns))]
-        self.alike = all(torch.equal(self.base[0], other) for other in self.base[1:])
-        self.gradient = None if (gradient == 1).all() else along(gradient)
-        moved = None if dimension.shift is None else dimension.shift * dimension.determined
-        self.moved = None if moved is None else along(np.bincount(dimension.source, moved, minlength=dimension.old))
+        self.axis, self.ndim, self.offset, self.dtype = axis, ndim, offset, dtype
+        self.like = like.new_empty(0, dtype=torch.float64)
+        self.differing, self.reduced = 0, 0
+        table = copy_table(dimension, determined_only=True)
+        self.rows = [
+            CopyRow(positions, positions >= 0, self.in_row(positions, dimension.value * dimension.gradient))
+            for positions in table
+        ]
+        self.counts = np.sum([row.present for row in self.rows], axis=0)
+        self.equal_shares = all(torch.equal(self.rows[0].share, row.share) for row in self.rows[1:])
+        self.gradient = None if (gradient == 1).all() else self.along(gradient)
+        shift = None if dimension.shift is None else dimension.shift * dimension.determined
+        self.shift = None if shift is None else self.along(np.bincount(dimension.source, shift, dimension.old))
 
-    def of_turn(self, values: Floats, turn: int) -> Tensor:
-        """``values`` ``[new]`` of the copies of one turn, 0 for weights that have none then; shaped
-        to broadcast."""
-        return self.along(np.where(self.present[turn], values[self.turns[turn]], 0.0))
+    def along(self, values: np.ndarray) -> Tensor:
+        """``values`` ``[old]`` in float64, shaped to broadcast along the axis."""
+        return column(np.asarray(values, dtype=np.float64), self.ndim, self.axis, self.like)
 
-    def sums(self, expected: Tensor) -> tuple[Tensor, Tensor]:
-        """(T, u) of every weight, float64; ``expected``: what the copies add up to, each times its
-        gradient coefficient."""
+    def in_row(self, positions: Integers, values: Floats) -> Tensor:
+        """``values`` ``[new]`` at the copies of one row, 0 where it has none; shaped to broadcast."""
+        return self.along(np.where(positions >= 0, values[positions], 0.0))
+
+    def targets(self, expected: Tensor) -> tuple[Tensor, Tensor]:
+        """(T, u) of every weight, in float64.
+
+        Args:
+            expected: what the copies, each times its gradient coefficient, add up to.
+        """
         target = expected if self.gradient is None else expected / self.gradient
-        if self.moved is not None:
-            target = target + self.moved
+        if self.shift is not None:
+            target = target + self.shift
         unit = ulps(target, self.dtype)
         return torch.round(target / unit).mul_(unit), unit
 
-    def even(self, total: Tensor) -> list[Tensor]:
-        """The copies of each turn as they are where nothing makes them differ."""
-        return (
-            [self.shared(total, self.base[:1])[0]] * len(self.turns) if self.alike else self.shared(total, self.base)
-        )
+    def equal_copies(self, total: Tensor) -> list[Tensor]:
+        """The copies that add up to ``total`` where nothing makes them differ."""
+        if self.equal_shares:
+            return self.copies(total, [self.rows[0].share]) * len(self.rows)
+        return self.copies(total, [row.share for row in self.rows])
 
-    def shared(self, total: Tensor, shares: list[Tensor]) -> list[Tensor]:
-        """The copies of each turn that have these ``shares`` of the sum."""
+    def copies(self, total: Tensor, shares: list[Tensor]) -> list[Tensor]:
+        """The copies with these shares of ``total``: ``share * total``, and where the model adds an
+        offset to each copy, ``share * (total + count * offset) - offset``."""
         if not self.offset:
             return [total * share for share in shares]
         whole = total + self.along(self.offset * self.counts)
         return [
-            whole * share - self.offset * self.along(present)
-            for share, present in zip(shares, self.present, strict=False)
+            whole * share - self.offset * self.along(row.present)
+            for share, row in zip(shares, self.rows, strict=False)
         ]
 
-    def lay(self, block: Tensor, total: Tensor, unit: Tensor, even: list[Tensor], wanted: list[Tensor]) -> None:
-        """Write the copies into the block: as near as can be to those ``wanted``, which add up to T
-        as the ``even`` ones do."""
-        self.weights += total.numel()
-        factor = self._held_back(unit, even, wanted)
-        if factor is not None:
-            self.limited += int((factor < 1).sum())
-            wanted = [plain + factor * (want - plain) for plain, want in zip(even, wanted, strict=True)]
-        running = placed = None
-        for positions, want in zip(self.turns[:-1], wanted[:-1], strict=True):
-            running = want if running is None else running + want
-            reached = torch.round(running / unit).mul_(unit)
-            put(block, self.axis, positions, reached if placed is None else reached - placed)
-            placed = reached
-        put(block, self.axis, self.turns[-1], total if placed is None else total - placed)
+    def equal_parts(self, total: Tensor) -> list[Tensor]:
+        """``total`` in its equal shares, one per row, without regard to the offset."""
+        if self.equal_shares:
+            return [total * self.rows[0].share] * len(self.rows)
+        return [total * row.share for row in self.rows]
 
-    def _held_back(self, unit: Tensor, even: list[Tensor], wanted: list[Tensor]) -> Tensor | None:
-        """The factor on what makes copies differ that keeps all of them on the grid, None where
-        nothing is held back."""
+    def fill(self, block: Tensor, total: Tensor, unit: Tensor, equal: list[Tensor], wanted: list[Tensor]) -> None:
+        """Write the copies into ``block``, as near to ``wanted`` as their sum and dtype allow.
+
+        Args:
+            block: where to write, ``new`` coordinates along the axis.
+            total, unit: T and u of every weight (`targets`).
+            equal: the copies where nothing makes them differ; they add up to T.
+            wanted: the copies asked for; they add up to T but for rounding.
+        """
+        self.differing += total.numel()
+        factor = self._deviation_factor(unit, equal, wanted)
+        if factor is not None:
+            self.reduced += int((factor < 1).sum())
+            wanted = [same + factor * (want - same) for same, want in zip(equal, wanted, strict=True)]
+        running = written = None  # s_k, and round(s_{k-1})
+        for row, want in zip(self.rows[:-1], wanted[:-1], strict=True):
+            running = want if running is None else running + want
+            rounded = torch.round(running / unit).mul_(unit)
+            put(block, self.axis, row.positions, rounded if written is None else rounded - written)
+            written = rounded
+        put(block, self.axis, self.rows[-1].positions, total if written is None else total - written)
+
+    def _deviation_factor(self, unit: Tensor, equal: list[Tensor], wanted: list[Tensor]) -> Tensor | None:
+        """The factor on ``wanted - equal``, one per weight, with which every copy stays within
+        ``2**p * u``. None where all of them do already."""
         info = torch.finfo(self.dtype)
-        # Rounding takes a copy less than one unit further; where the dtype is float64, the
-        # arithmetic on the way takes it a few.
+        # Rounding moves a copy by less than one u. Where the dtype is float64, the arithmetic before
+        # it is no more precise than the result, and moves it by a few.
         margin = max(1.0, 2.0**-48 / info.eps * len(wanted))
-        room = (unit * (2 / info.eps)).clamp_(max=info.max) - unit * margin
+        largest = (unit * (2 / info.eps)).clamp_(max=info.max) - unit * margin
         factor = None
-        for plain, want in zip(even, wanted, strict=True):
-            beyond = (want.abs() > room) & (want != plain)
+        for same, want in zip(equal, wanted, strict=True):
+            beyond = (want.abs() > largest) & (want != same)
             if bool(beyond.any()):
-                held = torch.where(beyond, (torch.copysign(room, want) - plain) / (want - plain), 1.0).clamp_(min=0.0)
-                factor = held if factor is None else torch.minimum(factor, held)
+                allowed = torch.where(beyond, (torch.copysign(largest, want) - same) / (want - same), 1.0)
+                allowed = allowed.clamp_(min=0.0)
+                factor = allowed if factor is None else torch.minimum(factor, allowed)
         return factor

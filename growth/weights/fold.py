@@ -1,4 +1,10 @@
-"""The fold: a grown tensor read back through its maps and compared with its source."""
+"""The fold: a grown tensor read back through its maps and compared with its source.
+
+Along a summed dimension the copies of a weight, each times its gradient coefficient (the factor on
+the activation that it multiplies), must add up to the old weight. Along other dimensions every copy
+must be its old weight times its coefficient. The comparison allows for one rounding per weight and
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +23,24 @@ from growth.weights.exact_sums import ulps
 
 @dataclass
 class Fold:
-    """What reading grown tensors back through their maps found.
+    """What reading grown tensors back found.
 
     Args:
-        error: max |folded - expected| over max |expected|, block by block.
-        excess: the same difference in units of what rounding each weight once can explain; at most
-            1.
+        error: max ``|folded - expected|`` over max ``|expected|``, block by block.
+        excess: the same difference in units of what rounding each weight once can explain; at most 1
+            for a correct tensor.
         exact: True if every weight came back bit for bit.
         tensors: how many were read back.
-        ulps: max |folded - expected| in units in the last place of the expected weight in the dtype
-            of the result (of its copies, where it is 0), beyond what float64 itself loses on the
-            way.
-        square, lost: sum of expected**2 and of (folded - expected)**2.
-        shared, held_back: number of weights whose copies were to differ, and of those among them
-            where less than asked for (`growth.weights.exact_sums`).
+        ulps: max ``|folded - expected|`` in ulps of the expected weight in the dtype of the result
+            (of its copies, where it is 0), less what the float64 arithmetic itself may lose.
+        square, lost: sum of ``expected**2`` and of ``(folded - expected)**2``.
+        differing, reduced: number of weights whose copies were to differ, and of those among them
+            whose copies differ less than asked for (`growth.weights.exact_sums`).
+
+    Example:
+        >>> fold = Fold(square=4.0, lost=4e-6, differing=200, reduced=3)
+        >>> fold.rms, fold.limited, fold.ok
+        (0.001, 0.015, True)
     """
 
     error: float = 0.0
@@ -40,51 +50,62 @@ class Fold:
     ulps: float = 0.0
     square: float = 0.0
     lost: float = 0.0
-    shared: int = 0
-    held_back: int = 0
+    differing: int = 0
+    reduced: int = 0
 
     @property
     def ok(self) -> bool:
-        """True if rounding each weight once explains everything."""
+        """True if rounding each weight once explains every difference."""
         return self.excess <= 1.0
 
     @property
     def rms(self) -> float:
-        """RMS of folded - expected over that of expected, all tensors together; to three digits,
-        for sums of floats depend on threads."""
+        """RMS of ``folded - expected`` over that of ``expected``, all tensors together. Three digits:
+        the last ones of a sum of floats depend on the number of threads."""
         return float(f"{math.sqrt(self.lost / self.square):.3g}") if self.square else 0.0
 
     @property
     def limited(self) -> float:
-        """Share of the weights whose copies were to differ, and do so less than was asked for."""
-        return self.held_back / self.shared if self.shared else 0.0
+        """Of the weights whose copies were to differ, the share whose copies differ less than asked
+        for."""
+        return self.reduced / self.differing if self.differing else 0.0
 
     def to_json(self) -> dict[str, float | bool | int]:
-        """What to report."""
-        found = {
+        """The figures that reports show."""
+        return {
+            "tensors": self.tensors,
+            "exact": self.exact,
             "error": self.error,
             "rms": self.rms,
             "ulps": self.ulps,
             "excess": self.excess,
             "limited": self.limited,
         }
-        return {"tensors": self.tensors, "exact": self.exact, **found}
 
 
-def _same_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: float, fold: Fold) -> bool:
-    """The fold where all weights carry one power of two: copies must be equal bit for bit, and one
-    of them, scaled back, the old weight."""
+def compare_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: float, fold: Fold) -> None:
+    """Read back a block whose weights are all the old ones times one power of two: the copies must
+    be equal bit for bit, and one of them, divided by the factor, the old weight.
+
+    Args:
+        block: grown rows.
+        rows: the source rows, one for each of them.
+        rest: the dimensions after the first.
+        factor: the power of two.
+        fold: where to record what is found.
+    """
     for axis, dimension in enumerate(rest, 1):
         if dimension.new != dimension.old:
             first, *others = _copies(block, axis, dimension)
             if not all(torch.equal(first, other) for other in others):
-                fold.excess = math.inf
-                return False
+                fold.exact, fold.excess = False, math.inf
+                return
             block = first
     fold.square += _square(rows)
     back = block / factor
     if torch.equal(back, rows):
-        return True
+        return
+    fold.exact = False
     # Only a weight below the smallest normal number can lose a bit to a power of two.
     lost = (back - rows).abs().to(torch.float64)
     if bool((lost > _smallest(rows.dtype) / min(factor, 1.0)).any()) or bool(lost.isnan().any()):
@@ -92,12 +113,11 @@ def _same_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: flo
     fold.error = max(fold.error, float(lost.max()))
     fold.ulps = max(fold.ulps, float((lost / ulps(rows.to(torch.float64), rows.dtype)).max()))
     fold.lost += float((lost**2).sum())
-    return False
 
 
 def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
-    """The copies along ``axis``, each in the order of the old coordinates; for equal counts, as
-    views where they are blocks."""
+    """The k-th copy of every old coordinate, for each k; all have as many. Views where copies are
+    whole blocks."""
     count = dimension.new // dimension.old
     if tiled(dimension):
         return list(block.split(dimension.old, axis))
@@ -108,8 +128,24 @@ def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
     ]
 
 
-def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold) -> None:
-    """The fold in float64, against what rounding each weight once can explain."""
+def compare_sums(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold) -> None:
+    """Read back a block in float64: sums over copies along summed dimensions, copy by copy along
+    others.
+
+    Rounding each weight once explains a difference of
+
+        eps / 2 * sum(|gradient * new|)          of the copies, each off by half an ulp
+        + 4 (copies + 2) eps64 * max             of the float64 arithmetic on the way
+        + smallest * copies * max(1, |gradient|) of subnormal weights
+
+    where eps and smallest (the smallest number above zero) are those of the result's dtype.
+
+    Args:
+        block: grown rows.
+        expected: the same rows in float64, grown along the first dimension only.
+        rest: the dimensions after the first.
+        fold: where to record what is found.
+    """
     wide = folded = block.to(torch.float64)
     summed = [(axis, d) for axis, d in enumerate(rest, 1) if d.summed and d.new != d.old]
     for axis, dimension in enumerate(rest, 1):
@@ -129,8 +165,6 @@ def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold)
         size = fold_dimension(size, dimension, axis, np.abs(dimension.gradient))
         copies *= int(np.bincount(dimension.source).max())
         largest *= max(1.0, float(np.abs(dimension.gradient).max()))
-    # Half a unit of each weight for the cast; and for float64 itself (factors, noise that may
-    # cancel, the sum) units of the largest.
     difference = (folded - expected).abs()
     own = 4 * (copies + 2) * torch.finfo(torch.float64).eps
     allowed = (
@@ -146,7 +180,7 @@ def _compare(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold)
 
 
 def _square(values: Tensor) -> float:
-    """Sum of squares, to some six digits; in float32 where that holds it, for speed."""
+    """Sum of squares, to about six digits: in float32 for speed, unless that overflows."""
     norm = float(
         torch.linalg.vector_norm(values, dtype=torch.float64 if values.dtype == torch.float64 else torch.float32)
     )
@@ -154,16 +188,19 @@ def _square(values: Tensor) -> float:
 
 
 def _smallest(dtype: torch.dtype) -> float:
-    """The smallest number above zero: what rounding may cost a weight below the normal ones."""
+    """The smallest number above zero: what rounding may cost a subnormal weight."""
     return torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
 
 
 def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:
-    """Whether all weights are finite. Raise CheckpointError if they are not and that was not asked
-    for."""
+    """Whether all weights are finite.
+
+    Raises:
+        CheckpointError: if some are not and ``allow_nonfinite`` is False.
+    """
     finite = not tensor.numel() or all(
         math.isfinite(float(end)) for end in torch.aminmax(tensor)
-    )  # NaN wins both, without a temporary
+    )  # NaN is both the smallest and the largest; no temporary tensor is made
     if not finite and not allow_nonfinite:
         raise CheckpointError(
             f"tensor '{name}' holds NaN or infinity. Repair the checkpoint, or carry them over with --allow-nonfinite."
@@ -172,7 +209,12 @@ def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:
 
 
 def check_fold(name: str, fold: Fold, old: Tensor, dtype: torch.dtype) -> None:
-    """Raise ProofError if what was read back is not what went in."""
+    """Refuse a tensor that did not fold back to its source.
+
+    Raises:
+        CheckpointError: if ``dtype`` cannot hold the values.
+        ProofError: if there is no such excuse.
+    """
     if not fold.ok and not bool(old.to(dtype).isfinite().all()):
         raise CheckpointError(
             f"tensor '{name}' holds values beyond the largest {dtype}, {torch.finfo(dtype).max:.3g}. Use --dtype "

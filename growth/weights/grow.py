@@ -1,13 +1,14 @@
-"""The only arithmetic on weights: ``new[j0, j1] = value_0[j0] value_1[j1] old[source_0[j0],
-source_1[j1]]``, and its inverse, the fold.
+"""A grown tensor, block by block: for a matrix
 
-Both go through a tensor in blocks of rows, so that memory does not depend on its size. Coefficients
-are float64 and every weight is cast once, at the end; where the coefficients are one power of two,
-scaling is exact in the weight's own dtype and needs no cast.
+    new[i, j] = value_0[i] * value_1[j] * old[source_0[i], source_1[j]],
 
-The fold reads a grown block back: along a dimension that is summed, the copies of a weight, each
-times its gradient coefficient (what the activation it is read with carries), must add up to that
-weight. That is the condition for the layer to compute the same outputs."""
+with the coefficients of its two dimensions (`growth.algebra.dimensions.Dimension`).
+
+Memory does not depend on the size of a tensor: it is grown in blocks of rows, and every block is read
+back (`growth.weights.fold`) before the next. Coefficients and products are float64 and every weight
+is cast once, at the end. Where all coefficients multiply to one power of two, scaling is exact in the
+dtype of the weights, and nothing is cast.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from growth.algebra.dimensions import Dimension
 from growth.algebra.roles import Keeps
 from growth.plan.plan import TensorPlan
 from growth.weights.blocks import column, mean, take, tiled, widened
-from growth.weights.fold import Fold, _compare, _same_copies
+from growth.weights.fold import Fold, compare_copies, compare_sums
 from growth.weights.symmetry_breaking import CHUNK, SymmetryBreaking
 
 BLOCK = 1 << 21
@@ -33,7 +34,22 @@ BLOCK = 1 << 21
 def grow_tensor(
     old: Tensor, plan: TensorPlan, dtype: torch.dtype | None = None, *, seed: int = 0, fold: Fold | None = None
 ) -> Tensor:
-    """The grown tensor, whole. Arguments as for `grow_blocks`."""
+    """The grown tensor, whole. Arguments as for `grow_blocks`.
+
+    Example:
+        A weight ``[out, in]`` whose input is repeated once, so that each copy is read by half of it:
+
+        >>> from growth.algebra.axes import Space
+        >>> from growth.algebra.maps import Map
+        >>> from growth.algebra.roles import Reads
+        >>> hidden = Space("hidden", "hidden_size")
+        >>> roles = (Keeps(), Reads(hidden))
+        >>> maps = {hidden: Map.repeat(2, 4)}
+        >>> dimensions = tuple(role.resolve(2, maps) for role in roles)
+        >>> plan = TensorPlan("w", "w", (2, 2), roles, dimensions)
+        >>> grow_tensor(torch.tensor([[2.0, 4.0], [6.0, 8.0]]), plan).tolist()
+        [[1.0, 2.0, 1.0, 2.0], [3.0, 4.0, 3.0, 4.0]]
+    """
     new = torch.empty(plan.new_shape, dtype=dtype or old.dtype, device=old.device)
     for start, block in grow_blocks(old, plan, new.dtype, seed=seed, fold=fold):
         (new if new.ndim else new[None])[start : start + len(block)] = block
@@ -46,25 +62,24 @@ def grow_blocks(
     """(first row, rows) of the grown tensor, in order.
 
     Args:
-        old: the source tensor, shape ``plan.shape``.
+        old: the source tensor, of shape ``plan.shape``.
         plan: its plan.
         dtype: of the result.
-        seed: of what is drawn, where the plan wants it.
-        fold: where to record what reading every block back found.
+        seed: for what is drawn, where the copies are to differ.
+        fold: where to record what reading every block back found; None to read nothing back.
     """
     if fold is not None:
         fold.tensors += 1
-    if not plan.dimensions:  # a scalar, as its only row
+    if not plan.dimensions:  # a scalar is grown as a vector of length 1
         old, plan = old[None], replace(plan, shape=(1,), roles=(Keeps(),), dimensions=(Keeps().resolve(1, {}),))
     if plan.unchanged and dtype == old.dtype:
-        yield from (
-            (start, old[start : start + _rows(plan)].contiguous()) for start in range(0, len(old), _rows(plan))
-        )
+        step = _rows_per_block(plan)
+        yield from ((start, old[start : start + step].contiguous()) for start in range(0, len(old), step))
         return
     if not plan.dimensions[0].summed:
         yield from _blocks(old, plan, dtype, seed, fold)
         return
-    # Copies that are summed must lie in one block: work on the transpose.
+    # The copies that are summed must lie in one block of rows: grow the transpose.
     transposed = plan.transposed
     turned = torch.empty(transposed.new_shape, dtype=dtype, device=old.device)
     for start, block in _blocks(
@@ -72,53 +87,49 @@ def grow_blocks(
     ):
         turned[start : start + len(block)] = block
     whole = turned[0] if old.ndim == 1 else turned.permute(*reversed(range(old.ndim)))
-    step = _rows(plan)
+    step = _rows_per_block(plan)
     for start in range(0, len(whole), step):
         yield start, whole[start : start + step].contiguous()
 
 
-def _rows(plan: TensorPlan) -> int:
+def _rows_per_block(plan: TensorPlan) -> int:
     return max(1, BLOCK // max(1, math.prod(plan.new_shape[1:])))
 
 
 def _blocks(
     old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: Fold | None
 ) -> Iterator[tuple[int, Tensor]]:
+    """`grow_blocks` for a tensor that grows and whose first dimension is not summed."""
     first, *rest = plan.dimensions
-    shares = SymmetryBreaking(old, plan, dtype, seed) if plan.symmetry.breaks else None
+    breaking = SymmetryBreaking(old, plan, dtype, seed) if plan.symmetry.breaks else None
     factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
     average = _mean_of_rows(old) if first.averages else None
-    step = _rows(plan)
+    step = _rows_per_block(plan)
     for start in range(0, first.new, step):
         stop = min(start + step, first.new)
-        rows = _rows_of(old, first, start, stop)
+        rows = _source_rows(old, first, start, stop)
         if factor is not None:
             block = _scaled_copies(rows, rest, factor)
             if fold is not None:
-                fold.exact &= _same_copies(block, rows, rest, factor, fold)
+                compare_copies(block, rows, rest, factor, fold)
         else:
-            expected = rows.to(torch.float64)
-            if average is not None and first.mean is not None:
-                expected = torch.where(column(first.mean[start:stop], rows.ndim, 0, expected) != 0, average, expected)
-            expected = expected * column(first.value[start:stop], rows.ndim, 0, expected)
-            if first.shift is not None:
-                expected = expected + column(first.shift[start:stop], rows.ndim, 0, expected)
+            expected = _grown_rows(rows, average, first, start, stop)
             wide = expected
             for axis, dimension in enumerate(rest, 1):
-                if shares is None or not dimension.summed or not dimension.grows:
+                if breaking is None or not dimension.summed or not dimension.grows:
                     wide = widened(wide, axis, dimension)
-            block = wide.to(dtype) if shares is None else shares(wide.contiguous(), start)
+            block = wide.to(dtype) if breaking is None else breaking(wide.contiguous(), start)
             if fold is not None:
-                _compare(block, expected, rest, fold)
+                compare_sums(block, expected, rest, fold)
         yield start, block
-    if fold is not None and shares is not None and shares.grid is not None:
-        fold.shared += shares.grid.weights
-        fold.held_back += shares.grid.limited
+    if fold is not None and breaking is not None and breaking.sums is not None:
+        fold.differing += breaking.sums.differing
+        fold.reduced += breaking.sums.reduced
 
 
 def _uniform_power_of_two(plan: TensorPlan) -> float | None:
-    """The one factor of every weight, if it is a power of two, counts are equal and so are
-    copies."""
+    """The factor of every new weight, where that is one power of two, all old coordinates have
+    equally many copies, and copies are equal; else None."""
     if plan.symmetry.breaks or any(d.shift is not None or d.averages for d in plan.dimensions):
         return None
     if any(np.ptp(np.bincount(d.source)) != 0 for d in plan.dimensions):
@@ -130,7 +141,7 @@ def _uniform_power_of_two(plan: TensorPlan) -> float | None:
 
 
 def _scaled_copies(rows: Tensor, rest: list[Dimension], factor: float) -> Tensor:
-    """``factor * rows[..., source]``, written once where the copies are blocks of the last
+    """``factor * rows[..., source]``, written once where the copies are whole blocks along the last
     dimension."""
     copies = rest[-1].new // rest[-1].old if rest and tiled(rest[-1]) else 1
     for axis, dimension in enumerate(rest if copies == 1 else rest[:-1], 1):
@@ -141,7 +152,7 @@ def _scaled_copies(rows: Tensor, rest: list[Dimension], factor: float) -> Tensor
 
 
 def _mean_of_rows(old: Tensor) -> Tensor:
-    """The mean over the first dimension, kept as a dimension of 1; a fixed number of rows at a
+    """The mean over the first dimension in float64, ``[1, ...]``, from a fixed number of rows at a
     time."""
     step = max(1, CHUNK // max(1, math.prod(old.shape[1:])))
     parts = [mean(old[start : start + step], 0) * len(old[start : start + step]) for start in range(0, len(old), step)]
@@ -149,9 +160,25 @@ def _mean_of_rows(old: Tensor) -> Tensor:
     return total
 
 
-def _rows_of(old: Tensor, first: Dimension, start: int, stop: int) -> Tensor:
-    """The source rows of new rows start..stop: a view where they are consecutive."""
+def _source_rows(old: Tensor, first: Dimension, start: int, stop: int) -> Tensor:
+    """The source rows of new rows ``start`` to ``stop``: a view where they are consecutive."""
     source = first.source[start:stop]
     if len(source) and bool((np.diff(source) == 1).all()):
         return old[int(source[0]) : int(source[0]) + len(source)]
     return old.index_select(0, torch.from_numpy(source).to(old.device))
+
+
+def _grown_rows(rows: Tensor, average: Tensor | None, first: Dimension, start: int, stop: int) -> Tensor:
+    """New rows ``start`` to ``stop`` in float64, grown along the first dimension only.
+
+    Args:
+        rows: their source rows.
+        average: the mean of all source rows, where some new rows are that mean.
+    """
+    grown = rows.to(torch.float64)
+    if average is not None:
+        grown = torch.where(column(first.means[start:stop], rows.ndim, 0, grown) != 0, average, grown)
+    grown = grown * column(first.value[start:stop], rows.ndim, 0, grown)
+    if first.shift is not None:
+        grown = grown + column(first.shift[start:stop], rows.ndim, 0, grown)
+    return grown

@@ -1,13 +1,21 @@
-"""The copies of a weight that are heard together, made to differ while what is heard stays.
+"""Copies of a weight made to differ, without changing what the layer computes.
 
-Along a dimension that is summed (`growth.algebra.dimensions.Dimension`) the function depends on
-``sum(gradient[j] * new[j])`` over the copies j of an old coordinate alone. *Noise* N lives in the
-null space of that sum: ``N[j] <- N[j] - value[j] * sum(gradient * N)``. A *split* gives copy j the
-share s[j] of the sum, ``new[j] = s[j] / gradient[j] * w``, with shares that add up to 1.
-`growth.weights.exact_sums` rounds them without moving the sum.
+Equal copies get equal gradients and stay equal, so a model with equal copies trains like the small
+one. Along a summed dimension (`growth.algebra.dimensions.Dimension`) the layer only depends on
+``sum(gradient[j] * new[j])`` over the copies j of an old coordinate. That leaves two ways to make
+copies differ:
 
-Draws are seeded by (seed, tensor name, first row of a fixed chunk): independent of the order of
-tensors, shards, threads and block sizes."""
+* *noise* N from the null space of that sum: ``N[j] - value[j] * sum(gradient * N)``;
+* a *split*: copy j gets a share s[j] of the sum, ``new[j] = s[j] / gradient[j] * old``, with shares
+  that add up to 1.
+
+Where a single dimension is summed, `growth.weights.exact_sums` rounds the copies so that their sum is
+the old weight to the last bit. Otherwise each copy is rounded by itself. Copies whose gradient is
+not determined do not enter the sum: they take any noise.
+
+Draws are seeded by (seed, tensor name, first row of a chunk of fixed size). They depend neither on
+the order of tensors nor on shards, threads or block sizes.
+"""
 
 from __future__ import annotations
 
@@ -30,23 +38,20 @@ CHUNK = 1 << 21
 """Elements drawn from one generator. Part of what a seed means: changing it changes every growth
 that draws."""
 
-
 CACHED = 1 << 17
-"""Weights laid out at a time, few enough to stay in a processor's cache. It changes speed and
-nothing else."""
-
+"""Weights worked on at a time, few enough for a processor's cache. Changes speed only."""
 
 REACH = 4.0
-"""How far noise reaches on a weight of 0, which has no grid of its own, in units of its RMS."""
+"""A weight of 0 has no ulp to round its copies to. It takes that of a number this many times the
+RMS of the noise."""
 
 
 class SymmetryBreaking:
-    """The arithmetic for one tensor whose symmetry is broken, and whose first dimension is not
-    summed.
+    """The arithmetic for one tensor whose copies are to differ.
 
     Args:
         old: the source tensor.
-        plan: its plan.
+        plan: its plan; the first dimension is not summed.
         dtype: of the result.
         seed: the caller's.
     """
@@ -55,83 +60,96 @@ class SymmetryBreaking:
         self.plan, self.dtype, self.seed, self.symmetry = plan, dtype, seed, plan.symmetry
         self.summed = [(axis, d) for axis, d in enumerate(plan.dimensions) if d.summed and d.grows]
         offset = next((role.offset for role in plan.roles if isinstance(role, Gain)), 0.0)
-        noise = self.symmetry.noise if self.summed else 0.0
-        self.scale = noise * _grown_rms(old, plan, offset) / max(_left(self.summed), 1e-12) ** 0.5 if noise else 0.0
-        self.grid: ExactSums | None = None
-        if plan.exact_sum_axis is not None:
-            self.grid = ExactSums(
-                plan.dimensions[plan.exact_sum_axis], plan.exact_sum_axis, len(plan.shape), offset, dtype, old
-            )
-            split = split_shares(plan.dimensions[plan.exact_sum_axis], *self.symmetry.shares)
-            self.split = [self.grid.of_turn(split, turn) for turn in range(len(self.grid.turns))]
+        self.scale = 0.0
+        if self.symmetry.noise and self.summed:
+            size = self.symmetry.noise * _grown_rms(old, plan, offset)
+            self.scale = size / max(_projected_variance(self.summed), 1e-12) ** 0.5
+        self.sums: ExactSums | None = None
+        if (axis := plan.exact_sum_axis) is not None:
+            dimension = plan.dimensions[axis]
+            self.sums = ExactSums(dimension, axis, len(plan.shape), offset, dtype, old)
+            shares = split_shares(dimension, *self.symmetry.shares)
+            self.split = [self.sums.in_row(row.positions, shares) for row in self.sums.rows]
 
     def __call__(self, expected: Tensor, start: int) -> Tensor:
-        """Rows ``start`` and following of the grown tensor; ``expected``: these rows in float64,
-        all but summed dimensions grown."""
-        draw = (
-            self._draw(start, start + len(expected), expected.device)
-            if self.symmetry.noise or self.symmetry.varied
-            else None
-        )
-        if self.grid is None:
+        """Rows of the grown tensor, in the dtype of the result.
+
+        Args:
+            expected: these rows in float64, grown along every dimension but the summed ones.
+            start: the first of them.
+        """
+        draws = self.symmetry.noise or self.symmetry.varied
+        draw = self._draw(start, start + len(expected), expected.device) if draws else None
+        if self.sums is None:
             return self._rounded(expected, draw).to(self.dtype)
         shape = list(expected.shape)
-        shape[self.grid.axis] = self.plan.dimensions[self.grid.axis].new
+        shape[self.sums.axis] = self.plan.dimensions[self.sums.axis].new
         block = expected.new_empty(shape, dtype=self.dtype)
         step = max(1, CACHED // max(1, expected[:1].numel()))
         for first in range(0, len(block), step):
             rows = slice(first, first + step)
-            self._on_grid(block[rows], self.grid, expected[rows], None if draw is None else draw[rows])
-        self._unheard(block, self.grid, expected, draw)
+            self._determined_copies(block[rows], self.sums, expected[rows], None if draw is None else draw[rows])
+        self._undetermined_copies(block, self.sums, expected, draw)
         return block
 
-    def _on_grid(self, block: Tensor, grid: ExactSums, expected: Tensor, draw: Tensor | None) -> None:
-        """The copies that are heard."""
-        total, unit = grid.sums(expected)
-        even = grid.even(total)
+    def _determined_copies(self, block: Tensor, sums: ExactSums, expected: Tensor, draw: Tensor | None) -> None:
+        """Write the copies that add up to the old weight, one array per row of the copy table.
+
+        With T the sum, d[k] what is drawn for copy k, and e[k] its share where copies are equal:
+
+            split            share[k] * T
+            varied split     d[k] / sum(d) * T
+            noise            e[k] * T + scale * (d[k] - e[k] * sum(d))
+
+        Example: two copies of T = 0.5 with noise of scale 0.1, d = (1, -0.4), e = (1/2, 1/2). Then
+        sum(d) = 0.6 and the copies are 0.25 + 0.1 * 0.7 = 0.32 and 0.25 - 0.1 * 0.7 = 0.18.
+        """
+        total, unit = sums.targets(expected)
+        equal = sums.equal_copies(total)
         if draw is None:
-            grid.lay(block, total, unit, even, grid.shared(total, self.split))
+            sums.fill(block, total, unit, equal, sums.copies(total, self.split))
             return
-        drawn = [pick(draw, grid.axis, positions).to(torch.float64) for positions in grid.turns]
-        drawn = [
-            part if here.all() else part * grid.along(here) for part, here in zip(drawn, grid.present, strict=True)
-        ]
+        drawn = [self._drawn_in_row(draw, sums, row) for row in range(len(sums.rows))]
         sum_drawn = sum(drawn[1:], drawn[0])
         if self.symmetry.varied:
-            grid.lay(block, total, unit, even, grid.shared(total, [part / sum_drawn for part in drawn]))
+            sums.fill(block, total, unit, equal, sums.copies(total, [part / sum_drawn for part in drawn]))
             return
         unit = torch.where(total == 0, ulps(total.new_tensor([REACH * self.scale]), self.dtype), unit)
-        excess = (
-            [sum_drawn * base for base in grid.base[:1]] * len(drawn)
-            if grid.alike
-            else [sum_drawn * base for base in grid.base]
-        )
-        noise = [(part - taken).mul_(self.scale) for part, taken in zip(drawn, excess, strict=True)]
-        grid.lay(block, total, unit, even, [plain + part for plain, part in zip(even, noise, strict=True)])
+        noise = [
+            (part - taken).mul_(self.scale) for part, taken in zip(drawn, sums.equal_parts(sum_drawn), strict=True)
+        ]
+        sums.fill(block, total, unit, equal, [same + part for same, part in zip(equal, noise, strict=True)])
 
-    def _unheard(self, block: Tensor, grid: ExactSums, expected: Tensor, draw: Tensor | None) -> None:
-        """The copies that are not heard: as defined, with noise of their own unless they are
-        means."""
-        dimension = self.plan.dimensions[grid.axis]
-        silent = np.flatnonzero(~dimension.determined)
-        if not len(silent):
+    def _drawn_in_row(self, draw: Tensor, sums: ExactSums, row: int) -> Tensor:
+        """What is drawn for the copies in one row of the copy table, 0 where it has none."""
+        copies = sums.rows[row]
+        drawn = pick(draw, sums.axis, copies.positions).to(torch.float64)
+        return drawn if copies.present.all() else drawn * sums.along(copies.present)
+
+    def _undetermined_copies(self, block: Tensor, sums: ExactSums, expected: Tensor, draw: Tensor | None) -> None:
+        """Write the copies that are in no sum: by the definition, plus all of the noise drawn for
+        them, except where they are means."""
+        dimension = self.plan.dimensions[sums.axis]
+        positions = np.flatnonzero(~dimension.determined)
+        if not len(positions):
             return
         only = replace(
             dimension,
-            source=dimension.source[silent],
-            value=dimension.value[silent],
-            gradient=dimension.gradient[silent],
-            shift=None if dimension.shift is None else dimension.shift[silent],
-            mean=None if dimension.mean is None else dimension.mean[silent],
+            source=dimension.source[positions],
+            value=dimension.value[positions],
+            gradient=dimension.gradient[positions],
+            shift=None if dimension.shift is None else dimension.shift[positions],
+            mean=None if dimension.mean is None else dimension.mean[positions],
         )
-        wide = widened(expected, grid.axis, only)
+        wide = widened(expected, sums.axis, only)
         if draw is not None and self.scale:
-            wide = wide + pick(draw, grid.axis, silent) * grid.along(self.scale * _may_be_noisy(only))
-        put(block, grid.axis, silent, wide)
+            wide = wide + pick(draw, sums.axis, positions) * sums.along(self.scale * ~only.means)
+        put(block, sums.axis, positions, wide)
 
     def _rounded(self, expected: Tensor, draw: Tensor | None) -> Tensor:
-        """The tensor in float64 where its copies do not lie on a grid, so that every one is rounded
-        by itself; a varied split is even."""
+        """The rows in float64, for copies that are rounded one by one: several dimensions are
+        summed, or copies of a weight differ in their gradient coefficients. A varied split has even
+        shares here."""
         wide = expected
         for axis, dimension in self.summed:
             if self.symmetry.kind == "split":
@@ -144,14 +162,14 @@ class SymmetryBreaking:
         noise = draw.to(torch.float64) * self.scale
         for axis, dimension in self.summed:
             factors = dimension.value * dimension.determined
-            excess = fold_dimension(noise, dimension, axis, dimension.gradient * dimension.determined)
-            noise = noise - pick(excess, axis, dimension.source) * column(factors, noise.ndim, axis, noise)
-            noise = noise * column(_may_be_noisy(dimension), noise.ndim, axis, noise)
+            sums = fold_dimension(noise, dimension, axis, dimension.gradient * dimension.determined)
+            noise = noise - pick(sums, axis, dimension.source) * column(factors, noise.ndim, axis, noise)
+            noise = noise * column((~dimension.means).astype(np.float64), noise.ndim, axis, noise)
         return wide + noise
 
     def _draw(self, start: int, stop: int, device: torch.device) -> Tensor:
-        """Rows ``start`` to ``stop`` of what is drawn: standard normal for noise, between the two
-        shares for a varied split."""
+        """Rows ``start`` to ``stop`` of what is drawn: standard normal numbers for noise, numbers
+        between the two shares for a varied split."""
         rows = max(1, CHUNK // max(1, math.prod(self.plan.new_shape[1:])))
         chunks = [self._chunk(first, rows) for first in range(start - start % rows, stop, rows)]
         drawn = (chunks[0] if len(chunks) == 1 else torch.cat(chunks))[start % rows :][: stop - start].to(device)
@@ -161,7 +179,8 @@ class SymmetryBreaking:
         return low / high + (1 - low / high) * drawn.to(torch.float64)
 
     def _chunk(self, first: int, rows: int) -> Tensor:
-        """Rows ``first`` to ``first + rows``, by a generator of their own."""
+        """Rows ``first`` to ``first + rows`` of uniform or normal numbers, from a generator seeded
+        for them alone."""
         digest = hashlib.sha256(f"{self.seed}/{self.plan.canonical}/{first}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         height, *rest = self.plan.new_shape
@@ -173,40 +192,50 @@ class SymmetryBreaking:
 
 
 def split_shares(dimension: Dimension, first: float, last: float) -> Floats:
-    """``[new]``, the share of each heard copy in what is heard of its old coordinate: evenly from
-    first to last, with sum 1."""
-    turns = copy_table(dimension, determined_only=True)
-    counts = np.sum([positions >= 0 for positions in turns], axis=0)
-    a, b = first / max(first, last), last / max(first, last)
+    """``[new]``, each determined copy's share of the sum over the copies of its old coordinate.
+
+    The shares of c copies go evenly from ``first`` to ``last`` and are divided by their sum. A copy
+    that is not determined has share 0.
+
+    Example:
+        Coordinate 0 has three copies, coordinate 1 has one:
+
+        >>> d = Dimension(2, np.array([0, 1, 0, 0]), np.ones(4), np.ones(4), summed=True)
+        >>> split_shares(d, 1, 3).round(3).tolist()
+        [0.167, 1.0, 0.333, 0.5]
+    """
+    table = copy_table(dimension, determined_only=True)
+    counts = np.sum([positions >= 0 for positions in table], axis=0)
+    low, high = first / max(first, last), last / max(first, last)
+    mean = (low + high) / 2
     shares = np.zeros(dimension.new)
-    for to_come, positions in enumerate(reversed(turns)):
+    for to_come, positions in enumerate(reversed(table)):  # the last row holds every coordinate's last copy
         here = positions >= 0
-        part = np.where(counts > 1, b - (b - a) * to_come / np.maximum(counts - 1, 1), (a + b) / 2)
-        shares[positions[here]] = (part / (counts * (a + b) / 2))[here]
+        step = (high - low) * to_come / np.maximum(counts - 1, 1)
+        part = np.where(counts > 1, high - step, mean)
+        shares[positions[here]] = (part / (counts * mean))[here]
     return shares
 
 
-def _may_be_noisy(dimension: Dimension) -> Floats:
-    """``[new]``, 1 where noise may go, 0 where a mean is carried."""
-    return np.where(np.zeros(dimension.new, dtype=np.bool_) if dimension.mean is None else dimension.mean, 0.0, 1.0)
+def _projected_variance(summed: list[tuple[int, Dimension]]) -> float:
+    """The mean variance of standard normal noise after projection into the null space of the sum.
 
-
-def _left(summed: list[tuple[int, Dimension]]) -> float:
-    """Mean variance of standard normal noise once what is heard is taken out of it."""
-    left = 1.0
+    Of ``N[j] - value[j] * sum(gradient * N)`` the variance is ``1 - 2 value[j] gradient[j] +
+    value[j]**2 sum(gradient**2)``, the sum over the copies of one old coordinate."""
+    variance = 1.0
     for _, d in summed:
         gradient, value = d.gradient * d.determined, d.value * d.determined
         squares = np.bincount(d.source, gradient**2, minlength=d.old)[d.source]
-        left *= float(np.mean(_may_be_noisy(d) * (1 - 2 * value * gradient + value**2 * squares)))
-    return left
+        variance *= float(np.mean(~d.means * (1 - 2 * value * gradient + value**2 * squares)))
+    return variance
 
 
 def _grown_rms(old: Tensor, plan: TensorPlan, offset: float) -> float:
-    """RMS of ``offset + w`` over the grown weights w without noise, from the old ones: each old
-    one's square counts for all its copies.
+    """RMS of ``offset + w`` over the grown weights w without noise.
 
-    Added up in one order whatever the layout, the number of threads and the device, and rounded to
-    24 bits."""
+    Computed from the old weights: the square of each counts ``value**2`` times for every copy. The
+    sum runs in one order whatever the layout, the number of threads and the device, and the result
+    is rounded to 24 bits, so that a seed gives the same noise everywhere."""
     weights = [np.bincount(d.source, d.value**2, minlength=d.old) for d in plan.dimensions]
     step = max(1, CHUNK // max(1, math.prod(plan.shape[1:])))
     sums: list[float] = []

@@ -1,5 +1,4 @@
-"""The small Llama and the small BERT that tests of bad input, of the command line and of crashes
-start from."""
+"""A small Llama and a small BERT with random weights, for tests that need some model."""
 
 from __future__ import annotations
 

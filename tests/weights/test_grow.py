@@ -1,4 +1,5 @@
-"""Arithmetic on weights: block by block equals at once, and the fold catches what is wrong."""
+"""Growing weights: the result is the definition whatever the block size, and the fold sees what is
+wrong."""
 
 from __future__ import annotations
 
@@ -14,9 +15,7 @@ from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map
 from growth.plan.plan import TensorPlan
 from growth.plan.symmetry import Symmetry
-from growth.weights import blocks
-from growth.weights import grow as tensor
-from growth.weights import symmetry_breaking as shares
+from growth.weights import blocks, grow, symmetry_breaking
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
@@ -67,7 +66,7 @@ def weight(plan: TensorPlan, dtype: torch.dtype = torch.float64) -> Tensor:
 
 @pytest.fixture(autouse=True, params=[4, 1 << 21], ids=["small blocks", "one block"])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensor, "BLOCK", request.param)
+    monkeypatch.setattr(grow, "BLOCK", request.param)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -82,7 +81,7 @@ def test_grows_as_defined_and_folds_back(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, plan in PLANS.items() if any(d.summed for d in plan.dimensions)])
-def test_noise_is_seeded_sized_and_unseen(name: str) -> None:
+def test_noise_is_seeded_has_its_rms_and_adds_up_to_zero(name: str) -> None:
     base = PLANS[name]
     plan = tensor_plan(*base.dimensions, symmetry="noise:0.3")
     old, fold = weight(base), Fold()
@@ -100,18 +99,17 @@ def test_noise_is_seeded_sized_and_unseen(name: str) -> None:
 def corrupt(
     plan: TensorPlan, position: Sequence[int], by: float, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> Fold:
-    """Grow with one weight of the result changed between arithmetic and fold, as a bug or a bad
-    memory cell would."""
+    """The fold of a growth in which one weight of the result is changed before it is read back."""
     fold = Fold()
-    same, compare = tensor._same_copies, tensor._compare
+    same, compare = grow.compare_copies, grow.compare_sums
 
     def spoil(block: Tensor) -> Tensor:
         block = block.clone()
         block[tuple(position)] += by
         return block
 
-    monkeypatch.setattr(tensor, "_same_copies", lambda block, *rest: same(spoil(block), *rest))
-    monkeypatch.setattr(tensor, "_compare", lambda block, *rest: compare(spoil(block), *rest))
+    monkeypatch.setattr(grow, "compare_copies", lambda block, *rest: same(spoil(block), *rest))
+    monkeypatch.setattr(grow, "compare_sums", lambda block, *rest: compare(spoil(block), *rest))
     grow_tensor(weight(plan, dtype), plan, fold=fold)
     return fold
 
@@ -124,9 +122,11 @@ def test_the_fold_sees_one_wrong_weight(name: str, dtype: torch.dtype, monkeypat
 
 
 def test_the_fold_sees_noise_that_is_not_in_the_null_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = tensor_plan(*PLANS["shuffled"].dimensions, symmetry="noise:0.3")  # whose copies lie on no grid
+    plan = tensor_plan(*PLANS["shuffled"].dimensions, symmetry="noise:0.3")  # whose copies are rounded one by one
     monkeypatch.setattr(
-        shares, "fold_dimension", lambda noise, d, axis, *_: torch.zeros(*noise.shape[:axis], d.old, dtype=noise.dtype)
+        symmetry_breaking,
+        "fold_dimension",
+        lambda noise, d, axis, *_: torch.zeros(*noise.shape[:axis], d.old, dtype=noise.dtype),
     )
     fold = Fold()
     grow_tensor(weight(plan), plan, seed=SEED, fold=fold)
@@ -135,14 +135,14 @@ def test_the_fold_sees_noise_that_is_not_in_the_null_space(monkeypatch: pytest.M
 
 def test_the_fold_sees_copies_in_the_wrong_place(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, fold = PLANS["inside heads"], Fold()
-    take = tensor.take
-    monkeypatch.setattr(tensor, "take", lambda block, axis, d: take(block, axis, d).roll(1, axis))
+    take = grow.take
+    monkeypatch.setattr(grow, "take", lambda block, axis, d: take(block, axis, d).roll(1, axis))
     monkeypatch.setattr(blocks, "take", lambda block, axis, d: take(block, axis, d).roll(1, axis))
     grow_tensor(weight(plan), plan, fold=fold)
     assert not fold.ok
 
 
-def test_not_a_number_does_not_pass_the_fold() -> None:
+def test_nan_does_not_pass_the_fold() -> None:
     for plan in (PLANS["doubled"], PLANS["tripled"]):
         old, fold = weight(plan), Fold()
         old[0, 0] = math.nan
@@ -151,7 +151,7 @@ def test_not_a_number_does_not_pass_the_fold() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_weights_too_small_to_halve_lose_their_last_bit_and_nothing_more(dtype: torch.dtype) -> None:
+def test_subnormal_weights_that_cannot_be_halved_lose_only_their_last_bit(dtype: torch.dtype) -> None:
     plan, fold = PLANS["doubled"], Fold()
     old = weight(plan, dtype)
     smallest = (
@@ -176,8 +176,8 @@ def test_tensors_of_zeros_are_grown(name: str, dtype: torch.dtype) -> None:
 def test_noise_does_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tensor_plan(*PLANS["doubled"].dimensions, symmetry="noise:0.3")
     grown = []
-    monkeypatch.setattr(shares, "CHUNK", 30)
+    monkeypatch.setattr(symmetry_breaking, "CHUNK", 30)
     for size in (7, 30, 45, 1000):
-        monkeypatch.setattr(tensor, "BLOCK", size)
+        monkeypatch.setattr(grow, "BLOCK", size)
         grown.append(grow_tensor(weight(plan), plan, seed=SEED))
     assert all(torch.equal(grown[0], other) for other in grown)

@@ -1,12 +1,11 @@
-"""The lock: copies that are equal stay equal however long one trains, so that the wide model is the
-narrow one in disguise. The key: any way of breaking the symmetry opens it, and the function is the
-same when training starts.
+"""Equal copies stay equal however long the model trains, so the wide model remains the narrow one.
+Breaking the symmetry ends that, and leaves the function as it is when training starts.
 
-Equal to the last bit is a claim about arithmetic: two columns of a matrix product are added up in
-the same order only if they lie alike in
-the tiles of the kernel that computes it, which are 8, 16, 24, 32 or 48 wide. (In float64 they were
-24 wide where this was written: with 32 features, the copies of a coordinate are 1e-17 apart after
-one step.) So sizes are multiples of 96, and one thread computes."""
+*Equal to the last bit* needs care. A kernel adds up two columns of a matrix product in the same order
+only if they have the same place in its tiles, which are 8, 16, 24, 32 or 48 wide. (With 32 features
+in float64 and tiles of 24, copies are 1e-17 apart after one step.) So sizes are multiples of 96, and
+one thread computes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ import growth
 from growth.proof.float64 import exact_arithmetic
 
 N, HIDDEN, VOCABULARY = 96, 192, 16
-"""Features and hidden units of the narrow model, and its words."""
+"""hidden_size, intermediate_size and vocab_size; the first two of the narrow model."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,18 +49,18 @@ def narrow() -> LlamaForCausalLM:
 
 
 def batch(step: int) -> Tensor:
-    """Random words, some of them frequent: that much can be learned."""
+    """Random tokens of uneven frequency, which the model can learn."""
     return (torch.rand(4, 16, generator=torch.Generator().manual_seed(step)) ** 4 * VOCABULARY).long()
 
 
 def loss(model: LlamaForCausalLM, step: int) -> Tensor:
-    """Of the next word; transformers' own is computed in float32."""
+    """Cross-entropy of the next token. That of transformers is computed in float32."""
     ids = batch(step)
     return cross_entropy(model(input_ids=ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
 
 
 def trained(narrow: LlamaForCausalLM, symmetry: str, steps: int = 50) -> tuple[LlamaForCausalLM, float, float]:
-    """(the wide model after some steps of AdamW, its first loss, the narrow model's)."""
+    """(the wide model after some steps of AdamW, its first loss, the narrow model's first loss)."""
     wide = growth.widen(narrow, width=2, symmetry=symmetry).model
     with exact_arithmetic():  # the class computes its norms in float32
         before, first = loss(narrow, 0).item(), loss(wide, 0).item()
@@ -75,7 +74,7 @@ def trained(narrow: LlamaForCausalLM, symmetry: str, steps: int = 50) -> tuple[L
 
 
 def pairs(model: LlamaForCausalLM) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(name, a weight, its copy): along everything that grew."""
+    """(name, one half, the other half) of every parameter along every dimension that grew."""
     for name, value in model.named_parameters():
         for axis, size in enumerate(value.shape):
             if size != VOCABULARY:
@@ -91,7 +90,7 @@ def test_equal_copies_stay_equal_to_the_last_bit(narrow: LlamaForCausalLM) -> No
 
 
 @pytest.mark.parametrize("symmetry", ["noise:0.1", "split:1/2", "split:varied"])
-def test_broken_symmetry_lets_copies_part(narrow: LlamaForCausalLM, symmetry: str) -> None:
+def test_copies_that_differ_drift_apart(narrow: LlamaForCausalLM, symmetry: str) -> None:
     wide, first, before = trained(narrow, symmetry)
     assert abs(first - before) <= 1e-12 * before
     moved = {name: float((one - other).norm() / one.norm()) for name, one, other in pairs(wide) if "norm" not in name}

@@ -1,5 +1,5 @@
-"""Copies that differ add up to the last bit, in every dtype and for any number of them; and what
-would spoil that is seen."""
+"""Copies that differ add up to the old weight to the last bit, in every dtype and for any number of
+copies; wrong arithmetic is seen."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from growth.algebra.roles import Gain
 from growth.plan.plan import TensorPlan
 from growth.plan.symmetry import Symmetry
 from growth.rules.norm import FINAL, RESIDUAL
-from growth.weights import exact_sums
-from growth.weights import grow as tensor
-from growth.weights import symmetry_breaking as shares
+from growth.weights import exact_sums, grow, symmetry_breaking
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 from growth.weights.symmetry_breaking import split_shares
@@ -47,18 +45,18 @@ def matrix(count: int, symmetry: str, write: float = 1.0) -> TensorPlan:
 
 
 def weights(dtype: torch.dtype) -> Tensor:
-    """Gaussian, with rows of tiny, subnormal, large and largest numbers, of zeros of either sign
-    and of powers of two, and some zeros in every row."""
+    """Normal numbers; single rows of tiny, subnormal, large and largest numbers, of zeros of either
+    sign and of powers of two; some zeros in every row."""
     info = torch.finfo(dtype)
     w = torch.randn(N, N, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     w[1] *= 1e-3
-    if dtype is not torch.float64:  # whose subnormal numbers it cannot itself compute with
+    if dtype is not torch.float64:  # the arithmetic is float64, which cannot divide its own subnormal numbers
         w[2] *= info.smallest_normal
         w[3] *= info.smallest_normal * info.eps * 5
     w[4], w[5] = 0.0, -0.0
     w[6] = 2.0 ** torch.arange(N).remainder(12)
     w[:, ::11] = 0.0
-    if dtype is torch.float16:  # others would make everything else small, and so free of noise
+    if dtype is torch.float16:  # in a wider dtype they would dwarf the other rows, and noise is relative to the RMS
         w[7] = info.max * torch.linspace(-1, 1, N, dtype=torch.float64)
         w[8] = info.max
     return w.to(dtype)
@@ -85,7 +83,7 @@ def test_copies_add_up_to_the_last_bit_and_differ(dtype: torch.dtype, count: int
     new, expected, fold = grown(plan, dtype)
     assert torch.equal(folded(new, plan), expected)
     assert plan.exact and fold.exact and fold.ok and fold.ulps == fold.rms == fold.error == 0
-    assert fold.shared == expected.numel() and (fold.limited > 0) == symmetry.startswith("noise")
+    assert fold.differing == expected.numel() and (fold.limited > 0) == symmetry.startswith("noise")
     several = min(
         count - N, N
     )  # the first two copies of those that have them; a subnormal number may have no two different halves
@@ -103,9 +101,9 @@ def test_other_powers_of_two_round_nothing_either(write: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_elsewhere_the_sum_alone_is_rounded(dtype: torch.dtype) -> None:
-    """Coefficients of sqrt(2), and a narrower dtype: half a unit of the weight, however many
-    copies."""
+def test_with_other_coefficients_only_the_sum_is_rounded(dtype: torch.dtype) -> None:
+    """With a coefficient of sqrt(2), or in a narrower dtype: by half an ulp of the weight, however
+    many copies."""
     for symmetry in BROKEN:
         plan, fold = matrix(4 * N, symmetry, 2**-0.5), Fold()
         old = weights(dtype) if dtype is not torch.float16 else weights(dtype)[:7].repeat(8, 1)[:N]
@@ -121,9 +119,8 @@ def test_elsewhere_the_sum_alone_is_rounded(dtype: torch.dtype) -> None:
     assert narrow.ok and 0.4 < narrow.ulps <= 0.5 and 0 < narrow.rms < 2**-8 and not narrow.exact
 
 
-def test_the_largest_numbers_are_shared_out_where_their_sum_has_no_number() -> None:
-    """Copies of factor 1/sqrt(2) add up to more than float16 can hold, while each of them is
-    held."""
+def test_the_largest_numbers_are_split_even_where_the_dtype_cannot_hold_their_sum() -> None:
+    """Copies with the factor 1/sqrt(2) add up to more than float16 can hold, though it holds each."""
     fold = Fold()
     new = grow_tensor(torch.full((N, N), 65504.0, dtype=torch.float16), matrix(2 * N, "noise:0.3", 2**-0.5), fold=fold)
     assert new.isfinite().all() and fold.ok
@@ -131,7 +128,7 @@ def test_the_largest_numbers_are_shared_out_where_their_sum_has_no_number() -> N
 
 @pytest.mark.parametrize("count", [N + 17, 2 * N, 3 * N])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_noise_is_as_large_as_asked_for_unless_held_back(dtype: torch.dtype, count: int) -> None:
+def test_noise_is_as_large_as_asked_for_unless_deviation_factor(dtype: torch.dtype, count: int) -> None:
     for asked in (0.05, 0.2):
         old, fold = (
             torch.randn(N, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype),
@@ -162,7 +159,7 @@ def test_a_split_has_the_shares_asked_for(dtype: torch.dtype) -> None:
 
 
 def test_a_gain_that_the_model_adds_one_to_is_split_with_the_one() -> None:
-    """``1 + w``: what is multiplied is shared out, what is stored adds up to ``w`` and one less."""
+    """``1 + w``: the shares are of ``1 + w``, so the stored copies add up to ``w`` less 1."""
     maps = {RESIDUAL: Map.repeat(N, 2 * N), FINAL: Map.repeat(N, 2 * N).dual}
     for symmetry in BROKEN:
         role, fold = Gain(RESIDUAL, FINAL, offset=1.0), Fold()
@@ -172,7 +169,7 @@ def test_a_gain_that_the_model_adds_one_to_is_split_with_the_one() -> None:
         new = grow_tensor(old, plan, fold=fold).double()
         assert (
             fold.ok and not plan.exact and fold.ulps <= 16
-        )  # of w, which the sum of ``w - 1`` does not hold to its last bit
+        )  # of w: the copies add up to w - 1, which has fewer bits for w
         assert float((1 + new[:N] + 1 + new[N:] - 1 - old.double()).abs().max()) < 1e-7
         if symmetry == "split":
             np.testing.assert_allclose((1 + new[:N]) / (1 + new[N:]), 0.5, rtol=1e-6)
@@ -180,7 +177,7 @@ def test_a_gain_that_the_model_adds_one_to_is_split_with_the_one() -> None:
             assert 0.03 < float((new[:N] - new[N:]).std()) < 0.2  # a tenth of about a half, in either copy
 
 
-def test_means_and_coordinates_nobody_hears_have_no_part_in_the_sum() -> None:
+def test_means_and_silent_coordinates_are_not_part_of_the_sum() -> None:
     mean = np.arange(N + 10) >= N
     carried = Map(N, np.arange(N + 10) % N, np.full(N + 10, 2.0), np.where(mean, 0.0, 0.5), mean)
     silent = Map(N, np.arange(2 * N) % N, (np.arange(2 * N) < N).astype(float), np.ones(2 * N))
@@ -213,32 +210,34 @@ def wrong_copy(patch: pytest.MonkeyPatch) -> None:
 
 
 def off_by(factor: float) -> Mutant:
-    """Units that are too coarse or too fine, and the reach of the right ones."""
+    """Round to multiples of a wrong ulp, and limit deviations as for the right one."""
 
     def mutate(patch: pytest.MonkeyPatch) -> None:
-        ulps, held_back = exact_sums.ulps, exact_sums.ExactSums._held_back
+        ulps, factor_of = exact_sums.ulps, exact_sums.ExactSums._deviation_factor
         patch.setattr(exact_sums, "ulps", lambda *a: ulps(*a) * factor)
-        patch.setattr(exact_sums.ExactSums, "_held_back", lambda self, unit, *a: held_back(self, unit / factor, *a))
+        patch.setattr(
+            exact_sums.ExactSums, "_deviation_factor", lambda self, unit, *a: factor_of(self, unit / factor, *a)
+        )
 
     return mutate
 
 
-def not_held_back(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(exact_sums.ExactSums, "_held_back", lambda *_: None)
+def never_reduced(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(exact_sums.ExactSums, "_deviation_factor", lambda *_: None)
 
 
 MUTANTS = {
     "every copy rounded by itself": rounded_apart,
-    "what is missing given to another weight": wrong_copy,
-    "a grid one bit too coarse": off_by(2.0),
-    "a grid one bit too fine": off_by(0.5),
-    "nothing held back": not_held_back,
+    "the rest given to another weight": wrong_copy,
+    "an ulp one bit too coarse": off_by(2.0),
+    "an ulp one bit too fine": off_by(0.5),
+    "no deviation reduced": never_reduced,
 }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
-def test_mutants_do_not_add_up(mutant: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_of_mutants_do_not_add_up(mutant: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTANTS[mutant](monkeypatch)
     plan = matrix(3 * N, "noise:1")
     new, expected, fold = grown(plan, dtype)
@@ -246,7 +245,7 @@ def test_mutants_do_not_add_up(mutant: str, dtype: torch.dtype, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("symmetry", ["noise:0.3", "split:varied"])
-def test_threads_blocks_and_layout_change_nothing(symmetry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_blocks_and_layout_change_no_bit(symmetry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mean = np.arange(4 * N) >= 3 * N
     carried = Map(3 * N, np.arange(4 * N) % (3 * N), np.ones(4 * N), np.where(mean, 0.0, 1.0), mean)
     old = torch.randn(9 * N, 3 * N, generator=torch.Generator().manual_seed(1))
@@ -256,7 +255,7 @@ def test_threads_blocks_and_layout_change_nothing(symmetry: str, monkeypatch: py
         (old.T.contiguous().T, writes(Map.identity(9 * N)), reads(carried)),
     ]
     threads = torch.get_num_threads()
-    monkeypatch.setattr(shares, "CHUNK", 1 << 13)
+    monkeypatch.setattr(symmetry_breaking, "CHUNK", 1 << 13)
     for held, *dimensions in matrices:
         plan = TensorPlan("w", "w", tuple(held.shape), (), tuple(dimensions), Symmetry.parse(symmetry))
         results = []
@@ -268,7 +267,7 @@ def test_threads_blocks_and_layout_change_nothing(symmetry: str, monkeypatch: py
                 (1, 1000, False),
             ):
                 torch.set_num_threads(count)
-                monkeypatch.setattr(tensor, "BLOCK", block)
+                monkeypatch.setattr(grow, "BLOCK", block)
                 results.append(grow_tensor(held.contiguous() if contiguous else held, plan, torch.bfloat16, seed=3))
         finally:
             torch.set_num_threads(threads)
