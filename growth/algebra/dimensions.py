@@ -1,11 +1,11 @@
-"""One dimension of one tensor, resolved: which old coordinate each new one copies, and with which factor.
+"""One dimension of one tensor: which old coordinate each new one copies, and with which factors.
 
 Three facts about a new coordinate follow from its coefficients alone:
 
 * it is *silent* if its weight starts at zero: ``value[j] == 0``;
-* its gradient is *determined* if the small model's gradient says what it is: ``gradient[j] != 0``,
-  and it carries no mean;
-* it is *active* if it is determined and not silent: it carries an old weight, and it trains like one.
+* its gradient is *determined* if the small model's gradient fixes it: ``gradient[j] != 0``, and it
+  carries no mean;
+* it is *active* if it is determined and not silent: it holds an old weight and trains as that does.
 
 Where a dimension is ``summed``, the function depends on ``sum(gradient[j] * new[j])`` over the
 determined copies j of each old coordinate, and on nothing else about them.
@@ -23,25 +23,28 @@ from growth.algebra.maps import Booleans, Floats, Integers
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dimension:
-    """``new[j] = value[j] * old[source[j]] + shift[j]``; ``gradient`` does the same for gradients.
+    """``new[j] = value[j] * old[source[j]] + shift[j]``, and ``gradient[j]`` for the gradient.
 
     Args:
         old: number of old coordinates.
         source: ``[new]``, the old coordinate that each new one copies.
         value: ``[new]``, factor on the weight.
         gradient: ``[new]``, factor on the gradient; 0 where the small model does not determine it.
-        summed: whether only ``sum(gradient[j] * new[j])`` over copies matters, so that the copies may
-            differ: the dimension is read, or what it writes is only ever summed.
+        summed: whether the function depends on the copies only through ``sum(gradient[j] * new[j])``,
+            so that they may differ: the dimension is read, or what it writes is only ever summed.
         shift: ``[new]``, added to the weight; None for nothing.
         mean: ``[new]``, where the mean of ``old`` over this dimension stands for ``old[source[j]]``;
             None for nowhere.
 
     Example:
-        A weight that is read, its input repeated once:
+        An input of two coordinates becomes one of five, of which the last starts at zero:
 
-        >>> d = Dimension(2, np.array([0, 1, 0, 1]), value=np.full(4, 0.5), gradient=np.ones(4), summed=True)
-        >>> d.new, d.grows, d.active.all()
-        (4, True, True)
+        >>> value, gradient = np.array([0.5, 0.5, 0.5, 0.5, 0.0]), np.array([1.0, 1.0, 1.0, 1.0, 0.0])
+        >>> d = Dimension(2, np.array([0, 1, 0, 1, 0]), value, gradient, summed=True)
+        >>> d.new, d.active.tolist()
+        (5, [True, True, True, True, False])
+        >>> d.first_copies.tolist(), d.common_gradient.tolist()
+        ([True, True, False, False, False], [1.0, 1.0])
     """
 
     old: int
@@ -77,18 +80,18 @@ class Dimension:
 
     @cached_property
     def determined(self) -> Booleans:
-        """``[new]``, whose gradient the small model determines."""
+        """``[new]``, where the small model's gradient determines that of the new weight."""
         return np.asarray((self.gradient != 0) & ~self.means)
 
     @cached_property
     def active(self) -> Booleans:
-        """``[new]``, determined and not silent: an old weight is there and trains on."""
+        """``[new]``, determined and not silent."""
         return np.asarray((self.value != 0) & self.determined)
 
     @cached_property
     def first_copies(self) -> Booleans:
-        """``[new]``, the first active copy of each old coordinate (the first of all, where none is
-        active): the old block among the new coordinates."""
+        """``[new]``, the first active copy of each old coordinate, or the first copy if the dimension
+        has no active ones. These coordinates hold the old block."""
         candidates = np.flatnonzero(self.active) if self.active.any() else np.arange(self.new)
         _, first = np.unique(self.source[candidates], return_index=True)
         chosen = np.zeros(self.new, dtype=np.bool_)
@@ -97,8 +100,8 @@ class Dimension:
 
     @cached_property
     def common_gradient(self) -> Floats | None:
-        """``[old]``, the gradient coefficient that all determined copies of an old coordinate share;
-        None if some differ."""
+        """``[old]``, the gradient coefficient that the determined copies of each old coordinate have
+        in common; None if they differ, or if a coordinate has no such copy."""
         common = np.zeros(self.old)
         common[self.source[self.determined]] = self.gradient[self.determined]
         same = (common[self.source] == self.gradient)[self.determined].all() and common.all()
@@ -109,9 +112,8 @@ class Dimension:
 def copy_table(dimension: Dimension, determined_only: bool = False) -> tuple[Integers, ...]:
     """The copies of every old coordinate, as the rows of a table ``[most copies, old]``.
 
-    Row k holds, for each old coordinate, the new coordinate that is its next copy; copies come in
-    order, and the last row holds the last copy of every coordinate. Coordinates with fewer copies
-    than rows have -1 in the first rows.
+    A column lists the copies of one old coordinate in order. The last row holds the last copy of
+    every coordinate; columns with fewer copies than rows start with -1.
 
     Args:
         dimension: the dimension.
@@ -125,12 +127,10 @@ def copy_table(dimension: Dimension, determined_only: bool = False) -> tuple[Int
         [[0, -1], [2, 1]]
     """
     chosen = np.flatnonzero(dimension.determined) if determined_only else np.arange(dimension.new)
-    chosen = chosen[
-        np.argsort(dimension.source[chosen], kind="stable")
-    ]  # copy after copy of coordinate 0, then of 1, ...
+    chosen = chosen[np.argsort(dimension.source[chosen], kind="stable")]  # all copies of 0, then all of 1, ...
     source = dimension.source[chosen]
     counts = np.bincount(source, minlength=dimension.old)
-    after = np.cumsum(counts)[source] - 1 - np.arange(len(source))  # how many copies of the same coordinate come later
+    later = np.cumsum(counts)[source] - 1 - np.arange(len(source))  # how many copies of the same coordinate follow
     table = np.full((int(counts.max(initial=0)), dimension.old), -1, dtype=np.int64)
-    table[len(table) - 1 - after, source] = chosen
+    table[len(table) - 1 - later, source] = chosen
     return tuple(table)

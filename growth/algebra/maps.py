@@ -1,16 +1,22 @@
-"""Maps and their algebra: how the coordinates of an axis grow.
+"""Maps: how the coordinates of an axis grow.
 
-Old activations x (n coordinates) become x' (m coordinates) with ``x'[j] = write[j] *
-x[source[j]]``. A parameter that
-*writes* the axis takes ``W'[j] = write[j] * W[source[j]]``, one that *reads* it takes
-``W'[..., j] = read[j] * W[..., source[j]]``.
-Reading undoes writing when, for every old coordinate i, ``sum(write[j] * read[j] for j with
-source[j] == i) == 1``. That sum is the whole proof of a linear layer: ``W'x' = sum_j W[source[j]]
-read[j] write[j] x[source[j]] = W x``.
+Old activations x with n coordinates become x' with m coordinates:
 
-A coordinate may also carry the *mean* of x instead of one of its coordinates: ``x'[j] = write[j] *
-mean(x)``, and whoever produces it takes the mean of its rows. Nobody needs to read it back. Layer
-norms want it (`growth.algebra.laws.LayerNorm`)."""
+    x'[j] = write[j] * x[source[j]].
+
+A parameter that *writes* the axis becomes ``W'[j] = write[j] * W[source[j]]``. One that *reads* it
+becomes ``W'[..., j] = read[j] * W[..., source[j]]``. Reading undoes writing when
+
+    sum(write[j] * read[j] for j with source[j] == i) == 1    for every old coordinate i.
+
+Then a linear layer computes what it did before:
+
+    W' x' = sum_j read[j] W[..., source[j]] write[j] x[source[j]] = W x.
+
+A new coordinate may also carry the *mean* of x, ``x'[j] = write[j] * mean(x)``. The parameters that
+write it take the mean of their rows, and no parameter reads it. LayerNorm needs such coordinates to
+grow to sizes that are not multiples of n (`growth.algebra.laws.LayerNorm`).
+"""
 
 from __future__ import annotations
 
@@ -23,17 +29,20 @@ from numpy.typing import NDArray
 from growth.errors import IllegalGrowthError
 
 Integers = NDArray[np.int64]
-
-
 Floats = NDArray[np.float64]
-
-
 Booleans = NDArray[np.bool_]
 
 
 def snapped(coefficients: Floats) -> Floats:
-    """Powers of two where float64 is off one by a few units in the last place, as products of roots
-    are: they round nothing."""
+    """The coefficients, with those within 1e-14 of a power of two replaced by it.
+
+    Products of roots miss a power of two by a few ulps; the power itself scales without rounding.
+
+    Example:
+        >>> root = np.sqrt(2.0)
+        >>> float(root * root), float(snapped(np.array([root * root]))[0])
+        (2.0000000000000004, 2.0)
+    """
     size = np.abs(coefficients)
     powers = 2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0)))
     near = (size > 0) & (np.abs(size - powers) < 1e-14 * powers)
@@ -41,26 +50,43 @@ def snapped(coefficients: Floats) -> Floats:
 
 
 def powers_of_two(coefficients: Floats) -> Booleans:
-    """Which are powers of two or 0, of either sign, so that no float format rounds what they
-    scale."""
+    """Which coefficients are 0 or a power of two of either sign: scaling by them rounds nothing in
+    any float format.
+
+    Example:
+        >>> powers_of_two(np.array([0.25, -2.0, 0.0, 3.0])).tolist()
+        [True, True, True, False]
+    """
     mantissas = np.frexp(np.abs(snapped(coefficients)))[0]
     return np.asarray((coefficients == 0) | (mantissas == 0.5))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Map:
-    """A growth of one axis from n to m coordinates.
+    """The growth of one axis from n to m coordinates.
 
     Args:
         n: number of old coordinates.
         source: ``[m]``, the old coordinate that each new one copies.
         write: ``[m]``, factor on the activation, hence on every parameter that produces it.
         read: ``[m]``, factor on every parameter that consumes it.
-        mean: ``[m]``, where the old value is the mean over all n coordinates, or None for nowhere.
+        mean: ``[m]``, where the new coordinate carries the mean over all n coordinates instead of a
+            copy; None for nowhere.
 
     Raises:
         ValueError: if reading does not undo writing, so that a lossy map cannot be built by
             accident.
+
+    Example:
+        Three coordinates become five: ``[x0, x1, x2, x0, x1]``. Coordinates with two copies are read
+        with 1/2 each, so the sum over copies is the old value:
+
+        >>> grown = Map.repeat(3, 5)
+        >>> grown.source.tolist(), grown.read.tolist()
+        ([0, 1, 2, 0, 1], [0.5, 0.5, 1.0, 0.5, 0.5])
+        >>> x, w = np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0])
+        >>> float(w @ x), float((grown.read * w[grown.source]) @ (grown.write * x[grown.source]))
+        (140.0, 140.0)
     """
 
     n: int
@@ -89,7 +115,7 @@ class Map:
 
     @cached_property
     def means(self) -> Booleans:
-        """``[m]``, where the old value is the mean over all n coordinates."""
+        """``[m]``, where the mean over all n coordinates is carried."""
         return np.zeros(len(self.source), dtype=np.bool_) if self.mean is None else self.mean
 
     @property
@@ -117,9 +143,14 @@ class Map:
 
     @cached_property
     def energy(self) -> float | None:
-        """Mean square of x' over mean square of x, ``sum(write**2 over copies) * n / m``; None
-        where it differs by coordinate. Where some coordinates carry the mean, the same of the
-        deviations from it, which are zero there."""
+        """Mean square of x' over mean square of x: ``sum(write**2 over copies) * n / m``. None where
+        that sum differs between old coordinates. For a map with means it is the same of ``x -
+        mean(x)``, which is zero on coordinates that carry the mean.
+
+        Example:
+            >>> Map.repeat(3, 6).energy, Map.repeat(3, 6, 2.0).energy, Map.repeat(3, 5).energy
+            (1.0, 4.0, None)
+        """
         per_source = np.bincount(self.source, np.where(self.means, 0.0, self.write**2), minlength=self.n)
         if not np.allclose(per_source, per_source[0], rtol=1e-12, atol=0):
             return None
@@ -127,8 +158,8 @@ class Map:
 
     @property
     def dual(self) -> Map:
-        """Write and read swapped: what stands between the final norm and a head that shares its
-        matrix with the embedding."""
+        """Write and read swapped: the map between the final norm and a head that shares its matrix
+        with the embedding."""
         return Map(self.n, self.source, self.read, self.write, self.mean)
 
     def scaled(self, factor: float) -> Map:
@@ -136,8 +167,15 @@ class Map:
         return Map(self.n, self.source, self.write * factor, self.read / factor, self.mean)
 
     def __mul__(self, inner: Map) -> Map:
-        """Kronecker product ``self * inner``: the outer index varies slowly."""
-        _whole(self, inner)
+        """Kronecker product: the map of ``outer index * inner.n + inner index``.
+
+        Example:
+            Two heads become four, each keeping its three features:
+
+            >>> (Map.repeat(2, 4) * Map.identity(3)).source.tolist()
+            [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]
+        """
+        _refuse_means(self, inner)
         return Map(
             self.n * inner.n,
             (self.source[:, None] * inner.n + inner.source[None, :]).ravel(),
@@ -146,8 +184,13 @@ class Map:
         )
 
     def __add__(self, after: Map) -> Map:
-        """Concatenation: block diagonal, offsets added."""
-        _whole(self, after)
+        """Concatenation: the coordinates of ``after`` follow those of this map.
+
+        Example:
+            >>> (Map.repeat(2, 4) + Map.identity(1)).source.tolist()
+            [0, 1, 0, 1, 2]
+        """
+        _refuse_means(self, after)
         return Map(
             self.n + after.n,
             np.concatenate([self.source, after.source + self.n]),
@@ -157,24 +200,35 @@ class Map:
 
     @classmethod
     def identity(cls, n: int) -> Map:
+        """The map that changes nothing."""
         return cls(n, np.arange(n, dtype=np.int64), np.ones(n), np.ones(n))
 
     @classmethod
     def repeat(cls, n: int, m: int, write: float | Floats = 1.0) -> Map:
-        """Blocks ``[x; x; ...]``, the last cut off at m. ``write``: one factor, or one per old
-        coordinate; read = 1/(count * write)."""
+        """Blocks ``[x; x; ...]``, the last cut off at m; read = 1/(count * write).
+
+        Args:
+            n, m: number of coordinates before and after.
+            write: one factor, or ``[n]``, one per old coordinate.
+        """
         return cls.copies(n, np.arange(m, dtype=np.int64) % n, write)
 
     @classmethod
     def copies(cls, n: int, source: Integers, write: float | Floats = 1.0) -> Map:
-        """Copies laid out as ``source`` says. ``write``: one factor, or one per old coordinate;
-        read = 1/(count * write)."""
+        """Copies laid out as ``source`` ``[m]`` says; read = 1/(count * write).
+
+        Args:
+            n: number of old coordinates.
+            source: the old coordinate that each new one copies.
+            write: one factor, or ``[n]``, one per old coordinate.
+        """
         counts = np.bincount(source, minlength=n)
         factors = np.broadcast_to(np.asarray(write, dtype=np.float64), (n,))[source]
         return cls(n, source, factors, 1.0 / (counts[source] * factors))
 
 
-def _whole(*parts: Map) -> None:
+def _refuse_means(*parts: Map) -> None:
+    """Refuse parts of a larger axis that carry their mean: the mean of the whole is another one."""
     if any(part.averages for part in parts):
         raise IllegalGrowthError(
             "a space that carries its mean is part of a larger axis here, whose mean would be another. Use a whole "

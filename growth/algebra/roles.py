@@ -1,27 +1,31 @@
-"""Roles: what one dimension of one parameter does, and the coefficients that follow.
+"""Roles: what one dimension of one parameter does, and the coefficients that follow from it.
 
-======================  ==========================================  ==========================================
-role                    new weight along this dimension             gradient of the new weight
-======================  ==========================================  ==========================================
-``Writes(axis)``        ``write[j] * W[source[j]]``                 ``read[j] * G[source[j]]``
-``Reads(axis)``         ``read[j] * W[source[j]]``                  ``write[j] * G[source[j]]``
-``Picks(axis)``         likewise, and no noise                      likewise
-``Gain(enters, out)``   ``out.write[j] / h.write[j] * W[...]``      ``out.read[j] * h.write[j] * G[...]``
-``Scale(enters, out)``  likewise, without a norm: h is the input    likewise
-``Keeps()``             ``W``                                       ``G``
-======================  ==========================================  ==========================================
+======================  =====================================  =====================================
+role                    new weight along this dimension        its gradient
+======================  =====================================  =====================================
+``Writes(axis)``        ``write[j] * W[source[j]]``            ``read[j] * G[source[j]]``
+``Reads(axis)``         ``read[j] * W[source[j]]``             ``write[j] * G[source[j]]``
+``Picks(axis)``         the same; copies must not differ       the same
+``Gain(enters, out)``   ``out.write[j] / h.write[j] * W[..]``  ``out.read[j] * h.write[j] * G[..]``
+``Scale(enters, out)``  the same, with h = what enters         the same
+``Keeps()``             ``W``                                  ``G``
+======================  =====================================  =====================================
 
-h is the normalised input (`Gain`).
+h is the normalised input of a norm (`Gain`).
 
-Gradients: with y = W x and y', x' grown, dL/dy'[i] = read_y[i] dL/dy and x'[j] = write_x[j] x,
-hence dL/dW'[i, j] = read_y[i] write_x[j] dL/dW. Two exceptions. Of rotary slots that start silent
-(`growth.algebra.attention_laws.Scores`) no old gradient says what a key there receives, and the
-coefficient 0 stands for "unknown". And where a normed space carries its mean
-(`growth.algebra.laws.LayerNorm`), what the coordinates that carry it receive, G in all, is unknown
-too, and the norms take G / (r n) from each of the r n copies: for what writes that space, the
-coefficients say the gradient up to this one number.
+*Gradients.* With y = W x, and y', x' grown, dL/dy'[i] = read_y[i] dL/dy and x'[j] = write_x[j] x.
+Hence dL/dW'[i, j] = read_y[i] write_x[j] dL/dW.
 
-A writer is what tensor parallelism calls column-wise, a reader row-wise.
+*Two gradients are not determined by the small model.*
+
+* New rotary slots start with zero keys (`growth.algebra.attention_laws.Scores`). The small model has
+  no gradient for them. The coefficient is 0, and their optimizer state starts at zero.
+* Coordinates that carry the mean (`growth.algebra.laws.LayerNorm`) receive a total gradient G that
+  the small model does not determine. LayerNorm subtracts G / (r n) from the gradient of each of the
+  r n copies. For parameters that write such a space, the coefficients give the gradient up to that
+  common offset.
+
+In the words of tensor parallelism, a writer is column-wise and a reader is row-wise.
 """
 
 from __future__ import annotations
@@ -46,7 +50,15 @@ class Role(ABC):
 
     @abstractmethod
     def resolve(self, size: int, maps: Maps) -> Dimension:
-        """The coefficients for a dimension of ``size`` old coordinates."""
+        """The coefficients for a dimension of ``size`` old coordinates.
+
+        Args:
+            size: number of old coordinates; only `Keeps` needs it.
+            maps: the map of every space.
+
+        Raises:
+            IllegalShapeError: where the parameter cannot do its part at these sizes.
+        """
 
     def spaces(self) -> frozenset[Space]:
         """The spaces it touches."""
@@ -67,8 +79,15 @@ class Keeps(Role):
 
 @dataclass(frozen=True)
 class Writes(Role):
-    """Produces the activations of ``axis``: the output dimension of a matrix, a bias, an
-    embedding's features."""
+    """Produces the activations of ``axis``: the output dimension of a matrix, a bias, the features
+    of an embedding.
+
+    Example:
+        >>> ffn = Space("ffn", "intermediate_size")
+        >>> d = Writes(ffn).resolve(2, {ffn: Map.repeat(2, 4)})
+        >>> d.value.tolist(), d.gradient.tolist()
+        ([1.0, 1.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5])
+    """
 
     axis: Axis
 
@@ -85,7 +104,14 @@ class Writes(Role):
 
 @dataclass(frozen=True)
 class Reads(Role):
-    """Consumes the activations of ``axis``: the input dimension of a matrix."""
+    """Consumes the activations of ``axis``: the input dimension of a matrix.
+
+    Example:
+        >>> ffn = Space("ffn", "intermediate_size")
+        >>> d = Reads(ffn).resolve(2, {ffn: Map.repeat(2, 4)})
+        >>> d.value.tolist(), d.gradient.tolist()
+        ([0.5, 0.5, 0.5, 0.5], [1.0, 1.0, 1.0, 1.0])
+    """
 
     axis: Axis
 
@@ -102,9 +128,9 @@ class Reads(Role):
 
 @dataclass(frozen=True)
 class Picks(Reads):
-    """Consumes the old coordinates of ``axis`` where they lie among new ones that are no copies of
-    them (`growth.algebra.attention_laws.Sinusoids`), so that no weight but 0 there leaves the
-    function as it is."""
+    """Reads the old coordinates of ``axis`` from among new ones that are not copies of them
+    (`growth.algebra.attention_laws.Sinusoids`). Any other weight than 0 on the new ones would change
+    the function, so nothing may be added there."""
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
         return replace(super().resolve(size, maps), summed=False)
@@ -116,10 +142,13 @@ class Picks(Reads):
 @dataclass(frozen=True)
 class Scale(Role):
     """A factor per coordinate between the axis that enters and the one that leaves: ``y[j] = w[j] *
-    x[j]`` (LayerScale).
+    x[j]`` (LayerScale). It becomes ``w'[j] = leaves.write[j] / enters.write[j] * w[source[j]]``.
 
-    ``w'[j] = leaves.write[j] / enters.write[j] * w[source[j]]``. It cannot write a mean, which is
-    no multiple of anything that enters."""
+    Such a factor cannot write a mean, which is not a multiple of the coordinate that enters.
+
+    Raises:
+        IllegalShapeError: if the two axes have different copies, or a mean would have to be written.
+    """
 
     enters: Axis
     leaves: Axis
@@ -128,18 +157,20 @@ class Scale(Role):
     def resolve(self, size: int, maps: Maps) -> Dimension:
         enters, leaves = self.enters.map(maps), self.leaves.map(maps)
         if not np.array_equal(enters.source, leaves.source):
-            raise _not_whole(self.leaves, leaves, f"its copies and those of '{self.enters}' do not match", self.enters)
+            raise _use_a_multiple(
+                self.leaves, leaves, f"its copies and those of '{self.enters}' do not match", self.enters
+            )
         means = enters.means | leaves.means
         if (leaves.write[means] != 0).any():
             reason = f"it would have to carry the mean of itself, which {self.source_of_trouble} cannot write"
-            raise _not_whole(self.leaves, leaves, reason)
+            raise _use_a_multiple(self.leaves, leaves, reason)
         arriving = np.where(means, 1.0, self.arriving(enters))
         value, gradient = np.where(means, 1.0, leaves.write / arriving), np.where(means, 0.0, leaves.read * arriving)
         return Dimension(enters.n, leaves.source, snapped(value), snapped(gradient))
 
     def arriving(self, enters: Map) -> Floats:
-        """What the parameter multiplies, over the old model's: the write coefficients of the axis
-        that enters."""
+        """``[m]``, what the parameter multiplies in the new model over what it multiplied in the old
+        one: the write coefficients of the axis that enters."""
         return enters.write
 
     def spaces(self) -> frozenset[Space]:
@@ -151,18 +182,29 @@ class Scale(Role):
 
 @dataclass(frozen=True)
 class Gain(Scale):
-    """A norm's gain, between the axis that enters it and the one that leaves.
+    """The gain of a norm, between the axis that enters the norm and the one that leaves.
 
-    The norm turns x' (energy c, see `Map.energy`) into ``h.write[j] = write[j] / sqrt(c)`` times
-    the old normalised input h, so the gain supplies the rest of what the leaving axis wants. Where
-    x' is its own mean, h is 0 and any gain will do: 1, so that what is written there learns from
-    the first step, if those who read it do not start at 0.
+    The norm turns x', of energy c (`Map.energy`), into ``h.write[j] = write[j] / sqrt(c)`` times the
+    old normalised input. The gain supplies the remaining factor, ``leaves.write[j] / h.write[j]``.
+    Where x' carries its mean, the normalised input is 0 and any gain keeps the function. It is 1
+    there, so that whatever writes that coordinate gets a gradient from the first step, if something
+    reads it.
 
     Args:
-        offset: what the model adds to the stored weight (Gemma multiplies by 1 + w): ``offset + w'
-            = c (offset + w)``.
-        epsilon: the norm's epsilon: a config field, a number the code fixes, or None for the
-            family's.
+        enters, leaves: the two axes.
+        offset: what the model adds to the stored weight (Gemma multiplies by ``1 + w``). Then
+            ``offset + w'`` is the coefficient times ``offset + w``.
+        epsilon: where the norm's epsilon is kept: a config field, or the number that the code fixes;
+            None for the epsilon of the family.
+
+    Example:
+        A final norm before a tied head. The embedding writes copies of size 1, so the head reads with
+        1, and the gain must carry the 1/2:
+
+        >>> stream, final = Space("residual", "hidden_size"), Space("final", "hidden_size")
+        >>> maps = {stream: Map.repeat(2, 4), final: Map.repeat(2, 4).dual}
+        >>> Gain(stream, final).resolve(2, maps).value.tolist()
+        [0.5, 0.5, 0.5, 0.5]
     """
 
     offset: float = 0.0
@@ -171,15 +213,13 @@ class Gain(Scale):
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
         plain = super().resolve(size, maps)
-        return (
-            replace(plain, shift=self.offset * (plain.value - 1.0))
-            if self.offset and (plain.value != 1.0).any()
-            else plain
-        )
+        if not self.offset or (plain.value == 1.0).all():
+            return plain
+        return replace(plain, shift=self.offset * (plain.value - 1.0))
 
     def arriving(self, enters: Map) -> Floats:
         if enters.energy is None:
-            raise _not_whole(
+            raise _use_a_multiple(
                 self.enters, enters, "its copies do not share one energy, so that its norm would not keep their ratios"
             )
         arriving: Floats = enters.write / enters.energy**0.5
@@ -189,7 +229,9 @@ class Gain(Scale):
         return f"gain {self.enters} -> {self.leaves}"
 
 
-def _not_whole(axis: Axis, grown: Map, reason: str, *others: Axis) -> IllegalShapeError:
+def _use_a_multiple(axis: Axis, grown: Map, reason: str, *others: Axis) -> IllegalShapeError:
+    """The error that names the axis, both sizes, the reason and the next multiple; all sizes of the
+    axes are to blame."""
     above = grown.n * -(-grown.m // grown.n)
     blame = {space.size for part in (axis, *others) for space in part.spaces()}
     return IllegalShapeError(

@@ -16,8 +16,9 @@ Read in this order: ``architecture.py`` (the value), ``sizes.py`` (the numbers o
 from growth.algebra.attention_laws import Alibi, Frequencies, Scores, Sinusoids
 from growth.algebra.axes import Axis, Concatenation, Fixed, Interleaved, Product, Space
 from growth.algebra.derived_laws import Dual, Normalised, Scaled, UnitLength
-from growth.algebra.laws import Copied, FixedSize, Growth, Isometric, Law, LayerNorm, Linear, RMSNorm
+from growth.algebra.laws import Copied, FixedSize, Growth, Law, Linear
 from growth.algebra.maps import Map
+from growth.algebra.norm_laws import Isometric, LayerNorm, RMSNorm
 from growth.algebra.roles import Gain, Keeps, Picks, Reads, Role, Scale, Writes
 from growth.architectures.architecture import Architecture, Variant
 from growth.architectures.registry import find, known
@@ -33,14 +34,14 @@ from growth.architectures.sizes import (
     stack_sizes,
     standard_sizes,
 )
-from growth.architectures.towers import constant, tower, within
+from growth.architectures.towers import tower, tower_constant, within
 from growth.errors import IllegalGrowthError, IllegalShapeError, UnsupportedModelError
 from growth.rules.attention import (
     ALIBI_ATTENDED,
     ALIBI_HEADS,
     ALIBI_QKV,
     ATTENDED,
-    HEAD_LAW,
+    HEAD_BY_HEAD,
     HEADS,
     KEY,
     KEY_PASS,
@@ -70,10 +71,10 @@ from growth.rules.attention import (
 from growth.rules.embedding import embedding
 from growth.rules.experts import EXPERT, EXPERT_LAWS, SHARED, experts
 from growth.rules.feed_forward import FFN, FFN_LAWS, feed_forward
-from growth.rules.heads import HEAD_LAWS, POOLED, TRANSFORM, transform
+from growth.rules.heads import HEAD_LAWS, POOLED, TRANSFORM, mlm_transform
 from growth.rules.linear import Rule, conv1d, convolution, linear
 from growth.rules.norm import BRANCH, FINAL, NORMED, RESIDUAL, norm
-from growth.rules.rotary import REFUSES, carries
+from growth.rules.rotary import REFUSES, keeps_frequencies
 
 __all__ = [
     "ALIBI_ATTENDED",
@@ -87,7 +88,7 @@ __all__ = [
     "FFN_LAWS",
     "FINAL",
     "HEADS",
-    "HEAD_LAW",
+    "HEAD_BY_HEAD",
     "HEAD_LAWS",
     "KEY",
     "KEYS",
@@ -157,16 +158,16 @@ __all__ = [
     "attention",
     "attention_laws",
     "attention_scale",
-    "carries",
-    "constant",
     "conv1d",
     "convolution",
     "embedding",
     "experts",
     "feed_forward",
     "find",
+    "keeps_frequencies",
     "known",
     "linear",
+    "mlm_transform",
     "no_scale",
     "norm",
     "quotient",
@@ -177,6 +178,6 @@ __all__ = [
     "stack_sizes",
     "standard_sizes",
     "tower",
-    "transform",
+    "tower_constant",
     "within",
 ]

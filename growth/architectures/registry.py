@@ -1,7 +1,7 @@
 """Which declaration belongs to which ``model_type``.
 
-The families are collected from `growth.architectures.families`: every `Architecture` that a file
-there binds to a public name is known. A declaration of your own joins them with `growth.register`.
+Every `Architecture` that a file in `growth.architectures.families` binds to a public name is found by
+its ``model_type``. `growth.register` adds declarations from outside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from growth.architectures.architecture import Architecture
 from growth.errors import UnsupportedModelError
 
 _REGISTRY: dict[str, Architecture] = {}
-"""Declarations added by the caller, by ``model_type``. They stand before the families."""
+"""Declarations that the caller added, by ``model_type``. They come before the families."""
 
 
 @cache
@@ -37,6 +37,10 @@ def find(model_type: str) -> Architecture:
 
     Raises:
         UnsupportedModelError: if there is none.
+
+    Example:
+        >>> find("llama").rotary
+        True
     """
     architecture = _REGISTRY.get(model_type) or declared_families().get(model_type)
     if architecture is None:

@@ -1,8 +1,9 @@
-"""Sizes: the numbers of a config that growth multiplies, under a standard name each.
+"""Sizes: the numbers in a config that growth multiplies, each under a standard name.
 
 A `Size` says where the config keeps it, what it is where the config leaves it out, which choice
-multiplies it, and how small it is in the twin. Sizes without a field follow from those before them
-(``queries_per_kv = num_attention_heads / num_key_value_heads``)."""
+multiplies it, and how small it is in the twin. Sizes without a config field follow from those before
+them: ``queries_per_kv = num_attention_heads / num_key_value_heads``.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +24,13 @@ Grows = Literal["width", "heads", "head-dim", "never", "follows"]
 
 @dataclass(frozen=True)
 class TwinContext:
-    """What a size in the twin may look at.
+    """What a size of the twin may depend on.
 
     Args:
-        config: the user's own, parsed.
-        sizes: the user's own.
-        written: the sizes that config.json spells out.
-        small: the twin's sizes so far.
+        config: the parsed config of the model to grow.
+        sizes: the sizes of that model.
+        written: names of the sizes that its config.json states.
+        small: the twin's sizes before this one.
     """
 
     config: Any
@@ -43,15 +44,24 @@ class Size:
     """One size.
 
     Args:
-        field: config field, dotted inside a nested config (``vision_config.hidden_size``); empty
-            where the size only follows from others.
-        grows: what multiplies it: ``width`` always, ``heads`` and ``head-dim`` under that choice of
-            attention, ``kept`` nothing; ``follows``: it stays what ``follows`` says, and so does a
-            size without a field.
+        field: config field, dotted inside a nested config (``vision_config.hidden_size``); empty for
+            a size that only follows from others.
+        grows: what multiplies it. ``width``: every growth in width. ``heads``, ``head-dim``: that
+            choice of attention. ``never``: nothing. ``follows``: it is always what ``follows`` says,
+            as for a size without a field.
         follows: (config, sizes before it) -> its value where the config has none.
-        old_names: under which files may spell the field, and the class still reads it.
-        small: its value in the twin, or a function of what the user has. Sizes that the user's
-            config leaves implied stay implied.
+        small: its value in the twin, or a function of the model to grow. A size that the config
+            leaves out is left out in the twin too.
+        old_names: other names of the field in older files, which the class still reads.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> table = {
+        ...     "hidden_size": Size("d_model"),
+        ...     "intermediate_size": Size("d_ff", follows=lambda config, sizes: 4 * sizes["hidden_size"]),
+        ... }
+        >>> read_sizes(table, SimpleNamespace(d_model=16), "some model")
+        {'hidden_size': 16, 'intermediate_size': 64}
     """
 
     field: str = ""
@@ -62,17 +72,22 @@ class Size:
 
 
 def value_at(config: Any, path: str) -> Any:
-    """A config field by dotted path, None where it is absent."""
+    """A config field by its dotted path; None where it is absent."""
     for part in path.split("."):
         config = getattr(config, part, None)
     return config
 
 
 def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[str, int]:
-    """The sizes of a parsed config, implied ones spelled out.
+    """The sizes of a parsed config, with those it leaves out.
+
+    Args:
+        table: name -> size, in order.
+        config: the parsed config.
+        model_type: for messages.
 
     Raises:
-        UnsupportedModelError: if one is not positive or does not divide evenly.
+        UnsupportedModelError: if a size is missing or not positive, or does not divide evenly.
     """
     sizes: dict[str, int] = {}
     for name, size in table.items():
@@ -93,7 +108,20 @@ def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[
 
 
 def quotient(config: Any, whole: int, parts: int, what: tuple[str, str]) -> int:
-    """``whole / parts``, or an error that says what does not divide evenly."""
+    """``whole / parts``.
+
+    Args:
+        config: the config, for messages.
+        whole, parts: the two numbers.
+        what: what each of them counts, for messages.
+
+    Raises:
+        UnsupportedModelError: if they do not divide evenly or are not positive.
+
+    Example:
+        >>> quotient(None, 768, 12, ("features", "heads"))
+        64
+    """
     if whole <= 0 or parts <= 0 or whole % parts:
         raise UnsupportedModelError(
             f"a {getattr(config, 'model_type', 'model')} cannot have {whole} {what[0]} and {parts} {what[1]}, which do "
@@ -112,13 +140,23 @@ def standard_sizes(
     intermediate_ratio: int | None = None,
     prefix: str = "",
 ) -> dict[str, Size]:
-    """The sizes nearly every Transformer has, under the names of its config fields.
+    """The sizes that nearly every Transformer has.
 
     Args:
-        intermediate_ratio: intermediate_size over hidden_size where the config has no such field or
+        hidden, intermediate, heads, kv_heads, head_dim: their config fields.
+        intermediate_ratio: intermediate_size over hidden_size, where the config has no such field or
             leaves it null.
-        prefix: of a nested config, with its dot; it stands before the names of the sizes as well
+        prefix: of a nested config, with its dot; it comes before the names of the sizes too
             (``vision_config.hidden_size``).
+
+    Example:
+        GPT-2 has other field names, and no grouped keys and values:
+
+        >>> from types import SimpleNamespace
+        >>> sizes = standard_sizes("n_embd", "n_inner", "n_head", intermediate_ratio=4)
+        >>> found = read_sizes(sizes, SimpleNamespace(n_embd=768, n_head=12, n_inner=None), "gpt2")
+        >>> found["intermediate_size"], found["queries_per_kv"], found["head_dim"]
+        (3072, 1, 64)
     """
 
     def at(name: str) -> str:
@@ -155,8 +193,8 @@ def standard_sizes(
 
 
 def stack_sizes(stack: str, intermediate: str, heads: str, *, small: tuple[int, int]) -> dict[str, Size]:
-    """The sizes of one of several stacks on one ``hidden_size``, named ``stack.size``
-    (`growth.architectures.towers.within`).
+    """The sizes of one of several stacks on one ``hidden_size``, named ``stack.size``. Their spaces
+    come from `growth.architectures.towers.within`.
 
     Args:
         stack: ``encoder`` or ``decoder``.
@@ -178,15 +216,14 @@ def stack_sizes(stack: str, intermediate: str, heads: str, *, small: tuple[int, 
 
 
 def small_head_dim(user: TwinContext) -> int:
-    """A small head_dim at which a partial rotary part is two pairs or more, and not all of the head
-    if it was not before."""
+    """A head_dim for the twin: one at which a rotary part has at least two whole pairs, and is a part
+    of the head if it is one in the model to grow."""
     factor = rotary_fraction(user.config)
     return 6 if factor in (None, 1.0) else next(d for d in range(8, 200, 2) if _even(d * (factor or 1.0)))
 
 
 def rotary_fraction(config: Any) -> float | None:
-    """``partial_rotary_factor``, 1 where positions are rotary and the whole head turns, None where
-    they are not rotary."""
+    """``partial_rotary_factor``: 1 where the whole head turns, None where positions are not rotary."""
     rope = value_at(config, "rope_parameters")
     if not rope:
         return None
@@ -195,8 +232,8 @@ def rotary_fraction(config: Any) -> float | None:
 
 
 def rotary_sizes() -> dict[str, Size]:
-    """For heads that turn in part: ``rotary_dim = int(head_dim * partial_rotary_factor)`` and the
-    rest, ``pass_dim``."""
+    """Two sizes for heads that turn in part: ``rotary_dim = int(head_dim * partial_rotary_factor)``
+    coordinates turn, the remaining ``pass_dim`` do not."""
     return {
         "rotary_dim": Size(follows=lambda c, s: int(s["head_dim"] * (rotary_fraction(c) or 1.0))),
         "pass_dim": Size(follows=lambda c, s: s["head_dim"] - s["rotary_dim"]),

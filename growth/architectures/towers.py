@@ -1,5 +1,8 @@
-"""Towers: a declaration inside another one, its spaces, sizes and constants under a prefix (text
-beside images, encoder beside decoder)."""
+"""Towers: a declaration inside another one, with its spaces, sizes and constants under a prefix.
+
+CLIP is a text tower and an image tower; BART has two stacks on one residual width. `tower` moves a
+whole declaration under the name of its config section, `within` moves single rules, laws and axes.
+"""
 
 from __future__ import annotations
 
@@ -18,49 +21,65 @@ T = TypeVar("T")
 
 
 def within(prefix: str, value: T, shared: Collection[Space] = (), epsilon: str | float | None = None) -> T:
-    """``value`` (rules, laws, an axis) in spaces of its own: ``prefix`` stands before the name of
-    every space, of its size and of every constant a law needs.
+    """``value`` with the prefix before the name of every space, of its size, and of every constant
+    that a law needs.
 
     Args:
         prefix: with its dot.
-        value: any of them, or a mapping or tuple of them.
-        shared: spaces that stay as they are.
-        epsilon: of norms that name none.
+        value: a rule, law, role or axis, or a mapping or tuple of them.
+        shared: spaces that keep their names.
+        epsilon: the epsilon of norms that name none.
+
+    Example:
+        >>> from growth.rules.feed_forward import FFN
+        >>> from growth.rules.linear import linear
+        >>> from growth.rules.norm import RESIDUAL
+        >>> moved = within("decoder.", linear(RESIDUAL, FFN), shared={RESIDUAL})
+        >>> [str(role) for role in moved["weight"]]
+        ['writes decoder.ffn', 'reads residual']
     """
 
-    def inner(part: Any, constants: Collection[str] = ()) -> Any:
+    def moved(part: Any, constants: Collection[str] = ()) -> Any:
         if isinstance(part, Space):
             return part if part in shared else Space(prefix + part.name, prefix + part.size)
         if isinstance(part, str):
             return prefix + part if part in constants else part
         if isinstance(part, Mapping):
-            return {inner(key): inner(entry) for key, entry in part.items()}
+            return {moved(key): moved(entry) for key, entry in part.items()}
         if isinstance(part, tuple):
-            return tuple(map(inner, part))
+            return tuple(map(moved, part))
         if not is_dataclass(part) or isinstance(part, type):
             return part
         needed = part.constants() if isinstance(part, Law) else ()
-        moved: Any = replace(
-            part, **{field.name: inner(getattr(part, field.name), needed) for field in fields(part) if field.init}
-        )
-        return (
-            replace(moved, epsilon=epsilon)
-            if isinstance(moved, (Gain, Normalised)) and moved.epsilon is None
-            else moved
-        )
+        changes = {field.name: moved(getattr(part, field.name), needed) for field in fields(part) if field.init}
+        if isinstance(part, (Gain, Normalised)) and part.epsilon is None:
+            changes["epsilon"] = epsilon
+        return replace(part, **changes)  # type: ignore[arg-type]
 
-    return inner(value)  # type: ignore[no-any-return]
+    return moved(value)  # type: ignore[no-any-return]
 
 
-def constant(prefix: str, value: Constant) -> Constant:
-    """A constant of the tower ``prefix``, by the sizes without it."""
-    return lambda config, sizes: value(config, _own(prefix, sizes))
+def tower_constant(prefix: str, value: Constant) -> Constant:
+    """A constant of the sizes whose names start with ``prefix``; it is called with them, without the
+    prefix.
+
+    Example:
+        >>> from growth.rules.attention import attention_scale
+        >>> scale = tower_constant("decoder.", attention_scale)
+        >>> scale(None, {"decoder.head_dim": 64, "encoder.head_dim": 16})
+        0.125
+    """
+    return lambda config, sizes: value(config, _inner_sizes(prefix, sizes))
 
 
 def tower(inner: Architecture, section: str, module: str) -> Architecture:
-    """``inner`` as part of a model that keeps its config in ``section`` and its modules under
-    ``module``: the parts of an architecture to be joined with those of other towers. Spaces and
-    sizes are named ``section.name``."""
+    """``inner`` as a part of a larger model, to be joined with the declarations of other parts.
+
+    Args:
+        inner: the declaration of the part as a model of its own.
+        section: the config field that holds its config. Spaces and sizes become ``section.name``.
+        module: the module that holds its modules.
+    """
     prefix = f"{section}."
     epsilon = prefix + inner.epsilon if isinstance(inner.epsilon, str) else inner.epsilon
     return replace(
@@ -69,8 +88,8 @@ def tower(inner: Architecture, section: str, module: str) -> Architecture:
         laws=within(prefix, inner.laws, epsilon=epsilon),
         outputs=within(prefix, inner.outputs),
         epsilon=epsilon,
-        sizes={prefix + name: _size(section, size) for name, size in inner.sizes.items()},
-        constants={prefix + name: _constant(section, value) for name, value in inner.constants.items()},
+        sizes={prefix + name: _size_in(section, size) for name, size in inner.sizes.items()},
+        constants={prefix + name: _constant_in(section, value) for name, value in inner.constants.items()},
         vouched={prefix + name: values for name, values in inner.vouched.items()}
         | ({epsilon: None} if isinstance(epsilon, str) else {}),
         arithmetic={prefix + name: value for name, value in inner.arithmetic.items()},
@@ -80,32 +99,38 @@ def tower(inner: Architecture, section: str, module: str) -> Architecture:
     )
 
 
-def _constant(section: str, value: Constant) -> Constant:
-    return lambda config, sizes: value(value_at(config, section), _own(f"{section}.", sizes))
+def _constant_in(section: str, value: Constant) -> Constant:
+    """A constant of the config in ``section``."""
+    return lambda config, sizes: value(value_at(config, section), _inner_sizes(f"{section}.", sizes))
 
 
-def _size(section: str, size: Size) -> Size:
+def _size_in(section: str, size: Size) -> Size:
+    """A size of the config in ``section``."""
     prefix = f"{section}."
 
-    def user(outer: TwinContext) -> TwinContext:
-        spelled = frozenset(name.removeprefix(prefix) for name in outer.written if name.startswith(prefix))
+    def inner_context(outer: TwinContext) -> TwinContext:
+        written = frozenset(name.removeprefix(prefix) for name in outer.written if name.startswith(prefix))
         return TwinContext(
-            value_at(outer.config, section), _own(prefix, outer.sizes), spelled, _own(prefix, outer.small)
+            value_at(outer.config, section),
+            _inner_sizes(prefix, outer.sizes),
+            written,
+            _inner_sizes(prefix, outer.small),
         )
 
-    def moved_follows(follows: Callable[[Any, Sizes], int]) -> Callable[[Any, Sizes], int]:
-        return lambda config, sizes: follows(value_at(config, section), _own(prefix, sizes))
+    def follows_in(follows: Callable[[Any, Sizes], int]) -> Callable[[Any, Sizes], int]:
+        return lambda config, sizes: follows(value_at(config, section), _inner_sizes(prefix, sizes))
 
-    def moved_small(small: Callable[[TwinContext], int]) -> Callable[[TwinContext], int]:
-        return lambda outer: small(user(outer))
+    def small_in(small: Callable[[TwinContext], int]) -> Callable[[TwinContext], int]:
+        return lambda outer: small(inner_context(outer))
 
     return replace(
         size,
         field=prefix + size.field if size.field else "",
-        follows=None if size.follows is None else moved_follows(size.follows),
-        small=size.small if isinstance(size.small, int) else moved_small(size.small),
+        follows=None if size.follows is None else follows_in(size.follows),
+        small=size.small if isinstance(size.small, int) else small_in(size.small),
     )
 
 
-def _own(prefix: str, sizes: Sizes) -> dict[str, int]:
+def _inner_sizes(prefix: str, sizes: Sizes) -> dict[str, int]:
+    """The sizes whose names start with the prefix, without it."""
     return {name.removeprefix(prefix): size for name, size in sizes.items() if name.startswith(prefix)}

@@ -1,8 +1,9 @@
 """Embeddings: ``x = E[token] + P[position] + ...``.
 
-``E'[t, j] = write[j] E[t, source[j]]`` is the definition of x'; the sum of several tables grows
-like each of them. The table of the original derivation (Su 2021) has write = 1/sqrt(k) here: that
-is ``scaling="orthogonal"``."""
+``E'[t, j] = write[j] * E[t, source[j]]`` is the definition of x', and a sum of several tables grows
+as each of them does. The original derivation (Su 2021) has write = 1/sqrt(k):
+``scaling="orthogonal"``.
+"""
 
 from __future__ import annotations
 
@@ -13,5 +14,14 @@ from growth.rules.linear import Rule
 
 def embedding(writes: Axis) -> Rule:
     """``torch.nn.Embedding``: weight ``[entries, features]``. The entries (vocabulary, positions,
-    segments) are kept."""
+    segments) do not grow.
+
+    Args:
+        writes: the axis of the features.
+
+    Example:
+        >>> from growth.rules.norm import RESIDUAL
+        >>> [str(role) for role in embedding(RESIDUAL)["weight"]]
+        ['keeps', 'writes residual']
+    """
     return {"weight": (Keeps(), Writes(writes))}

@@ -1,9 +1,10 @@
-"""Experts: several feed-forward layers ``F_e``, of which a gate on the same input picks some and
-weighs what they write, ``sum(weight(e) * F_e(x) for e in top(g(x)))`` with ``g(x) = G x``.
+"""Experts: feed-forward layers ``F_e``, of which a router picks some per token and weighs what they
+write: ``sum(weight(e) * F_e(x) for e in top(G x))``.
 
-The gate reads x and keeps its outputs, one per expert: its logits, and with them the choice and the
-weights, are exactly the old ones. Each expert then grows as any feed-forward layer does. A shared
-expert is one that every token takes."""
+The router G reads x and keeps its outputs, one per expert. Its logits are the old ones, and so are
+the choice and the weights. Each expert grows as any feed-forward layer does. A *shared* expert is one
+that every token passes through.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +22,16 @@ EXPERT_LAWS: dict[Space, Law] = dict.fromkeys((EXPERT, SHARED), FFN_LAWS[FFN])
 def experts(
     module: str, first: tuple[str, ...], second: str, *, reads: Axis, writes: Axis, hidden: Axis = EXPERT
 ) -> dict[str, Rule]:
-    """The experts under ``module``, one after the other as they are on disk; ``first`` and
-    ``second`` as for `feed_forward`."""
-    return {
-        f"{module}.*.{name}": rule
-        for name, rule in feed_forward(first, second, reads=reads, writes=writes, hidden=hidden).items()
-    }
+    """The experts under one module, with one set of tensors for each, as in checkpoints.
+
+    Args:
+        module: the module that holds them by number.
+        first, second, reads, writes, hidden: as for `growth.rules.feed_forward.feed_forward`.
+
+    Example:
+        >>> from growth.rules.norm import NORMED, RESIDUAL
+        >>> list(experts("mlp.experts", ("w1", "w3"), "w2", reads=NORMED, writes=RESIDUAL))
+        ['mlp.experts.*.w1', 'mlp.experts.*.w3', 'mlp.experts.*.w2']
+    """
+    rules = feed_forward(first, second, reads=reads, writes=writes, hidden=hidden)
+    return {f"{module}.*.{name}": rule for name, rule in rules.items()}

@@ -1,13 +1,16 @@
-"""Norms: ``y = gain * (x - mean) / sqrt(var + eps) + bias`` and, without mean and bias, RMSNorm.
+"""Norms: ``y = gain * (x - mean) / sqrt(var + eps) + bias``, and RMSNorm without mean and bias.
 
-With copies of energy c (`growth.algebra.maps.Map.energy`) mean and variance of x' are sqrt(c) and c
-times those of x. With eps' = c * eps the normalised x' is ``write[j] / sqrt(c)`` times the old one,
-so ``gain' = out.write / (write / sqrt(c)) * gain`` and ``bias' = out.write * bias``.
+With copies of energy c (`growth.algebra.maps.Map.energy`), the variance of x' is c times that of x.
+With ``eps' = c * eps`` the normalised x' is ``write[j] / sqrt(c)`` times the old one. So
 
-A norm stands between two spaces. In a post-norm model both are the residual stream; in a pre-norm
-model the sub-layers read ``normed`` and the head reads ``final``. What a sub-layer writes is
-``branch`` where it is normed before it joins the stream. The table of the original derivation has
-gain and bias 1/sqrt(k): ``scaling="orthogonal"``."""
+    gain' = out.write / (write / sqrt(c)) * gain    and    bias' = out.write * bias.
+
+A norm stands between two spaces. In a post-norm model both are the residual stream. In a pre-norm
+model the sub-layers read ``normed`` and the head reads ``final``. Where what a sub-layer writes is
+normed before it joins the stream, that output is ``branch``.
+
+The original derivation (Su 2021) has 1/sqrt(k) for gain and bias: ``scaling="orthogonal"``.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,14 @@ BRANCH = Space("branch", "hidden_size")
 
 
 def norm(enters: Axis, leaves: Axis, *, epsilon: str | float | None = None, offset: float = 0.0) -> Rule:
-    """``LayerNorm`` and ``RMSNorm``: weight ``[features]``, bias ``[features]`` where there is one.
-    Old files say gamma and beta. ``epsilon`` and ``offset``: see `growth.algebra.roles.Gain`."""
+    """``LayerNorm`` and ``RMSNorm``: weight ``[features]``, and bias ``[features]`` where there is one.
+
+    Args:
+        enters, leaves: the axis before and after the norm.
+        epsilon, offset: as for `growth.algebra.roles.Gain`.
+
+    Example:
+        >>> {name: str(role) for name, (role,) in norm(RESIDUAL, NORMED).items()}
+        {'weight': 'gain residual -> normed', 'bias': 'writes normed'}
+    """
     return {"weight": (Gain(enters, leaves, offset, epsilon),), "bias": (Writes(leaves),)}

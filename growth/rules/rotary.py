@@ -1,16 +1,20 @@
 """Rotary positions: pair i of a head of width d turns by ``position * theta**(-2i/d)``.
 
-Growing head_dim to kd changes the stock frequency of pair j to theta**(-2j/(kd)). *Slots* use those
-that are unchanged (j = k*i), and need nothing of the config. *Pairs* repeat each pair k times, new
-pair j copying old pair j // k, and so need the old frequency there: ``rope_type: longrope`` divides
-each stock frequency by a factor of its own, here ``stock'[j] / old[j // k]``, which for plain
-rotary positions is theta**(-2 (j mod k) / (kd)).
+With head_dim kd, the stock frequency of pair j is ``theta**(-2j/(kd))``. Two layouts keep the old
+frequencies (`growth.algebra.attention_laws.Scores`):
 
-Kinds of scaling: none, linear and llama3 depend on the frequency alone, and so does yarn where it
-does not round its bounds to whole
-pairs (``truncate: false``); longrope holds one factor per pair: all can be carried over. Other yarn
-and dynamic depend on the dimension itself and are refused. Sources: Su et al. 2021, arXiv
-2104.09864; LongRoPE, arXiv 2402.13753; YaRN, arXiv 2309.00071."""
+* *slots*: old pair i becomes pair k*i, whose stock frequency is that of pair i. The config does not
+  change.
+* *pairs*: new pair j copies old pair j // k, and must get its frequency. ``rope_type: longrope``
+  divides each stock frequency by a factor from the config. It takes ``stock'[j] / old[j // k]``, for
+  plain rotary positions ``theta**(-2 (j mod k) / (kd))``.
+
+Which scalings can be carried over: none, linear and llama3 depend on the frequency alone; yarn does
+so where it does not round its bounds to whole pairs (``truncate: false``); longrope holds one factor
+per pair. Other yarn and dynamic scaling depend on head_dim itself and are refused.
+
+References: Su et al. 2021, arXiv 2104.09864; LongRoPE, arXiv 2402.13753; YaRN, arXiv 2309.00071.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from typing import Any
 from growth.errors import IllegalGrowthError
 
 REFUSES = "head-dim under dynamic rotary scaling, or yarn unless `truncate` is false"
-"""What the table of architectures says of rotary families."""
+"""What the table of architectures says about rotary families."""
 
 FREQUENCY_ONLY = ("default", "linear", "llama3")
 _FACTORS = ("short_factor", "long_factor")
@@ -30,21 +34,32 @@ _FACTORS = ("short_factor", "long_factor")
 def grow_rope(
     rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: int, lossy: bool
 ) -> dict[str, Any] | None:
-    """The rotary config for head_dim m, from that for n.
+    """The rotary config for heads of width m, from the one for width n.
 
     Args:
         rope: ``rope_parameters`` as transformers 5 writes them (rope_type, rope_theta, ...); empty
-            where the code fixes them.
-        n, m: old and new number of coordinates that turn, head_dim or its rotary part.
+            where the code fixes the frequencies.
+        n, m: old and new number of coordinates that turn: head_dim, or its rotary part.
         how: ``slots`` or ``pairs``.
-        max_positions: ``max_position_embeddings``, which longrope wants to know.
+        max_positions: ``max_position_embeddings``, which longrope needs.
         lossy: accept ``pairs`` at stock frequencies where the config cannot hold the old ones.
 
     Returns:
-        The new ``rope_parameters``, or None where the old ones serve.
+        The new ``rope_parameters``; None where the old ones stay.
 
     Raises:
-        IllegalGrowthError: if this kind of scaling depends on head_dim itself.
+        IllegalGrowthError: if this kind of scaling depends on head_dim itself, or the config cannot
+            hold the frequencies.
+
+    Example:
+        Heads of width 4 become 8 by pairs, at theta = 10000. Every other stock frequency is a tenth
+        of the old one, and is divided by 0.1:
+
+        >>> plain = {"rope_type": "default", "rope_theta": 10000.0}
+        >>> [round(f, 3) for f in grow_rope(plain, 4, 8, "pairs", 2048, lossy=False)["long_factor"]]
+        [1.0, 0.1, 1.0, 0.1]
+        >>> grow_rope(plain, 4, 8, "slots", 2048, lossy=False) is None
+        True
     """
     kind = str(rope.get("rope_type", "default"))
     k, pairs = m // n, n // 2
@@ -57,7 +72,7 @@ def grow_rope(
         )
     if kind == "longrope":
         return {**rope, **{name: [_factor(rope, name, j, k, n, how) for j in range(k * pairs)] for name in _FACTORS}}
-    if not carries(rope):
+    if not keeps_frequencies(rope):
         if how == "pairs" and lossy:
             return None
         raise IllegalGrowthError(
@@ -90,22 +105,27 @@ def grow_rope(
     }
 
 
-def carries(rope: Mapping[str, Any]) -> bool:
-    """Whether a wider head can have every frequency of a narrower one."""
+def keeps_frequencies(rope: Mapping[str, Any]) -> bool:
+    """Whether a wider head can hold every frequency of a narrower one.
+
+    Example:
+        >>> keeps_frequencies({"rope_type": "linear", "factor": 2.0}), keeps_frequencies({"rope_type": "dynamic"})
+        (True, False)
+    """
     kind = str(rope.get("rope_type", "default"))
     return kind in (*FREQUENCY_ONLY, "longrope") or (kind == "yarn" and _unrounded(rope))
 
 
 def _factor(rope: Mapping[str, Any], name: str, j: int, k: int, n: int, how: str) -> float:
-    """The longrope factor of new pair j: the old pair's, times what moves the stock frequency back
-    to the old one."""
+    """The longrope factor of new pair j: that of the old pair, times the factor from the stock
+    frequency to the old one."""
     old = float(rope[name][j // k])
     return old if how == "slots" else old * float(rope["rope_theta"]) ** (-2 * (j % k) / (k * n))
 
 
 def _scaled_frequency(frequency: float, kind: str, rope: Mapping[str, Any]) -> float:
-    """One frequency after ``linear``, ``llama3`` or unrounded ``yarn`` scaling (transformers'
-    modeling_rope_utils)."""
+    """One frequency after ``linear``, ``llama3`` or unrounded ``yarn`` scaling, as in transformers'
+    modeling_rope_utils."""
     if kind == "default":
         return frequency
     factor = float(rope["factor"])
@@ -126,8 +146,8 @@ def _scaled_frequency(frequency: float, kind: str, rope: Mapping[str, Any]) -> f
 
 
 def _yarn_bounds(rope: Mapping[str, Any]) -> tuple[float, float]:
-    """Where yarn begins and ends to stretch frequencies, as -log(frequency) to base theta: 0 is the
-    fastest pair, 1 beyond the slowest."""
+    """Between which pairs yarn ramps from no stretching to full stretching, as -log(frequency) to base
+    theta: 0 is the fastest pair, 1 is beyond the slowest."""
     reach, theta = float(rope["original_max_position_embeddings"]), float(rope["rope_theta"])
     turns = (float(rope.get("beta_fast") or 32), float(rope.get("beta_slow") or 1))
     first, last = (math.log(reach / (2 * math.pi * turn)) / math.log(theta) for turn in turns)
@@ -135,8 +155,8 @@ def _yarn_bounds(rope: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _unrounded(rope: Mapping[str, Any]) -> bool:
-    """Whether yarn's bounds are the same in heads of any width: not rounded to whole pairs, nor cut
-    off where the head ends."""
+    """Whether yarn's bounds do not depend on head_dim: neither rounded to whole pairs nor cut off at
+    the end of the head."""
     if rope.get("truncate", True) or not rope.get("factor") or "rope_theta" not in rope:
         return False
     first, last = _yarn_bounds(rope)
@@ -144,7 +164,7 @@ def _unrounded(rope: Mapping[str, Any]) -> bool:
 
 
 def _yarn_attention(rope: Mapping[str, Any]) -> float:
-    """What yarn multiplies sines and cosines by."""
+    """The factor of yarn on sines and cosines."""
     if rope.get("attention_factor") is not None:
         return float(rope["attention_factor"])
     one, all_dim = rope.get("mscale"), rope.get("mscale_all_dim")

@@ -14,8 +14,9 @@ from transformers.models.mpt import modeling_mpt
 from growth.algebra.attention_laws import Alibi, Scores
 from growth.algebra.axes import Space
 from growth.algebra.derived_laws import Dual, Scaled
-from growth.algebra.laws import Copied, Growth, LayerNorm, Linear, RMSNorm
+from growth.algebra.laws import Copied, Growth, Linear
 from growth.algebra.maps import Map
+from growth.algebra.norm_laws import LayerNorm, RMSNorm
 from growth.errors import IllegalGrowthError
 from growth.proof.float64 import exact_arithmetic
 

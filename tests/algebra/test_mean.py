@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from growth.algebra.axes import Concatenation, Fixed, Interleaved, Product, Space
 from growth.algebra.derived_laws import Dual, Normalised, Scaled, UnitLength
-from growth.algebra.laws import Growth, Isometric, LayerNorm, Linear, RMSNorm
+from growth.algebra.laws import Growth, Linear
 from growth.algebra.maps import Map
+from growth.algebra.norm_laws import Isometric, LayerNorm, RMSNorm
 from growth.algebra.roles import Gain, Keeps, Reads, Role, Scale, Writes
 from growth.errors import IllegalGrowthError, IllegalShapeError
 from growth.plan.plan import TensorPlan

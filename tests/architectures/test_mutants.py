@@ -14,8 +14,9 @@ import growth
 from growth import architectures
 from growth.algebra.attention_laws import Scores
 from growth.algebra.axes import Space
-from growth.algebra.laws import Growth, Law, LayerNorm, Linear
+from growth.algebra.laws import Growth, Law, Linear
 from growth.algebra.maps import Map
+from growth.algebra.norm_laws import LayerNorm
 from growth.algebra.roles import Keeps, Reads, Writes
 from growth.architectures.architecture import Architecture
 from growth.architectures.families.t5 import ENCODED

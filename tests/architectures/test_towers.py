@@ -16,7 +16,8 @@ from growth import architectures
 from growth.algebra.attention_laws import Scores
 from growth.algebra.axes import Space
 from growth.algebra.derived_laws import UnitLength
-from growth.algebra.laws import Copied, Growth, LayerNorm
+from growth.algebra.laws import Copied, Growth
+from growth.algebra.norm_laws import LayerNorm
 from growth.algebra.roles import Gain
 from growth.architectures.towers import within
 from growth.hf.computed_tables import completed

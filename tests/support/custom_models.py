@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from growth.algebra.derived_laws import Dual
-from growth.algebra.laws import LayerNorm, Linear
+from growth.algebra.laws import Linear
+from growth.algebra.norm_laws import LayerNorm
 from growth.algebra.roles import Keeps
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import standard_sizes

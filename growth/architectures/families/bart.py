@@ -28,12 +28,12 @@ from growth.architectures import (
     attention,
     attention_laws,
     attention_scale,
-    constant,
     embedding,
     feed_forward,
     linear,
     norm,
     stack_sizes,
+    tower_constant,
     within,
 )
 
@@ -134,8 +134,8 @@ BART = Architecture(
     for_config=_last_norm,
     constants={
         "embedding_scale": embedding_scale,
-        "encoder.attention_scale": constant("encoder.", attention_scale),
-        "decoder.attention_scale": constant("decoder.", attention_scale),
+        "encoder.attention_scale": tower_constant("encoder.", attention_scale),
+        "decoder.attention_scale": tower_constant("decoder.", attention_scale),
     },
     vouched={
         "activation_function": None,

@@ -22,8 +22,8 @@ from growth.architectures import (
     embedding,
     feed_forward,
     linear,
+    mlm_transform,
     norm,
-    transform,
 )
 
 
@@ -58,7 +58,7 @@ BERT = Architecture(
     model_type="bert",
     modules={
         **ENCODER,
-        **transform("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
+        **mlm_transform("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
         "cls.predictions": {"bias": (Keeps(),)},
         "cls.predictions.decoder": linear(FINAL),
         "cls.seq_relationship": linear(POOLED),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from growth.architectures import (
-    HEAD_LAW,
+    HEAD_BY_HEAD,
     NORMED,
     PARTIAL_KEY,
     PARTIAL_QUERY,
@@ -38,7 +38,7 @@ CODEGEN: Architecture = replace(
         ),
         "h.*.attn.out_proj": linear(Fixed(BLOCKS) * LOCAL_HEADS * VALUE, RESIDUAL),
     },
-    laws={**GPTJ.laws, LOCAL_HEADS: HEAD_LAW},
+    laws={**GPTJ.laws, LOCAL_HEADS: HEAD_BY_HEAD},
     sizes={
         **SIZES,
         "hidden_size": Size("n_embd", small=lambda user: 12 * small_head_dim(user)),

@@ -21,7 +21,7 @@ from growth.architectures import (
     EXPERT_LAWS,
     FFN,
     FINAL,
-    HEAD_LAW,
+    HEAD_BY_HEAD,
     KEY_PASS,
     KEY_ROTARY,
     NORMED,
@@ -42,10 +42,10 @@ from growth.architectures import (
     Sizes,
     Space,
     UnsupportedModelError,
-    carries,
     embedding,
     experts,
     feed_forward,
+    keeps_frequencies,
     linear,
     norm,
 )
@@ -125,7 +125,9 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     rotary = "interleaved" if getattr(config, "rope_interleave", True) else "half"
     laws = {**architecture.laws, QUERY_ROTARY: Scores("query", rotary), KEY_ROTARY: Scores("key", rotary)}  # type: ignore[arg-type]
     drafts = getattr(config, "num_mtp_layers", 0) and not config.tie_word_embeddings
-    turns = replace(architecture.sizes["rotary_dim"], grows="head-dim" if carries(config.rope_parameters) else "never")
+    turns = replace(
+        architecture.sizes["rotary_dim"], grows="head-dim" if keeps_frequencies(config.rope_parameters) else "never"
+    )
     sizes = {**architecture.sizes, "rotary_dim": turns}
     if config.q_lora_rank is None:  # queries are read straight from the stream
         sizes["q_lora_rank"] = Size("q_lora_rank", "follows", follows=lambda c, s: s["hidden_size"])
@@ -159,7 +161,7 @@ DEEPSEEK_V3 = replace(
         **{space: LLAMA.laws[space] for space in (RESIDUAL, NORMED, FINAL, FFN)},
         **EXPERT_LAWS,
         **{RAW_QUERIES: _LATENT_LAW, QUERIES: Linear(), RAW_LATENT: _LATENT_LAW, LATENT: Linear()},
-        **{HEADS: HEAD_LAW, VALUE: Linear(), QUERY_PASS: Scores("query"), KEY_PASS: Scores("key")},
+        **{HEADS: HEAD_BY_HEAD, VALUE: Linear(), QUERY_PASS: Scores("query"), KEY_PASS: Scores("key")},
         **{QUERY_ROTARY: Scores("query", "interleaved"), KEY_ROTARY: Scores("key", "interleaved")},
     },
     sizes={

@@ -21,9 +21,9 @@ from growth.architectures import (
     embedding,
     feed_forward,
     linear,
+    mlm_transform,
     norm,
     standard_sizes,
-    transform,
 )
 
 _ATTENTION = attention("q_lin", "k_lin", "v_lin", "out_lin", reads=RESIDUAL, writes=RESIDUAL)
@@ -42,7 +42,7 @@ DISTILBERT = Architecture(
         "transformer.layer.*.sa_layer_norm": norm(RESIDUAL, RESIDUAL),
         **{f"transformer.layer.*.ffn.{name}": rule for name, rule in _FEED_FORWARD.items()},
         "transformer.layer.*.output_layer_norm": norm(RESIDUAL, RESIDUAL),
-        **transform("vocab_transform", "vocab_layer_norm"),
+        **mlm_transform("vocab_transform", "vocab_layer_norm"),
         "vocab_projector": linear(FINAL),
         "pre_classifier": linear(RESIDUAL, POOLED),
         "classifier": linear(POOLED),

@@ -22,8 +22,8 @@ from growth.architectures import (
     embedding,
     feed_forward,
     linear,
+    mlm_transform,
     norm,
-    transform,
 )
 
 _ATTENTION = attention("q", "k", "v", "o", reads=RESIDUAL, writes=RESIDUAL)
@@ -44,7 +44,7 @@ MPNET = Architecture(
         **{f"encoder.layer.*.{name}": rule for name, rule in _FEED_FORWARD.items()},
         "encoder.layer.*.output.LayerNorm": norm(RESIDUAL, RESIDUAL),
         "pooler.dense": linear(RESIDUAL, POOLED),
-        **transform("lm_head.dense", "lm_head.layer_norm"),
+        **mlm_transform("lm_head.dense", "lm_head.layer_norm"),
         "lm_head": {"bias": (Keeps(),)},
         "lm_head.decoder": linear(FINAL),
         "classifier.dense": linear(RESIDUAL, POOLED),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from growth.architectures import FINAL, POOLED, RESIDUAL, Keeps, Variant, linear, transform
+from growth.architectures import FINAL, POOLED, RESIDUAL, Keeps, Variant, linear
 from growth.architectures.families.bert import BERT, ENCODER
 
 ROBERTA = replace(
@@ -12,7 +12,7 @@ ROBERTA = replace(
     model_type="roberta",
     modules={
         **ENCODER,
-        **transform("lm_head.dense", "lm_head.layer_norm"),
+        **mlm_transform("lm_head.dense", "lm_head.layer_norm"),
         "lm_head": {"bias": (Keeps(),)},
         "lm_head.decoder": linear(FINAL),
         "classifier.dense": linear(RESIDUAL, POOLED),
