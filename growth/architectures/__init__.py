@@ -2,19 +2,58 @@
 
 A declaration is one value, an `Architecture`. It says which dimension of which parameter writes or
 reads which space, which law each space obeys, and where the config keeps the sizes.
+
+The vocabulary:
+
+the declaration
+    `Architecture`, `Variant` (what one model class declares otherwise), `find`, `known` (existing
+    declarations, to start from with `dataclasses.replace`)
+sizes of the config
+    `Size`, `standard_sizes`, `stack_sizes`, `rotary_sizes`; for a size that follows from others or is
+    small in the twin: `Sizes`, `TwinContext`, `quotient`, `small_head_dim`
+constants of the forward pass
+    `Constant`, `attention_scale`, `no_scale`
+axes
+    `Space`, `Fixed`, `Axis`, `Interleaved` of `Product`; with spaces a and b, ``a * b`` and ``a + b`` are
+    axes
+standard spaces: residual stream, feed-forward, output heads
+    `RESIDUAL`, `NORMED`, `BRANCH`, `FINAL`, `FFN`, `EXPERT`, `SHARED`, `POOLED`, `TRANSFORM`
+standard spaces: attention
+    `KV_HEADS`, `QUERIES_PER_KV`, `QUERY`, `KEY`, `VALUE`; heads that turn in part: `QUERY_ROTARY`,
+    `QUERY_PASS`, `KEY_ROTARY`, `KEY_PASS`; before a query and key norm: `RAW_KV_HEADS`,
+    `RAW_QUERIES_PER_KV`, `RAW_QUERY`, `RAW_KEY`; with ALiBi: `ALIBI_HEADS`, `ALIBI_VALUES`
+standard axes of attention
+    `HEADS`, `QUERIES`, `KEYS`, `VALUES`, `ATTENDED`, `PARTIAL_QUERY`, `PARTIAL_KEY`, `RAW_HEADS`,
+    `ALIBI_QKV`, `ALIBI_ATTENDED`
+laws
+    `Copied`, `Linear`, `FixedSize`; norms: `RMSNorm`, `LayerNorm`, `Isometric`; following another
+    space: `Dual`, `Scaled`, `Normalised`, `UnitLength`; attention: `Scores`, `Alibi`, `Sinusoids`,
+    `Frequencies`; for a law of your own: `Law`, `Growth`, `Map`
+laws of the standard spaces
+    `FFN_LAWS`, `EXPERT_LAWS`, `HEAD_LAWS`, `HEAD_BY_HEAD`, `attention_laws`, `alibi_laws`, `raw_laws`
+roles of one dimension
+    `Writes`, `Reads`, `Picks`, `Gain`, `Scale`, `Keeps`, `Role`
+rules of a module
+    `linear`, `conv1d`, `convolution`, `norm`, `embedding`, `feed_forward`, `experts`, `attention`,
+    `mlm_transform`, `Rule`
+models made of several
+    `tower`, `within`, `tower_constant`
+rotary configs
+    `keeps_frequencies`, `REFUSES`
+errors
+    `UnsupportedModelError`, `IllegalGrowthError`, `IllegalShapeError`
+
 `growth.architectures.families` holds one file per family; start from ``llama.py``.
 
 May import: `growth.algebra`, `growth.rules`, `growth.errors`. Imported by: every room above.
 Read in this order: ``architecture.py`` (the value), ``sizes.py`` (the numbers of a config),
-``families/llama.py`` (one declaration), ``towers.py`` (a model made of several), ``registry.py``
-(finding one by ``model_type``).
-
-    from growth.architectures import Architecture, RESIDUAL, NORMED, RMSNorm, Linear, embedding,
-    norm, linear, feed_forward, attention
+``families/llama.py`` (one declaration), ``patterns.py`` (from a parameter's name to its rule),
+``completeness.py`` (what a declaration must not lack), ``towers.py`` (models made of several),
+``registry.py`` (finding a declaration by ``model_type``).
 """
 
 from growth.algebra.attention_laws import Alibi, Frequencies, Scores, Sinusoids
-from growth.algebra.axes import Axis, Concatenation, Fixed, Interleaved, Product, Space
+from growth.algebra.axes import Axis, Fixed, Interleaved, Product, Space
 from growth.algebra.derived_laws import Dual, Normalised, Scaled, UnitLength
 from growth.algebra.laws import Copied, FixedSize, Growth, Law, Linear
 from growth.algebra.maps import Map
@@ -28,7 +67,6 @@ from growth.architectures.sizes import (
     Sizes,
     TwinContext,
     quotient,
-    rotary_fraction,
     rotary_sizes,
     small_head_dim,
     stack_sizes,
@@ -40,6 +78,7 @@ from growth.rules.attention import (
     ALIBI_ATTENDED,
     ALIBI_HEADS,
     ALIBI_QKV,
+    ALIBI_VALUES,
     ATTENDED,
     HEAD_BY_HEAD,
     HEADS,
@@ -58,6 +97,7 @@ from growth.rules.attention import (
     RAW_HEADS,
     RAW_KEY,
     RAW_KV_HEADS,
+    RAW_QUERIES_PER_KV,
     RAW_QUERY,
     VALUE,
     VALUES,
@@ -80,6 +120,7 @@ __all__ = [
     "ALIBI_ATTENDED",
     "ALIBI_HEADS",
     "ALIBI_QKV",
+    "ALIBI_VALUES",
     "ATTENDED",
     "BRANCH",
     "EXPERT",
@@ -107,6 +148,7 @@ __all__ = [
     "RAW_HEADS",
     "RAW_KEY",
     "RAW_KV_HEADS",
+    "RAW_QUERIES_PER_KV",
     "RAW_QUERY",
     "REFUSES",
     "RESIDUAL",
@@ -117,7 +159,6 @@ __all__ = [
     "Alibi",
     "Architecture",
     "Axis",
-    "Concatenation",
     "Constant",
     "Copied",
     "Dual",
@@ -172,7 +213,6 @@ __all__ = [
     "norm",
     "quotient",
     "raw_laws",
-    "rotary_fraction",
     "rotary_sizes",
     "small_head_dim",
     "stack_sizes",

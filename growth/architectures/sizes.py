@@ -124,8 +124,8 @@ def quotient(config: Any, whole: int, parts: int, what: tuple[str, str]) -> int:
     """
     if whole <= 0 or parts <= 0 or whole % parts:
         raise UnsupportedModelError(
-            f"a {getattr(config, 'model_type', 'model')} cannot have {whole} {what[0]} and {parts} {what[1]}, which do "
-            "not divide evenly. Check config.json."
+            f"a {getattr(config, 'model_type', 'model')} cannot have {whole} {what[0]} and {parts} {what[1]}, which "
+            "do not divide evenly. Check config.json."
         )
     return whole // parts
 

@@ -54,7 +54,7 @@ def within(prefix: str, value: T, shared: Collection[Space] = (), epsilon: str |
         changes = {field.name: moved(getattr(part, field.name), needed) for field in fields(part) if field.init}
         if isinstance(part, (Gain, Normalised)) and part.epsilon is None:
             changes["epsilon"] = epsilon
-        return replace(part, **changes)  # type: ignore[arg-type]
+        return replace(part, **changes)
 
     return moved(value)  # type: ignore[no-any-return]
 

@@ -84,7 +84,7 @@ class ExactSums:
         dtype: of the result.
         like: a tensor on the device to use.
 
-    ``differing`` counts the weights whose copies were written, ``reduced`` those among them whose
+    ``differing`` counts the weights whose copies were written, ``held_back`` those among them whose
     copies differ less than asked for.
     """
 
@@ -95,7 +95,7 @@ class ExactSums:
         assert gradient is not None, "the copies of a weight differ in their gradient coefficients"
         self.axis, self.ndim, self.offset, self.dtype = axis, ndim, offset, dtype
         self.like = like.new_empty(0, dtype=torch.float64)
-        self.differing, self.reduced = 0, 0
+        self.differing, self.held_back = 0, 0
         table = copy_table(dimension, determined_only=True)
         self.rows = [
             CopyRow(positions, positions >= 0, self.in_row(positions, dimension.value * dimension.gradient))
@@ -162,7 +162,7 @@ class ExactSums:
         self.differing += total.numel()
         factor = self._deviation_factor(unit, equal, wanted)
         if factor is not None:
-            self.reduced += int((factor < 1).sum())
+            self.held_back += int((factor < 1).sum())
             wanted = [same + factor * (want - same) for same, want in zip(equal, wanted, strict=True)]
         running = written = None  # s_k, and round(s_{k-1})
         for row, want in zip(self.rows[:-1], wanted[:-1], strict=True):

@@ -34,11 +34,11 @@ class Fold:
         ulps: max ``|folded - expected|`` in ulps of the expected weight in the dtype of the result
             (of its copies, where it is 0), less what the float64 arithmetic itself may lose.
         square, lost: sum of ``expected**2`` and of ``(folded - expected)**2``.
-        differing, reduced: number of weights whose copies were to differ, and of those among them
+        differing, held_back: number of weights whose copies were to differ, and of those among them
             whose copies differ less than asked for (`growth.weights.exact_sums`).
 
     Example:
-        >>> fold = Fold(square=4.0, lost=4e-6, differing=200, reduced=3)
+        >>> fold = Fold(square=4.0, lost=4e-6, differing=200, held_back=3)
         >>> fold.rms, fold.limited, fold.ok
         (0.001, 0.015, True)
     """
@@ -51,7 +51,7 @@ class Fold:
     square: float = 0.0
     lost: float = 0.0
     differing: int = 0
-    reduced: int = 0
+    held_back: int = 0
 
     @property
     def ok(self) -> bool:
@@ -68,7 +68,7 @@ class Fold:
     def limited(self) -> float:
         """Of the weights whose copies were to differ, the share whose copies differ less than asked
         for."""
-        return self.reduced / self.differing if self.differing else 0.0
+        return self.held_back / self.differing if self.differing else 0.0
 
     def to_json(self) -> dict[str, float | bool | int]:
         """The figures that reports show."""

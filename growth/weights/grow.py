@@ -124,7 +124,7 @@ def _blocks(
         yield start, block
     if fold is not None and breaking is not None and breaking.sums is not None:
         fold.differing += breaking.sums.differing
-        fold.reduced += breaking.sums.reduced
+        fold.held_back += breaking.sums.held_back
 
 
 def _uniform_power_of_two(plan: TensorPlan) -> float | None:

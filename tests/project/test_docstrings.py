@@ -18,9 +18,7 @@ MODULES = [
     if path.stem != "__init__"
 ] + ["growth.plan.symmetry"]
 WITHOUT_EXAMPLE = {
-    "growth.architectures.completeness",  # shown by Architecture
-    "growth.architectures.registry",
-    "growth.rules.experts",
+    "growth.architectures.completeness",
     "growth.weights.model_weights",
 }
 """Modules that give no example."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from dataclasses import fields
 from typing import Any, Unpack, get_type_hints
 
@@ -12,6 +13,7 @@ import click
 import pytest
 
 import growth
+from growth import architectures
 from growth.cli.main import grow as command
 from growth.plan.choices import CHOICES, Choices
 from growth.plan.options import Options
@@ -174,3 +176,25 @@ def test_names_are_found_where_they_are_said_to_be() -> None:
     with pytest.raises(AttributeError, match="no attribute 'shrink'"):
         _ = growth.shrink
     assert growth.Plan is importlib.import_module("growth.plan").Plan
+
+
+DECLARING = """
+ALIBI_ATTENDED ALIBI_HEADS ALIBI_QKV ALIBI_VALUES ATTENDED Alibi Architecture Axis BRANCH
+Constant Copied Dual EXPERT EXPERT_LAWS FFN FFN_LAWS FINAL Fixed FixedSize Frequencies Gain Growth HEADS
+HEAD_BY_HEAD HEAD_LAWS IllegalGrowthError IllegalShapeError Interleaved Isometric KEY KEYS KEY_PASS KEY_ROTARY
+KV_HEADS Keeps Law LayerNorm Linear Map NORMED Normalised PARTIAL_KEY PARTIAL_QUERY POOLED Picks Product
+QUERIES QUERIES_PER_KV QUERY QUERY_PASS QUERY_ROTARY RAW_HEADS RAW_KEY RAW_KV_HEADS RAW_QUERIES_PER_KV
+RAW_QUERY REFUSES RESIDUAL RMSNorm Reads Role Rule SHARED Scale Scaled Scores Sinusoids Size Sizes Space
+TRANSFORM TwinContext UnitLength UnsupportedModelError VALUE VALUES Variant Writes alibi_laws attention
+attention_laws attention_scale conv1d convolution embedding experts feed_forward find keeps_frequencies known
+linear mlm_transform no_scale norm quotient raw_laws rotary_sizes small_head_dim stack_sizes standard_sizes
+tower tower_constant within
+"""
+"""The vocabulary for declaring a family. A name that goes or changes breaks declarations outside this
+repository."""
+
+
+def test_the_vocabulary_for_declaring() -> None:
+    assert sorted(architectures.__all__) == DECLARING.split()
+    groups = str(architectures.__doc__).split("The vocabulary:")[1].split("`growth.architectures.families` holds")[0]
+    assert sorted(re.findall(r"`(\w+)`", groups.replace("``", ""))) == DECLARING.split()

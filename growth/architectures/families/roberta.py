@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from growth.architectures import FINAL, POOLED, RESIDUAL, Keeps, Variant, linear
+from growth.architectures import FINAL, POOLED, RESIDUAL, Keeps, Variant, linear, mlm_transform
 from growth.architectures.families.bert import BERT, ENCODER
 
 ROBERTA = replace(
