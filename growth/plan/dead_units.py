@@ -1,11 +1,14 @@
-"""Coordinates that could never learn.
+"""Dead units: new coordinates that could never learn.
 
-A coordinate that is born silent waits for one side alone: what writes it starts at 0 and what reads
-it does not, so that its writers receive a gradient at the first step and its readers after that, or
-the other way round. Where both start at 0, neither ever receives any. What reads a query is the key
-it meets (`growth.algebra.attention_laws.Scores`), and what a model computes by itself
-(`growth.algebra.attention_laws.Sinusoids`) is never silent. No law of this library leads to such a
-coordinate; one of your own may."""
+A new coordinate that starts silent has a zero on one side only: the weights that write it start at
+0 and those that read it do not, or the reverse. So at the first step the zero side receives a
+gradient, and at the next the other side does. Where both sides start at 0, neither ever receives
+one: the unit is dead. The queries are what reads the keys, and the reverse
+(`growth.algebra.attention_laws.Scores`); what the model computes from nothing learned
+(`growth.algebra.attention_laws.Sinusoids`) is never silent.
+
+Example: a rotary slot whose key starts at 0 learns, because its query does not start at 0; with
+both at 0 it would be dead. No law of this library leads to a dead unit; a law that you write may."""
 
 from __future__ import annotations
 
@@ -23,31 +26,33 @@ from growth.algebra.roles import Role, Scale, Writes
 def never_learn(
     maps: Mapping[Space, Map], laws: Mapping[Space, Law], roles: Collection[tuple[Role, ...]]
 ) -> dict[Space, Integers]:
-    """Space -> its new coordinates that no step of training would move, for the spaces that have
-    any.
+    """The dead units of every space that has any.
 
     Args:
         maps: how every space grows.
-        laws: what each has for a law.
+        laws: the law of each.
         roles: of every parameter of the model, each combination once.
+
+    Returns:
+        Space -> the numbers of its coordinates that no step of training would move.
     """
     dead = {}
     for space in sorted(_written(roles) & maps.keys(), key=str):
-        silent = maps[space].write == 0
-        met = _met(space, maps, laws)
-        silent &= maps[space].read == 0 if met is None else maps[met].write == 0
-        if silent.any():
-            dead[space] = np.flatnonzero(silent)
+        other_side = _other_side(space, maps, laws)
+        not_written = maps[space].write == 0
+        not_read = maps[space].read == 0 if other_side is None else maps[other_side].write == 0
+        if (units := np.flatnonzero(not_written & not_read)).size:
+            dead[space] = units
     return dead
 
 
 def notes(maps: Mapping[Space, Map], laws: Mapping[Space, Law], roles: Collection[tuple[Role, ...]]) -> list[str]:
-    """What a plan says of them. Arguments as for `never_learn`."""
+    """What a plan says of dead units. Arguments as for `never_learn`."""
     return [
-        f"{len(which)} of the {maps[space].m} coordinates of '{space}' can never learn, since what writes them and "
-        "what reads them both "
-        f"start at 0: the law '{laws[space]}' should leave one of the two another value"
-        for space, which in never_learn(maps, laws, roles).items()
+        f"{len(units)} of the {maps[space].m} coordinates of '{space}' are dead units, which can never learn: what "
+        "writes them and what reads them both start at 0, so that no gradient reaches them; let the law "
+        f"'{laws[space]}' start one of the two at another value"
+        for space, units in never_learn(maps, laws, roles).items()
     ]
 
 
@@ -62,9 +67,9 @@ def _written(roles: Collection[tuple[Role, ...]]) -> set[Space]:
     return {space for axis in axes for space in axis.spaces()}
 
 
-def _met(space: Space, maps: Mapping[Space, Map], laws: Mapping[Space, Law]) -> Space | None:
-    """The queries that some keys meet, or the keys that some queries do; None for a space of
-    neither."""
+def _other_side(space: Space, maps: Mapping[Space, Map], laws: Mapping[Space, Law]) -> Space | None:
+    """The queries that meet these keys, or the keys that meet these queries; None for a space that
+    is neither."""
     law = laws[space]
     if not isinstance(law, Scores):
         return None

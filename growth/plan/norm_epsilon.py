@@ -1,9 +1,15 @@
-"""The norms' epsilon: ``eps' = eps * energy`` of the axis that enters (`growth.rules.norm`).
+"""The norms' epsilon, which has to grow as the mean square that it is added to.
 
-The config has one field for many norms, or none where the code fixes a number. Where two want
-different values (BERT's residual stream under orthogonal scaling, and its head's transform, which
-an elementwise function holds at scale 1) the growth passes only if epsilon is as small as BERT's
-1e-12, to which any variance a float32 model can have is large."""
+A norm divides by ``sqrt(mean(x**2) + eps)``. If growth multiplies the mean square of what enters
+by its energy, then ``eps' = eps * energy`` keeps the norm as it was (`growth.rules.norm`).
+
+Example: a GPT-2 grown from width 24 to 30 carries its mean in 6 of 30 coordinates, the variance is
+24/30 of what it was, and ``layer_norm_epsilon`` becomes 1e-5 * 24/30.
+
+A config has one field for many norms, or none where the code fixes a number. Two norms may need
+different values: under orthogonal scaling BERT's residual stream has another energy than the
+transform of its head, which an elementwise function fixes at 1. Such a growth passes only if
+epsilon is as small as BERT's 1e-12, which is nothing beside the variances of a float32 model."""
 
 from __future__ import annotations
 
@@ -19,38 +25,52 @@ from growth.architectures.sizes import value_at
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 
 NEGLIGIBLE_EPSILON = 1e-12
-"""A norm's epsilon that may be off by a factor."""
+"""How far a norm's epsilon may be from the one it needs, measured on the old activations."""
 
 
 def grown_epsilons(
     architecture: Architecture, parsed: Any, maps: Mapping[Space, Map], gains: Iterable[Gain]
 ) -> dict[str, float]:
-    """Config field -> new value, for the fields that hold an epsilon and change.
+    """The epsilons that change.
+
+    Args:
+        architecture: the declaration for the config.
+        parsed: the parsed config.
+        maps: how every space grows.
+        gains: the gains of the model's norms.
+
+    Returns:
+        Config field -> new value.
 
     Raises:
-        IllegalGrowthError: where one epsilon would have to serve two values.
+        IllegalGrowthError: if one epsilon would have to have two values.
         UnsupportedModelError: if the config has no such field.
     """
-    wanted: dict[str | float, dict[str, float]] = {}
+    needed: dict[str | float, dict[str, float]] = {}  # home -> axis that enters -> epsilon
     for axis, home in sorted(architecture.norms(gains, maps), key=lambda norm: (str(norm[0]), str(norm[1]))):
-        wanted.setdefault(home, {})[str(axis)] = _value(parsed, home) * (axis.map(maps).energy or 1.0)
+        needed.setdefault(home, {})[str(axis)] = _value(parsed, home) * (axis.map(maps).energy or 1.0)
     changes = {}
-    for home, by_axis in wanted.items():
-        value = _value(parsed, home)
-        target = value if isinstance(home, float) else next(iter(by_axis.values()))
-        for name, epsilon in by_axis.items():
-            if abs(epsilon - target) * value > NEGLIGIBLE_EPSILON * epsilon * (
-                1 + 1e-9
-            ):  # relative to the variance, which grows by energy
+    for home, by_axis in needed.items():
+        old = _value(parsed, home)
+        new = old if isinstance(home, float) else next(iter(by_axis.values()))
+        for axis_name, epsilon in by_axis.items():
+            if not _serves(new, epsilon, old):
                 other = "the code fixes" if isinstance(home, float) else f"the one on '{next(iter(by_axis))}' needs"
                 raise IllegalGrowthError(
-                    f"cannot set the norms' epsilon ({home}): the norm on '{name}' needs {epsilon:.3g}, but {other} "
-                    f"{target:.3g}. "
-                    "Use --scaling unit, which keeps it."
+                    f"cannot set the norms' epsilon ({home}): the norm on '{axis_name}' needs {epsilon:.3g}, but "
+                    f"{other} {new:.3g}. Use --scaling unit, which keeps it."
                 )
-        if isinstance(home, str) and not math.isclose(target, value, rel_tol=1e-12):
-            changes[home] = target
+        if isinstance(home, str) and not math.isclose(new, old, rel_tol=1e-12):
+            changes[home] = new
     return changes
+
+
+def _serves(new: float, needed: float, old: float) -> bool:
+    """Whether an epsilon is close enough to the one that is needed.
+
+    Variances grow by needed / old, so ``|new - needed| / (needed / old)`` is the difference as an
+    epsilon of the old model."""
+    return abs(new - needed) * old <= NEGLIGIBLE_EPSILON * needed * (1 + 1e-9)
 
 
 def _value(parsed: Any, home: str | float) -> float:

@@ -24,16 +24,33 @@ from growth.plan.symmetry import UNBROKEN, Symmetry
 from growth.text import Part, Shown
 
 TOLERANCE = 1e-10
-"""What "the same function" means in exact arithmetic. Correct and wrong growths differ by some
-fourteen orders of magnitude."""
+"""Largest difference of outputs that counts as "the same function" in float64. Correct growths are
+some fourteen orders of magnitude below wrong ones."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TensorPlan:
-    """One tensor: ``new[j0, j1, ...] = prod(value_d[j_d]) * old[source_0[j0], source_1[j1], ...]``,
-    for a gain that the model adds a number to (`growth.algebra.roles.Gain`) plus its shift; and
-    along summed dimensions with the symmetry of the copies broken
-    (`growth.weights.symmetry_breaking`)."""
+    """How one tensor grows.
+
+    ``new[j0, j1, ...] = value_0[j0] * value_1[j1] * ... * old[source_0[j0], source_1[j1], ...]``, with
+    one `growth.algebra.dimensions.Dimension` per dimension of the tensor. If the model adds a number
+    to a gain, a shift is added (`growth.algebra.roles.Gain`). Along summed dimensions the copies
+    may differ (`growth.weights.symmetry_breaking`).
+
+    Args:
+        name: in the source file, and in the grown one.
+        canonical: the name in the declaration: without the base model's prefix.
+        shape: before growth.
+        roles: one per dimension, from the declaration.
+        dimensions: one per dimension, what the roles come to at these sizes.
+        symmetry: how the copies are made to differ; `UNBROKEN` if they are equal.
+
+    Example:
+        The value projection of a Llama of 6 heads of 16, grown to 9:
+
+        ``TensorPlan(model.layers.0.self_attn.v_proj.weight: [96, 96] -> [144, 144],
+        writes kv_heads * value; reads normed)``
+    """
 
     name: str
     canonical: str
@@ -54,12 +71,13 @@ class TensorPlan:
 
     @property
     def unchanged(self) -> bool:
-        """True if the tensor stays as it is, so that it may be of any dtype (a mask, a counter)."""
+        """True if every dimension is kept, so that the tensor need not be of a float dtype: a mask, a
+        counter."""
         return len(self.roles) == len(self.shape) and all(isinstance(role, Keeps) for role in self.roles)
 
     @property
     def transposed(self) -> TensorPlan:
-        """The plan of the transpose; of a row matrix, where the tensor is a vector."""
+        """The plan of the transpose, ``[a, b] -> [b, a]``; of a vector ``[a]``, that of the row ``[1, a]``."""
         kept = (Keeps(),) if len(self.shape) == 1 else ()
         outer = tuple(role.resolve(1, {}) for role in kept)
         dimensions = outer + tuple(reversed(self.dimensions))
@@ -103,8 +121,13 @@ class TensorPlan:
 
 @dataclass(frozen=True)
 class Declared:
-    """A declaration, not yet adapted to a config, and the ``model_type`` it was borrowed from where
-    nobody declared the model's own."""
+    """The declaration that a plan is made by.
+
+    Args:
+        base: the declaration, not yet adapted to a config.
+        looks_like: the ``model_type`` it was declared for, if the model's own is not declared and
+            this one fits (`growth.proof.lookalike`); else None.
+    """
 
     base: Architecture
     looks_like: str | None = None
@@ -112,11 +135,38 @@ class Declared:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan(Shown):
-    """What growing one model does. Build it with `plan_widening`; print it, or read ``to_json()``.
+    """What growing one model does, worked out from its config and the shapes of its tensors. Nothing
+    is read or written yet. `growth.plan_widening` makes one; ``print`` shows it.
 
-    ``architecture`` is the declaration adapted to the config. ``lossy`` says that this is a rotary
-    growth that is not exact, and that the caller accepted it. Of the copies of a space in
-    ``summed`` only the sum is kept, each times its ``read`` (`growth.plan.tied_weights`)."""
+    Args:
+        declared: the declaration it is made by.
+        architecture: the same, adapted to the config.
+        model_class: the class of the model.
+        options: the caller's choices.
+        old_sizes, new_sizes: size name -> value (``hidden_size``, ``head_dim``, ...).
+        why: size name -> why it becomes what it does, in a few words.
+        maps: space -> how its coordinates grow.
+        tensors: name -> how that tensor grows; all tensors of the grown model.
+        old_config, new_config: what config.json holds, before and after.
+        dtypes: tensor name -> dtype in the source; empty if only a config is known.
+        left_out: tensors of the source that the model computes by itself and the result leaves out.
+        notes: what the caller should know, a sentence each.
+        lossy: whether this is a rotary growth that is not exact, which the caller accepted.
+        summed: spaces of which the grown model keeps only the read-weighted sum over copies, because
+            the copies of a tied head's gain differ (`growth.plan.tied_weights`).
+
+    Example:
+        >>> import growth
+        >>> from transformers import LlamaConfig
+        >>> config = LlamaConfig(hidden_size=96, intermediate_size=160, num_attention_heads=6, num_hidden_layers=1)
+        >>> plan = growth.plan_widening(config, width=2)
+        >>> plan.new_sizes["intermediate_size"], plan.new_sizes["head_dim"]
+        (320, 16)
+        >>> plan.tensors["layers.0.mlp.down_proj.weight"]
+        TensorPlan(layers.0.mlp.down_proj.weight: [96, 160] -> [192, 320], writes residual; reads ffn)
+        >>> plan.config_changes["hidden_size"], plan.why["num_attention_heads"]
+        ((96, 192), 'x2')
+    """
 
     declared: Declared
     architecture: Architecture
@@ -137,16 +187,17 @@ class Plan(Shown):
 
     @property
     def config_changes(self) -> dict[str, tuple[Any, Any]]:
-        """Config field -> (old, new), None where absent; dotted inside a nested config."""
+        """Config field -> (old, new value), for those that change; None where absent, and with dots
+        inside a nested config (``text_config.hidden_size``)."""
         return _changes(self.old_config, self.new_config)
 
     def parameters(self, *, new: bool) -> int:
-        """Number of elements on disk, before or after."""
+        """Number of weights on disk, after growth (``new=True``) or before."""
         return sum(int(np.prod(t.new_shape if new else t.shape)) for t in self.tensors.values())
 
     def bytes(self, *, new: bool) -> int:
-        """Bytes on disk, before or after, at each tensor's own dtype (the config's, where only a
-        config was given)."""
+        """Bytes on disk, after growth (``new=True``) or before, each tensor in the dtype it has in the
+        source (`source_dtypes`)."""
         dtypes = self.source_dtypes
         return sum(
             dtypes[name].itemsize * int(np.prod(t.new_shape if new else t.shape)) for name, t in self.tensors.items()
@@ -154,13 +205,13 @@ class Plan(Shown):
 
     @cached_property
     def source_dtypes(self) -> dict[str, torch.dtype]:
-        """The dtype of each tensor of the source; the config's, where only a config was given."""
+        """Tensor name -> its dtype in the source; that of the config, where only a config is known."""
         named = str(self.old_config.get("dtype") or self.old_config.get("torch_dtype") or "float32")
         default = getattr(torch, named, torch.float32)
         return {name: self.dtypes.get(name, default) for name in self.tensors}
 
     def spaces(self) -> list[tuple[str, int, int, str]]:
-        """(space, old, new, law), for the spaces that some tensor uses."""
+        """(space, old and new number of coordinates, law), for the spaces that some tensor uses."""
         used = {space for tensor in self.tensors.values() for role in tensor.roles for space in role.spaces()}
         return [(str(s), m.n, m.m, str(self.architecture.laws[s])) for s, m in self.maps.items() if s in used]
 
@@ -195,7 +246,8 @@ class Plan(Shown):
         return named[space]
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON values. With the source it holds all that is needed to grow it again."""
+        """The plan as JSON values. Together with the source it says all that is needed to make the
+        same growth again."""
         return {
             "model_type": self.architecture.model_type,
             "model_class": self.model_class.__name__,
@@ -222,7 +274,7 @@ class Plan(Shown):
 
     @property
     def choices(self) -> str:
-        """The caller's choices, those that matter here, in one line."""
+        """The caller's choices in one line, those that have an effect on this model."""
         options = self.options
         heads = {name.rpartition(".")[2] for name, size in self.new_sizes.items() if size != self.old_sizes[name]}
         said = [f"width {options.width:g}"] if options.width is not None else []

@@ -1,16 +1,23 @@
-"""What a growth costs in precision, told before a weight is read.
+"""What a growth costs in precision, predicted before a weight is read.
 
-A new weight is an old one times a coefficient, cast once to its dtype. Where the coefficient is a
-power of two (or 0) and the dtype is no coarser than the source's, nothing is rounded, and the
-tensor is bit for bit what it was. Elsewhere each weight is off by at most half a unit in its last
-place. Such a unit is eps times the power of two below the weight; over the weights between two
-powers of two, evenly spread, the mean of (power / weight)**2 is 3/7 of the weights' own mean
-square, and rounding is even within a unit: so
+A new weight is an old one times a coefficient, rounded once to its dtype. If the coefficient is a
+power of two (or 0) and the dtype is no coarser than the source's, nothing is rounded: the tensor
+holds the old weights bit for bit. Any other coefficient moves each weight by at most half an ulp.
+
+How much is that in the mean? The ulp of a weight is eps times the power of two p below it, and the
+error is evenly spread within an ulp, so its mean square is (eps * p)**2 / 12. Weights evenly spread
+between p and 2p have a mean square of 7/3 p**2. So
 
     RMS of rounding / RMS of weights = eps * sqrt(3 / 7 / 12) = 0.19 eps,
 
-times the root of the share of their square that rounds at all. Broken symmetry adds nothing: copies
-that differ add up to the last bit (`growth.weights.exact_sums`)."""
+times the root of the share of the weights' square that is rounded at all.
+
+Example: a float32 Llama grown to twice its width rounds nothing. Grown to 1.5 times, half of the
+residual stream has two copies, written with 1, and half has one, written with sqrt(2)
+(`growth.algebra.laws.RMSNorm`): of what writes the stream, those weights round.
+
+Breaking symmetry adds nothing: copies that differ add up to the last bit
+(`growth.weights.exact_sums`)."""
 
 from __future__ import annotations
 
@@ -37,13 +44,14 @@ PER_EPS = math.sqrt(3 / 7 / 12)
 
 @dataclass(frozen=True)
 class Exactness:
-    """What one dtype leaves of a growth.
+    """What a growth rounds if its result is held in one dtype.
 
     Args:
-        dtype: of the result: ``as stored``, where each tensor keeps its own, or its name.
-        rounding: tensor -> relative RMS of what rounding does to it; 0 where it is bit for bit.
-        remedies: what would have none round, as options of the command line; empty where none does,
-            or no choice helps.
+        dtype: name of the dtype, or ``as stored`` if each tensor keeps its own.
+        rounding: tensor -> RMS of its rounding errors over RMS of its weights; 0 where it is bit for
+            bit what it was.
+        remedies: options of the command line under each of which nothing would round; empty if
+            nothing does, or if no single one helps.
     """
 
     dtype: str
@@ -52,15 +60,16 @@ class Exactness:
 
     @property
     def rounded(self) -> dict[str, float]:
-        """Those that round."""
+        """The tensors that round."""
         return {name: rms for name, rms in self.rounding.items() if rms}
 
     @property
     def largest(self) -> float:
-        """Of the tensor that rounds most."""
+        """The rounding of the tensor that rounds most; 0 if none does."""
         return max(self.rounding.values(), default=0.0)
 
     def to_json(self) -> dict[str, Any]:
+        """As JSON values, the tensors that do not round only counted."""
         return {
             "dtype": self.dtype,
             "exact": len(self.rounding) - len(self.rounded),
@@ -71,8 +80,18 @@ class Exactness:
 
 
 def predict(plan: Plan, dtype: torch.dtype | None = None) -> Exactness:
-    """What ``plan`` rounds if its result is held in ``dtype``, or as the source is. Reads no
-    weight."""
+    """What a plan rounds. Reads no weight.
+
+    Args:
+        plan: the plan.
+        dtype: of the result; None to keep each tensor's own.
+
+    Example:
+        >>> import growth
+        >>> from transformers import LlamaConfig
+        >>> predict(growth.plan_widening(LlamaConfig(num_hidden_layers=1), width=2)).rounded
+        {}
+    """
     kept, wanted = plan.source_dtypes, result_dtypes(plan, dtype)
     rounding = {name: relative_rounding(tensor, kept[name], wanted[name]) for name, tensor in plan.tensors.items()}
     found = Exactness("as stored" if dtype is None else dtype_name(dtype), rounding)
@@ -80,8 +99,13 @@ def predict(plan: Plan, dtype: torch.dtype | None = None) -> Exactness:
 
 
 def relative_rounding(tensor: TensorPlan, held: torch.dtype, result: torch.dtype) -> float:
-    """RMS of rounding over RMS of weights, when a tensor held in one dtype is grown into
-    another."""
+    """RMS of rounding errors over RMS of weights of one tensor.
+
+    Args:
+        tensor: its plan.
+        held: the dtype of the source.
+        result: the dtype of the result. If it is coarser, every weight rounds.
+    """
     if held not in FLOATS or (tensor.unchanged and held == result):
         return 0.0
     share = 1.0 if torch.finfo(result).eps > torch.finfo(held).eps else _rounding_share(tensor)
@@ -89,9 +113,9 @@ def relative_rounding(tensor: TensorPlan, held: torch.dtype, result: torch.dtype
 
 
 def result_dtypes(plan: Plan, wanted: torch.dtype | None) -> dict[str, torch.dtype]:
-    """The dtype of each tensor of the result: ``wanted``, or what it has; nor does a mask or a
-    counter change, a table of frequencies, or what the class itself keeps in float32 when it is
-    loaded in that dtype."""
+    """The dtype of each tensor of the result: ``wanted``, except for tensors that never convert:
+    integer buffers, rotary frequency tables, and modules the class keeps in float32
+    (``_keep_in_fp32_modules``). None keeps all as they are."""
     held = plan.source_dtypes
     return {
         name: wanted if wanted and _converts(plan, name, held[name], wanted) else held[name] for name in plan.tensors
@@ -103,39 +127,47 @@ def _converts(plan: Plan, name: str, held: torch.dtype, wanted: torch.dtype) -> 
     if held not in FLOATS or any(isinstance(plan.architecture.laws[space], Frequencies) for space in spaces):
         return False
     kept = {*(plan.model_class._keep_in_fp32_modules_strict or ())}
-    kept |= {*(plan.model_class._keep_in_fp32_modules or ())} if wanted is torch.float16 else set()
+    if wanted is torch.float16:  # what overflows there, and does not in bfloat16
+        kept |= {*(plan.model_class._keep_in_fp32_modules or ())}
     return torch.finfo(wanted).bits >= torch.finfo(held).bits or not kept & set(name.split("."))
 
 
 def _rounding_share(tensor: TensorPlan) -> float:
-    """The share of the weights' square that some other coefficient than a power of two scales."""
+    """The share of the weights' square that is scaled by another coefficient than a power of two.
+
+    The coefficient of a weight is the product over dimensions. Dimensions with one coefficient for
+    all their coordinates are multiplied first: 1/sqrt(2) along two of them is 1/2, which does not
+    round. The others count as rounded wherever their own coefficient is no power of two."""
     if tensor.exact:
         return 0.0
-    if any(d.shift is not None for d in tensor.dimensions) or (
-        tensor.symmetry.breaks and tensor.exact_sum_axis is None
-    ):
+    if any(d.shift is not None for d in tensor.dimensions):
         return 1.0
-    exact, factor = 1.0, 1.0
+    if tensor.symmetry.breaks and tensor.exact_sum_axis is None:
+        return 1.0
+    exact, uniform = 1.0, 1.0
     for d, coefficients in zip(tensor.dimensions, tensor.coefficients, strict=True):
         if (coefficients == coefficients[0]).all() and not d.averages:
-            factor *= float(coefficients[0])
+            uniform *= float(coefficients[0])
         else:
             exact *= _exact_share(d, coefficients)
-    return 1.0 - exact * float(powers_of_two(np.array([factor]))[0])
+    return 1.0 - exact * float(powers_of_two(np.array([uniform]))[0])
 
 
 def _exact_share(d: Dimension, coefficients: Floats) -> float:
-    """The share that powers of two scale of the weights' square: of what a summed dimension adds up
-    to, else of new weights. A mean of n weights has an n-th of their square, and rounds."""
-    powers, means = powers_of_two(coefficients), np.zeros(d.new, dtype=bool) if d.mean is None else d.mean
+    """The share of the weights' square that powers of two scale.
+
+    Along a summed dimension that is the share of old coordinates of which no copy rounds. Along any
+    other it is that of new weights; a mean of n weights has an n-th of their square, and rounds."""
+    powers = powers_of_two(coefficients)
     if d.summed:
-        return float(np.mean(np.bincount(d.source[d.determined], ~powers[d.determined], minlength=d.old) == 0))
-    squares = d.value**2 / np.where(means, d.old, 1)
-    return float((squares * (powers & ~means)).sum() / squares.sum())
+        rounding_copies = np.bincount(d.source[d.determined], ~powers[d.determined], minlength=d.old)
+        return float(np.mean(rounding_copies == 0))
+    squares = d.value**2 / np.where(d.means, d.old, 1)
+    return float((squares * (powers & ~d.means)).sum() / squares.sum())
 
 
 def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
-    """The single changes of an option under which nothing rounds."""
+    """The options of which each alone would leave nothing to round."""
     options, found = plan.options, []
     others: dict[str, Options] = {
         "--attention heads": replace(options, attention="heads"),
@@ -152,13 +184,14 @@ def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
                 changed = build_plan(plan.old_config, shapes, other, plan.declared, dtypes=plan.dtypes)
             except GrowthError:
                 continue
-            wanted, kept = result_dtypes(changed, dtype), changed.source_dtypes
-            if not any(
-                relative_rounding(tensor, kept[name], wanted[name]) for name, tensor in changed.tensors.items()
-            ):
+            if not _rounds(changed, dtype):
                 found.append(choice)
-    if dtype is not None and not any(
-        relative_rounding(t, plan.source_dtypes[n], plan.source_dtypes[n]) for n, t in plan.tensors.items()
-    ):
+    if dtype is not None and not _rounds(plan, None):
         found.append("no --dtype")
     return tuple(found)
+
+
+def _rounds(plan: Plan, dtype: torch.dtype | None) -> bool:
+    """Whether any tensor rounds."""
+    held, result = plan.source_dtypes, result_dtypes(plan, dtype)
+    return any(relative_rounding(tensor, held[name], result[name]) for name, tensor in plan.tensors.items())

@@ -168,8 +168,8 @@ def cheapest_first(lists: Sequence[Sequence[PricedSize]]) -> Iterator[tuple[int 
     Example:
         >>> widths = [PricedSize(0, 96), PricedSize(1, 100), PricedSize(4, 112)]
         >>> heads = [PricedSize(0, 6), PricedSize(2, 8), PricedSize(3, 12)]
-        >>> list(cheapest_first([widths, heads]))[:6]
-        [(96, 6), (100, 6), (96, 8), (96, 12), (100, 8), (112, 6)]
+        >>> list(cheapest_first([widths, heads]))[:5]
+        [(96, 6), (100, 6), (96, 8), (96, 12), (100, 8)]
     """
     if not all(lists):
         return

@@ -1,11 +1,17 @@
-"""Where the copies may differ around a matrix that plays several parts.
+"""Breaking the symmetry around tied weights.
 
-A matrix with one part to play reads with shares of its own (`growth.weights.symmetry_breaking`). An
-embedding that is also the head must stay as it is, since what it reads with it also writes. But
-what it reads passes through sums alone, ``sum(read[j] * y'[j])`` over copies, so the shares may go
-into whoever writes that: a norm's gain and bias. What their copies add up to, each times its
-gradient coefficient, stays. The copies of such a space differ in value and only their weighted sum
-is kept: so nobody else reads it with shares of its own, which would meet these in cross terms."""
+Breaking symmetry splits a weight unevenly between the copies of its input. A tied embedding cannot
+be split: the same matrix also writes the residual stream, so its copies must stay equal. The final
+norm's gain and bias are split instead::
+
+    token ids --- E ---> residual --- layers ---> norm, gain g ---> final --- E ---> logits
+              writes it                            copies of g               reads it
+           (copies equal)                            differ               (copies equal)
+
+The head only sees the read-weighted sum over copies, ``sum_j read[j] * y'[j]``. With two copies
+and read = 1, a gain g becomes g1 and g2 with g1 + g2 = g, and every logit stays. No other layer may
+read that space with splits of its own: the products of the two splits, ``sum_j s[j] * g[j]``, would
+not add up to g."""
 
 from __future__ import annotations
 
@@ -29,8 +35,8 @@ class Ties:
 
     Args:
         kept_equal: tensors whose copies stay equal.
-        writers: tensor -> its dimension along which copies may differ although it writes.
-        spaces: the spaces of which only weighted sums over copies are kept.
+        writers: tensor -> its dimension along which copies may differ although it writes there.
+        spaces: the spaces of which only the read-weighted sum over copies is kept.
         notes: what the caller should know.
     """
 
@@ -50,27 +56,30 @@ def around_ties(
     """What the ties of a model ask for, if copies are to differ.
 
     Args:
-        roles: of every tensor to grow, by name.
-        tied: tensor -> the canonical names of all that are one with it.
+        roles: tensor that grows -> its roles, one per dimension.
+        tied: tensor -> the canonical names of all parameters that are one with it.
         architecture: the declaration for the config.
         model_class: the class of the model.
         maps: how every space grows.
+
+    Example:
+        A Llama with a tied head: the embedding is kept equal, and the copies of ``norm.weight``
+        differ along its one dimension, 0; the space between them is ``final``.
     """
-    parts = {name: {_roles(architecture, member, model_class) for member in group} for name, group in tied.items()}
-    kept_equal = {name for name, played in parts.items() if len(played) > 1 or None in played}
-    known = [*roles.values(), *(part for played in parts.values() for part in played if part is not None)]
+    uses = {name: {_roles(architecture, member, model_class) for member in group} for name, group in tied.items()}
+    # Several uses, or one that nobody declared.
+    kept_equal = {name for name, used_as in uses.items() if len(used_as) > 1 or None in used_as}
+    all_roles = [*roles.values(), *(use for used_as in uses.values() for use in used_as if use is not None)]
     spaces: set[Space] = set()
     writers: dict[str, int] = {}
     notes = []
-    for read in sorted({space for name in kept_equal for space in _read_by_one(parts[name])}, key=str):
+    for read in sorted({space for name in kept_equal for space in _read_in_one_use(uses[name])}, key=str):
         if not maps[read].grows:
             continue
         feeding = _feeding(read, architecture.laws)
-        found = (
-            {}
-            if _meets_more_than_sums(feeding, known, architecture.laws)
-            else _writers(feeding, roles, kept_equal, maps)
-        )
+        found: dict[str, int] = {}
+        if _only_summed(feeding, all_roles, architecture.laws):
+            found = _writers(feeding, roles, kept_equal, maps)
         if found:
             spaces |= feeding
             writers |= found
@@ -78,68 +87,72 @@ def around_ties(
             notes.append(
                 f"the copies that the tied head reads start equal: no gain or bias writes '{read}' for it alone"
             )
-    kept_equal |= {
+    readers = {
         name for name, own in roles.items() if any(isinstance(role, Reads) and role.spaces() & spaces for role in own)
     }
-    return Ties(frozenset(kept_equal), writers, frozenset(spaces), tuple(notes))
+    return Ties(frozenset(kept_equal | readers), writers, frozenset(spaces), tuple(notes))
 
 
 def _roles(architecture: Architecture, canonical: str, model_class: str) -> Roles | None:
-    """The roles of a parameter that need not be in the file, None if no rule says them."""
+    """The roles of a parameter that need not be in the file, None if no rule matches it."""
     try:
         return architecture.roles(canonical, model_class)
     except UnsupportedModelError:
         return None
 
 
-def _read_by_one(played: Collection[Roles | None]) -> Iterator[Space]:
-    """The spaces that a matrix reads in one of its parts, along a dimension that does something
-    else in another."""
-    for part in played:
-        for axis, role in enumerate(part or ()):
-            elsewhere = {other[axis] for other in played if other is not None}
-            if isinstance(role, Reads) and isinstance(role.axis, Space) and elsewhere != {role}:
+def _read_in_one_use(uses: Collection[Roles | None]) -> Iterator[Space]:
+    """The spaces that a matrix reads in one use, along a dimension that has another role in another
+    use: the head reads ``final`` where the embedding writes ``residual``."""
+    for use in uses:
+        for axis, role in enumerate(use or ()):
+            in_each_use = {other[axis] for other in uses if other is not None}
+            if isinstance(role, Reads) and isinstance(role.axis, Space) and in_each_use != {role}:
                 yield role.axis
 
 
 def _feeding(read: Space, laws: Mapping[Space, Law]) -> frozenset[Space]:
-    """A space and those that reach it through a constant of the model."""
+    """A space, and those that become it when the model multiplies them by a constant (T5 divides
+    what its head reads by sqrt(d_model))."""
     feeding = {read}
     while more := {space for space, law in laws.items() if isinstance(law, Scaled) and law.into in feeding} - feeding:
         feeding |= more
     return frozenset(feeding)
 
 
-def _meets_more_than_sums(spaces: Collection[Space], known: Collection[Roles], laws: Mapping[Space, Law]) -> bool:
-    """Whether anything but a weighted sum looks at one of these spaces: a non-linearity, a norm, a
-    factor per coordinate."""
-    others = (law for space, law in laws.items() if space not in spaces)
-    entered: set[Axis] = {
-        space for roles in known for role in roles if isinstance(role, Scale) for space in role.enters.spaces()
-    }
-    return (
-        not all(isinstance(laws[space], (Linear, Dual, Scaled)) for space in spaces)
-        or any(isinstance(laws[space], Scaled) and laws[space].into not in spaces for space in spaces)  # type: ignore[attr-defined]
-        or any(isinstance(law, (Normalised, UnitLength)) and law.of in spaces for law in others)
-        or bool(entered.intersection(spaces))
+def _only_summed(spaces: Collection[Space], all_roles: Collection[Roles], laws: Mapping[Space, Law]) -> bool:
+    """Whether nothing but weighted sums over copies looks at these spaces, so that their copies may
+    differ: no non-linearity, no norm, no factor per coordinate, and no constant that leads out of
+    them."""
+    touched_by_linear_maps = all(isinstance(laws[space], (Linear, Dual, Scaled)) for space in spaces)
+    lead_elsewhere = any(isinstance(law := laws[space], Scaled) and law.into not in spaces for space in spaces)
+    normed = any(
+        isinstance(law, (Normalised, UnitLength)) and law.of in spaces
+        for space, law in laws.items()
+        if space not in spaces
     )
+    scaled: set[Axis] = {
+        space for own in all_roles for role in own if isinstance(role, Scale) for space in role.enters.spaces()
+    }
+    return touched_by_linear_maps and not (lead_elsewhere or normed or scaled.intersection(spaces))
 
 
 def _writers(
     spaces: Collection[Space], roles: Mapping[str, Roles], kept_equal: Collection[str], maps: Mapping[Space, Map]
 ) -> dict[str, int]:
-    """Tensor -> the dimension that writes one of these spaces, for those that read nothing that
-    grows."""
+    """Tensor -> the dimension along which it writes one of these spaces: gains and biases. A matrix
+    that reads what grows is left out: it is split along what it reads."""
     found: dict[str, int] = {}
     for name, own in roles.items():
-        written = [
-            role.axis if isinstance(role, Writes) else role.leaves if isinstance(role, Scale) else None for role in own
-        ]
         reads = any(isinstance(role, Reads) and role.axis.map(maps).grows for role in own)
-        if (
-            name not in kept_equal
-            and not reads
-            and (axes := [axis for axis, space in enumerate(written) if space in spaces])
-        ):
+        axes = [axis for axis, role in enumerate(own) if _written(role) in spaces]
+        if axes and not reads and name not in kept_equal:
             found[name] = axes[0]
     return found
+
+
+def _written(role: Role) -> Axis | None:
+    """The axis that a role writes, None if it writes none."""
+    if isinstance(role, Writes):
+        return role.axis
+    return role.leaves if isinstance(role, Scale) else None
