@@ -1,5 +1,8 @@
-"""Building a plan: config and tensor shapes in, every tensor's roles, dimensions and new shape
-out."""
+"""Building a plan from a config and the shapes of its tensors.
+
+In this order: the declaration adapted to the config; the roles of every tensor; the target sizes,
+and with them how every space grows (`growth.plan.target_sizes`, `growth.plan.candidate`); where
+copies may differ (`growth.plan.tied_weights`); and what all that makes of each tensor."""
 
 from __future__ import annotations
 
@@ -108,8 +111,16 @@ def build_plan(
 
 
 def plan_config(raw: Mapping[str, Any], options: Options, declared: Declared | None = None) -> Plan:
-    """The plan for a config alone: its tensors are those of the class it names. Raises what
-    `build_plan` raises."""
+    """The plan for a config alone, whose tensors are those of the class it names.
+
+    Args:
+        raw: the config.
+        options: the caller's.
+        declared: the declaration; by default that of the config's ``model_type``.
+
+    Raises:
+        GrowthError: as `build_plan`.
+    """
     config = Config.of(raw)
     shapes, ties = expected_tensors(config, class_of(config))
     return build_plan(config, {name: shape for name, shape in shapes.items() if name not in ties}, options, declared)
@@ -148,6 +159,7 @@ def _tensor(
     options: Options,
     ties: Ties,
 ) -> TensorPlan:
+    """One tensor: its roles at these sizes, checked against the shape in the file."""
     canonical = architecture.canonical(name)
     if len(roles) != len(shape):
         raise CheckpointError(
@@ -160,8 +172,9 @@ def _tensor(
                 f"tensor '{name}' has shape {list(shape)}, but its role '{role}' makes {size} a {dimension.old}. "
                 "Check the config."
             )
+    # What a gain beside a tied matrix writes is only ever summed, so its copies may differ.
     dimensions = tuple(
         replace(d, summed=d.summed or axis == ties.writers.get(name)) for axis, d in enumerate(dimensions)
     )
-    free = name not in ties.kept_equal and any(d.summed and d.grows for d in dimensions)
-    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, options.breaking if free else UNBROKEN)
+    may_differ = name not in ties.kept_equal and any(d.summed and d.grows for d in dimensions)
+    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, options.breaking if may_differ else UNBROKEN)

@@ -1,5 +1,8 @@
-"""Drafts: everything about a growth that depends on its sizes alone, or the reason why there is no
-such growth."""
+"""Candidates: what one set of target sizes leads to, or the reason why a model cannot grow to them.
+
+The search for target sizes asks for one candidate after another (`growth.plan.size_search`): the
+laws give a map for each space, the roles accept them, the norms' epsilon and the rotary
+parameters follow, and the config class reads the new config back with these very sizes."""
 
 from __future__ import annotations
 
@@ -20,21 +23,21 @@ from growth.plan.options import Options
 from growth.rules.rotary import grow_rope
 
 _ALONE = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size")
-"""Sizes that no config class compares with others."""
-
+"""Sizes that no config class compares with others, so that they are not to blame if it refuses a
+config."""
 
 Roles = Collection[tuple[Role, ...]]
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """What some sizes lead to.
+    """What one set of sizes leads to.
 
     Args:
-        maps: how every space grows.
+        maps: space -> how its coordinates grow.
         config: the new config.
-        notes: what the caller should know.
-        lossy: whether this is a rotary growth that is not exact, by the caller's word.
+        notes: what the caller should know, a sentence each.
+        lossy: whether this is a rotary growth that is not exact, which the caller accepted.
     """
 
     maps: Mapping[Space, Map]
@@ -52,18 +55,19 @@ def candidate(
     new: Sizes,
     roles: Roles,
 ) -> Candidate:
-    """What a growth leads to, from ``old`` to ``new`` sizes.
+    """What a growth from ``old`` to ``new`` sizes leads to.
 
     Args:
         config: of the model that grows.
-        base, architecture: the declaration, and what it is for this config.
+        base: its declaration.
+        architecture: the declaration adapted to ``config``.
         options: the caller's.
-        old, new: sizes.
+        old, new: size name -> value.
         roles: of every parameter of the model, each combination once.
 
     Raises:
-        IllegalShapeError: where other sizes would do.
-        IllegalGrowthError: where they would not.
+        IllegalShapeError: if a law or the config class refuses these sizes, but others may do.
+        IllegalGrowthError: if no sizes would help.
     """
     used = {space for combination in roles for role in combination for space in role.spaces()}
     parsed = config.parsed
@@ -103,7 +107,7 @@ def candidate(
 
 
 def _coupled(sizes: Sizes) -> list[str]:
-    """The sizes that configs derive from each other."""
+    """The sizes that configs derive from each other and compare."""
     return [name for name in sizes if name.rpartition(".")[2] not in _ALONE]
 
 
@@ -119,8 +123,8 @@ def _rope(
     options: Options,
     notes: list[str],
 ) -> tuple[dict[str, dict[str, Any]], bool]:
-    """New rotary parameters per kind of layer, where they change, and whether this is a loss the
-    caller accepted."""
+    """(kind of layer -> its new rotary parameters, for those that change; whether the growth is
+    lossy, which the caller accepted). Appends to ``notes``."""
     size = "rotary_dim" if "rotary_dim" in old else "head_dim"
     grown, lossy = {}, False
     if architecture.rotary and new[size] != old[size]:

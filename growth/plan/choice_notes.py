@@ -14,7 +14,10 @@ def choice_notes(plan: Plan) -> list[str]:
     """The notes, a sentence each.
 
     Example:
-        >>> choice_notes(growth.plan_widening("bert", rope="pairs"))
+        >>> import growth
+        >>> from transformers import BertConfig
+        >>> config = BertConfig(num_hidden_layers=1, architectures=["BertModel"])
+        >>> choice_notes(growth.plan_widening(config, rope="pairs", attention="head-dim"))
         ['rope pairs changes nothing here: the positions of this bert are not rotary']
     """
     own = plan.architecture.model_type

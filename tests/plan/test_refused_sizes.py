@@ -23,8 +23,13 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     ),
     "unknown": (
         SMOLLM,
+        {"sizes": {"hiden_size": 960}},
+        "hiden_size is no size of a llama that can be chosen. Choose among hidden_size, ",
+    ),
+    "depth": (
+        SMOLLM,
         {"sizes": {"num_hidden_layers": 5}},
-        "num_hidden_layers is no size of a llama that .* Choose among hidden",
+        "num_hidden_layers is not a width: growth makes layers wider; .* Choose a width, or sizes such as hidden_size",
     ),
     "unknown of gpt2": (
         GPT2,
@@ -64,18 +69,23 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     "like a model of another type": (
         SMOLLM,
         {"like": BertConfig(hidden_size=1152, intermediate_size=4096, num_attention_heads=12)},
-        "queries_per_kv would shrink from 3 to 1. None was found near it that works: the sizes are another model's, "
-        "and one that is no llama may share out its heads otherwise. Name hidden_size and",
+        "queries_per_kv would shrink from 3 to 1. None was found near it that works: the other model is a bert, whose "
+        "heads need not be grouped as those of a llama. Name its hidden_size and",
+    ),
+    "like sizes that do not fit": (
+        SMOLLM,
+        {"like": {"hidden_size": 1152, "num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 96}},
+        "None was found near it that works. Name fewer sizes, or a width alone.",
     ),
     "like and width": (
         SMOLLM,
         {"like": SMALL, "width": 2},
-        "the sizes of another model leave no room for a width. Choose one",
+        "like takes all sizes from another model and leaves no room for a width. Choose one",
     ),
     "noise twice": (
         SMOLLM,
         {"noise": 0.1, "symmetry": "split"},
-        "noise 0.1 and symmetry split contradict each other. Choose one",
+        "noise 0.1 and symmetry split:1/2 contradict each other. Choose one",
     ),
     "no number": (SMOLLM, {"hidden_size": "many"}, "hidden_size must be a whole number, or 'keep' .*, not 'many'"),
     "a fraction": (SMOLLM, {"hidden_size": 960.5}, "hidden_size must be a whole number, or 'keep' .*, not 960.5"),
@@ -97,7 +107,9 @@ def test_refused_by_name(name: str) -> None:
 
 
 def test_a_keyword_that_does_not_exist() -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'hidden'; the choices are width, hidden_size"):
+    with pytest.raises(
+        TypeError, match=r"unexpected keyword argument 'hidden'; did you mean 'hidden_size'\? The choices are"
+    ):
         plan_widening(SMOLLM, hidden=960)  # type: ignore[call-arg]
 
 
