@@ -109,10 +109,12 @@ def _next_step(plan: Plan, stock: str, *, ran: bool) -> str:
     with exact_arithmetic(), torch.random.fork_rng(devices=[]):
         twin, grown, small = _pair(plan.old_config, plan.options, plan.declared, (plan.old_sizes, plan.new_sizes))
         wrong = first_difference(twin, grown, random_inputs(twin, VOCABULARY), small)
-    where = (
-        f": the first output that is off is that of '{wrong}', by its own rule or by what it reads" if wrong else ""
+    if wrong is None:
+        return "Correct the declaration."
+    return (
+        f"Correct the declaration: the first module whose output is wrong is '{wrong}'; check its rule and the laws "
+        "of what it reads and writes."
     )
-    return f"Correct the declaration{where}."
 
 
 def twin_report(

@@ -248,7 +248,7 @@ def test_the_twin_names_the_module_where_it_goes_wrong(notebook: Any) -> None:
     growth.register(replace(notebook.DEEPNORM, laws={**notebook.DEEPNORM.laws, FFN: Linear()}))
     with pytest.raises(
         growth.ProofError,
-        match=r"Correct the declaration: the first output that is off is that of 'blocks.0.down', by",
+        match=r"Correct the declaration: the first module whose output is wrong is 'blocks.0.down'; check its rule",
     ):
         growth.widen(build(notebook, "deepnorm tied"), scaling="orthogonal")
 
