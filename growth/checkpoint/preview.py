@@ -24,13 +24,15 @@ def plan_widening(
     """What widening a model would do, without reading a weight.
 
     Args:
-        source: a checkpoint folder or hub id (tensor names and shapes are read from its headers),
-            or a config (they are those of the class named in ``architectures``, or registered with
-            it).
+        source: a checkpoint folder or hub id, whose headers give the tensor names and shapes; or a
+            config, whose class (named in ``architectures``, or registered with it) gives them.
         choices: how to grow, see below.
 
+    Returns:
+        The plan: print it, or read ``plan.to_json()``.
+
     Raises:
-        GrowthError: in one sentence, for anything that stands in the way.
+        GrowthError: anything that stands in the way.
 
     Example:
         >>> print(plan_widening(LlamaConfig(hidden_size=64, num_attention_heads=4), width=2))

@@ -1,8 +1,10 @@
-"""Widening a checkpoint folder: headers -> plan -> twin -> one tensor at a time, folded as it goes
--> temporary folder -> rename.
+"""`growth.widen_checkpoint`: a checkpoint folder, one tensor at a time.
 
-The temporary folder has no ``config.json`` until everything else is written, so that nothing that
-was cut short looks like a model."""
+The order: headers, plan, twin, weights (each tensor is read back as soon as it is written),
+``growth.json``, model card, and ``config.json`` last, all into a temporary folder that is then
+renamed. A folder without ``config.json`` does not look like a model, so nothing that was
+interrupted does.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ _UNITS = {
 
 
 Progress = Callable[[int, int, str], None]
-"""(bytes written, bytes in all, tensor at hand)."""
+"""Called with (bytes written, bytes in all, name of the current tensor)."""
 
 
 @takes_choices
@@ -73,32 +75,42 @@ def widen_checkpoint(
 ) -> WidenedCheckpoint:
     """Write a wider checkpoint of the same kind that computes the same function.
 
-    Peak memory is a few blocks beside the largest tensor, whatever the model's size; with
-    ``optimizer``, what ``optimizer.pt`` grows to. ``dst`` appears whole or not at all; ``src`` is
+    Peak memory is the largest tensor and a few blocks of it, whatever the model's size; with
+    ``optimizer``, also the grown ``optimizer.pt``. ``dst`` appears whole or not at all; ``src`` is
     only read.
 
     Args:
-        src: a folder or hub id, safetensors or ``pytorch_model*.bin``.
+        src: a folder or hub id with safetensors or ``pytorch_model*.bin`` files.
         dst: the folder to make.
-        optimizer: grow the training state of a ``transformers.Trainer`` checkpoint too
+        optimizer: grow the training state of a `transformers.Trainer` checkpoint too
             (``optimizer.pt``, ``trainer_state.json``, ...), so that
-            ``Trainer(...).train(resume_from_checkpoint=dst)`` goes on at the same step. Learning
-            rate, epsilon and weight decay stay as they are, since Trainer builds its own two
-            parameter groups: with an unchanged learning rate the wide model moves faster than the
-            small one would (`growth.checkpoint.trainer_state`).
-        moments: ``preserve`` grows the optimizer's state by the gradient coefficients, ``fresh``
-            does so for the first copy of each coordinate and starts the others at zero, ``reset``
-            drops it.
-        dtype: of the result; by default each tensor keeps its own.
+            ``Trainer(...).train(resume_from_checkpoint=dst)`` continues at the same step. Learning
+            rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter
+            groups itself: at an unchanged learning rate the wide model moves faster than the small
+                one
+            would. The result's ``training["learning_rate_factors"]`` says by how much.
+        moments: what becomes of the optimizer's state: ``preserve`` grows it, ``fresh`` grows it
+            for the first copy of each coordinate only, ``reset`` drops it
+            (`growth.training.optimizer.grow_optimizer`).
+        dtype: of the result; by default each tensor keeps its dtype.
         max_shard_size: as in ``save_pretrained``, for example ``"5GB"``.
-        overwrite: replace ``dst`` if it exists, once the new one is whole.
+        overwrite: replace ``dst`` if it exists, once the new one is complete.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         device: where the miniature is compared.
-        progress: called as bytes are written.
+        progress: called after each block with the bytes written, the bytes in all and the tensor's
+            name.
         choices: how to grow, see below.
 
+    Returns:
+        Where it was written, how it grew, what was proved, and which files were not copied.
+
     Raises:
-        GrowthError: in one sentence, for anything that stands in the way; nothing is left behind.
+        GrowthError: anything that stands in the way; nothing is left behind.
+
+    Example:
+        >>> result = growth.widen_checkpoint("small", "wide", width=2, noise=1.0)
+        >>> print(result)
+        >>> AutoModelForCausalLM.from_pretrained("wide")
     """
     options = chosen(choices)
     target, limit, wanted = (
@@ -110,8 +122,8 @@ def widen_checkpoint(
     check_target(target, overwrite)
     if moments != "preserve" and not optimizer:
         raise IllegalGrowthError(
-            f"moments {moments!r} say how an optimizer grows, and this one stays behind. Add optimizer=True "
-            "(--optimizer)."
+            f"moments={moments!r} is about the optimizer's state, which is not grown unless asked for. Add "
+            "optimizer=True (--optimizer)."
         )
     source = open_checkpoint(src)
     check_apart(source.folder, target)
@@ -154,6 +166,8 @@ def _write_weights(
     allow_nonfinite: bool,
     progress: Progress | None,
 ) -> Fold:
+    """Grow all tensors into safetensors files, with an index if there are several. Returns the
+    record of reading them back."""
     fold, done, weight_map = Fold(), 0, {}
     for number, names in enumerate(shards, 1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
@@ -176,7 +190,8 @@ def _write_weights(
 
 
 def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[list[str]]:
-    """Tensor names per file: filled in order until the next would pass the limit."""
+    """Tensor names per file, in order: a file takes the next tensor unless it would then exceed
+    ``limit`` bytes."""
     shards: list[list[str]] = [[]]
     filled = 0
     for name in plan.tensors:
@@ -190,18 +205,21 @@ def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[l
 
 
 def _size(plan: Plan, name: str, dtypes: Mapping[str, torch.dtype]) -> int:
+    """Of a grown tensor, in bytes."""
     return int(numpy.prod(plan.tensors[name].new_shape)) * dtypes[name].itemsize
 
 
 def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:
-    """The config with the dtype it is now in, under the key its dialect uses; where it has none,
-    the weights speak for themselves."""
+    """The config with the dtype of the result, in the field that has it (``dtype``, or
+    ``torch_dtype`` in older configs). Without such a field, transformers takes the dtype from the
+    weights."""
     if dtype is None:
         return dict(raw)
     return {key: dtype_name(dtype) if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}
 
 
 def _bytes(size: str | int) -> int:
+    """A size such as ``"5GB"`` in bytes."""
     number = str(size).strip().upper()
     unit = number.lstrip("0123456789.").strip()
     digits = number[: len(number) - len(unit)].strip() if unit else number

@@ -1,5 +1,7 @@
-"""Widening a model in memory: the same plan, the same proofs and the same arithmetic as for a
-checkpoint on disk."""
+"""`growth.widen`: a model in memory, with its optimizer and scheduler.
+
+The same plan, proofs and arithmetic as for a checkpoint on disk (`growth.checkpoint.widen`).
+"""
 
 from __future__ import annotations
 
@@ -40,17 +42,21 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, repr=False)
 class Grown(Shown, Generic[M]):
-    """A widened model, of the class of the one given, how it was made and what was proved.
+    """The result of `growth.widen`.
+
+    Without ``uneven`` and ``born`` parameters, and without noise or a split, training continues
+    exactly as the small model's would have.
 
     Args:
-        model: the wider model.
+        model: the wider model, of the class of the one given.
         plan: how it grew.
-        proof: what was proved.
-        optimizer, scheduler: likewise for the grown model, if they were given.
-        uneven: parameters whose copies want learning rates (or decays) of their own, of which the
-            optimizer holds the mean.
-        born: parameters with coordinates of which no old gradient says what they receive. With
-            neither, and without noise or a split, training goes on exactly as before.
+        proof: what was proved about it.
+        optimizer, scheduler: those of the grown model, if the old ones were given. The old ones
+            still belong to the small model.
+        uneven: parameters whose copies need different learning rates (or weight decays); they share
+            the geometric mean.
+        born: parameters with new coordinates that start at zero, or whose gradient the small model
+            does not determine (their optimizer state starts at zero).
     """
 
     model: M
@@ -81,29 +87,41 @@ def widen(
 ) -> Grown[M]:
     """A new, wider model that computes the same function. The one given is not touched.
 
-    Devices, dtypes, ties, ``requires_grad``, train or eval mode of every module, ``nn.Dropout.p``,
-    gradient checkpointing and the generation config are kept. Gradients, hooks and attributes set
-    by hand are not, so grow between steps. A compiled model is grown uncompiled: compile the
-    result. Dropout masks are drawn anew: "the same function" is that of eval mode.
+    Kept: devices, dtypes, tied weights, ``requires_grad``, train or eval mode of every module,
+    ``nn.Dropout.p``, gradient checkpointing, the generation config. Not kept: gradients, hooks, and
+    attributes that were set on the model. So grow between two steps. Dropout draws other masks in a
+    wider model, so "the same function" is that of eval mode.
+
+    The result has a new model *and* a new optimizer. An optimizer made for the small model goes on
+    stepping the small model's parameters, without an error: the wide model then does not train. Use
+    ``grown.optimizer``, or make a new one from ``grown.model.parameters()``.
 
     Args:
-        model: a stock transformers model of a declared architecture, or a module whose class was
-            registered; not under DDP, FSDP or PEFT.
-        optimizer: of the model; its state and settings grow too, and the result's ``optimizer``
-            goes on where it was.
-        scheduler: of that optimizer; the result's ``scheduler`` drives the grown one from the same
-            step on.
-        moments: ``preserve``, ``fresh`` or ``reset``, see
-            `growth.training.optimizer.grow_optimizer`.
+        model: of a transformers class of a declared architecture, or a module whose class was
+            registered. A model that torch.compile wraps is unwrapped: compile the result again.
+            Models under DDP or FSDP and models with PEFT adapters are refused. Inside a
+            `transformers.Trainer` callback, do not use this: stop, and grow the checkpoint that
+            Trainer saved (`growth.widen_checkpoint` with ``optimizer=True``).
+        optimizer: of the model. Its state and settings grow too, and the result has one that
+            continues where it was.
+        scheduler: of that optimizer. The result has one that drives the grown optimizer from the
+            same step on.
+        moments: what becomes of the optimizer's state: ``preserve`` grows it, ``fresh`` grows it
+            for the first copy of each coordinate only, ``reset`` drops it
+            (`growth.training.optimizer.grow_optimizer`).
         hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor so that training
-            goes on as the old model's would, ``keep`` leaves them as they are.
+            continues as the small model's would; ``keep`` leaves them as they are.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         choices: how to grow, see below.
 
+    Returns:
+        The wider model, how it grew, what was proved, and the optimizer and scheduler to go on
+        with.
+
     Raises:
-        UnsupportedModelError: for a foreign model, or a wrapped one (the sentence says what to do
-            with that).
-        GrowthError: in one sentence, for anything else that stands in the way.
+        UnsupportedModelError: a class that is not declared, or a wrapped model; the message says
+            what to do.
+        GrowthError: anything else that stands in the way.
 
     Example:
         >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=1.0)
@@ -135,10 +153,10 @@ def widen(
 
 
 def _stock(model: nn.Module) -> PreTrainedModel:
-    """The model as a transformers model: itself, or a registered module in that form.
+    """The model as a transformers model: itself, or a registered module wrapped as one.
 
     Raises:
-        UnsupportedModelError: for a model that is wrapped, sharded, or of a class that is neither
+        UnsupportedModelError: a model that is wrapped or sharded, or a class that is neither
             transformers' own nor registered.
     """
     check_unwrapped(model)
@@ -148,7 +166,7 @@ def _stock(model: nn.Module) -> PreTrainedModel:
     if not isinstance(stock, PreTrainedModel) or not known:
         raise UnsupportedModelError(
             f"{name} is neither a stock transformers model class nor a registered one. If it wraps one, widen what is "
-            "inside; else declare it with growth.register."
+            "inside; otherwise declare it with growth.register."
         )
     return stock
 
@@ -156,10 +174,10 @@ def _stock(model: nn.Module) -> PreTrainedModel:
 def _check_training(
     stock: PreTrainedModel, optimizer: Optimizer | None, scheduler: LRScheduler | None, moments: Moments, hyper: Hyper
 ) -> None:
-    """All that can be refused about optimizer and schedule before the model grows."""
+    """Refuse an optimizer or scheduler that cannot grow, before the model does."""
     if torch.is_inference_mode_enabled():
         raise IllegalGrowthError(
-            "what is made in inference mode can never be trained. Use torch.no_grad(), or widen outside of it."
+            "tensors made in inference mode can never be trained. Use torch.no_grad() instead, or widen outside of it."
         )
     if optimizer is not None:
         check_optimizer(optimizer, stock, moments, hyper)
@@ -172,21 +190,23 @@ def _check_training(
 
 
 def _check_ties(ties: Mapping[str, str], expected: Collection[str], tied: Mapping[str, str]) -> None:
-    """Refuse parameters that are one in this model, but not by its config: a wider model would untie them."""
+    """Refuse weights that are tied in this model, but not by its config: a wider model built from
+    the config would not tie them."""
     for key, shared in ties.items():
         if key in expected and key not in tied and shared not in tied:
             raise UnsupportedModelError(
-                f"'{key}' is one with '{shared}' in this model, but not by its config. Give it a weight of its own, "
-                "or, if that is the tie, set config.tie_word_embeddings."
+                f"'{key}' is tied to '{shared}' in this model, but not by its config. Give it a separate weight, or "
+                "set config.tie_word_embeddings if that is the tie."
             )
 
 
 def _check_state(plan: Plan, state: Mapping[str, Tensor], expected: Collection[str], name: str) -> None:
-    """Refuse tensors that a model of this config does not have, or that hold no weights that can be split."""
+    """Refuse tensors that a model of this config does not have, or that have no data or no float
+    dtype."""
     for key in plan.tensors:
         if key not in expected:
             raise UnsupportedModelError(
-                f"tensor '{key}' is none of a {name} of this config. Remove it, or correct the config."
+                f"tensor '{key}' does not belong to a {name} with this config. Remove it, or correct the config."
             )
         if state[key].is_meta:
             raise CheckpointError(f"tensor '{key}' has no data (device meta). Load the model first.")

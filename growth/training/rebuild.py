@@ -1,5 +1,5 @@
-"""The wider model in memory: same class, same attention implementation, same ties, flags and modes
-as the one that grew."""
+"""Building the wider model in memory like the one that grew: same class, attention implementation,
+ties, flags and modes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from growth.plan.plan import Plan
 
 
 def without_ties(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The state dict with every shared parameter once, and {left-out name: name it shares with}."""
+    """The state dict of a model, with each tied weight once.
+
+    Returns:
+        Name -> tensor, and for each name left out, the name it is tied to.
+    """
     first: dict[int, str] = {}
     state: dict[str, Tensor] = {}
     ties: dict[str, str] = {}
@@ -30,7 +34,23 @@ def without_ties(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, s
     return state, ties
 
 
+CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
+"""Attributes of a module with gradient checkpointing: whether it is on, and the function."""
+
+
 def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str]) -> PreTrainedModel:
+    """A model of the class of ``model``, with the config of the plan and the grown weights.
+
+    Args:
+        model: the one that grew.
+        plan: how it grew.
+        state: tensor name on disk -> grown tensor.
+        ties: parameter name -> the name it is tied to (`without_ties`).
+
+    Returns:
+        The wider model, in the modes of ``model``: which parameters train, train or eval of every
+        module, dropout, gradient checkpointing, generation config.
+    """
     config = config_to_build(plan.new_config)
     with torch.random.fork_rng(devices=[]), no_init_weights():
         new: PreTrainedModel = type(model)._from_config(
@@ -39,10 +59,9 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
             experts_implementation=model.config._experts_implementation,
         )
     parts = dict(new.named_modules())
-    both = [
-        (module, parts[path]) for path, module in model.named_modules() if path in parts
-    ]  # a loss hung on by hand has no weights
-    for module, same in both:  # a part that a constructor argument left out, such as BERT's pooler, stays out
+    # Modules that were added to the model by hand, such as a loss without weights, have no partner.
+    pairs = [(module, parts[path]) for path, module in model.named_modules() if path in parts]
+    for module, same in pairs:  # a part that a constructor argument left out, such as BERT's pooler
         for child in list(same._modules):
             if getattr(module, child) is None:
                 setattr(same, child, None)
@@ -59,10 +78,9 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
     if model.can_generate():
         new.generation_config = copy.deepcopy(model.generation_config)
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        getattr(
-            new, "activation_checkpointing_enable", new.gradient_checkpointing_enable
-        )()  # renamed in transformers 5
-    for module, same in both:
+        # renamed in transformers 5
+        getattr(new, "activation_checkpointing_enable", new.gradient_checkpointing_enable)()
+    for module, same in pairs:
         same.training = module.training
         if isinstance(module, nn.Dropout):
             same.p = module.p
@@ -72,10 +90,7 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
     return new
 
 
-CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
-"""What a module holds that recomputes its activations: whether, and how."""
-
-
 def _set_parameter(model: nn.Module, name: str, parameter: Any) -> None:
+    """Put a parameter into a model under a dotted name."""
     owner, _, last = name.rpartition(".")
     setattr(model.get_submodule(owner), last, parameter)

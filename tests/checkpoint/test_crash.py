@@ -1,5 +1,5 @@
-"""What a widening that fails or is interrupted leaves: nothing that looks like a model, and
-whatever was there before as it was."""
+"""A widening that fails or is interrupted leaves nothing that looks like a model, and does not
+change what was there before."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def twin(source: Path) -> TwinReport:
 
 @pytest.fixture
 def proved(twin: TwinReport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The twin's proof, which stands before anything is written, made once for all tests."""
+    """The proof by twin, which comes before anything is written, made once for all tests."""
     monkeypatch.setattr(checkpoint, "prove_twin", lambda plan, device="cpu": twin)
 
 

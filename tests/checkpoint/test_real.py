@@ -32,7 +32,7 @@ REACTION = "CC(=O)O.OCCc1ccccc1>>CC(=O)OCCc1ccccc1.O"
 
 
 def grow(*arguments: str | Path) -> str:
-    """What ``grow`` prints, or a failure with what it complained about."""
+    """What ``grow`` prints; a failure, with its message, if it exits with an error."""
     command = [str(Path(sys.executable).parent / "grow"), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
@@ -41,8 +41,8 @@ def grow(*arguments: str | Path) -> str:
 
 @pytest.fixture(scope="session")
 def widened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Widened]:
-    """(source, *options) -> the source widened by ``grow widen``, once per worker; gone at the end,
-    since these take gigabytes."""
+    """(source, *options) -> the folder that ``grow widen`` makes of it, once per worker. Deleted at
+    the end, since these take gigabytes."""
     folder = tmp_path_factory.mktemp("widened")
     made: dict[tuple[str | Path, ...], Path] = {}
 
@@ -59,15 +59,15 @@ def widened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Widened]:
 
 
 def verify(source: Path, target: Path, dtype: str) -> dict[str, Any]:
-    """The report of ``grow verify`` on the excerpt, which must find the two at the rounding
-    floor."""
+    """The report of ``grow verify`` on the excerpt, where the two must be apart by the rounding
+    floor at most."""
     report: dict[str, Any] = json.loads(grow("verify", source, target, "--dtype", dtype, "--json"))
     difference, floor = report["difference"], report["floor"]
     assert report["equal"] is True and report["diverges_at"] is None, report
     assert (report["dtype"], report["tokens"]) == (dtype, 512)
-    # Rounding that happens elsewhere, not more of it.
+    # Rounding in other places is expected, more rounding is not.
     assert difference["largest"] <= 3 * floor["largest"] and difference["mean"] <= 2 * floor["mean"], report
-    # And a floor low enough to tell: a wrong model is off by a multiple of the output itself.
+    # The floor must be low enough to show an error: a wrong model is off by the size of its output.
     assert floor["mean"] <= (1e-4 if dtype == "float32" else 0.3), report
     return report
 
@@ -115,7 +115,7 @@ def test_smollm2_answers_the_same(widened: Widened, options: list[str]) -> None:
 
 
 def answer(folder: Path) -> str:
-    """24 tokens, each the likeliest, in float32 with the KV cache."""
+    """24 tokens, decoded greedily in float32 with the KV cache."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     chat = [{"role": "user", "content": "What is the capital of France?"}]

@@ -1,5 +1,5 @@
-"""Checkpoints of the real `transformers.Trainer`: it trains and saves, the folder grows, and it resumes
-from there."""
+"""Checkpoints of the real `transformers.Trainer`: it trains and saves, the folder grows, and it
+resumes from there."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Training states that cannot grow: each is refused in one sentence that names the file, the state or
-the parameter, and nothing is left behind."""
+"""Training states that cannot grow: each is refused in one sentence that names the file, the state
+or the parameter, and nothing is left behind."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The comparison of real models: equal for every family and head, not equal after small tampering with
-any output."""
+"""The comparison of real models: equal for every family and head, not equal after small tampering
+with any output."""
 
 from __future__ import annotations
 

@@ -118,8 +118,8 @@ def agree(old: Optimizer, new: Optimizer) -> None:
 @pytest.mark.parametrize(("taken", "tensor"), [(0, True), (1, False), (3, False), (9, True)])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_rates_are_the_old_ones_times_the_factor(name: str, taken: int, tensor: bool) -> None:
-    """Warnings are errors, so torch also sees optimizer and scheduler step in order, from the first step
-    on."""
+    """Warnings are errors, so torch also sees optimizer and scheduler step in order, from the first
+    step on."""
     old = optimizers(tensor)
     old_scheduler = SCHEDULES[name](old)
     for _ in range(taken):

@@ -1,5 +1,5 @@
-"""Optimizers of models in low precision, under autocast, of experts, and of modules of one's
-own."""
+"""Optimizers of models in low precision, under autocast, with experts, and of registered
+modules."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_experts_that_are_one_in_memory_and_many_on_disk(model_type: str) -> Non
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_module_of_ones_own() -> None:
+def test_a_registered_module() -> None:
     with exact_arithmetic():
         torch.manual_seed(0)
         model = Odd(OddConfig()).double()

@@ -1,5 +1,5 @@
-"""A script that restarts after growth: the optimizer it makes for the small model, split as the saved
-state says, continues bit for bit."""
+"""A script that restarts after growth: the optimizer it makes for the small model, split as the
+saved state says, continues bit for bit."""
 
 from __future__ import annotations
 

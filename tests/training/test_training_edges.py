@@ -1,5 +1,5 @@
-"""Where training cannot continue exactly, and says so; which state of a module is kept; what is refused
-before anything grows."""
+"""Where training cannot continue exactly, and says so; which state of a module is kept; what is
+refused before anything grows."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def grown_weight(weight: torch.Tensor, tensor: TensorPlan) -> torch.Tensor:
 
 
 def parted(model_type: str, choice: dict[str, Any], tied: bool) -> tuple[set[str], growth.Grown[Any]]:
-    """The parameters that, one step after growth, differ from the grown small model's after the same
-    step. Means are not compared."""
+    """The parameters that, one step after growth, differ from the grown small model's after the
+    same step. Means are not compared."""
     model, old, schedule = trained(model_type, *CLASS[model_type], tied=tied, steps=5)
     grown = growth.widen(model, optimizer=old, scheduler=schedule, **choice)
     wide = dict(grown.model.named_parameters())
@@ -176,7 +176,7 @@ def test_what_is_refused_with_a_reason() -> None:
     tied = llama(tied=False)
     tied.lm_head.weight = tied.model.embed_tokens.weight
     refused(
-        r"is one with 'model.embed_tokens.weight' in this model, but not by its config. Give it a weight of its own",
+        r"is tied to 'model.embed_tokens.weight' in this model, but not by its config. Give it a separate weight",
         tied,
     )
     anew: Any = {"optimizer": Needy(model.parameters(), model), "moments": "reset", "hyper": "keep"}
@@ -185,7 +185,7 @@ def test_what_is_refused_with_a_reason() -> None:
     sparse.state[model.lm_head.weight]["momentum_buffer"] = torch.zeros(32, 24).to_sparse()
     refused(r"^the state 'momentum_buffer' of SGD is sparse. Use moments='reset'", model, optimizer=sparse)
     with torch.inference_mode():
-        refused(r"^what is made in inference mode can never be trained", model, IllegalGrowthError)
+        refused(r"^tensors made in inference mode can never be trained", model, IllegalGrowthError)
 
 
 def test_stages_go_on_where_they_were_cut_short() -> None:

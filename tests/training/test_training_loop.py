@@ -1,5 +1,5 @@
-"""Helpers of a training loop: the warm-up of new coordinates, stages, the threshold of clipping; and
-the loss right after growth, on a real checkpoint and real text."""
+"""Helpers of a training loop: the warm-up of new coordinates, stages, the threshold of clipping;
+and the loss right after growth, on a real checkpoint and real text."""
 
 from __future__ import annotations
 
@@ -257,14 +257,12 @@ def text_losses(model: Any, optimizer: Optimizer, tokens: Tensor, steps: int) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("symmetry", ["noise:0.1", "noise:1", "split"])
 def test_no_spike_on_real_text(symmetry: str) -> None:
-    """The embedded checkpoint trains on, grows, and trains on, at its own settings, beside the
-    small one.
+    """The embedded checkpoint trains, grows, and trains on beside the small one, with the same
+    batches.
 
-    At the first step: the losses differ by no more than the small model's own between float32 and
-    float64, and than eight units in the last
-    place. After that, the two see the same batches, so that what batches do to the loss cancels: on
-    no step of the next 50 may the wide model's loss be above the small one's by more than one
-    standard deviation of the small model's own loss from step to step."""
+    At the first step the losses differ by at most the small model's rounding floor (float32 against
+    float64), or 8 ulps. After that, on no step of the next 50 may the wide model's loss exceed the
+    small one's by more than one standard deviation of the small model's loss from step to step."""
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
     tokens = torch.tensor(tokenizer((EMBEDDED.parent / "excerpt.txt").read_text(encoding="utf-8"))["input_ids"])
     model = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).train()
