@@ -48,6 +48,7 @@ class Scores(Law):
 
     Raises:
         IllegalShapeError: for rotary pairs, if m is not a multiple of n.
+        IllegalGrowthError: for rotary pairs, if n is odd, as GPT-NeoX allows.
 
     Example:
         Two pairs become four, by slots. Old pairs 0 and 1 are new pairs 0 and 2:
@@ -66,6 +67,11 @@ class Scores(Law):
     def grow(self, g: Growth) -> Map:
         source, active = Map.repeat(g.n, g.m).source, np.ones(g.m)
         if self.rotary and g.m != g.n:
+            if g.n % 2:
+                raise g.refuse(
+                    "rotary positions turn pairs of coordinates, and of an odd number one has no pair",
+                    "Use --attention heads, which keeps head_dim.",
+                )
             g.require_multiple("rotary pairs keep their frequencies only at whole multiples")
             source, active = self._pairs(g)
         count = np.bincount(source, active, minlength=g.n)[source]

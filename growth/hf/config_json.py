@@ -91,6 +91,26 @@ def edited(
     return new
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs differ, nested configs field by field.
+
+    Returns:
+        Field -> (old, new value), None where it is absent.
+
+    Example:
+        >>> differences({"a": 1, "text_config": {"b": 2, "c": 3}}, {"text_config": {"b": 4, "c": 3}})
+        {'a': (1, None), 'text_config.b': (2, 4)}
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(set(old) | set(new)):
+        before, after = old.get(name), new.get(name)
+        if name.endswith("_config") and isinstance(before, Mapping) and isinstance(after, Mapping):
+            found |= differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            found[prefix + name] = before, after
+    return found
+
+
 def is_null(config: Any, path: str) -> bool:
     """Whether a parsed config has this field at the value null."""
     part, _, name = path.rpartition(".")

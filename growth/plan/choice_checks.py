@@ -67,6 +67,7 @@ def size_check(name: str) -> Callable[[Any], int | str]:
 
 
 def check_sizes(value: Mapping[str, Any] | None) -> dict[str, int | str]:
+    """Sizes by name, each a whole number or ``keep``; none of them a number of layers."""
     for name in value or {}:
         if str(name).rpartition(".")[2] in DEPTH:
             raise IllegalGrowthError(f"{name} is not a width: {NO_DEPTH}")
@@ -74,6 +75,8 @@ def check_sizes(value: Mapping[str, Any] | None) -> dict[str, int | str]:
 
 
 def one_of(name: str, values: tuple[str, ...]) -> Callable[[Any], str]:
+    """The check of a choice among a few words."""
+
     def check(value: Any) -> str:
         if str(value).replace("_", "-") not in values:
             raise IllegalGrowthError(f"{name} must be {' or '.join(values)}, not {value!r}.")
@@ -83,12 +86,14 @@ def one_of(name: str, values: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 def check_noise(value: Any) -> float:
+    """The RMS of the noise over that of the weights, from 0 to `LARGEST_NOISE`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST_NOISE:
         raise IllegalGrowthError(f"noise must be a number from 0 to {LARGEST_NOISE}, not {value!r}. {NOISE_HINT}")
     return value
 
 
 def check_seed(value: Any) -> int:
+    """A whole number of 64 bits."""
     if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**64:
         raise IllegalGrowthError(f"seed must be a whole number of 64 bits, not {value!r}. Use 0, for example.")
     return value
@@ -111,6 +116,7 @@ def read_decimal(text: str) -> float | str:
 
 
 def read_named_size(text: str) -> dict[str, int | str]:
+    """``NAME=N`` as ``{name: n}``."""
     name, equals, size = text.partition("=")
     if not equals or not name.strip():
         raise IllegalGrowthError(f"{text!r} is not of the form NAME=N, such as moe_intermediate_size=2048.")

@@ -35,6 +35,16 @@ def never_learn(
 
     Returns:
         Space -> the numbers of its coordinates that no step of training would move.
+
+    Example:
+        Coordinate 2 is written and read with 0:
+
+        >>> from growth.algebra.laws import Linear
+        >>> values = Space("value", "head_dim")
+        >>> grown = Map(2, np.array([0, 1, 0]), write=np.array([1.0, 1.0, 0.0]), read=np.array([1.0, 1.0, 0.0]))
+        >>> {str(space): units.tolist() for space, units in
+        ...     never_learn({values: grown}, {values: Linear()}, {(Writes(values),)}).items()}
+        {'value': [2]}
     """
     dead = {}
     for space in sorted(_written(roles) & maps.keys(), key=str):

@@ -25,6 +25,19 @@ class ModelSizes:
         config: the parsed config.
         old: their values.
         written: the sizes that config.json writes down; the class derives the others.
+
+    Example:
+        >>> from transformers import GPT2Config
+        >>> from growth import architectures
+        >>> config = GPT2Config(n_embd=96, n_head=6)
+        >>> gpt2 = architectures.find("gpt2").at(config)
+        >>> model = ModelSizes(gpt2.sizes, config, gpt2.read_sizes(config))
+        >>> list(model.choosable)
+        ['hidden_size', 'intermediate_size', 'num_attention_heads', 'head_dim']
+        >>> model.completed({"hidden_size": 128, "num_attention_heads": 8})["head_dim"]
+        16
+        >>> model.misfit({"hidden_size": 120, "num_attention_heads": 8})
+        'head_dim would shrink from 16 to 15.'
     """
 
     table: Mapping[str, Size]

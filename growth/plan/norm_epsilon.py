@@ -42,6 +42,14 @@ def grown_epsilons(
     Returns:
         Config field -> new value.
 
+    Example:
+        >>> from transformers import GPT2Config
+        >>> from growth.plan.build import plan_config
+        >>> from growth.plan.options import Options
+        >>> config = GPT2Config(n_embd=24, n_head=4, n_layer=1, architectures=["GPT2Model"])
+        >>> round(plan_config(config.to_dict(), Options(width=1.25)).new_config["layer_norm_epsilon"] / 1e-5, 6)
+        0.8
+
     Raises:
         IllegalGrowthError: if one epsilon would have to have two values.
         UnsupportedModelError: if the config has no such field.

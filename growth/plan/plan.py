@@ -18,6 +18,7 @@ from growth.algebra.maps import Floats, Map, powers_of_two
 from growth.algebra.roles import Keeps, Role
 from growth.architectures.architecture import Architecture
 from growth.errors import GrowthError
+from growth.hf.config_json import differences
 from growth.hf.configs import Config
 from growth.plan.options import Options
 from growth.plan.symmetry import UNBROKEN, Symmetry
@@ -160,8 +161,6 @@ class Plan(Shown):
         >>> from transformers import LlamaConfig
         >>> config = LlamaConfig(hidden_size=96, intermediate_size=160, num_attention_heads=6, num_hidden_layers=1)
         >>> plan = growth.plan_widening(config, width=2)
-        >>> plan.new_sizes["intermediate_size"], plan.new_sizes["head_dim"]
-        (320, 16)
         >>> plan.tensors["layers.0.mlp.down_proj.weight"]
         TensorPlan(layers.0.mlp.down_proj.weight: [96, 160] -> [192, 320], writes residual; reads ffn)
         >>> plan.config_changes["hidden_size"], plan.why["num_attention_heads"]
@@ -189,7 +188,7 @@ class Plan(Shown):
     def config_changes(self) -> dict[str, tuple[Any, Any]]:
         """Config field -> (old, new value), for those that change; None where absent, and with dots
         inside a nested config (``text_config.hidden_size``)."""
-        return _changes(self.old_config, self.new_config)
+        return differences(self.old_config, self.new_config)
 
     def parameters(self, *, new: bool) -> int:
         """Number of weights on disk, after growth (``new=True``) or before."""
@@ -219,23 +218,21 @@ class Plan(Shown):
         """How one space grows, looked up by the name that ``grow plan`` prints.
 
         Args:
-            space: the name of a space: ``"residual"``, ``"ffn"``, ``"kv_heads"``...
-
-        Returns:
-            Its map: which old coordinate each new one copies, and by which factors.
+            space: its name: ``"residual"``, ``"ffn"``, ``"kv_heads"``...
 
         Raises:
             GrowthError: if the plan has no space of that name.
 
         Example:
-            Which of the new heads copy old head 0, of a Llama with 4 heads in 2 groups:
+            Which old head each new one copies, of a Llama with 4 heads in 2 groups:
 
-            >>> plan = growth.plan_widening("small", width=2)
+            >>> import growth
+            >>> from transformers import LlamaConfig
+            >>> config = LlamaConfig(num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=1)
+            >>> plan = growth.plan_widening(config, width=2)
             >>> heads = plan.map("kv_heads") * plan.map("queries_per_kv")
             >>> heads.source
             array([0, 1, 2, 3, 0, 1, 2, 3])
-            >>> [new for new, old in enumerate(heads.source) if old == 0]
-            [0, 4]
         """
         named = {str(known): grown for known, grown in self.maps.items()}
         if space not in named:
@@ -301,14 +298,3 @@ class Plan(Shown):
             f"{self.model_class.__name__}, {self.choices}: {sizes}; "
             f"{self.parameters(new=False):,} -> {self.parameters(new=True):,} parameters"
         )
-
-
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    changes: dict[str, tuple[Any, Any]] = {}
-    for name in sorted(set(old) | set(new)):
-        before, after = old.get(name), new.get(name)
-        if name.endswith("_config") and isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes |= _changes(before, after, f"{prefix}{name}.")
-        elif before != after:
-            changes[prefix + name] = before, after
-    return changes

@@ -47,6 +47,7 @@ class Asked:
 
     @property
     def size(self) -> Size:
+        """Its entry in the table of sizes."""
         return self.model.table[self.name]
 
     @property
@@ -95,6 +96,25 @@ def size_options(model: ModelSizes, options: Options, requested: RequestedSizes)
 
     Returns:
         Size name -> its values, from the cheapest on.
+
+    Example:
+        The Llama above:
+
+        >>> from transformers import LlamaConfig
+        >>> from growth import architectures
+        >>> config = LlamaConfig(
+        ...     hidden_size=576, intermediate_size=1536, num_attention_heads=9, num_key_value_heads=3
+        ... )
+        >>> llama = architectures.find("llama").at(config)
+        >>> model = ModelSizes(llama.sizes, config, llama.read_sizes(config))
+        >>> named = {"hidden_size": 960, "num_attention_heads": 15}
+        >>> for name, values in size_options(model, Options(sizes=named), RequestedSizes(named)).items():
+        ...     print(name, [priced.value for priced in values.values[:3]], values.why)
+        hidden_size [960] named
+        intermediate_size [2560, 2624, 2496] x1.667
+        num_attention_heads [15] named
+        num_key_value_heads [5, 6, 4] x1.667
+        head_dim [None, 64] hidden_size / num_attention_heads
     """
     return {name: _decided(Asked(name, model, options, requested)) for name in model.choosable}
 

@@ -63,8 +63,18 @@ def around_ties(
         maps: how every space grows.
 
     Example:
-        A Llama with a tied head: the embedding is kept equal, and the copies of ``norm.weight``
-        differ along its one dimension, 0; the space between them is ``final``.
+        A Llama with a tied head. The copies of the embedding are kept equal, those of the final
+        norm's gain differ along its one dimension:
+
+        >>> from growth import architectures
+        >>> llama = architectures.find("llama")
+        >>> names = ("embed_tokens.weight", "norm.weight")
+        >>> roles = {name: llama.roles(name, "LlamaForCausalLM") for name in names}
+        >>> tied = {"embed_tokens.weight": {"embed_tokens.weight", "lm_head.weight"}}
+        >>> twice = dict.fromkeys(llama.laws, Map.repeat(4, 8))
+        >>> ties = around_ties(roles, tied, llama, "LlamaForCausalLM", twice)
+        >>> ties.kept_equal, ties.writers, [str(space) for space in ties.spaces]
+        (frozenset({'embed_tokens.weight'}), {'norm.weight': 0}, ['final'])
     """
     uses = {name: {_roles(architecture, member, model_class) for member in group} for name, group in tied.items()}
     # Several uses, or one that nobody declared.

@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 import pytest
-from transformers import BertConfig
+from transformers import BertConfig, GPTNeoXConfig
 
 from growth import plan_widening
 from growth.errors import CheckpointError, GrowthError, UnsupportedModelError
-from support.size_cases import CLIP, GPT2, SMALL, SMOLLM, Source, refused
+from support.size_cases import CLIP, FEW, GPT2, SMALL, SMOLLM, Source, refused
 
 REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     "shrinks": (SMOLLM, {"hidden_size": 500}, r"cannot shrink hidden_size from 576 to 500: .* at least 576"),
@@ -76,6 +76,12 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
         SMOLLM,
         {"like": {"hidden_size": 1152, "num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 96}},
         "None was found near it that works. Name fewer sizes, or a width alone.",
+    ),
+    "an odd rotary part": (
+        GPTNeoXConfig(hidden_size=24, num_attention_heads=2, intermediate_size=40, rotary_pct=0.25, **FEW),
+        {"width": 2, "attention": "head-dim"},
+        r"cannot grow 'rotary query' \(rotary_dim\) from 3 to 6: rotary positions turn pairs of coordinates, and of "
+        "an odd number one has no pair. Use --attention heads, which keeps head_dim",
     ),
     "like and width": (
         SMOLLM,
