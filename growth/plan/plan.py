@@ -25,8 +25,7 @@ from growth.plan.symmetry import UNBROKEN, Symmetry
 from growth.text import Part, Shown
 
 TOLERANCE = 1e-10
-"""Largest difference of outputs that counts as "the same function" in float64. Correct growths are
-some fourteen orders of magnitude below wrong ones."""
+"""Largest difference of outputs in float64 that counts as the same function."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
