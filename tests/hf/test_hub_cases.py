@@ -104,7 +104,7 @@ def test_rotary_pairs_that_are_divided_by_number_are_not_grown() -> None:
 def test_a_text_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     source = saved(tmp_path / "small", "llama", "LlamaForCausalLM")
     growth.widen_checkpoint(source, tmp_path / "wide")
-    with pytest.raises(CheckpointError, match="small has no tokenizer, or its tokenizer makes fewer than two tokens of this text"):
+    with pytest.raises(CheckpointError, match="small has no tokenizer, or its tokenizer makes fewer than two"):
         growth.check_equivalence(source, tmp_path / "wide", text="It is a truth universally acknowledged.")
 
 
