@@ -25,7 +25,7 @@ help: ## List the targets
 env: $(ENV_STAMP) ## Build .venv, or bring it up to date
 	@:
 
-demo: env ## Run the demonstration
+demo: env ## Run the demonstration (half a minute, once .venv is there)
 	@$(BIN)/grow demo
 
 test: env ## Run the tests (not the slow, real and compat ones)

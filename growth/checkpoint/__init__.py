@@ -5,6 +5,7 @@ May import: every room below. Imported by: the command line alone.
 Read in this order:
 
 * ``preview.py``: `growth.plan_widening`
+* ``results.py``: what comes back, and how it reads
 * ``widen.py``: `growth.widen_checkpoint`; with ``companions.py``, ``record.py``, ``model_card.py``
 * ``destination.py``, ``safetensors_writer.py``: a folder that appears whole or not at all
 * ``verify.py``, ``run_pair.py``: `growth.check_equivalence`

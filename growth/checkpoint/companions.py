@@ -1,4 +1,4 @@
-"""What comes along beside weights and config: tokenizer, templates, licence, pooling config."""
+"""The files beside weights and config: tokenizer, templates, licence, pooling config."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 from growth.hf.config_json import read_json
 from growth.plan.plan import Plan
 
-# What comes along beside weights and config. Anything else (optimizer states, other frameworks'
-# weights) describes the old sizes.
+# By pattern. Anything else (optimizer states, other frameworks' weights) may describe the old sizes.
 _COMPANIONS = (
     *(
         "tokenizer*",
@@ -53,8 +52,17 @@ _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "*.index.json")
 
 
 def copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[str]) -> tuple[str, ...]:
-    """Copy tokenizer files and the like; return the names of what stayed behind, those of the
-    training state aside that are ``covered``."""
+    """Copy tokenizer files and the like, with the width in a sentence-transformers pooling config
+    set to the new one.
+
+    Args:
+        source, folder: from where, and where to.
+        plan: how the model grew.
+        covered: names of files that were grown or copied already.
+
+    Returns:
+        The names of the files that were not copied, hidden ones aside.
+    """
     wanted = {
         path
         for pattern in _COMPANIONS

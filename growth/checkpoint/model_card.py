@@ -3,6 +3,7 @@ done."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from growth.checkpoint.record import source_name
@@ -13,7 +14,14 @@ from growth.version import __version__
 
 def write_card(source: Path, folder: Path, name: str, plan: Plan, proof: Proof) -> None:
     """Write ``README.md`` into ``folder``, keeping the front matter (licence, language, tags) of
-    the source's."""
+    the source's.
+
+    Args:
+        source: the source's folder.
+        folder: where to write.
+        name: of the result.
+        plan, proof: how it grew, and what was proved.
+    """
     original = source / "README.md"
     matter, body = _split(original.read_text(encoding="utf-8", errors="replace") if original.is_file() else "")
     sizes = [
@@ -27,7 +35,7 @@ def write_card(source: Path, folder: Path, name: str, plan: Plan, proof: Proof) 
     back = "bit for bit" if proof.fold.exact else "within one rounding of each weight"
     text = f"""# {name}
 
-Widened from `{source_name(source, plan.old_config)}` by growth {__version__}: {exactness} \
+Widened from {_source(source, plan)} by growth {__version__}: {exactness} \
 {proof.twin.difference:.1e} in float64, on a miniature of this very config.
 
 | size | before | after |
@@ -47,6 +55,15 @@ It has learned nothing new yet: it is a starting point for further training.
             f"model are in the table above.\n\n{body.lstrip()}"
         )
     (folder / "README.md").write_text(matter + text, encoding="utf-8")
+
+
+def _source(folder: Path, plan: Plan) -> str:
+    """The source by name, and the hub id that its config notes, which is that of the model it was
+    loaded or fine-tuned from."""
+    name, noted = source_name(folder), plan.old_config.get("_name_or_path")
+    if isinstance(noted, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", noted) and noted != name:
+        return f"`{name}`, whose config names `{noted}`,"
+    return f"`{name}`"
 
 
 def _split(card: str) -> tuple[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,16 @@ from growth.version import __version__
 def growth_record(
     plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, str], dtype: str, training: TrainerState | None
 ) -> dict[str, Any]:
+    """What ``growth.json`` holds: all that is needed to grow the source again and to see that it is
+    the source.
+
+    Args:
+        plan, proof: how it grew, and what was proved.
+        source: the checkpoint.
+        hashes: file name -> SHA-256, of the source's files that were read.
+        dtype: of the result, in words.
+        training: its training state, if that grew.
+    """
     packages = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -34,7 +43,7 @@ def growth_record(
     }
     versions = {"growth": __version__, **packages, "safetensors": safetensors.__version__, "numpy": numpy.__version__}
     return {
-        "source": {"name": source_name(source.folder, source.config), "sha256": dict(hashes)},
+        "source": {"name": source_name(source.folder), "sha256": dict(hashes)},
         "dtype": dtype,
         **({"training": training.to_json()} if training else {}),
         "proof": proof.to_json(),
@@ -43,17 +52,17 @@ def growth_record(
     }
 
 
-def source_name(folder: Path, config: Mapping[str, Any]) -> str:
-    """What a source is called: its hub id where that is known, else the name of its folder.
+def source_name(folder: Path) -> str:
+    """What a source is called: its hub id where it lies in the hub's cache, else the name of its
+    folder.
 
-    The id is in the path of the hub's cache (``models--org--model/snapshots/...``), or in
-    ``_name_or_path``, where transformers noted it."""
+    Example:
+        >>> source_name(Path("hub/models--org--model/snapshots/0a1b"))
+        'org/model'
+    """
     cached = folder.absolute().parent.parent.name
     if cached.startswith("models--"):
         return cached.removeprefix("models--").replace("--", "/")
-    noted = config.get("_name_or_path")
-    if isinstance(noted, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", noted):
-        return noted
     return folder.resolve().name
 
 

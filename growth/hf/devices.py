@@ -1,4 +1,4 @@
-"""A device by name, tried."""
+"""Devices by name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from growth.errors import CheckpointError
 
 
 def usable_device(name: str | torch.device) -> torch.device:
-    """The device, tried.
+    """The device of that name, after a tensor could be put onto it.
 
     Raises:
         CheckpointError: if there is none of that name here.
+
+    Example:
+        >>> usable_device("cpu")
+        device(type='cpu')
     """
     try:
         return torch.zeros(1, device=name).device

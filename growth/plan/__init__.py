@@ -3,9 +3,19 @@ weight is read here.
 
 May import: `growth.hf` (but not its reader) and the rooms below. Imported by: `growth.weights` and
 above.
-Read in this order: ``plan.py`` (the values), ``build.py`` (how a plan is made), ``options.py``
-(what the caller may choose), ``target_sizes.py`` (from a ratio to sizes), ``candidate.py`` (what
-some sizes lead to), ``tied_weights.py``, ``rounding.py``."""
+Read in this order:
+
+* ``plan.py``, ``text.py``: the values, and how they read
+* ``build.py``: how a plan is made
+* ``choices.py``, ``choice_checks.py``, ``symmetry.py``, ``options.py``: what the caller may choose, as a table and as
+  one value
+* ``requested_sizes.py``, ``other_model.py``: the sizes asked for, by name or by another model
+* ``target_sizes.py``, ``size_options.py``, ``size_search.py``, ``model_sizes.py``, ``nearby_sizes.py``,
+  ``size_reasons.py``: from a ratio to sizes
+* ``candidate.py``, ``norm_epsilon.py``: what some sizes lead to
+* ``tied_weights.py``, ``dead_units.py``, ``choice_notes.py``: what to know before
+* ``rounding.py``: what a dtype leaves of it
+"""
 
 from __future__ import annotations
 

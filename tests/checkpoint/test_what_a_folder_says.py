@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import growth
-from growth.checkpoint import record
-from growth.checkpoint.record import other_source, source_name
+from growth.checkpoint import provenance
+from growth.checkpoint.provenance import other_source
+from growth.checkpoint.record import source_name
 from support.small_models import llama
 
 
@@ -25,18 +26,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("folder", "noted", "name"),
+    ("folder", "name"),
     [
-        ("runs/small", None, "small"),
-        ("runs/small", "org/model", "org/model"),
-        ("runs/small", "/data/models/base", "small"),
-        ("runs/small", "../base", "small"),
-        ("hub/models--org--some-model/snapshots/0a1b", None, "org/some-model"),
-        ("hub/models--gpt2/snapshots/0a1b", "other/name", "gpt2"),
+        ("runs/small", "small"),
+        ("hub/models--org--some-model/snapshots/0a1b", "org/some-model"),
+        ("hub/models--gpt2/snapshots/0a1b", "gpt2"),
     ],
 )
-def test_a_source_by_its_name(folder: str, noted: str | None, name: str) -> None:
-    assert source_name(Path(folder), {} if noted is None else {"_name_or_path": noted}) == name
+def test_a_source_by_its_name(folder: str, name: str) -> None:
+    assert source_name(Path(folder)) == name
 
 
 def test_card_and_record_say_the_source(small: Path, tmp_path: Path) -> None:
@@ -45,10 +43,14 @@ def test_card_and_record_say_the_source(small: Path, tmp_path: Path) -> None:
     (source / "config.json").write_text(json.dumps({**config, "_name_or_path": "org/model"}))
     wide = growth.widen_checkpoint(source, tmp_path / "wide", noise=1).path
     card = (wide / "README.md").read_text()
-    assert "Widened from `org/model` by growth" in card
-    assert json.loads((wide / "growth.json").read_text())["source"]["name"] == "org/model"
+    assert "Widened from `source`, whose config names `org/model`, by growth" in card
+    assert json.loads((wide / "growth.json").read_text())["source"]["name"] == "source"
     told, _, old = card.partition("The card of the source follows.")
     assert "| hidden_size | 24 | 48 |" in told
+    (source / "config.json").write_text(json.dumps({**config, "_name_or_path": "../runs/base"}))
+    assert (
+        "Widened from `source` by" in (growth.widen_checkpoint(source, tmp_path / "w").path / "README.md").read_text()
+    )
     assert old.index("they are the source's") < old.index("maps to a 24 dimensional space")
 
 
@@ -61,8 +63,8 @@ def test_unequal_since_grown_from_another_model(small: Path, tmp_path: Path, mon
     assert not report.equal and report.grown_from == "other"
     assert "by its growth.json, the second was grown from another model ('other') (on cpu)" in str(report)
     assert other_source(other, wide) is None and growth.check_equivalence(other, wide, tokens=32).grown_from is None
-    monkeypatch.setattr(record, "_sha256", lambda path, stop: "the same")
-    assert other_source(small, wide) == "other", "hashes that tell nothing apart are another model's"
+    monkeypatch.setattr(provenance, "_sha256", lambda path: "of nothing")
+    assert other_source(other, wide) == "other", "which a check that reads no file would say of the source itself"
 
 
 def test_a_trainer_checkpoint_says_how_its_training_state_grows(small: Path, tmp_path: Path) -> None:

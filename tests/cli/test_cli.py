@@ -4,6 +4,7 @@ and architectures."""
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -14,7 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import growth
+from growth.cli.choices import as_typed
 from growth.cli.main import grow as command
+from growth.plan.choices import CHOICES
 from support.command import GROW, Grow, config_of, grow, run, small
 
 __all__ = ["grow", "small"]  # fixtures
@@ -230,6 +233,25 @@ def test_plan_reads_no_weight(grow: Grow, small: Path, tmp_path: Path) -> None:
     save_file(tensors, source / "model.safetensors")
     told, expected = (grow("plan", folder).out.rpartition("\n\nnext: ") for folder in (source, small))
     assert told[0] == expected[0] and told[2] == f"grow widen {source} DST\n"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "--width 5/3 --noise 1 --seed 3",
+        "--hidden-size 48 --kv-heads keep --size intermediate_size=80 --attention head-dim --lossy",
+        "--symmetry split:1/2 --vouch a_field --vouch b_field --like 'a folder/config.json' --scaling orthogonal",
+    ],
+)
+def test_a_plan_ends_with_the_command_that_does_it(typed: str) -> None:
+    def read(arguments: str) -> dict[str, object]:
+        found = command.commands["widen"].make_context("widen", shlex.split(arguments)).params
+        return {name: found[name] for name in CHOICES} | {"src": found["src"], "dst": str(found["dst"])}
+
+    given = read(f"'my model' DST {typed}")
+    sizes = {name: size for one in given["sizes"] for name, size in one.items()}  # type: ignore[attr-defined]
+    again = as_typed("my model", "DST", {**given, "sizes": sizes})
+    assert read(again) == given and again.startswith("'my model' DST --")
 
 
 def test_architectures(grow: Grow) -> None:
