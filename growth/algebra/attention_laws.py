@@ -26,10 +26,11 @@ from growth.algebra.maps import Floats, Integers, Map
 class Scores(Law):
     """The queries or keys of ``softmax(scale * q . k)`` when head_dim grows from n to m.
 
-    ``q' . k' = sum_j q.write[j] k.write[j] q[i] k[i]`` must be ``p * q . k`` with p = old scale / new
-    scale; for scale = 1/sqrt(head_dim), p = sqrt(m/n). Each of the c copies of a coordinate carries
-    p/c. With scaling ``unit`` the queries carry it and keys (hence the KV cache) are plain copies;
-    with ``orthogonal`` both sides carry its root. Each side is read by the other: q.read = k.write / p.
+    ``q' . k' = sum_j q.write[j] k.write[j] q[i] k[i]`` must be ``p * q . k`` with p = old scale /
+    new scale; for scale = 1/sqrt(head_dim), p = sqrt(m/n). Each of the c copies of a coordinate
+    carries p/c. With scaling ``unit`` the queries carry it and keys (hence the KV cache) are plain
+    copies; with ``orthogonal`` both sides carry its root. Each side is read by the other: q.read =
+    k.write / p.
 
     Rotary positions turn pairs of coordinates, pair j at frequency ``theta**(-2j/head_dim)``. With
     head_dim k times as large, new pair j copies old pair j // k, in one of two ways:
@@ -37,8 +38,8 @@ class Scores(Law):
     * *slots*: new pair k*i has exactly the old frequency of pair i, ``theta**(-2ki/(kn))``, and
       holds its only copy (c = 1). The keys of the other pairs start at zero. Queries there are
       copies, which change nothing, and give the zero keys a gradient from the first step.
-    * *pairs*: all k copies are active (c = k). The config must then give new pair j the frequency of
-      old pair j // k (`growth.rules.rotary`).
+    * *pairs*: all k copies are active (c = k). The config must then give new pair j the frequency
+      of old pair j // k (`growth.rules.rotary`).
 
     Args:
         side: which of the two.
@@ -86,7 +87,8 @@ class Scores(Law):
         return (self.scale,)
 
     def _pairs(self, g: Growth) -> tuple[Integers, Floats]:
-        """(source ``[m]``, 1 where the key of that coordinate is active and 0 where it is silent)."""
+        """(source ``[m]``, 1 where the key of that coordinate is active and 0 where it is
+        silent)."""
         k, pairs = g.m // g.n, g.n // 2
         new_pair = np.arange(k * pairs)
         old_pair = new_pair // k
@@ -103,8 +105,8 @@ class Scores(Law):
 class Alibi(Law):
     """Heads with an ALiBi slope, which depends on the head's number and on the number of heads.
 
-    Every slope of n heads is among those of m > n heads, so an old head moves to the number that has
-    its slope. A head in between copies queries and keys of the head with the nearest slope. Its
+    Every slope of n heads is among those of m > n heads, so an old head moves to the number that
+    has its slope. A head in between copies queries and keys of the head with the nearest slope. Its
     values start at zero, so it changes nothing; the output projection reads it like any other head,
     so its values get a gradient from the first step.
 
@@ -137,8 +139,8 @@ class Alibi(Law):
 def slopes(n: int) -> Floats:
     """``[n]``, the exponent e of each head's slope ``2**(-8 e)``.
 
-    For the largest power of two p among the n heads, e = 1/p, 2/p, ..., 1, and 1/2p, 3/2p, 5/2p, ...
-    for the heads after these. All are fractions of a power of two, so float64 holds them.
+    For the largest power of two p among the n heads, e = 1/p, 2/p, ..., 1, and 1/2p, 3/2p, 5/2p,
+    ... for the heads after these. All are fractions of a power of two, so float64 holds them.
 
     Example:
         >>> slopes(3).tolist()
@@ -150,8 +152,8 @@ def slopes(n: int) -> Floats:
 
 @dataclass(frozen=True)
 class Sinusoids(Law):
-    """A table ``[sin(t w_0), sin(t w_1), ..., cos(t w_0), ...]`` with ``w_j = theta**(-2j/d)`` that a
-    matrix projects before it is used (XLNet).
+    """A table ``[sin(t w_0), sin(t w_1), ..., cos(t w_0), ...]`` with ``w_j = theta**(-2j/d)`` that
+    a matrix projects before it is used (XLNet).
 
     With d k times as large, old frequency j is new frequency k*j. The projection reads the others
     with 0 (`growth.algebra.roles.Picks`) and learns from there.
@@ -173,8 +175,9 @@ class Sinusoids(Law):
 
 @dataclass(frozen=True)
 class Frequencies(Law):
-    """A table with one frequency per rotary pair, which checkpoints hold and models load. New pair j
-    copies the frequency of old pair j // k, as in `Scores`, so old pairs keep theirs to the last bit.
+    """A table with one frequency per rotary pair, which checkpoints hold and models load. New pair
+    j copies the frequency of old pair j // k, as in `Scores`, so old pairs keep theirs to the last
+    bit.
 
     Raises:
         IllegalShapeError: if m is not a multiple of n.

@@ -1,7 +1,7 @@
 """Axes: what one dimension of a tensor ranges over.
 
-An axis is a `Space`, a `Fixed` count, a product ``a * b`` or a concatenation ``a + b``. The queries of
-grouped attention range over ``kv_heads * queries_per_kv * query``, and a fused projection over
+An axis is a `Space`, a `Fixed` count, a product ``a * b`` or a concatenation ``a + b``. The queries
+of grouped attention range over ``kv_heads * queries_per_kv * query``, and a fused projection over
 ``queries + keys + values``. The map of an axis follows from those of its spaces.
 """
 

@@ -56,8 +56,8 @@ class Normalised(Law):
 
 @dataclass(frozen=True)
 class UnitLength(Law):
-    """``x / |x|``. The length of x' is ``sqrt(energy * m / n)`` times that of x, so write is divided
-    by that factor, and products of two such vectors stay as they are.
+    """``x / |x|``. The length of x' is ``sqrt(energy * m / n)`` times that of x, so write is
+    divided by that factor, and products of two such vectors stay as they are.
 
     Args:
         of: the space before the division.

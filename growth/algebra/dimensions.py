@@ -30,11 +30,11 @@ class Dimension:
         source: ``[new]``, the old coordinate that each new one copies.
         value: ``[new]``, factor on the weight.
         gradient: ``[new]``, factor on the gradient; 0 where the small model does not determine it.
-        summed: whether the function depends on the copies only through ``sum(gradient[j] * new[j])``,
-            so that they may differ: the dimension is read, or what it writes is only ever summed.
+        summed: whether only the sum ``sum(gradient[j] * new[j])`` over copies matters, so that they
+            may differ: the dimension is read, or what it writes is only ever summed.
         shift: ``[new]``, added to the weight; None for nothing.
-        mean: ``[new]``, where the mean of ``old`` over this dimension stands for ``old[source[j]]``;
-            None for nowhere.
+        mean: ``[new]``, where the mean of ``old`` over this dimension stands for
+            ``old[source[j]]``; None for nowhere.
 
     Example:
         An input of two coordinates becomes one of five, of which the last starts at zero:
@@ -90,8 +90,8 @@ class Dimension:
 
     @cached_property
     def first_copies(self) -> Booleans:
-        """``[new]``, the first active copy of each old coordinate, or the first copy if the dimension
-        has no active ones. These coordinates hold the old block."""
+        """``[new]``, the first active copy of each old coordinate, or the first copy if the
+        dimension has no active ones. These coordinates hold the old block."""
         candidates = np.flatnonzero(self.active) if self.active.any() else np.arange(self.new)
         _, first = np.unique(self.source[candidates], return_index=True)
         chosen = np.zeros(self.new, dtype=np.bool_)
@@ -100,8 +100,8 @@ class Dimension:
 
     @cached_property
     def common_gradient(self) -> Floats | None:
-        """``[old]``, the gradient coefficient that the determined copies of each old coordinate have
-        in common; None if they differ, or if a coordinate has no such copy."""
+        """``[old]``, the gradient coefficient that the determined copies of each old coordinate
+        have in common; None if they differ, or if a coordinate has no such copy."""
         common = np.zeros(self.old)
         common[self.source[self.determined]] = self.gradient[self.determined]
         same = (common[self.source] == self.gradient)[self.determined].all() and common.all()

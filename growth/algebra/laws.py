@@ -114,8 +114,8 @@ class Law(ABC):
 @dataclass(frozen=True)
 class Copied(Law):
     """Every copy has the value of its source: write = 1. An elementwise f needs this, ``f(x)[j] =
-    f(x[source[j]])``, and so does an attention head, which is computed from its own queries, keys and
-    values alone.
+    f(x[source[j]])``, and so does an attention head, which is computed from its own queries, keys
+    and values alone.
 
     Args:
         touched_by: the non-linearity, for messages.

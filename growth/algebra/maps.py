@@ -78,8 +78,8 @@ class Map:
             accident.
 
     Example:
-        Three coordinates become five: ``[x0, x1, x2, x0, x1]``. Coordinates with two copies are read
-        with 1/2 each, so the sum over copies is the old value:
+        Three coordinates become five: ``[x0, x1, x2, x0, x1]``. Coordinates with two copies are
+        read with 1/2 each, so the sum over copies is the old value:
 
         >>> grown = Map.repeat(3, 5)
         >>> grown.source.tolist(), grown.read.tolist()
@@ -143,8 +143,8 @@ class Map:
 
     @cached_property
     def energy(self) -> float | None:
-        """Mean square of x' over mean square of x: ``sum(write**2 over copies) * n / m``. None where
-        that sum differs between old coordinates. For a map with means it is the same of ``x -
+        """Mean square of x' over mean square of x: ``sum(write**2 over copies) * n / m``. None
+        where that sum differs between old coordinates. For a map with means it is the same of ``x -
         mean(x)``, which is zero on coordinates that carry the mean.
 
         Example:

@@ -8,8 +8,8 @@ law           condition on the map                        write
 `LayerNorm`   the mean is kept too                        one e; equal counts, or the mean beyond
 ============  ==========================================  =====================================
 
-The *energy* c of a map is the mean square of x' over that of x (`growth.algebra.maps.Map.energy`). A
-norm with ``eps' = c * eps`` then normalises x' as it did x.
+The *energy* c of a map is the mean square of x' over that of x (`growth.algebra.maps.Map.energy`).
+A norm with ``eps' = c * eps`` then normalises x' as it did x.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class RMSNorm(Law):
       and do not round. Where m is a multiple of n, c = 1 and eps does not change.
 
     Args:
-        layout: the axis that decides where copies lie, for a norm before rotary positions (query and
-            key norms).
+        layout: the axis that decides where copies lie, for a norm before rotary positions (query
+            and key norms).
         shares_epsilon_with: the space whose norm shares the epsilon. A linear layer writes this
             space at any scale, so it takes that space's c, and one epsilon serves both.
 
@@ -107,9 +107,9 @@ class LayerNorm(Law):
     If m is a multiple of n, equal counts keep the mean, and `RMSNorm` gives the rest. Otherwise
     there are r = m // n whole copies with write e, and the remaining coordinates carry ``e *
     mean(x)``. The mean of x' is then ``e * mean(x)``, and these coordinates add nothing to the
-    variance: ``var(x') = e**2 * r*n/m * var(x)``, so c = e**2 * r*n/m. As for `RMSNorm`, c is n/m with
-    scaling ``orthogonal``; with ``unit``, c is 1 where epsilon cannot change, and else e is 1. After
-    the norm, the copies are e / sqrt(c) times the old ones, and the other coordinates are 0.
+    variance: ``var(x') = e**2 * r*n/m * var(x)``, so c = e**2 * r*n/m. As for `RMSNorm`, c is n/m
+    with scaling ``orthogonal``; with ``unit``, c is 1 where epsilon cannot change, and else e is 1.
+    After the norm, the copies are e / sqrt(c) times the old ones, and the other coordinates are 0.
 
     A norm that leaves into this space (post-norm) could not write the mean and refuses
     (`growth.algebra.roles.Scale`).

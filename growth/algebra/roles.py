@@ -18,8 +18,8 @@ Hence dL/dW'[i, j] = read_y[i] write_x[j] dL/dW.
 
 *Two gradients are not determined by the small model.*
 
-* New rotary slots start with zero keys (`growth.algebra.attention_laws.Scores`). The small model has
-  no gradient for them. The coefficient is 0, and their optimizer state starts at zero.
+* New rotary slots start with zero keys (`growth.algebra.attention_laws.Scores`). The small model
+  has no gradient for them. The coefficient is 0, and their optimizer state starts at zero.
 * Coordinates that carry the mean (`growth.algebra.laws.LayerNorm`) receive a total gradient G that
   the small model does not determine. LayerNorm subtracts G / (r n) from the gradient of each of the
   r n copies. For parameters that write such a space, the coefficients give the gradient up to that
@@ -129,8 +129,8 @@ class Reads(Role):
 @dataclass(frozen=True)
 class Picks(Reads):
     """Reads the old coordinates of ``axis`` from among new ones that are not copies of them
-    (`growth.algebra.attention_laws.Sinusoids`). Any other weight than 0 on the new ones would change
-    the function, so nothing may be added there."""
+    (`growth.algebra.attention_laws.Sinusoids`). Any other weight than 0 on the new ones would
+    change the function, so nothing may be added there."""
 
     def resolve(self, size: int, maps: Maps) -> Dimension:
         return replace(super().resolve(size, maps), summed=False)
@@ -147,7 +147,8 @@ class Scale(Role):
     Such a factor cannot write a mean, which is not a multiple of the coordinate that enters.
 
     Raises:
-        IllegalShapeError: if the two axes have different copies, or a mean would have to be written.
+        IllegalShapeError: if the two axes have different copies, or a mean would have to be
+            written.
     """
 
     enters: Axis
@@ -169,8 +170,8 @@ class Scale(Role):
         return Dimension(enters.n, leaves.source, snapped(value), snapped(gradient))
 
     def arriving(self, enters: Map) -> Floats:
-        """``[m]``, what the parameter multiplies in the new model over what it multiplied in the old
-        one: the write coefficients of the axis that enters."""
+        """``[m]``, what the parameter multiplies in the new model over what it multiplied in the
+        old one: the write coefficients of the axis that enters."""
         return enters.write
 
     def spaces(self) -> frozenset[Space]:
@@ -184,22 +185,22 @@ class Scale(Role):
 class Gain(Scale):
     """The gain of a norm, between the axis that enters the norm and the one that leaves.
 
-    The norm turns x', of energy c (`Map.energy`), into ``h.write[j] = write[j] / sqrt(c)`` times the
-    old normalised input. The gain supplies the remaining factor, ``leaves.write[j] / h.write[j]``.
-    Where x' carries its mean, the normalised input is 0 and any gain keeps the function. It is 1
-    there, so that whatever writes that coordinate gets a gradient from the first step, if something
-    reads it.
+    The norm turns x', of energy c (`Map.energy`), into ``h.write[j] = write[j] / sqrt(c)`` times
+    the old normalised input. The gain supplies the remaining factor, ``leaves.write[j] /
+    h.write[j]``. Where x' carries its mean, the normalised input is 0 and any gain keeps the
+    function. It is 1 there, so that whatever writes that coordinate gets a gradient from the first
+    step, if something reads it.
 
     Args:
         enters, leaves: the two axes.
         offset: what the model adds to the stored weight (Gemma multiplies by ``1 + w``). Then
             ``offset + w'`` is the coefficient times ``offset + w``.
-        epsilon: where the norm's epsilon is kept: a config field, or the number that the code fixes;
-            None for the epsilon of the family.
+        epsilon: where the norm's epsilon is kept: a config field, or the number that the code
+            fixes; None for the epsilon of the family.
 
     Example:
-        A final norm before a tied head. The embedding writes copies of size 1, so the head reads with
-        1, and the gain must carry the 1/2:
+        A final norm before a tied head. The embedding writes copies of size 1, so the head reads
+        with 1, and the gain must carry the 1/2:
 
         >>> stream, final = Space("residual", "hidden_size"), Space("final", "hidden_size")
         >>> maps = {stream: Map.repeat(2, 4), final: Map.repeat(2, 4).dual}

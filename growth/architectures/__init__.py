@@ -9,13 +9,12 @@ the declaration
     `Architecture`, `Variant` (what one model class declares otherwise), `find`, `known` (existing
     declarations, to start from with `dataclasses.replace`)
 sizes of the config
-    `Size`, `standard_sizes`, `stack_sizes`, `rotary_sizes`; for a size that follows from others or is
-    small in the twin: `Sizes`, `TwinContext`, `quotient`, `small_head_dim`
+    `Size`, `standard_sizes`, `stack_sizes`, `rotary_sizes`; for a size that follows from others,
+    or for its value in the twin: `Sizes`, `TwinContext`, `quotient`, `small_head_dim`
 constants of the forward pass
     `Constant`, `attention_scale`, `no_scale`
 axes
-    `Space`, `Fixed`, `Axis`, `Interleaved` of `Product`; with spaces a and b, ``a * b`` and ``a + b`` are
-    axes
+    `Space`, `Fixed`, `Axis`, `Interleaved` of `Product`; ``a * b`` and ``a + b`` of axes a and b
 standard spaces: residual stream, feed-forward, output heads
     `RESIDUAL`, `NORMED`, `BRANCH`, `FINAL`, `FFN`, `EXPERT`, `SHARED`, `POOLED`, `TRANSFORM`
 standard spaces: attention
@@ -30,7 +29,8 @@ laws
     space: `Dual`, `Scaled`, `Normalised`, `UnitLength`; attention: `Scores`, `Alibi`, `Sinusoids`,
     `Frequencies`; for a law of your own: `Law`, `Growth`, `Map`
 laws of the standard spaces
-    `FFN_LAWS`, `EXPERT_LAWS`, `HEAD_LAWS`, `HEAD_BY_HEAD`, `attention_laws`, `alibi_laws`, `raw_laws`
+    `FFN_LAWS`, `EXPERT_LAWS`, `HEAD_LAWS`, `HEAD_BY_HEAD`, `attention_laws`, `alibi_laws`,
+    `raw_laws`
 roles of one dimension
     `Writes`, `Reads`, `Picks`, `Gain`, `Scale`, `Keeps`, `Role`
 rules of a module

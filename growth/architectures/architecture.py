@@ -36,8 +36,8 @@ class Variant:
     """What one model class declares otherwise than its family.
 
     Args:
-        modules: module pattern -> rule, for the modules that only this class has (its head), or that
-            it uses otherwise.
+        modules: module pattern -> rule, for the modules that only this class has (its head), or
+            that it uses otherwise.
         outputs: field of the model's output -> the space it ranges over.
     """
 
@@ -51,22 +51,22 @@ class Architecture:
 
     Args:
         model_type: as in ``config.json``.
-        modules: module pattern -> rule. ``*`` is a layer's number (`growth.architectures.patterns`);
-            names are those in checkpoints, without the prefix of the base model.
+        modules: module pattern -> rule (`growth.architectures.patterns`). Names are those in
+            checkpoints, without the prefix of the base model.
         laws: every space with its law. A law may look at the spaces declared before it.
         outputs: field of the model's output, logits aside -> the space it ranges over. The last
             entry of ``hidden_states`` has the space of ``hidden_states.last``, or else of
             ``last_hidden_state``.
-        epsilon: config field of the norms' epsilon, or the number that the code fixes; 0 where there
-            are no norms.
+        epsilon: config field of the norms' epsilon, or the number that the code fixes; 0 where
+            there are no norms.
         prefixes: base-model prefixes that names in checkpoints may or may not carry.
         sizes: the sizes in the config, by their standard names.
         for_config: (this declaration, parsed config) -> the declaration for that config, where it
             depends on one (parallel blocks). It raises UnsupportedModelError for one not covered.
         constants: name -> constant of the forward pass that depends on sizes (attention scale).
         rotary: True where queries and keys turn by rotary positions.
-        vouched: config field -> the values for which this declaration holds; None for any value. The
-            class's default always holds. Other fields and values are refused by name.
+        vouched: config field -> the values for which this declaration holds; None for any value.
+            The class's default always holds. Other fields and values are refused by name.
         variants: model class -> what it declares otherwise.
         buffers: patterns of tensors that old checkpoints hold and the model computes: left out.
         optional: patterns of parameters that a checkpoint of the class may lack (BERT's pooler).

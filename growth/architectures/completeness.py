@@ -1,4 +1,5 @@
-"""Whether a declaration is complete: every space has a law and a size, every law has what it needs."""
+"""Whether a declaration is complete: every space has a law and a size, every law has what it
+needs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which declaration belongs to which ``model_type``.
 
-Every `Architecture` that a file in `growth.architectures.families` binds to a public name is found by
-its ``model_type``. `growth.register` adds declarations from outside.
+Every `Architecture` that a file in `growth.architectures.families` binds to a public name is found
+by its ``model_type``. `growth.register` adds declarations from outside.
 """
 
 from __future__ import annotations

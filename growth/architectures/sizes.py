@@ -1,8 +1,8 @@
 """Sizes: the numbers in a config that growth multiplies, each under a standard name.
 
 A `Size` says where the config keeps it, what it is where the config leaves it out, which choice
-multiplies it, and how small it is in the twin. Sizes without a config field follow from those before
-them: ``queries_per_kv = num_attention_heads / num_key_value_heads``.
+multiplies it, and how small it is in the twin. Sizes without a config field follow from those
+before them: ``queries_per_kv = num_attention_heads / num_key_value_heads``.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Size:
     """One size.
 
     Args:
-        field: config field, dotted inside a nested config (``vision_config.hidden_size``); empty for
-            a size that only follows from others.
+        field: config field, dotted inside a nested config (``vision_config.hidden_size``); empty
+            for a size that only follows from others.
         grows: what multiplies it. ``width``: every growth in width. ``heads``, ``head-dim``: that
-            choice of attention. ``never``: nothing. ``follows``: it is always what ``follows`` says,
-            as for a size without a field.
+            choice of attention. ``never``: nothing. ``follows``: it is always what ``follows``
+            says, as for a size without a field.
         follows: (config, sizes before it) -> its value where the config has none.
         small: its value in the twin, or a function of the model to grow. A size that the config
             leaves out is left out in the twin too.
@@ -144,8 +144,8 @@ def standard_sizes(
 
     Args:
         hidden, intermediate, heads, kv_heads, head_dim: their config fields.
-        intermediate_ratio: intermediate_size over hidden_size, where the config has no such field or
-            leaves it null.
+        intermediate_ratio: intermediate_size over hidden_size, where the config has no such field
+            or leaves it null.
         prefix: of a nested config, with its dot; it comes before the names of the sizes too
             (``vision_config.hidden_size``).
 
@@ -216,14 +216,15 @@ def stack_sizes(stack: str, intermediate: str, heads: str, *, small: tuple[int, 
 
 
 def small_head_dim(user: TwinContext) -> int:
-    """A head_dim for the twin: one at which a rotary part has at least two whole pairs, and is a part
-    of the head if it is one in the model to grow."""
+    """A head_dim for the twin: one at which a rotary part has at least two whole pairs, and is a
+    part of the head if it is one in the model to grow."""
     factor = rotary_fraction(user.config)
     return 6 if factor in (None, 1.0) else next(d for d in range(8, 200, 2) if _even(d * (factor or 1.0)))
 
 
 def rotary_fraction(config: Any) -> float | None:
-    """``partial_rotary_factor``: 1 where the whole head turns, None where positions are not rotary."""
+    """``partial_rotary_factor``: 1 where the whole head turns, None where positions are not
+    rotary."""
     rope = value_at(config, "rope_parameters")
     if not rope:
         return None

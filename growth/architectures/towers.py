@@ -60,8 +60,8 @@ def within(prefix: str, value: T, shared: Collection[Space] = (), epsilon: str |
 
 
 def tower_constant(prefix: str, value: Constant) -> Constant:
-    """A constant of the sizes whose names start with ``prefix``; it is called with them, without the
-    prefix.
+    """A constant of the sizes whose names start with ``prefix``; it is called with them, without
+    the prefix.
 
     Example:
         >>> from growth.rules.attention import attention_scale

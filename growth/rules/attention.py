@@ -9,7 +9,8 @@ values      ``kv_heads * value``
 attended    ``kv_heads * queries_per_kv * value``
 ==========  ==============================================
 
-The output projection reads *attended*. Plain, grouped and multi-query attention differ only in sizes.
+The output projection reads *attended*. Plain, grouped and multi-query attention differ only in
+sizes.
 
 *More heads* (kv_heads grows): a copied head has the same scores and the same output, and the
 projection reads each copy with 1/count.
@@ -19,9 +20,10 @@ keeps the scores. Where only a part of each head turns with the position, query 
 concatenations of a rotary part and the rest, each with its law. Where queries and keys are normed,
 the input of that norm is a further space, laid out as its output is (`raw_laws`).
 
-The original derivation (Su 2021), scaling ``orthogonal`` with wider heads and k copies: weights of q
-and k ``k**(1/4)/k`` (sqrt(p/c) = k**(-1/4) for the scores times 1/sqrt(k) for reading the residual
-stream), their biases ``k**(1/4)/sqrt(k)``; weights of v and the output 1/k, biases 1/sqrt(k).
+The original derivation (Su 2021), scaling ``orthogonal`` with wider heads and k copies: weights of
+q and k ``k**(1/4)/k`` (sqrt(p/c) = k**(-1/4) for the scores times 1/sqrt(k) for reading the
+residual stream), their biases ``k**(1/4)/sqrt(k)``; weights of v and the output 1/k, biases
+1/sqrt(k).
 """
 
 from __future__ import annotations
@@ -67,12 +69,12 @@ HEAD_BY_HEAD = Copied("softmax, head by head")
 
 
 def attention_laws(rotary: Rotary | None = None, *, partial: bool = False) -> Mapping[Space, Law]:
-    """The laws of the attention spaces: heads pass through a softmax each, values through linear maps
-    only.
+    """The laws of the attention spaces: heads pass through a softmax each, values through linear
+    maps only.
 
     Args:
-        rotary: how rotary pairs lie in a head (`growth.algebra.attention_laws.Scores`); None without
-            rotary positions.
+        rotary: how rotary pairs lie in a head (`growth.algebra.attention_laws.Scores`); None
+            without rotary positions.
         partial: whether only the first ``rotary_dim`` coordinates of each head turn
             (`growth.architectures.sizes.rotary_sizes`).
 
@@ -103,10 +105,10 @@ def raw_laws(
 ) -> Mapping[Space, Law]:
     """The laws of queries and keys before a norm of each head (query and key norms).
 
-    A norm per head is ``norm(RAW_QUERY, QUERY)``; one over all heads is ``norm(RAW_HEADS * RAW_QUERY,
-    QUERIES)``. Declare these laws after those of ``query`` and ``key``. With rotary slots some
-    outputs of the norm are silent, and the norm divides the gradient unevenly between the copies of
-    its input. The roles' coefficients then give only the sum over copies.
+    A norm per head is ``norm(RAW_QUERY, QUERY)``; one over all heads is ``norm(RAW_HEADS *
+    RAW_QUERY, QUERIES)``. Declare these laws after those of ``query`` and ``key``. With rotary
+    slots some outputs of the norm are silent, and the norm divides the gradient unevenly between
+    the copies of its input. The roles' coefficients then give only the sum over copies.
 
     Args:
         law: `RMSNorm` or `LayerNorm`.

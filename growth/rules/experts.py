@@ -2,8 +2,8 @@
 write: ``sum(weight(e) * F_e(x) for e in top(G x))``.
 
 The router G reads x and keeps its outputs, one per expert. Its logits are the old ones, and so are
-the choice and the weights. Each expert grows as any feed-forward layer does. A *shared* expert is one
-that every token passes through.
+the choice and the weights. Each expert grows as any feed-forward layer does. A *shared* expert is
+one that every token passes through.
 """
 
 from __future__ import annotations

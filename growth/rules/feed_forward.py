@@ -1,8 +1,8 @@
 """Feed-forward layers: ``W2 f(W1 x + b1) + b2`` and, gated, ``W2 (f(Wg x) * (Wu x))``.
 
-f and the gate act coordinate by coordinate, so copies of the hidden layer must be plain copies, with
-write = 1. W1 repeats its rows and W2 reads with 1/count. W1 undoes the scale of the residual stream
-and W2 puts it back: with scaling ``orthogonal`` and k copies, W1 = 1/sqrt(k), b1 = 1, W2 =
+f and the gate act coordinate by coordinate, so copies of the hidden layer must be plain copies,
+with write = 1. W1 repeats its rows and W2 reads with 1/count. W1 undoes the scale of the residual
+stream and W2 puts it back: with scaling ``orthogonal`` and k copies, W1 = 1/sqrt(k), b1 = 1, W2 =
 1/(k sqrt(k)), b2 = 1/sqrt(k). (The table of the original derivation, Su 2021, has 1/2 for b2 at
 k = 2, which is exact only for b2 = 0: tests/architectures/test_original_table.py.)
 """

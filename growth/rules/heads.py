@@ -1,14 +1,14 @@
 """Output heads: ``logits = U y + b``, with y the output of the final norm.
 
 A tied head shares its matrix with the embedding, which writes the residual stream: ``U' = write *
-U``. The logits stay the same if y' has ``read`` of the residual stream as its ``write``: the residual
-stream's dual (`growth.algebra.derived_laws.Dual`). The gain of the final norm can arrange that; it
-carries the 1/k. An untied head can read the same, so one law serves both, and a declaration need not
-know whether a head is tied.
+U``. The logits stay the same if y' has ``read`` of the residual stream as its ``write``: the
+residual stream's dual (`growth.algebra.derived_laws.Dual`). The gain of the final norm can arrange
+that; it carries the 1/k. An untied head can read the same, so one law serves both, and a
+declaration need not know whether a head is tied.
 
 BERT's transform stands before its head: dense layer, elementwise function, layer norm. Its width is
-the space ``transform``, and the layer norm leaves into ``final``. Classification heads with a hidden
-layer (poolers) pass through an elementwise function: the space ``pooled``.
+the space ``transform``, and the layer norm leaves into ``final``. Classification heads with a
+hidden layer (poolers) pass through an elementwise function: the space ``pooled``.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ BRANCH = Space("branch", "hidden_size")
 
 
 def norm(enters: Axis, leaves: Axis, *, epsilon: str | float | None = None, offset: float = 0.0) -> Rule:
-    """``LayerNorm`` and ``RMSNorm``: weight ``[features]``, and bias ``[features]`` where there is one.
+    """``LayerNorm`` and ``RMSNorm``: weight ``[features]``, and bias ``[features]`` where there is
+    one.
 
     Args:
         enters, leaves: the axis before and after the norm.

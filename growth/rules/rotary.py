@@ -6,12 +6,12 @@ frequencies (`growth.algebra.attention_laws.Scores`):
 * *slots*: old pair i becomes pair k*i, whose stock frequency is that of pair i. The config does not
   change.
 * *pairs*: new pair j copies old pair j // k, and must get its frequency. ``rope_type: longrope``
-  divides each stock frequency by a factor from the config. It takes ``stock'[j] / old[j // k]``, for
-  plain rotary positions ``theta**(-2 (j mod k) / (kd))``.
+  divides each stock frequency by a factor from the config. It takes ``stock'[j] / old[j // k]``,
+  for plain rotary positions ``theta**(-2 (j mod k) / (kd))``.
 
 Which scalings can be carried over: none, linear and llama3 depend on the frequency alone; yarn does
-so where it does not round its bounds to whole pairs (``truncate: false``); longrope holds one factor
-per pair. Other yarn and dynamic scaling depend on head_dim itself and are refused.
+so where it does not round its bounds to whole pairs (``truncate: false``); longrope holds one
+factor per pair. Other yarn and dynamic scaling depend on head_dim itself and are refused.
 
 References: Su et al. 2021, arXiv 2104.09864; LongRoPE, arXiv 2402.13753; YaRN, arXiv 2309.00071.
 """
@@ -146,8 +146,8 @@ def _scaled_frequency(frequency: float, kind: str, rope: Mapping[str, Any]) -> f
 
 
 def _yarn_bounds(rope: Mapping[str, Any]) -> tuple[float, float]:
-    """Between which pairs yarn ramps from no stretching to full stretching, as -log(frequency) to base
-    theta: 0 is the fastest pair, 1 is beyond the slowest."""
+    """Between which pairs yarn ramps from no stretching to full stretching, as -log(frequency) to
+    base theta: 0 is the fastest pair, 1 is beyond the slowest."""
     reach, theta = float(rope["original_max_position_embeddings"]), float(rope["rope_theta"])
     turns = (float(rope.get("beta_fast") or 32), float(rope.get("beta_slow") or 1))
     first, last = (math.log(reach / (2 * math.pi * turn)) / math.log(theta) for turn in turns)
@@ -155,8 +155,8 @@ def _yarn_bounds(rope: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _unrounded(rope: Mapping[str, Any]) -> bool:
-    """Whether yarn's bounds do not depend on head_dim: neither rounded to whole pairs nor cut off at
-    the end of the head."""
+    """Whether yarn's bounds do not depend on head_dim: neither rounded to whole pairs nor cut off
+    at the end of the head."""
     if rope.get("truncate", True) or not rope.get("factor") or "rope_theta" not in rope:
         return False
     first, last = _yarn_bounds(rope)

@@ -14,8 +14,8 @@ from growth.algebra.maps import Floats, Integers
 
 
 def column(values: np.ndarray, ndim: int, axis: int, like: Tensor) -> Tensor:
-    """Coefficients in the dtype and on the device of ``like``, shaped to broadcast along ``axis`` of
-    a block of ``ndim`` dimensions.
+    """Coefficients in the dtype and on the device of ``like``, shaped to broadcast along ``axis``
+    of a block of ``ndim`` dimensions.
 
     Example:
         >>> column(np.array([1.0, 2.0]), 3, 1, torch.zeros(1)).shape

@@ -2,8 +2,8 @@
 
 Let a weight w have copies that are read together. If g is the gradient coefficient they share, the
 layer computes what it did before when the copies add up to ``w / g``. Call T this number rounded to
-the dtype of the result, and u its unit in the last place (ulp). The dtype has p significant bits, so
-it holds every multiple of u up to ``2**p * u``.
+the dtype of the result, and u its unit in the last place (ulp). The dtype has p significant bits,
+so it holds every multiple of u up to ``2**p * u``.
 
 *Round the running sum, not the copies.* With wanted copies ``c_0, c_1, ...`` that add up to T, and
 ``s_k = c_0 + ... + c_k``, copy k is
@@ -14,11 +14,11 @@ and the last copy is T minus the others. All copies are multiples of u, so the d
 them, they add up to T, and each is off by less than one u.
 
 Example: bfloat16, T = 1, u = 2**-7, three equal copies. The running sums are 42.7, 85.3 and 128 u,
-rounded 43, 85 and 128, so the copies are 43, 42 and 43 u. (Three times 1/3 rounded by itself adds up
-to 1.002.)
+rounded 43, 85 and 128, so the copies are 43, 42 and 43 u. (Three times 1/3 rounded by itself adds
+up to 1.002.)
 
-A wanted copy may exceed ``2**p * u``, where large noise meets a small weight. Then the deviations of
-all copies of that weight from equal copies are scaled down by one factor until every copy fits.
+A wanted copy may exceed ``2**p * u``, where large noise meets a small weight. Then the deviations
+of all copies of that weight from equal copies are scaled down by one factor until every copy fits.
 
 T is the only rounding. There is none if g and the other coefficients are powers of two and the
 result has the dtype of the source.
@@ -73,8 +73,8 @@ class CopyRow:
 class ExactSums:
     """The copies along one summed dimension of a tensor, and the sums they must have.
 
-    Blocks are ``[rows, ...]`` with ``old`` coordinates along ``axis`` before the copies are written,
-    ``new`` after. Lists of blocks have one entry per row of the copy table.
+    Blocks are ``[rows, ...]`` with ``old`` coordinates along ``axis`` before the copies are
+    written, ``new`` after. Lists of blocks have one entry per row of the copy table.
 
     Args:
         dimension: the dimension; its determined copies have a common gradient coefficient.
@@ -112,7 +112,8 @@ class ExactSums:
         return column(np.asarray(values, dtype=np.float64), self.ndim, self.axis, self.like)
 
     def in_row(self, positions: Integers, values: Floats) -> Tensor:
-        """``values`` ``[new]`` at the copies of one row, 0 where it has none; shaped to broadcast."""
+        """``values`` ``[new]`` at the copies of one row, 0 where it has none; shaped to
+        broadcast."""
         return self.along(np.where(positions >= 0, values[positions], 0.0))
 
     def targets(self, expected: Tensor) -> tuple[Tensor, Tensor]:

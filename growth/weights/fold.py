@@ -27,8 +27,8 @@ class Fold:
 
     Args:
         error: max ``|folded - expected|`` over max ``|expected|``, block by block.
-        excess: the same difference in units of what rounding each weight once can explain; at most 1
-            for a correct tensor.
+        excess: the same difference in units of what rounding each weight once can explain; at most
+            1 for a correct tensor.
         exact: True if every weight came back bit for bit.
         tensors: how many were read back.
         ulps: max ``|folded - expected|`` in ulps of the expected weight in the dtype of the result
@@ -60,8 +60,8 @@ class Fold:
 
     @property
     def rms(self) -> float:
-        """RMS of ``folded - expected`` over that of ``expected``, all tensors together. Three digits:
-        the last ones of a sum of floats depend on the number of threads."""
+        """RMS of ``folded - expected`` over that of ``expected``, all tensors together. Three
+        digits: the last ones of a sum of floats depend on the number of threads."""
         return float(f"{math.sqrt(self.lost / self.square):.3g}") if self.square else 0.0
 
     @property

@@ -4,10 +4,10 @@
 
 with the coefficients of its two dimensions (`growth.algebra.dimensions.Dimension`).
 
-Memory does not depend on the size of a tensor: it is grown in blocks of rows, and every block is read
-back (`growth.weights.fold`) before the next. Coefficients and products are float64 and every weight
-is cast once, at the end. Where all coefficients multiply to one power of two, scaling is exact in the
-dtype of the weights, and nothing is cast.
+Memory does not depend on the size of a tensor: it is grown in blocks of rows, and every block is
+read back (`growth.weights.fold`) before the next. Coefficients and products are float64 and every
+weight is cast once, at the end. Where all coefficients multiply to one power of two, scaling is
+exact in the dtype of the weights, and nothing is cast.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def grow_tensor(
     """The grown tensor, whole. Arguments as for `grow_blocks`.
 
     Example:
-        A weight ``[out, in]`` whose input is repeated once, so that each copy is read by half of it:
+        A weight ``[out, in]`` whose input is repeated once, so that each copy is read by half of
+        it:
 
         >>> from growth.algebra.axes import Space
         >>> from growth.algebra.maps import Map

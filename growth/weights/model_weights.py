@@ -1,7 +1,7 @@
 """All tensors of a model, one after the other: check that it is finite, grow it, read it back.
 
-The one loop over weights. `growth.widen` takes each tensor whole, `growth.widen_checkpoint` writes it
-block by block.
+The one loop over weights. `growth.widen` takes each tensor whole, `growth.widen_checkpoint` writes
+it block by block.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def growing_tensors(
     *,
     allow_nonfinite: bool = False,
 ) -> Iterator[GrowingTensor]:
-    """Read, check and hand out each tensor in turn; check what reading it back found before the next.
+    """Read, check and hand out each tensor in turn; check what reading it back found before the
+    next.
 
     Args:
         plan: of the model.

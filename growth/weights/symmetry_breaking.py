@@ -9,9 +9,9 @@ copies differ:
 * a *split*: copy j gets a share s[j] of the sum, ``new[j] = s[j] / gradient[j] * old``, with shares
   that add up to 1.
 
-Where a single dimension is summed, `growth.weights.exact_sums` rounds the copies so that their sum is
-the old weight to the last bit. Otherwise each copy is rounded by itself. Copies whose gradient is
-not determined do not enter the sum: they take any noise.
+Where a single dimension is summed, `growth.weights.exact_sums` rounds the copies so that their sum
+is the old weight to the last bit. Otherwise each copy is rounded by itself. Copies whose gradient
+is not determined do not enter the sum: they take any noise.
 
 Draws are seeded by (seed, tensor name, first row of a chunk of fixed size). They depend neither on
 the order of tensors nor on shards, threads or block sizes.

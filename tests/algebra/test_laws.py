@@ -1,4 +1,4 @@
-"""Each law's condition, for any legal growth, and its refusals."""
+"""Laws: each keeps what its non-linearity computes, for any legal growth, or refuses."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_layer_norm_refuses_uneven_counts_beside_an_elementwise_function_and_nam
 def test_norms_that_share_an_epsilon_take_one_energy(
     size: tuple[int, int], n: int, k: int, scaling: str, law: type[RMSNorm] | type[LayerNorm]
 ) -> None:
-    """Whether heads widen beside the stream or not, and wherever their copies lie."""
+    """Whether or not heads widen when the stream does, and wherever their copies lie."""
     head, laid_out = Space("raw query", "head_dim"), Space("query", "head_dim")
     stream = RMSNorm().grow(Growth(SPACE, *size, scaling))  # type: ignore[arg-type]
     maps = {SPACE: stream, laid_out: Map.copies(n, np.repeat(np.arange(n), k))}
@@ -112,8 +112,7 @@ def test_linear_spaces_take_the_callers_scale(size: tuple[int, int]) -> None:
     seeds,
 )
 def test_scores_are_kept(pairs: int, k: int, scaling: str, rope: str, rotary: str | None, seed: int) -> None:
-    """q'.k' / sqrt(kd) = q.k / sqrt(d), and what rotates a pair rotates all its living copies
-    alike."""
+    """q'.k' / sqrt(kd) = q.k / sqrt(d), and the active copies of a pair turn as the pair does."""
     d = 2 * pairs
     g = Growth(SPACE, d, k * d, scaling, rope, {"attention_scale": k**-0.5})  # type: ignore[arg-type]
     query, key = (Scores(side, rotary).grow(g) for side in ("query", "key"))  # type: ignore[arg-type]
@@ -126,9 +125,9 @@ def test_scores_are_kept(pairs: int, k: int, scaling: str, rope: str, rotary: st
         second = query.source[half + k * pairs] if rotary == "half" else query.source[2 * half + 1]
         assert (second - first == (pairs if rotary == "half" else 1)).all()
         pair = first if rotary == "half" else first // 2
-        alive = key.write[half if rotary == "half" else 2 * half] != 0
+        active = key.write[half if rotary == "half" else 2 * half] != 0
         if rope == "slots":  # the stock frequency of new pair j is that of old pair j / k
-            assert (half[alive] == k * pair[alive]).all() and alive.sum() == pairs
+            assert (half[active] == k * pair[active]).all() and active.sum() == pairs
 
 
 def test_queries_carry_the_square_root_by_default_so_that_keys_are_copies() -> None:
@@ -154,15 +153,15 @@ def test_dual_and_scaled_follow_their_space() -> None:
 
 @given(st.integers(1, 40), st.integers(0, 60))
 def test_alibi_heads_keep_their_slopes(n: int, more: int) -> None:
-    """Every old head lives once, at its old slope, by the table of each stock implementation; the
-    others have no values."""
+    """Every old head is active once, at its old slope by the table of each stock implementation;
+    the values of all other heads are silent."""
     m = n + more
     scores, values = (Alibi(side).grow(Growth(SPACE, n, m)) for side in ("scores", "values"))  # type: ignore[arg-type]
-    alive = values.write == 1
-    assert sorted(values.source[alive]) == list(range(n)) and (values.write[~alive] == 0).all()
+    active = values.write == 1
+    assert sorted(values.source[active]) == list(range(n)) and (values.write[~active] == 0).all()
     assert (scores.source == values.source).all() and (scores.write == 1).all()
     for table in (bloom_slopes, falcon_slopes, mpt_slopes):
-        np.testing.assert_allclose(table(m)[alive], table(n)[values.source[alive]], rtol=1e-6)
+        np.testing.assert_allclose(table(m)[active], table(n)[values.source[active]], rtol=1e-6)
 
 
 def bloom_slopes(heads: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The algebra of maps against dense matrices."""
+"""Maps and axes against dense matrices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from growth.algebra.axes import Fixed, Interleaved, Product, Space
 from growth.algebra.maps import Map
 
-FFN, HEADS, LIVE, QUERY, VALUE = (Space(name, name) for name in ("ffn", "heads", "heads of values", "query", "value"))
+FFN, HEADS, VALUE_HEADS, QUERY, VALUE = (
+    Space(name, name) for name in ("ffn", "heads", "heads of values", "query", "value")
+)
 
 settings.register_profile("growth", deadline=None, max_examples=60)
 settings.load_profile("growth")
@@ -18,8 +20,8 @@ settings.load_profile("growth")
 
 @st.composite
 def maps(draw: st.DrawFn, largest: int = 5) -> Map:
-    """Any legal map: every old coordinate at least once, any order, any non-zero factors, silent
-    extras."""
+    """Any legal map: every old coordinate at least once, in any order, with any non-zero
+    factors."""
     n = draw(st.integers(1, largest))
     extra = draw(st.lists(st.integers(0, n - 1), max_size=largest))
     source = np.array(draw(st.permutations([*range(n), *extra])), dtype=np.int64)
@@ -74,7 +76,7 @@ def test_scaled(a: Map, factor: float) -> None:
 
 @given(maps(), maps(), st.integers(0, 2**31))
 def test_a_grown_matrix_computes_the_same(a: Map, b: Map, seed: int) -> None:
-    """W' x' = (W x)' for every x: the one theorem everything rests on."""
+    """W' x' = (W x)' for every x."""
     rng = np.random.default_rng(seed)
     w, x = rng.normal(size=(b.n, a.n)), rng.normal(size=a.n)
     grown = b.write[:, None] * w[b.source][:, a.source] * a.read[None, :]
@@ -132,7 +134,7 @@ def test_interleaved_parts_are_a_product_where_their_outer_maps_agree() -> None:
 
 def test_interleaved_parts_keep_their_own_coefficients() -> None:
     silent = Map(2, np.array([0, 0, 1, 1]), np.array([0.0, 1, 0, 1]), np.ones(4))
-    maps = {HEADS: silent.dual, LIVE: silent, QUERY: Map.identity(1)}
-    grown = Interleaved((Product(HEADS, QUERY), Product(LIVE, QUERY))).map(maps)
+    maps = {HEADS: silent.dual, VALUE_HEADS: silent, QUERY: Map.identity(1)}
+    grown = Interleaved((Product(HEADS, QUERY), Product(VALUE_HEADS, QUERY))).map(maps)
     assert grown.source.tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
     assert grown.write.tolist() == [1, 0, 1, 1, 1, 0, 1, 1]

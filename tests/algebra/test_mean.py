@@ -1,5 +1,5 @@
-"""Coordinates that carry the mean: what a layer norm makes of them, what else may stand in such a
-space, and the arithmetic."""
+"""Coordinates that carry the mean: what a layer norm computes from them, which laws and roles
+accept them, and the arithmetic on weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from growth.algebra.roles import Gain, Keeps, Reads, Role, Scale, Writes
 from growth.errors import IllegalGrowthError, IllegalShapeError
 from growth.plan.plan import TensorPlan
 from growth.proof import outputs
-from growth.weights import grow as tensor
+from growth.weights import grow
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
@@ -45,7 +45,7 @@ def stream(n: int = 24, m: int = 42, scaling: str = "unit", isometric: bool = Fa
 
 
 def dense(grown: Map, coefficients: np.ndarray) -> np.ndarray:
-    """``[m, n]``: the coefficient of the copied coordinate, or of 1/n of each."""
+    """``[m, n]``: a row has the coefficient at its source, or 1/n of it everywhere for a mean."""
     matrix = np.zeros((grown.m, grown.n))
     matrix[np.arange(grown.m), grown.source] = 1.0
     matrix[grown.means] = 1.0 / grown.n
@@ -74,7 +74,7 @@ def test_the_layer_norm_of_the_grown_stream_is_the_grown_norm(
 
 @given(sizes, seeds)
 @example((24, 42), 0)
-def test_a_space_that_carries_its_mean_is_undone_by_reading(size: tuple[int, int], seed: int) -> None:
+def test_reading_undoes_writing_beside_means(size: tuple[int, int], seed: int) -> None:
     for a in (stream(*size), stream(*size, "orthogonal"), stream(*size).scaled(0.7), stream(*size).dual.dual):
         np.testing.assert_allclose(dense(a, a.read).T @ dense(a, a.write), np.eye(a.n), atol=1e-12)
         assert not a.read[a.means].any() and (a.write[a.means] != 0).all()
@@ -129,18 +129,20 @@ def test_an_rms_norm_writes_most_coordinates_without_rounding(size: tuple[int, i
 
 @given(sizes, scalings)
 @example((24, 42), "unit")
-def test_what_a_norm_leaves_is_silent_where_the_mean_entered(size: tuple[int, int], scaling: str) -> None:
+def test_the_output_of_a_norm_is_silent_where_the_mean_entered(size: tuple[int, int], scaling: str) -> None:
     entering = stream(*size, scaling)
     a = Linear(STREAM).grow(growth(*size, scaling, {STREAM: entering}))
     assert not a.averages and (a.write[entering.means] == 0).all() and (a.write[~entering.means] != 0).all()
-    np.testing.assert_allclose(a.read, a.read[a.source])  # read like their neighbours, so that they learn
+    np.testing.assert_allclose(
+        a.read, a.read[a.source]
+    )  # read like the other copies, so that their writers get a gradient
     assert (a.read != 0).all()
     np.testing.assert_allclose(dense(a, a.read).T @ dense(a, a.write), np.eye(a.n), atol=1e-12)
 
 
 @given(sizes, scalings, seeds)
 @example((24, 42), "unit", 0)
-def test_a_norm_without_a_gain_leaves_what_its_law_says(size: tuple[int, int], scaling: str, seed: int) -> None:
+def test_the_output_of_a_norm_without_a_gain_follows_its_law(size: tuple[int, int], scaling: str, seed: int) -> None:
     entering = stream(*size, scaling)
     a = Normalised(STREAM).grow(growth(*size, scaling, {STREAM: entering}))
     assert entering.energy is not None
@@ -154,8 +156,8 @@ def test_a_norm_without_a_gain_leaves_what_its_law_says(size: tuple[int, int], s
 def test_a_head_that_shares_its_matrix_takes_its_mean_where_the_embedding_writes_it(
     size: tuple[int, int], scaling: str, seed: int
 ) -> None:
-    """The final norm leaves nothing where the mean entered, so whatever the head reads there adds
-    nothing."""
+    """The output of the final norm is 0 where the mean entered, so any weight of the head there
+    adds nothing."""
     embedded = stream(*size, scaling)
     a = Dual(STREAM).grow(growth(*size, scaling, {STREAM: embedded}))
     assert (a.means == embedded.means).all() and (a.read == embedded.write).all() and not a.write[a.means].any()
@@ -209,13 +211,13 @@ def test_neither_a_norm_nor_a_factor_per_coordinate_can_write_a_mean() -> None:
         with pytest.raises(IllegalShapeError, match=r"'stream'.* which a factor per coordinate cannot write"):
             role.resolve(24, maps)
     with pytest.raises(IllegalShapeError, match="'ffn'"):
-        Gain(STREAM, FFN).resolve(24, maps)  # would have to make copies of a mean
+        Gain(STREAM, FFN).resolve(24, maps)  # it would have to turn a mean into copies
 
 
 @given(sizes, scalings)
 @example((24, 42), "unit")
 @example((24, 60), "orthogonal")
-def test_a_gain_lets_what_is_written_beside_the_copies_learn(size: tuple[int, int], scaling: str) -> None:
+def test_a_gain_is_1_where_the_mean_entered(size: tuple[int, int], scaling: str) -> None:
     entering = stream(*size, scaling)
     maps = {STREAM: entering, NORMED: Linear(STREAM).grow(growth(*size, scaling, {STREAM: entering}))}
     gain = Gain(STREAM, NORMED).resolve(size[0], maps)
@@ -227,7 +229,7 @@ def test_a_gain_lets_what_is_written_beside_the_copies_learn(size: tuple[int, in
 
 
 def matrix(size: int, role: Role, maps: dict[Space, Map]) -> np.ndarray:
-    """The definition of one dimension as ``[new, old]``, from its coefficients."""
+    """One dimension as a dense matrix ``[new, old]``, from its coefficients."""
     resolved = role.resolve(size, maps)
     copied = np.zeros((resolved.new, resolved.old))
     copied[np.arange(resolved.new), resolved.source] = 1.0
@@ -250,7 +252,7 @@ TENSORS: dict[str, tuple[tuple[int, ...], tuple[Role, ...]]] = {
     "patches": ((24, 3, 2, 2), (Writes(STREAM), Keeps(), Keeps(), Keeps())),
     "head that shares its matrix": ((11, 24), (Keeps(), Reads(HEAD))),
     "stream to stream": ((24, 24), (Writes(STREAM), Reads(HEAD))),
-    "reads what a norm left": ((6, 24), (Writes(FFN), Reads(NORMED))),
+    "reads the output of a norm": ((6, 24), (Writes(FFN), Reads(NORMED))),
 }
 
 
@@ -261,7 +263,7 @@ def tensor_maps(m: int, scaling: str) -> dict[Space, Map]:
 
 
 def check_arithmetic(name: str, m: int, scaling: str, dtype: torch.dtype, block: int) -> None:
-    """Against the definition, one dense matrix per dimension."""
+    """Compare with the definition: one dense matrix per dimension."""
     (shape, roles), maps = TENSORS[name], tensor_maps(m, scaling)
     old = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
     expected: Any = old.double().numpy()
@@ -269,7 +271,7 @@ def check_arithmetic(name: str, m: int, scaling: str, dtype: torch.dtype, block:
         expected = np.moveaxis(np.tensordot(matrix(shape[axis], role, maps), expected, (1, axis)), 0, axis)
     fold = Fold()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tensor, "BLOCK", block)
+        patch.setattr(grow, "BLOCK", block)
         grown = grow_tensor(old, plan_of(shape, roles, maps), fold=fold)
     assert grown.dtype == dtype and fold.ok and fold.error < torch.finfo(dtype).eps * 8
     tolerance = torch.finfo(dtype).eps * np.abs(expected).max()  # one rounding
@@ -282,7 +284,7 @@ def check_arithmetic(name: str, m: int, scaling: str, dtype: torch.dtype, block:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("m", "scaling"), [(42, "unit"), (60, "orthogonal")])
 @pytest.mark.parametrize("name", TENSORS)
-def test_the_arithmetic_takes_the_mean_of_rows_and_of_columns(
+def test_weights_take_the_mean_of_rows_and_of_columns(
     name: str, m: int, scaling: str, dtype: torch.dtype, block: int
 ) -> None:
     check_arithmetic(name, m, scaling, dtype, block)
@@ -296,7 +298,7 @@ def test_whole_blocks_make_the_same_bits_as_single_rows(monkeypatch: pytest.Monk
         )
         grown = []
         for block in (1 << 21, 100, 1):
-            monkeypatch.setattr(tensor, "BLOCK", block)
+            monkeypatch.setattr(grow, "BLOCK", block)
             grown.append(grow_tensor(old, plan))
         assert all(torch.equal(grown[0], other) for other in grown[1:])
 

@@ -1,5 +1,5 @@
-"""Wrong ways to carry the mean must not survive the twin: each is tried beside the right one, on
-models that grow by no whole multiple."""
+"""Wrong ways to carry the mean fail in the twin, where the right one passes, on models that do not
+grow by a multiple."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from algebra import test_mean as checks
 
-from growth.algebra import maps as axis
+from growth.algebra import maps
 from growth.algebra.derived_laws import Normalised
 from growth.algebra.dimensions import Dimension
 from growth.algebra.laws import Growth, Linear
@@ -20,13 +20,12 @@ from growth.algebra.maps import Map
 from growth.algebra.norm_laws import Isometric, LayerNorm, RMSNorm
 from growth.algebra.roles import Gain, Maps
 from growth.errors import GrowthError
-from growth.plan import candidate as draft
+from growth.plan import candidate
 from growth.plan.options import Options, chosen
 from growth.plan.plan import TOLERANCE
 from growth.proof import outputs
 from growth.proof.twin import twin_report
-from growth.weights import blocks
-from growth.weights import grow as tensor
+from growth.weights import blocks, grow
 
 GPT2 = {
     **{
@@ -66,7 +65,7 @@ grow_layer_norm, grow_linear, grow_rms = LayerNorm.grow, Linear.grow, RMSNorm.gr
 
 
 def means(change: Callable[[Map], Map]) -> Callable[[Patch], None]:
-    """What enters a layer norm, changed where it carries the mean."""
+    """The input of a layer norm changed, where it carries the mean."""
 
     def grow(law: LayerNorm, g: Growth) -> Map:
         right = grow_layer_norm(law, g)
@@ -76,7 +75,7 @@ def means(change: Callable[[Map], Map]) -> Callable[[Patch], None]:
 
 
 def any_gain(patch: Patch) -> None:
-    """Gains that refuse nothing: 1 where they can do nothing."""
+    """Gains that refuse nothing, and are 1 where they have no effect."""
 
     def resolve(gain: Gain, size: int, maps: Maps) -> Dimension:
         enters, leaves = gain.enters.map(maps), gain.leaves.map(maps)
@@ -88,13 +87,13 @@ def any_gain(patch: Patch) -> None:
 
 
 def zero(patch: Patch) -> None:
-    """Nothing instead of the mean."""
+    """Zero instead of the mean."""
     means(lambda a: Map(a.n, a.source, np.where(a.means, 0.0, a.write), a.read))(patch)
     any_gain(patch)
 
 
 def scaled(a: Map) -> Map:
-    """Means off by a root."""
+    """Means with the root of their coefficient."""
     return Map(a.n, a.source, np.where(a.means, a.write**0.5, a.write), a.read, a.mean)
 
 
@@ -103,16 +102,17 @@ def negated(a: Map) -> Map:
 
 
 def epsilon_left(patch: Patch) -> None:
-    patch.setattr(draft, "grown_epsilons", lambda *_: {})
+    patch.setattr(candidate, "grown_epsilons", lambda *_: {})
 
 
 def energy_of_all(patch: Patch) -> None:
-    """The energy of the stream itself, means included, not of what differs from the mean."""
+    """The energy of x' itself instead of that of x' - mean(x')."""
     patch.setattr(Map, "energy", property(lambda a: float((a.write**2).sum() / a.m)))
 
 
-def alive(patch: Patch) -> None:
-    """What a norm leaves is alive where the mean entered, and the gain says nothing about it."""
+def no_silent_outputs(patch: Patch) -> None:
+    """The output of a norm is not silent where the mean entered, and the gain does not refuse
+    it."""
 
     def grow(law: Linear, g: Growth) -> Map:
         return (
@@ -126,12 +126,12 @@ def alive(patch: Patch) -> None:
 
 
 def first_instead_of_mean(patch: Patch) -> None:
-    for module in (blocks, tensor):
+    for module in (blocks, grow):
         patch.setattr(module, "mean", lambda block, axis: block.double().narrow(axis, 0, 1))
 
 
 def mean_of_the_copies(patch: Patch) -> None:
-    """The mean over the new rows, which hold some of the old ones twice."""
+    """The mean over the new rows, among which some old ones occur twice."""
     right = blocks.take
 
     def take(block: torch.Tensor, axis: int, dimension: Dimension) -> torch.Tensor:
@@ -142,7 +142,7 @@ def mean_of_the_copies(patch: Patch) -> None:
             blocks.column(dimension.mean, block.ndim, axis, rows) != 0, rows.mean(axis, keepdim=True), rows
         )
 
-    for module in (blocks, tensor):
+    for module in (blocks, grow):
         patch.setattr(module, "take", take, raising=False)
 
 
@@ -154,8 +154,8 @@ def outputs_without_means(patch: Patch) -> None:
 
 
 def uneven_energy(patch: Patch) -> None:
-    """Every copy carries 1, so that coordinates with more copies weigh more; the gain takes the
-    mean energy."""
+    """Every copy has write = 1, so coordinates with more copies have more energy; the gain takes
+    the mean energy."""
     patch.setattr(RMSNorm, "grow", lambda law, g: Map.repeat(g.n, g.m))
     patch.setattr(Map, "energy", property(lambda a: float((a.write**2).sum() / a.m)))
 
@@ -168,7 +168,7 @@ MUTANTS: dict[str, tuple[dict[str, Any], Options, Callable[[Patch], None]]] = {
     "epsilon left as it was, orthogonal": (GPT2, ORTHOGONAL, epsilon_left),
     "epsilon left as it was, RMS": (LLAMA, HALF_AS_MUCH, epsilon_left),
     "energy with the mean in it": (GPT2, HALF_AS_MUCH, energy_of_all),
-    "silent coordinates left alive": (GPT2, HALF_AS_MUCH, alive),
+    "coordinates that should be silent are not": (GPT2, HALF_AS_MUCH, no_silent_outputs),
     "one row instead of the mean of rows": (GPT2, HALF_AS_MUCH, first_instead_of_mean),
     "mean of the copies": (GPT2, HALF_AS_MUCH, mean_of_the_copies),
     "hidden states compared without their mean": (GPT2, HALF_AS_MUCH, outputs_without_means),
@@ -188,20 +188,20 @@ def test_a_wrong_mean_fails_where_the_right_one_passes(name: str, monkeypatch: p
     "choices", [{"symmetry": "noise:0.5"}, {"symmetry": "split:1/3"}, {"symmetry": "split:varied"}], ids=str
 )
 @pytest.mark.parametrize(("scaling", "attention"), [("unit", "heads"), ("orthogonal", "head-dim")])
-def test_copies_that_differ_leave_the_mean_alone(choices: dict[str, Any], scaling: Any, attention: Any) -> None:
+def test_broken_symmetry_keeps_the_mean(choices: dict[str, Any], scaling: Any, attention: Any) -> None:
     for width in (1.5, 2.5):
         options = chosen({"width": width, "scaling": scaling, "attention": attention, **choices})  # type: ignore[typeddict-item]
         assert twin_report(GPT2, options).difference <= TOLERANCE
 
 
-def test_a_gain_refuses_to_leave_the_mean_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mutant above, with the gain as it is."""
+def test_a_gain_refuses_outputs_that_are_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutant above, with the real gain."""
     monkeypatch.setattr(Linear, "grow", lambda law, g: grow_linear(Linear(), g))
     with pytest.raises(GrowthError, match="carry the mean of itself, which a norm cannot write"):
         twin_report(GPT2, HALF_AS_MUCH)
 
 
-def test_an_epsilon_the_code_fixes_is_met_by_the_energy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_an_epsilon_fixed_by_code_the_energy_must_be_1(monkeypatch: pytest.MonkeyPatch) -> None:
     assert twin_report(OLMO, HALF_AS_MUCH).difference <= TOLERANCE
 
     def root(law: LayerNorm, g: Growth) -> Map:
@@ -230,7 +230,7 @@ def normalised_everywhere(patch: Patch) -> None:
 
 
 def any_axis(patch: Patch) -> None:
-    patch.setattr(axis, "_refuse_means", lambda *parts: None)
+    patch.setattr(maps, "_refuse_means", lambda *parts: None)
 
 
 SIZE = (24, 42)
@@ -242,21 +242,21 @@ CHECKS: list[tuple[Callable[..., None], tuple[Any, ...], Callable[[Patch], None]
     (checks.test_an_epsilon_that_cannot_move_takes_an_energy_of_one, (SIZE,), means(lambda a: a.scaled(0.9))),
     (checks.test_an_epsilon_that_cannot_move_takes_an_energy_of_one, (SIZE,), plain_isometric),
     (checks.test_an_rms_norm_writes_most_coordinates_without_rounding, (SIZE,), always_isometric),
-    (checks.test_what_a_norm_leaves_is_silent_where_the_mean_entered, (SIZE, "unit"), alive),
-    (checks.test_a_norm_without_a_gain_leaves_what_its_law_says, (SIZE, "unit", 0), normalised_everywhere),
+    (checks.test_the_output_of_a_norm_is_silent_where_the_mean_entered, (SIZE, "unit"), no_silent_outputs),
+    (checks.test_the_output_of_a_norm_without_a_gain_follows_its_law, (SIZE, "unit", 0), normalised_everywhere),
     (
         checks.test_a_head_that_shares_its_matrix_takes_its_mean_where_the_embedding_writes_it,
         (SIZE, "unit", 0),
         dual_of_copies,
     ),
-    (checks.test_a_gain_lets_what_is_written_beside_the_copies_learn, (SIZE, "unit"), any_gain),
+    (checks.test_a_gain_is_1_where_the_mean_entered, (SIZE, "unit"), any_gain),
     (checks.test_neither_a_norm_nor_a_factor_per_coordinate_can_write_a_mean, (), any_gain),
     (checks.test_no_part_of_a_larger_axis_may_carry_its_mean, (), any_axis),
     (checks.test_outputs_are_compared_with_their_mean, (), outputs_without_means),
     *(
         (checks.check_arithmetic, (name, 42, "unit", torch.float64, 64), first_instead_of_mean)
         for name in checks.TENSORS
-        if name != "reads what a norm left"  # where there is no mean
+        if name != "reads the output of a norm"  # which has no mean
     ),
 ]
 

@@ -56,7 +56,7 @@ def test_scaling_that_depends_on_head_dim_is_refused_by_name(kind: str) -> None:
     assert difference(small, (grown := growth.widen(small, width=2)).model, grown.plan) <= TOLERANCE
 
 
-def test_lossy_is_accepted_by_word_measured_and_shown(tmp_path: Path) -> None:
+def test_an_accepted_loss_is_measured_and_shown(tmp_path: Path) -> None:
     small = build(LLAMA, rope_parameters=REFUSED["dynamic"])
     small.save_pretrained(tmp_path / "small")
     result = growth.widen_checkpoint(
@@ -67,7 +67,7 @@ def test_lossy_is_accepted_by_word_measured_and_shown(tmp_path: Path) -> None:
     assert difference(load(tmp_path / "small", LLAMA), load(tmp_path / "wide", LLAMA), result.plan) > 1e-3
 
 
-def test_lossy_does_not_excuse_what_could_be_exact() -> None:
+def test_lossy_changes_nothing_where_growth_is_exact() -> None:
     small = build(LLAMA)
     grown = growth.widen(small, width=2, attention="head-dim", rope="pairs", lossy=True)
     assert not grown.plan.lossy and grown.proof.twin.ok
@@ -96,7 +96,7 @@ def test_llama3_formula_is_transformers_own() -> None:
     )
 
 
-def test_yarn_per_kind_of_layer_is_refused_since_nobody_reads_its_truncate_there() -> None:
+def test_yarn_per_kind_of_layer_is_refused_because_transformers_ignores_its_truncate() -> None:
     yarn = {
         "rope_type": "yarn",
         "rope_theta": 10000.0,

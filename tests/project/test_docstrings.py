@@ -1,4 +1,5 @@
-"""Examples in docstrings are run, and a docstring of a public name of these rooms says something."""
+"""Examples in docstrings are run, and a docstring of a public name of these rooms says
+something."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ def test_a_wrong_example_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def undocumented(body: list[ast.stmt]) -> list[str]:
-    """Public classes, functions and methods without a docstring. Methods that do what the base class says
-    need none."""
+    """Public classes, functions and methods without a docstring. Methods that do what the base
+    class says need none."""
     inherited = {"map", "spaces", "grow", "follows", "constants", "resolve", "arriving"}
     missing = []
     for node in body:

@@ -1,10 +1,10 @@
 """Equal copies stay equal however long the model trains, so the wide model remains the narrow one.
 Breaking the symmetry ends that, and leaves the function as it is when training starts.
 
-*Equal to the last bit* needs care. A kernel adds up two columns of a matrix product in the same order
-only if they have the same place in its tiles, which are 8, 16, 24, 32 or 48 wide. (With 32 features
-in float64 and tiles of 24, copies are 1e-17 apart after one step.) So sizes are multiples of 96, and
-one thread computes.
+*Equal to the last bit* needs care. A kernel adds up two columns of a matrix product in the same
+order only if they have the same place in its tiles, which are 8, 16, 24, 32 or 48 wide. (With 32
+features in float64 and tiles of 24, copies are 1e-17 apart after one step.) So sizes are multiples
+of 96, and one thread computes.
 """
 
 from __future__ import annotations

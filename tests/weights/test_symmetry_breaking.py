@@ -120,7 +120,8 @@ def test_with_other_coefficients_only_the_sum_is_rounded(dtype: torch.dtype) -> 
 
 
 def test_the_largest_numbers_are_split_even_where_the_dtype_cannot_hold_their_sum() -> None:
-    """Copies with the factor 1/sqrt(2) add up to more than float16 can hold, though it holds each."""
+    """Copies with the factor 1/sqrt(2) add up to more than float16 can hold, though it holds
+    each."""
     fold = Fold()
     new = grow_tensor(torch.full((N, N), 65504.0, dtype=torch.float16), matrix(2 * N, "noise:0.3", 2**-0.5), fold=fold)
     assert new.isfinite().all() and fold.ok

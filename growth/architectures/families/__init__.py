@@ -1,2 +1,2 @@
-"""The declared families, one file each. Every `Architecture` bound to a public name here is known
-(`growth.architectures.registry`)."""
+"""The declared families, one file each. `growth.architectures.registry` finds every `Architecture`
+that a file here binds to a public name."""

@@ -1,9 +1,10 @@
-"""ALBERT: BERT's post-norm block, one for all layers (or a few groups of them), behind a factorised
-embedding.
+"""ALBERT: BERT's post-norm block, shared by all layers (or by groups of layers), behind a
+factorised embedding.
 
-Tokens, positions and segments are embedded, and normed, in a width of their own; a linear map leads
-into the residual stream, and the masked-language-model transform back out of it, so that a tied
-head reads the dual of that width."""
+Tokens, positions and segments are embedded and normed in a width below hidden_size
+(``embedding_size``). A linear map leads into the residual stream. The masked-language-model
+transform leads back out of it, so a tied head reads the dual of the embedding width.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +59,7 @@ FACTORISED_EMBEDDINGS: dict[str, Rule] = {
 
 
 def factorised_transform(dense: str, layer_norm: str) -> dict[str, Rule]:
-    """The masked-language-model transform, out of the residual stream into the width of the
-    embedding."""
+    """The masked-language-model transform, from the residual stream into the embedding width."""
     return {dense: linear(RESIDUAL, EMBEDDED_TRANSFORM), layer_norm: norm(EMBEDDED_TRANSFORM, EMBEDDED_FINAL)}
 
 
@@ -103,7 +103,7 @@ ALBERT = Architecture(
         "num_hidden_groups": None,
         "inner_group_num": None,
         "position_embedding_type": ("absolute",),
-        # Left by another implementation; the class reads none of them.
+        # From another implementation; the class reads none of them.
         **dict.fromkeys(("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks")),
     },
     refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",

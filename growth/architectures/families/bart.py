@@ -1,8 +1,9 @@
-"""BART: post-norm encoder and decoder on one residual width, learned positions, a bias on the
+"""BART: post-norm encoder and decoder of one residual width, learned positions, a bias on the
 logits.
 
-There is no norm after the last decoder layer but the layer's own, so that one leaves into what the
-head reads."""
+No final norm follows the last decoder layer: that layer's last norm leaves into what the head
+reads.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +43,14 @@ EMBEDDED = Space("embedded", "hidden_size")
 
 
 def stack(name: str, reads: Axis, memory: Axis, stream: Space = RESIDUAL) -> dict[str, Rule]:
-    """All layers of the encoder or the decoder, with heads and hidden layers of its own.
+    """All layers of the encoder or the decoder, whose heads and hidden layers are separate spaces.
 
     Args:
         name: which of the two.
-        reads: what the sub-layers read: the stream itself after a post-norm, what the norm leaves
-            after a pre-norm.
+        reads: what the sub-layers read: the residual stream in a post-norm model, the output of a
+            norm in a pre-norm model.
         memory: what the decoder's cross-attention reads.
-        stream: what the sub-layers add to.
+        stream: the residual stream.
     """
     rules = {f"self_attn.{module}": rule for module, rule in _attention(reads, None, stream).items()}
     rules |= feed_forward(("fc1",), "fc2", reads=reads, writes=stream)
@@ -146,7 +147,7 @@ BART = Architecture(
         **dict.fromkeys(
             ("encoder_layers", "decoder_layers", "encoder_layerdrop", "decoder_layerdrop", "init_std", "is_decoder")
         ),
-        # Left over from configs that described this family and its relatives in one class.
+        # From a config class that this family shared with its relatives.
         "normalize_before": (False,),
         "normalize_embedding": (True,),
         "add_final_layer_norm": (False,),

@@ -1,5 +1,5 @@
-"""BERT: post-norm LayerNorm, learned positions. The residual stream is what a norm leaves, so one
-space enters and leaves each norm."""
+"""BERT: post-norm LayerNorm, learned positions. The output of each norm is the residual stream, so
+one space enters and leaves each norm."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ BERT = Architecture(
         "type_vocab_size": None,
         "is_decoder": None,
         "position_embedding_type": ("absolute",),
-        # Left in multilingual configs by another implementation; the class reads none of them.
+        # From another implementation; the class reads none of them.
         **dict.fromkeys(
             (
                 "directionality",

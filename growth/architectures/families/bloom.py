@@ -1,6 +1,9 @@
-"""BLOOM: pre-norm LayerNorm, ALiBi, ``[q; k; v]`` fused head by head. A norm follows the embedding,
-whose own space the tied head reads; one option takes the residual after each norm, which makes that
-space the stream itself."""
+"""BLOOM: pre-norm LayerNorm, ALiBi, ``[q; k; v]`` fused head by head.
+
+A norm follows the embedding. What enters it is a further space, whose dual a tied head reads. One
+config option adds to the output of each norm instead of its input, so that the output of a norm is
+the residual stream.
+"""
 
 from __future__ import annotations
 
@@ -81,8 +84,8 @@ BLOOM = Architecture(
     positions="ALiBi",
     vouched={
         "apply_residual_connection_post_layernorm": None,
-        **dict.fromkeys(("pretraining_tp", "slow_but_exact")),  # in how many parts the same sum is taken
-        # Left in configs by the implementation it was trained with; the class reads none of them.
+        **dict.fromkeys(("pretraining_tp", "slow_but_exact")),  # the number of parts in which one sum is taken
+        # From the implementation it was trained with; the class reads none of them.
         **dict.fromkeys(
             ("attention_softmax_in_fp32", "masked_softmax_fusion", "offset_alibi", "seq_length", "n_inner")
         ),

@@ -1,8 +1,9 @@
-"""CLIP: a text and an image Transformer, pre-norm with learned positions, each projected into a
-shared space that stays as wide as it is.
+"""CLIP: a text and an image Transformer, pre-norm with learned positions. Each is projected into a
+common space, which does not grow.
 
-The text is read at its end-of-sequence token, the image at its class token, which stands beside the
-patches and is normed with them."""
+The text is read at its end-of-sequence token. The image is read at its class token, which is normed
+together with the patches.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""CodeGen: GPT-J's block, with queries, values and keys fused in one matrix of four blocks, a
-quarter of the heads in each."""
+"""CodeGen: GPT-J's block. Queries, values and keys are fused in one matrix of four blocks, each
+with a quarter of the heads."""
 
 from __future__ import annotations
 

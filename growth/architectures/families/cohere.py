@@ -1,8 +1,9 @@
-"""Cohere: pre-norm LayerNorm without biases, attention and feed-forward side by side on one norm,
-pairs (2i, 2i+1) that turn.
+"""Cohere: pre-norm LayerNorm without biases, attention and feed-forward in parallel on one norm,
+rotary pairs (2i, 2i+1).
 
-Command R+ norms queries and keys with a gain per head. Cohere 2 turns its sliding layers alone, and
-keeps scores where nothing turns too."""
+Command R+ norms queries and keys with one gain per head. In Cohere 2 only the sliding layers have
+rotary positions; the maps keep the scores of layers without them too.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ _NORMS = {
 
 
 def _norms(architecture: Architecture, config: Any) -> Architecture:
-    """Queries and keys are normed where the config says so: over each head, with gains ``[heads,
+    """Query and key norms where the config asks for them: per head, with gains ``[heads,
     head_dim]``."""
     if not config.use_qk_norm:
         return architecture

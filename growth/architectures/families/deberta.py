@@ -1,8 +1,9 @@
 """DeBERTa: BERT's post-norm encoder with disentangled attention, ``(q . k + q . p_k + p_q . k) /
 sqrt(head_dim * terms)``.
 
-Positions' keys and queries are projections of one table of relative positions, and range over the
-same spaces as keys and queries. Queries, keys and values are fused head by head."""
+The keys p_k and queries p_q of relative positions are projections of one table. They range over the
+same spaces as keys and queries. Queries, keys and values are fused head by head.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +56,9 @@ def _transform(dense: str, layer_norm: str) -> dict[str, Rule]:
 
 
 def projected(architecture: Architecture, config: Any) -> Architecture:
-    """Where the embedding has a width of its own, a projection stands before its norm; otherwise it
-    goes with hidden_size, as heads do even where the config spells out attention_head_size."""
+    """The declaration with a projection before the embedding's norm, where embedding_size is not
+    hidden_size. Else embedding_size follows hidden_size. Head width follows hidden_size and the
+    number of heads, even where the config states attention_head_size."""
     narrower = getattr(config, "embedding_size", config.hidden_size) != config.hidden_size
     following = ["head_dim"] if getattr(config, "attention_head_size", None) else []
     following += [] if narrower else ["embedding_size"]
@@ -112,9 +114,7 @@ DEBERTA = Architecture(
     prefixes=("deberta",),
     sizes={
         **standard_sizes(head_dim="attention_head_size"),
-        "hidden_size": Size(
-            "hidden_size", small=18
-        ),  # heads * head_dim, whether or not the config spells out head_dim
+        "hidden_size": Size("hidden_size", small=18),  # heads * head_dim, whether or not the config states head_dim
         "embedding_size": Size(
             "embedding_size",
             follows=lambda c, s: s["hidden_size"],
@@ -143,7 +143,7 @@ DEBERTA = Architecture(
         "pos_att_type": None,
         "talking_head": None,
         "legacy": None,
-        # Of other implementations; the class reads none of them.
+        # From other implementations; the class reads none of them.
         **dict.fromkeys(("padding_idx", "pooler")),
     },
     variants={"DebertaForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},

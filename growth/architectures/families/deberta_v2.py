@@ -1,9 +1,10 @@
-"""DeBERTa v2 and v3: DeBERTa with separate query, key and value projections, which may serve
-positions too, and perhaps a convolution.
+"""DeBERTa v2 and v3: DeBERTa with separate query, key and value projections, which may also
+project the positions, and with an optional convolution.
 
-The convolution reads what the first layer reads and, through an elementwise function, joins what it
-leaves: the residual stream is then touched by such a function. Channels convolved in groups stay
-with their group, so the groups grow with the width."""
+The convolution reads the input of the first layer and is added, after an elementwise function, to
+its output. The residual stream then passes through an elementwise function. In a grouped
+convolution a channel must stay with its group, so the number of groups grows with the width.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ _V1 = (
 
 
 def _groups(config: Any, sizes: Sizes) -> int:
-    """As many more of them as there are channels, so that each is as wide as it was."""
+    """The number of groups at these sizes: it grows with the channels, so a group stays as wide."""
     width = quotient(config, config.hidden_size, config.conv_groups, ("features (hidden_size)", "conv_groups"))
     return quotient(config, sizes["hidden_size"], width, ("features (hidden_size)", "of them in a group"))
 
@@ -61,7 +62,7 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     grouped = {
         "weight": (Writes(RESIDUAL), Keeps(), Keeps()),
         "bias": (Writes(RESIDUAL),),
-    }  # one group is one copy: read as it is
+    }  # a group is one copy, so it is read with 1
     return replace(
         architecture,
         modules={**architecture.modules, "encoder.conv.conv": grouped},
@@ -96,7 +97,7 @@ DEBERTA_V2 = replace(
     variants={"DebertaV2ForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
     buffers=(
         "embeddings.position_ids",
-        # The discriminator's head of v3's pre-training, which no stock class has.
+        # The discriminator's head of v3's pre-training, which no class in transformers has.
         *(f"mask_predictions.{name}" for name in ("dense.weight", "dense.bias", "LayerNorm.weight", "LayerNorm.bias")),
         *(f"mask_predictions.classifier.{name}" for name in ("weight", "bias")),
     ),

@@ -1,15 +1,16 @@
-"""DeepSeek-V2 and V3: attention through latents, and experts some of which are shared.
+"""DeepSeek-V2 and V3: attention through latents, and experts of which some are shared.
 
-Keys and values are read from one narrow latent, ``[k_h; v_h] = B_h rms(A x)`` for head h; queries
-likewise, or straight from x. To a head's score comes that of a rotary key that all heads share:
-``(q_h . k_h + turn(q'_h) . turn(k')) / sqrt(width of both)``.
+Keys and values of head h are read from one narrow latent, ``[k_h; v_h] = B_h rms(A x)``. Queries
+are read in the same way, or directly from x. All heads share a rotary key k', which adds to the
+score of each head: ``(q_h . k_h + turn(q'_h) . turn(k')) / sqrt(width of both)``.
 
-Where wider heads cannot have the old frequencies (`growth.rules.rotary`), heads widen in what does
-not turn.
+Where wider heads cannot keep the rotary frequencies (`growth.rules.rotary`), only the part of a
+head without rotary positions grows.
 
-A checkpoint of V3 may hold layers beyond the last, which draft further tokens from ``E
-[rms(embedding); rms(final)]``. They take the norms' epsilon too, so ``final`` keeps the residual's
-energy there, which an untied head does not mind."""
+A checkpoint of V3 may hold layers after the last one, which predict further tokens from ``E
+[rms(embedding); rms(final)]``. Their norms use the epsilon of the family, so there ``final`` keeps
+the energy of the residual stream; an untied head allows that.
+"""
 
 from __future__ import annotations
 
@@ -85,10 +86,11 @@ _YARN = {
 
 
 def _require_even(g: Growth) -> None:
-    """The second version of the class views what lies behind some spaces as complex numbers."""
+    """DeepSeek-V2's class views some activations as complex numbers, so their sizes must be
+    even."""
     if g.m % 2:
         what = f"cannot grow '{g.space}' ({g.space.size}) from {g.n} to {g.m}"
-        raise IllegalShapeError(f"{what}: the class works with an even number alone. Use {g.m + 1}.", {g.space.size})
+        raise IllegalShapeError(f"{what}: the class needs an even number. Use {g.m + 1}.", {g.space.size})
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def _both(config: Any, sizes: Sizes) -> int:
 
 
 def _twin(config: Any, layers: int) -> Mapping[str, Any]:
-    """A layer with experts and, where the config has any, one without."""
+    """One layer with experts and, where the config has any, one without."""
     groups = {"n_group": min(config.n_group, 3), "topk_group": min(config.topk_group, 2)} if config.n_group else {}
     return {"first_k_dense_replace": min(config.first_k_dense_replace, 1), "n_routed_experts": 6, **groups}
 
@@ -119,8 +121,7 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     if config.num_key_value_heads != config.num_attention_heads:
         raise UnsupportedModelError(
             f"the {config.model_type} config has {config.num_attention_heads} heads and {config.num_key_value_heads} "
-            "key/value heads, but "
-            "every head reads a key of its own from the latent. Check config.json."
+            "key/value heads, but each head has its own key in the latent. Check config.json."
         )
     rotary = "interleaved" if getattr(config, "rope_interleave", True) else "half"
     laws = {**architecture.laws, QUERY_ROTARY: Scores("query", rotary), KEY_ROTARY: Scores("key", rotary)}  # type: ignore[arg-type]
@@ -174,7 +175,7 @@ DEEPSEEK_V3 = replace(
             "num_key_value_heads", "follows", follows=lambda c, s: s["num_attention_heads"], small=3
         ),
         "q_lora_rank": Size("q_lora_rank", follows=lambda c, s: s["hidden_size"], small=19),
-        "kv_lora_rank": Size("kv_lora_rank", small=14),  # even: a view as complex numbers starts behind it
+        "kv_lora_rank": Size("kv_lora_rank", small=14),  # even: the class views what follows it as complex numbers
         "pass_dim": Size("qk_nope_head_dim", "head-dim", small=6),
         "rotary_dim": Size("qk_rope_head_dim", "head-dim", small=4),
         "v_head_dim": Size("v_head_dim", "head-dim", small=7),
@@ -209,7 +210,7 @@ DEEPSEEK_V3 = replace(
         **dict.fromkeys(
             ("norm_topk_prob", "routed_scaling_factor", "output_router_logits", "num_nextn_predict_layers")
         ),
-        # Left by the code it was trained with; the class reads none of them.
+        # From the code it was trained with; the class reads none of them.
         **{"scoring_func": ("sigmoid",), "topk_method": ("noaux_tc",), "moe_layer_freq": (1,)},
         **dict.fromkeys(("ep_size", "aux_loss_alpha", "seq_aux")),
     },

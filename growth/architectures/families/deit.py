@@ -1,4 +1,4 @@
-"""DeiT: ViT with a distillation token beside the class token, and a head for either."""
+"""DeiT: ViT with a distillation token beside the class token, and a head for each."""
 
 from __future__ import annotations
 

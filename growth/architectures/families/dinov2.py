@@ -1,8 +1,9 @@
-"""DINOv2: ViT whose sub-layers are scaled coordinate by coordinate before they join the stream
-(LayerScale), with SwiGLU in the largest.
+"""DINOv2: ViT with a learned factor per coordinate on the output of each sub-layer (LayerScale),
+and SwiGLU in the largest model.
 
-The config has no width of the hidden layer, only its ratio to hidden_size, and SwiGLU rounds two
-thirds of that up to a multiple of 8."""
+The config states only the ratio of the hidden layer to hidden_size. SwiGLU takes two thirds of
+that, rounded up to a multiple of 8.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def _hidden_layer(config: Any, sizes: Sizes) -> int:
 
 
 def _feature_maps(architecture: Architecture, config: Any) -> Architecture:
-    """A backbone's feature maps are normed or not."""
+    """The space of a backbone's feature maps, which the config norms or not."""
     return replace(
         architecture, outputs={**architecture.outputs, "feature_maps": FINAL if config.apply_layernorm else RESIDUAL}
     )

@@ -1,7 +1,8 @@
 """DistilBERT: BERT's post-norm block without segments; the code fixes the norms' epsilon.
 
-Sinusoids, where the config asks for them, only initialise the position table: it is trained and
-loaded like any other."""
+Where the config asks for sinusoidal positions, they only initialise the position table, which is
+trained and loaded like any other.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""ELECTRA: BERT's encoder behind a factorised embedding, with a generator's head or a
-discriminator's.
+"""ELECTRA: BERT's encoder behind a factorised embedding, with a generator's or a discriminator's
+head.
 
-Where the embedding is as wide as the residual stream, nothing lies between the two and the
-embedding's norm leaves into the stream."""
+Where the embedding is as wide as the residual stream, there is no projection between them, and the
+embedding's norm leaves into the stream.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def without_projection(architecture: Architecture, config: Any) -> Architecture:
 
 
 def small_embedding(user: TwinContext) -> int:
-    """As wide as the residual stream in the twin if it is in the model."""
+    """As wide as the twin's residual stream if it is so in the model, else narrower."""
     return user.small["hidden_size"] if user.sizes["embedding_size"] == user.sizes["hidden_size"] else 13
 
 

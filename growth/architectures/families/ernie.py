@@ -1,4 +1,4 @@
-"""ERNIE: BERT with one more embedding, that of the task."""
+"""ERNIE: BERT with a further embedding, of the task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ERNIE 4.5: Llama's block, in which pairs (2i, 2i+1) of each head turn."""
+"""ERNIE 4.5: Llama's block with rotary pairs (2i, 2i+1)."""
 
 from __future__ import annotations
 

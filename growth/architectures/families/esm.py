@@ -1,9 +1,10 @@
-"""ESM: a pre-norm LayerNorm encoder with positions learned or rotary, the masked-language-model
-transform behind a final norm.
+"""ESM: a pre-norm LayerNorm encoder with learned or rotary positions, and BERT's
+masked-language-model transform after a final norm.
 
-Rotary frequencies are a buffer that checkpoints hold and models load, so they grow with the head.
-The contact head is a regression on the attention maps of all heads of all layers, and reads copied
-heads like any copies."""
+Rotary frequencies are a buffer that checkpoints hold and models load, so they grow with head_dim.
+The contact head is a regression on the attention maps of all heads of all layers; it reads copied
+heads as any reader reads copies.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""Falcon: pre-norm LayerNorm, rotary or ALiBi, attention and feed-forward side by side or in turn,
-with one norm or two.
+"""Falcon: pre-norm LayerNorm, rotary positions or ALiBi, attention and feed-forward in parallel or
+in turn, with one norm or two.
 
 Each group of the fused projection holds its queries, then its key and value: ``kv_heads *
-(queries_per_kv * query + key + value)``. One group is multi-query attention, as many groups as
-heads the plain one. ALiBi enters the scores before they are scaled, so that the slopes hang on
-head_dim too; and where heads share their values, a head born with a slope of its own cannot be
-silent."""
+(queries_per_kv * query + key + value)``. With one group this is multi-query attention, with as many
+groups as heads it is plain attention. ALiBi is added to the scores before they are scaled, so the
+slopes depend on head_dim too. Where heads share their values, a new head cannot have silent ones,
+so with ALiBi such heads do not grow in number.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ _WIDER = FixedSize("ALiBi slopes are divided by sqrt(head_dim) here", "Use --att
 
 
 _MORE = FixedSize(
-    "a head born between two ALiBi slopes shares its values, so that it cannot be silent",
+    "a new head between two ALiBi slopes shares its values with old heads, so it cannot be silent",
     "No growth of such a model is exact.",
 )
 
@@ -121,7 +122,7 @@ FALCON = Architecture(
             )
         ),
         **dict.fromkeys(("bias", "activation")),
-        # Left in configs by the implementation it was trained with; the class reads neither.
+        # From the implementation it was trained with; the class reads neither.
         "apply_residual_connection_post_layernorm": (False,),
         **dict.fromkeys(("ff_factor", "ffn_factor")),
     },

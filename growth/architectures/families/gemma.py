@@ -1,9 +1,10 @@
 """Gemma: Llama's block with embeddings times sqrt(hidden_size) and gains of 1 + w.
 
-Gemma 2 norms what a sub-layer writes before adding it, and caps scores and logits by a tanh; Gemma
-3 norms queries and keys instead and turns sliding and full layers by frequencies of their own. Both
-divide scores by sqrt(query_pre_attn_scalar), which no width changes. A tied head reads with what
-the embedding writes, not with what leaves its multiplier."""
+Gemma 2 norms the output of a sub-layer before adding it, and caps scores and logits with a tanh.
+Gemma 3 norms queries and keys instead of capping, and has different rotary frequencies in sliding
+and in full layers. Both divide scores by sqrt(query_pre_attn_scalar), a number in the config. A
+tied head reads the dual of what the embedding writes, before the multiplication.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +56,13 @@ _LAWS: Mapping[Space, Law] = {
 def _modules(
     writes: Space, norms: Mapping[str, tuple[Space, Space]], query: Space = QUERY, key: Space = KEY
 ) -> dict[str, Rule]:
-    """Embedding, block and heads. ``writes``: what a sub-layer writes; ``norms``: those of the
-    block; ``query``, ``key``: of the projections."""
+    """The modules of embedding, block and heads.
+
+    Args:
+        writes: what a sub-layer writes.
+        norms: the norms of a block.
+        query, key: the axes of the projections inside one head.
+    """
     attend = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=writes, query=query, key=key)
     feed = feed_forward(("gate_proj", "up_proj"), "down_proj", reads=NORMED, writes=writes)
     return {

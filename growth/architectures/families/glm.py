@@ -1,7 +1,7 @@
-"""GLM: Llama's block with gate and up fused in one matrix, and pairs (2i, 2i+1) that turn in the
-first part of each head.
+"""GLM: Llama's block with gate and up-projection fused in one matrix, and rotary pairs (2i, 2i+1)
+in the first part of each head.
 
-GLM-4-0414 also norms what a sub-layer writes before adding it.
+GLM-4-0414 also norms the output of a sub-layer before adding it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from growth.architectures.families.llama import LLAMA
 
 
 def _modules(writes: Axis) -> Mapping[str, Rule]:
-    """``writes``: what a sub-layer writes."""
+    """All modules; ``writes`` is what a sub-layer writes."""
     attend = attention(
         "q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=writes, query=PARTIAL_QUERY, key=PARTIAL_KEY
     )

@@ -1,5 +1,5 @@
-"""GPT-BigCode: GPT-2's block with linear layers and one key and value head for all queries, or
-heads fused one by one."""
+"""GPT-BigCode: GPT-2's block with linear layers, and one key and value head for all queries or
+``[q; k; v]`` fused head by head."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FEED_FORWARD = feed_forward(("c_fc",), "c_proj", reads=NORMED, writes=RESIDUAL)
 
 
 def _key_value_heads(architecture: Architecture, config: Any) -> Architecture:
-    """``[q; k; v]``, k and v of one head that stays one, or ``[q; k; v]`` head by head."""
+    """``[q; k; v]`` with k and v of one head for all queries, or ``[q; k; v]`` head by head."""
     if config.multi_query:
         kv_heads = Size("num_key_value_heads", "follows", follows=lambda c, s: 1, small=1)
         return replace(architecture, sizes={**architecture.sizes, "num_key_value_heads": kv_heads})

@@ -1,5 +1,5 @@
-"""GPT-Neo: pre-norm LayerNorm, learned positions, attention without a scale, every other layer of
-it within a window."""
+"""GPT-Neo: pre-norm LayerNorm, learned positions, attention scores without a scale, and a local
+window in every other layer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FEED_FORWARD = feed_forward(("c_fc",), "c_proj", reads=NORMED, writes=RESIDUAL)
 
 
 def _few_layers(config: Any, layers: int) -> Mapping[str, Any]:
-    """One layer of each kind, local ones with a window shorter than the input."""
+    """One layer of each kind; the window of a local one is shorter than the input."""
     kinds = (list(dict.fromkeys(config.attention_layers)) * layers)[:layers]
     return {"attention_types": [[kinds, 1]], "attention_layers": kinds, "window_size": min(config.window_size, 3)}
 
@@ -68,7 +68,7 @@ GPT_NEO = Architecture(
         "attention_dropout": None,
         "classifier_dropout": None,
         "initializer_range": None,
-        # Left by another implementation; the class reads none of them.
+        # From another implementation; the class reads none of them.
         **dict.fromkeys(
             (
                 "summary_activation",

@@ -1,5 +1,5 @@
-"""GPT-NeoX: pre-norm LayerNorm, heads that turn in part, ``[q; k; v]`` fused head by head,
-feed-forward beside attention or after it."""
+"""GPT-NeoX: pre-norm LayerNorm, rotary positions on a part of each head, ``[q; k; v]`` fused head
+by head, feed-forward in parallel with attention or after it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ GPT_NEOX = Architecture(
         "hidden_dropout": None,
         "classifier_dropout": None,
         "initializer_range": None,
-        # Left by training and by pipelines; the class reads none of them.
+        # From training and pipelines; the class reads none of them.
         **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob", "num_steps", "custom_pipelines")),
     },
     buffers=("layers.*.attention.bias", "layers.*.attention.masked_bias", "layers.*.attention.rotary_emb.inv_freq"),

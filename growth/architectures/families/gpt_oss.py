@@ -1,6 +1,9 @@
-"""GPT-OSS: Llama's block with experts stored ``[expert, in, out]``, gate and up alternating, each
-with biases; every head's softmax has one logit more, its sink, that leads nowhere. Where the gate
-and its product are cut off is fixed: coordinate by coordinate, as copies are."""
+"""GPT-OSS: Llama's block with experts stored as ``[expert, in, out]``, gate and up-projection
+alternating, with biases.
+
+The softmax of every head has one further logit, its sink, which attends to nothing. The gate and
+its product are clamped coordinate by coordinate, as elementwise functions are.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ GPT_OSS = replace(
         ),
         **dict.fromkeys(("num_local_experts", "num_experts_per_tok", "router_aux_loss_coef", "output_router_logits")),
         **dict.fromkeys(("swiglu_alpha", "swiglu_limit")),
-        # Left by another implementation; the class reads none of them.
+        # From another implementation; the class reads none of them.
         **dict.fromkeys(("experts_per_token", "initial_context_length")),
     },
     branches=(

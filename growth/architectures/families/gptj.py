@@ -1,7 +1,7 @@
-"""GPT-J: pre-norm LayerNorm, attention and feed-forward side by side on one norm, heads that turn
-in part, by adjacent pairs.
+"""GPT-J: pre-norm LayerNorm, attention and feed-forward in parallel on one norm, rotary pairs (2i,
+2i+1) on a part of each head.
 
-The code fixes the frequencies at ``10000**(-2i/rotary_dim)``.
+The code fixes the rotary frequencies at ``10000**(-2i/rotary_dim)``.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ GPTJ = Architecture(
         "initializer_range": None,
         "rotary": (True,),
         "scale_attn_weights": (True,),
-        # Left by another implementation; the class reads none of them.
+        # From another implementation; the class reads none of them.
         **dict.fromkeys(
             (
                 "summary_activation",

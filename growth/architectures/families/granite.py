@@ -1,5 +1,5 @@
-"""Granite: Llama's block with four multipliers from the config, on embeddings, scores, branches and
-logits; none depends on width."""
+"""Granite: Llama's block with four multipliers from the config, on embeddings, scores, branches
+and logits. None of them depends on the width."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Llama and the families that share its block: pre-norm RMS, rotary attention with grouped keys and
-values, gated feed-forward.
+"""Llama and the families that share its block: pre-norm RMSNorm, rotary attention with grouped
+keys and values, gated feed-forward.
 
-Mistral adds a sliding window, Qwen2 biases on q, k and v: neither depends on width.
+Mistral adds a sliding window, and Qwen2 adds biases on q, k and v. Neither depends on the width.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ LLAMA = Architecture(
         "initializer_range": None,
         "rope_interleaved": (False,),
         "is_llama_config": None,
-        # Left in configs by earlier versions; the class reads neither.
+        # From earlier versions; the class reads neither.
         **dict.fromkeys(("pretraining_tp", "max_sequence_length")),
     },
     old_classes={"LLaMAForCausalLM": "LlamaForCausalLM"},

@@ -1,5 +1,5 @@
-"""M2M-100 and NLLB: sinusoids that the code computes from its width are added to the residual
-stream: refused, as XGLM is."""
+"""M2M-100 and NLLB: refused, as XGLM is. The code computes sinusoids from the width and adds them
+to the residual stream."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Marian: BART without the norms after the embeddings, with tables of sinusoids that a checkpoint
-may hold."""
+"""Marian: BART without the norms after the embeddings, and with sinusoidal position tables that a
+checkpoint may hold."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""mBART: BART's encoder and decoder with pre-norms, and a norm after each stack as well as after
-the embeddings."""
+"""mBART: BART's encoder and decoder with pre-norms, and a norm after the embeddings and after each
+stack."""
 
 from __future__ import annotations
 

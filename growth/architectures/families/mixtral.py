@@ -1,5 +1,5 @@
-"""Mixtral: Mistral's block with experts for a feed-forward layer. GraniteMoE: Granite's, all
-experts in one tensor each way."""
+"""Mixtral: Mistral's block with experts as its feed-forward layer. GraniteMoE: Granite's block,
+with all experts of a layer in one tensor per direction."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """ModernBERT: pre-norm LayerNorm, rotary attention on fused ``[q; k; v]``, a gated feed-forward on
 fused ``[x; gate]``.
 
-The residual stream begins with a norm of the embedding, which the first layer's attention reads
-without another."""
+The residual stream starts with a norm of the embedding. The attention of the first layer reads it
+without a further norm.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +88,7 @@ MODERNBERT = Architecture(
         "deterministic_flash_attn": None,
         "sparse_prediction": None,
         "sparse_pred_ignore_index": None,
-        # Of earlier releases; the class reads none of them.
+        # From earlier releases; the class reads none of them.
         **dict.fromkeys(("layer_norm_eps", "reference_compile", "repad_logits_with_grad")),
         "position_embedding_type": ("absolute",),
     },

@@ -1,5 +1,5 @@
-"""MPNet: BERT's post-norm block without segments, with one table of relative positions per head
-beside the learned ones."""
+"""MPNet: BERT's post-norm block without segments, with a table of relative positions per head in
+addition to the learned positions."""
 
 from __future__ import annotations
 

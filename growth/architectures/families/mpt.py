@@ -1,9 +1,10 @@
-"""MPT: pre-norm LayerNorm, ALiBi, ``[q; k; v]`` fused; no biases. ``clip_qkv`` bounds queries, keys
-and values coordinate by coordinate.
+"""MPT: pre-norm LayerNorm without biases, ALiBi, ``[q; k; v]`` fused. ``clip_qkv`` clamps queries,
+keys and values coordinate by coordinate.
 
-transformers reads little else of the options MPT was trained with: learned positions, query and key
-norms, other expansion ratios and other slopes are not in its class, so a config that asks for one
-is refused."""
+The class in transformers reads few of the other options MPT was trained with. It has no learned
+positions, query and key norms, other expansion ratios or other slopes, so a config that asks for
+one of them is refused.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +44,11 @@ def _attention_scale(config: Any, sizes: Sizes) -> float:
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
     if not config.attn_config.clip_qkv:
         return architecture
-    still = FixedSize(
-        "clip_qkv bounds queries and keys, so that they may not carry the factor wider heads need",
+    fixed = FixedSize(
+        "clip_qkv clamps queries and keys, so they cannot carry the factor that wider heads need",
         "Use --attention heads.",
     )
-    return replace(architecture, laws={**architecture.laws, VALUE: Copied("clip_qkv"), QUERY: still, KEY: still})
+    return replace(architecture, laws={**architecture.laws, VALUE: Copied("clip_qkv"), QUERY: fixed, KEY: fixed})
 
 
 MPT = Architecture(
@@ -81,7 +82,7 @@ MPT = Architecture(
         "no_bias": (True,),
         "logit_scale": (None,),
         "norm_type": ("low_precision_layernorm", "layernorm"),
-        "learned_pos_emb": None,  # overruled by ALiBi where it was trained
+        "learned_pos_emb": None,  # without effect under ALiBi
         **dict.fromkeys(("embedding_fraction", "max_seq_len", "tokenizer_name", "verbose")),
         "fc_type": ("torch",),
     },

@@ -1,5 +1,5 @@
-"""Nemotron: pre-norm LayerNorm whose gain is 1 + weight, heads that turn in part, a squared ReLU
-without gate."""
+"""Nemotron: pre-norm LayerNorm with gain 1 + weight, rotary positions on a part of each head, a
+squared ReLU without a gate."""
 
 from __future__ import annotations
 

@@ -1,10 +1,14 @@
-"""OLMo: Llama's block with layer norms that have no parameters; the code fixes their epsilon at
-1e-5, so that only scale 1 is exact.
+"""OLMo: Llama's block with layer norms that have no parameters. The code fixes their epsilon at
+1e-5, so only activations of the old scale are exact.
 
-A tied head would need more: with embeddings ``E A'`` of a stream ``A x``, ``E A' LN(A x) = E
-LN(x)`` for every x makes ``A' P A = b P`` (P takes the mean off), hence ``b**2 (|Px|**2/n + eps) =
-b |Px|**2/m + eps`` for every |Px|: b = 1 and m = n. Clamped queries and keys keep their scale too,
-and wider heads need another one."""
+A tied head cannot be exact. With A the map of the residual stream, the embedding becomes ``E A'``
+(A' is the transpose of A). The logits stay only if ``E A' LN(A x) = E LN(x)`` for every x. With P
+the projection that removes the mean, this makes ``A' P A = b P`` and ``b**2 (|Px|**2/n + eps) = b
+|Px|**2/m + eps`` for every |Px|, hence b = 1 and m = n.
+
+Where queries and keys are clamped (``clip_qkv``), they must keep their scale, and wider heads need
+another one.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""OLMo 2: no norm before a sub-layer but one on what it writes, and one over all queries and one
-over all keys of a token."""
+"""OLMo 2: Llama's block with a norm on the output of each sub-layer instead of its input, and one
+norm over all queries and one over all keys of a token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from growth.architectures import (
 from growth.architectures.families.llama import LLAMA
 
 RAW = {"query": RAW_QUERY, "key": RAW_KEY, "heads": RAW_HEADS, "kv_heads": RAW_KV_HEADS}
-"""What queries and keys range over before their norms."""
+"""Queries and keys before their norms."""
 
 
 _ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=RESIDUAL, writes=BRANCH, **RAW)

@@ -1,5 +1,5 @@
-"""OLMo 3: OLMo 2 with a window on most layers, and frequencies of their own for each kind of layer.
-Neither depends on width."""
+"""OLMo 3: OLMo 2 with a sliding window in most layers, and different rotary frequencies for each
+kind of layer. Neither depends on the width."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""OPT: a decoder with learned positions, its LayerNorms before each sub-layer (or after, in one
-size), with or without gains, and embeddings that may be narrower than the stream, with a projection
-on either side."""
+"""OPT: a decoder with learned positions. LayerNorm comes before each sub-layer (after it in one
+size), with or without gains. Embeddings may be narrower than the residual stream, with a
+projection at either end."""
 
 from __future__ import annotations
 
@@ -43,8 +43,12 @@ _EPSILON = 1e-5
 
 
 def _layer(reads: Space, leaves: Space) -> dict[str, Rule]:
-    """The sub-layers read what a norm before them leaves, or else the stream, which a norm after
-    them leaves."""
+    """One layer.
+
+    Args:
+        reads: what a sub-layer reads: the output of a norm before it, or the residual stream.
+        leaves: what a norm writes: the input of a sub-layer, or the residual stream.
+    """
     modules = {
         **{
             f"self_attn.{n}": r
@@ -68,8 +72,8 @@ def _ends(embedded: Axis, projected: Axis) -> dict[str, Rule]:
 
 
 def _layout(architecture: Architecture, config: Any) -> Architecture:
-    """Norms before or after, with gains or without; the last one may be left out, the embeddings
-    factorised."""
+    """Norms before or after sub-layers, with or without gains, with or without a final one;
+    factorised embeddings or not."""
     before, gains = config.do_layer_norm_before, config.layer_norm_elementwise_affine
     factorised = config.word_embed_proj_dim != config.hidden_size
     modules = _layer(NORMED, NORMED) if before else _layer(RESIDUAL, RESIDUAL)
@@ -136,7 +140,7 @@ OPT = Architecture(
     for_config=_layout,
     constants={"attention_scale": attention_scale},
     vouched={
-        "output_projection": None,  # left in configs by conversion; the class does not read it
+        "output_projection": None,  # from conversion; the class does not read it
         "activation_function": None,
         "enable_bias": None,
         "do_layer_norm_before": None,

@@ -1,5 +1,5 @@
-"""Pegasus: encoder and decoder with pre-norms; sinusoids added to the stream, in tables that a
-checkpoint may hold."""
+"""Pegasus: encoder and decoder with pre-norms. Sinusoids are added to the residual stream, from
+tables that a checkpoint may hold."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Phi: pre-norm LayerNorm, attention and feed-forward side by side behind one norm, heads that turn
-in part, biases throughout; one option norms queries and keys head by head."""
+"""Phi: pre-norm LayerNorm, attention and feed-forward in parallel on one norm, rotary positions on
+a part of each head, biases throughout. One option norms queries and keys head by head."""
 
 from __future__ import annotations
 

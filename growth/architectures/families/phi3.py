@@ -1,5 +1,5 @@
-"""Phi-3 and Phi-4: Llama's block with ``[q; k; v]`` and ``[gate; up]`` fused, heads that may turn
-in part, one factor per frequency."""
+"""Phi-3 and Phi-4: Llama's block with ``[q; k; v]`` and ``[gate; up]`` fused. Rotary positions may
+cover a part of each head and have a factor per frequency."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PHI3 = Architecture(
     twin=lambda config, layers: {"original_max_position_embeddings": 8},
     vouched={
         **dict.fromkeys(("hidden_act", "sliding_window", "original_max_position_embeddings", "partial_rotary_factor")),
-        # Left in configs by the implementation it was trained with; the class reads none of them.
+        # From the implementation it was trained with; the class reads none of them.
         **dict.fromkeys(("attention_bias", "mlp_bias", "lm_head_bias"), (False,)),
         **dict.fromkeys(("full_attn_mod", "interpolate_factor"), (1,)),
     },

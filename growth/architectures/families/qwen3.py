@@ -1,4 +1,4 @@
-"""Qwen3: Qwen2 with an RMS norm over each head's query and key."""
+"""Qwen3: Qwen2 with an RMSNorm over the query and over the key of each head."""
 
 from __future__ import annotations
 

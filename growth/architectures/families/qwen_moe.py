@@ -1,5 +1,5 @@
-"""Qwen2-MoE: Qwen2's block with experts in some layers, one of them shared and behind a sigmoid of
-its own. Qwen3-MoE has none shared and Qwen3's norms of queries and keys."""
+"""Qwen2-MoE: Qwen2's block with experts in some layers. One expert is shared, behind a sigmoid
+gate. Qwen3-MoE has no shared expert, and Qwen3's norms of queries and keys."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ QWEN3_MOE = replace(
     vouched={
         **QWEN3.vouched,
         **_VOUCHED,
-        # Left by the code it was trained with; the class reads none of them.
+        # From the code it was trained with; the class reads none of them.
         **{"use_qk_norm": (True,), "qkv_bias": (False,), "shared_expert_intermediate_size": (0,)},
     },
     twin=_layers,

@@ -1,4 +1,4 @@
-"""RoBERTa: BERT's encoder with heads of its own."""
+"""RoBERTa: BERT's encoder with different heads."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""RoFormer: BERT's post-norm encoder with rotary positions, by adjacent pairs, in place of learned
-ones.
+"""RoFormer: BERT's post-norm encoder with rotary positions, in pairs (2i, 2i+1), instead of
+learned ones.
 
-The table ``[sin(t w_0), ..., cos(t w_0), ...]`` is a frozen parameter: where a checkpoint holds it,
-that is what turns, else the code makes it at ``w_i = 10000**(-2i/head_dim)``. So a new pair has the
-row of the old pair it copies, and pairs that start silent may have any."""
+The table ``[sin(t w_0), ..., cos(t w_0), ...]`` is a frozen parameter. The model uses the one in
+the checkpoint, or else computes it with ``w_i = 10000**(-2i/head_dim)``. A new pair takes the row
+of the old pair that it copies; pairs whose keys start at zero could take any.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +48,8 @@ ROTARY_PAIRS = Size(follows=lambda c, s: -(-s["head_dim"] // 2))
 
 
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
-    """Values that turn as well are one side of a product, the output projection the other, at scale
-    1."""
+    """With ``rotary_value`` the values turn too. Their law is that of queries, with a scale of 1:
+    the output projection takes the place of the keys."""
     laws = (
         {**architecture.laws, VALUE: Scores("query", "interleaved", "value_scale")}
         if config.rotary_value

@@ -1,8 +1,9 @@
 """SigLIP: CLIP without a class token. A learned probe attends to the patches, and the text is
-projected to the width of what it finds.
+projected to the width of its output.
 
-The two are compared at length 1, so what the text's head writes grows like what the image's head
-leaves."""
+Text and image are compared at length 1, so the output of the text's head grows by the map of the
+image's output.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ SIGLIP_VISION = replace(
         "post_layernorm": norm(RESIDUAL, FINAL),
         "head": {
             "probe": (Keeps(), Keeps(), Writes(FINAL))
-        },  # the fused projection below reads probe and patches alike
+        },  # the fused projection below reads both the probe and the patches
         "head.attention": {"in_proj_weight": (Writes(_FUSED), Reads(FINAL)), "in_proj_bias": (Writes(_FUSED),)},
         "head.attention.out_proj": linear(ATTENDED, POOLED),
         "head.layernorm": norm(POOLED, PROBED),
@@ -97,7 +98,7 @@ SIGLIP_VISION = replace(
 _TEXT, _VISION = tower(SIGLIP_TEXT, "text_config", "text_model"), tower(SIGLIP_VISION, "vision_config", "vision_model")
 
 
-_PROJECTED = "text_config.projection_size"  # as wide as what the image's head leaves
+_PROJECTED = "text_config.projection_size"  # as wide as the output of the image's head
 
 
 SEEN, COMPARED = within(VISION, RESIDUAL), within(VISION, EMBEDS)

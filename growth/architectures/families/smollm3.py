@@ -1,5 +1,5 @@
-"""SmolLM3: Llama's block in which every fourth layer or so knows no positions. Slots and pairs keep
-scores with and without rotation."""
+"""SmolLM3: Llama's block in which some layers (every fourth by default) have no positions. Slots
+and pairs keep the scores with and without rotation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""StableLM: pre-norm LayerNorm, heads that turn in part, gated feed-forward after attention or
-beside it. One option norms the queries and keys of each head by a module of its own, so that heads
-then keep their number."""
+"""StableLM: pre-norm LayerNorm, rotary positions on a part of each head, gated feed-forward after
+attention or in parallel with it. With the option ``qk_layernorm`` each head has its norm
+modules for queries and keys, so the number of heads cannot grow."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ from growth.architectures import (
     standard_sizes,
 )
 
-_STILL = FixedSize("each head has a norm module of its own, which no new head would have", "Use --attention head-dim.")
+_NO_NEW_HEADS = FixedSize(
+    "each head has its own norm module, and a new head would have none", "Use --attention head-dim."
+)
 
 
 def _attention(query: Axis, key: Axis) -> dict[str, Rule]:
@@ -50,7 +52,11 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     if not config.qk_layernorm:
         return architecture
     modules = {**architecture.modules, **_attention(RAW_QUERY, RAW_KEY)}
-    return replace(architecture, modules=modules, laws={**architecture.laws, KV_HEADS: _STILL, QUERIES_PER_KV: _STILL})
+    return replace(
+        architecture,
+        modules=modules,
+        laws={**architecture.laws, KV_HEADS: _NO_NEW_HEADS, QUERIES_PER_KV: _NO_NEW_HEADS},
+    )
 
 
 STABLELM = Architecture(

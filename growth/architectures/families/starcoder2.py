@@ -1,5 +1,5 @@
-"""StarCoder2: pre-norm LayerNorm, rotary attention with grouped keys and values behind a sliding
-window, plain feed-forward, biases."""
+"""StarCoder2: pre-norm LayerNorm, rotary attention with grouped keys and values in a sliding
+window, a feed-forward layer without a gate, biases."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ STARCODER2 = Architecture(
     refuses=REFUSES,
     vouched={
         **dict.fromkeys(("hidden_act", "use_bias", "sliding_window")),
-        # Left in configs by the implementation it was trained with; the class reads none of them.
+        # From the implementation it was trained with; the class reads none of them.
         **dict.fromkeys(
             (
                 "attention_softmax_in_fp32",

@@ -1,9 +1,11 @@
-"""T5 and mT5: encoder and decoder on one residual width, RMS norms, relative position tables per
+"""T5 and mT5: encoder and decoder of one residual width, RMSNorm, relative position tables per
 head, no attention scale.
 
 The first T5 multiplies the decoder's output by d_model**(-1/2) before the tied head; the final norm
-makes up for it (`Scaled`). Whether it does is ``scale_decoder_outputs`` in transformers 5 and
-``tie_word_embeddings`` before; mT5 in transformers 5 never does."""
+makes up for the change of that constant (`growth.algebra.derived_laws.Scaled`). Whether a model
+does so is ``scale_decoder_outputs`` in transformers 5, and ``tie_word_embeddings`` before. mT5
+never does in transformers 5.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ HEAD_INPUT = Space("head input", "hidden_size")
 
 
 def _sublayers(stack: str, names: tuple[str, ...]) -> dict[str, Rule]:
-    """The sub-layers of one stack, each ``layer.i`` with its norm."""
+    """The sub-layers of one stack; each is a ``layer.i`` with its norm."""
     block = f"{stack}.block.*.layer"
     modules: dict[str, Rule] = {f"{stack}.final_layer_norm": norm(RESIDUAL, ENCODED if stack == "encoder" else FINAL)}
     for index, name in enumerate(names):

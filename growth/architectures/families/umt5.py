@@ -13,7 +13,7 @@ UMT5 = replace(
     variants={f"UM{name}": variant for name, variant in T5.variants.items()},
     vouched={
         **{name: values for name, values in T5.vouched.items() if name != "scale_decoder_outputs"},
-        # Of other implementations; the class reads neither.
+        # From other implementations; the class reads neither.
         **dict.fromkeys(("scalable_attention", "n_positions")),
     },
     branches=({}, {"feed_forward_proj": "relu", "num_decoder_layers": 3}),

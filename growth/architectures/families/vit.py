@@ -1,7 +1,5 @@
-"""ViT: pre-norm LayerNorm over embedded patches and a class token, learned positions.
-
-What the final norm leaves is read by linear heads and by a pooler.
-"""
+"""ViT: pre-norm LayerNorm over embedded patches and a class token, learned positions. Linear heads
+and a pooler read the output of the final norm."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Whisper: convolutions over a spectrogram, pre-norm encoder and decoder, positions of both in
-tables.
+"""Whisper: convolutions over a spectrogram, then a pre-norm encoder and decoder, both with
+position tables.
 
-GELU writes the encoder's stream, so that one is copied as it is. The norm after the encoder leaves
-into the same space: a classifier may weigh the outputs of all layers together."""
+A GELU writes the encoder's residual stream, so its copies are plain copies (write = 1). The norm
+after the encoder leaves into the same space, because a classifier may take a weighted sum of the
+outputs of all layers.
+"""
 
 from __future__ import annotations
 

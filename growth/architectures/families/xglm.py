@@ -1,9 +1,10 @@
-"""XGLM: fixed sinusoids are added to the residual stream, so that no wider one holds the old
-positions: it is refused.
+"""XGLM: refused. Fixed sinusoids are added to the residual stream, and no wider stream holds the
+old ones.
 
-Frequency j of a table of width d is ``10000**(-j / (d/2 - 1))``. In width kd the same frequency is
-number ``j (k d/2 - 1) / (d/2 - 1)``, whole for few j alone. The code computes the table, no weight
-can silence it, and it enters every norm."""
+Frequency j of a table of width d is ``10000**(-j / (d/2 - 1))``. In width kd that frequency has the
+number ``j (k d/2 - 1) / (d/2 - 1)``, which is whole for few j only. The code computes the table, so
+no weight can silence it, and it enters every norm.
+"""
 
 from __future__ import annotations
 

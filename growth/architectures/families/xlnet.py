@@ -1,8 +1,9 @@
-"""XLNet: post-norm LayerNorm; scores ``(q + u) . k + (q + v) . p + (q + w) . s`` of keys, projected
-relative sinusoids and segments.
+"""XLNet: post-norm LayerNorm. The scores are ``(q + u) . k + (q + v) . p + (q + w) . s``, with
+keys k, projected relative sinusoids p and segments s.
 
-Projections have three axes, ``[hidden, head, head_dim]``. No norm stands between the last layer and
-the head, which is tied to the embedding: the last layer's own norm leaves what the head reads."""
+Projections have three dimensions, ``[hidden, head, head_dim]``. There is no norm between the last
+layer and the tied head: the last layer's norm leaves into what the head reads.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +96,7 @@ XLNET = Architecture(
     prefixes=("transformer",),
     sizes={
         **standard_sizes("d_model", "d_inner", "n_head", head_dim="d_head"),
-        "hidden_size": Size("d_model", small=18),  # heads * head_dim, though the config spells out head_dim
+        "hidden_size": Size("d_model", small=18),  # heads * head_dim, though the config states head_dim
     },
     for_config=_last_norm,
     constants={"attention_scale": attention_scale},
@@ -103,7 +104,7 @@ XLNET = Architecture(
     refuses="orthogonal with the question answering head that has a norm, unless layer_norm_eps is negligible",
     vouched={
         "ff_activation": None,
-        "attn_type": ("bi",),  # of two or more rows, the class adds a mask to that of "uni" in place, and fails
+        "attn_type": ("bi",),  # for a batch of two or more, the class fails at "uni": it adds a mask in place
         "mem_len": None,
         "reuse_len": None,
         "use_mems_eval": None,
@@ -121,7 +122,7 @@ XLNET = Architecture(
         "summary_last_dropout": None,
         "start_n_top": None,
         "end_n_top": None,
-        # Of earlier releases; the class reads none of them.
+        # From earlier releases; the class reads none of them.
         **dict.fromkeys(
             ("ff_activation_function", "init", "init_range", "init_std", "max_relative_positions", "untie_r")
         ),
