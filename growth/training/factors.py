@@ -70,8 +70,11 @@ def factors_of(tensor: TensorPlan) -> Factors:
     """The factors of one parameter, over its active coordinates.
 
     Example:
-        A matrix whose input is repeated twice reads with 1/2, and its gradient is repeated as it
-        is: ``Factors(value=0.5, gradient=1.0, even=True, shifted=False)``.
+        A matrix that is doubled along both dimensions: its input is read with 1/2, and the gradient
+        of its output is halved.
+
+        >>> factors_of(plan.tensors["model.layers.0.mlp.down_proj.weight"])
+        Factors(value=0.5, gradient=0.5, even=True, shifted=False)
     """
     value, same_value = _product_of_means(d.value[d.active] for d in tensor.dimensions)
     gradient, same_gradient = _product_of_means(d.gradient[d.active] for d in tensor.dimensions)

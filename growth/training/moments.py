@@ -141,14 +141,15 @@ def state_plan(tensor: TensorPlan, value: Tensor, degree: int, moments: Moments,
     Args:
         tensor: the plan of the parameter.
         value: the state, of the parameter's shape, or with a size of 1 if ``reduced``.
-        degree: of the state in the gradient: coefficients are the gradient's to this power.
+        degree: of the state in the gradient. Coefficients are the gradient's to this power; at
+            degree 0 they are 1, and 0 where the gradient is not determined.
         moments: with ``fresh``, coefficients are 0 on all but the first copy of each coordinate.
         reduced: whether a dimension of size 1 stands for the mean over the parameter's dimension;
             it takes the mean of the coefficients.
 
     Example:
-        The gradient of a weight that is written with 1/2 is halved in both copies, so ``exp_avg``
-        (degree 1) is halved and ``exp_avg_sq`` (degree 2) takes a quarter.
+        An output dimension that is doubled has its gradient halved in both copies: ``exp_avg``, of
+        degree 1, is copied with 1/2, and ``exp_avg_sq``, of degree 2, with 1/4.
     """
     dimensions = []
     for d, size in zip(tensor.dimensions, value.shape, strict=True):

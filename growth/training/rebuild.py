@@ -4,6 +4,7 @@ ties, flags and modes."""
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,10 +62,7 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
     parts = dict(new.named_modules())
     # Modules that were added to the model by hand, such as a loss without weights, have no partner.
     pairs = [(module, parts[path]) for path, module in model.named_modules() if path in parts]
-    for module, same in pairs:  # a part that a constructor argument left out, such as BERT's pooler
-        for child in list(same._modules):
-            if getattr(module, child) is None:
-                setattr(same, child, None)
+    _remove_missing_parts(pairs)
     old_buffers = dict(model.named_buffers())
     for name, buffer in new.named_buffers():
         if name in old_buffers:
@@ -80,6 +78,25 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         # renamed in transformers 5
         getattr(new, "activation_checkpointing_enable", new.gradient_checkpointing_enable)()
+    _copy_modes(pairs)
+    return new
+
+
+Pairs = Sequence[tuple[nn.Module, nn.Module]]
+"""Modules of the old model and those of the new one under the same names."""
+
+
+def _remove_missing_parts(pairs: Pairs) -> None:
+    """Remove what the old model was made without, by an argument of its constructor (BERT's
+    pooler)."""
+    for module, same in pairs:
+        for child in list(same._modules):
+            if getattr(module, child) is None:
+                setattr(same, child, None)
+
+
+def _copy_modes(pairs: Pairs) -> None:
+    """Give every module the mode of its partner: train or eval, dropout, gradient checkpointing."""
     for module, same in pairs:
         same.training = module.training
         if isinstance(module, nn.Dropout):
@@ -87,7 +104,6 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
         for name in CHECKPOINTING:
             if name in vars(module):
                 setattr(same, name, vars(module)[name])
-    return new
 
 
 def _set_parameter(model: nn.Module, name: str, parameter: Any) -> None:
