@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +31,9 @@ def test_python_m_is_the_command(module: str, tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr.startswith("Usage: grow plan") and "width must be" in done.stderr
 
 
-FINDS = "import sys; sys.path[:] = [path for path in sys.path if path not in {without}]; import growth; growth.widen"
+FINDS = (
+    "import sys; sys.path[:] = [path for path in sys.path if path not in {without}]; import growth; growth.__version__"
+)
 
 
 def test_growth_is_found_beside_a_folder_of_its_name(tmp_path: Path) -> None:
@@ -45,7 +46,7 @@ def test_without_the_path_file_the_folder_would_win(tmp_path: Path) -> None:
     (tmp_path / "growth").mkdir()
     root = python("-c", "import growth; print(growth.__path__[0])", cwd=ROOT.parent, bare=True).stdout.strip()
     done = python("-c", FINDS.format(without=[str(Path(root).parent)]), cwd=tmp_path, bare=True)
-    assert "no attribute 'widen'" in done.stderr
+    assert "no attribute '__version__'" in done.stderr
 
 
 def test_the_list_of_commands_is_not_cut(grow: Grow) -> None:
@@ -76,20 +77,16 @@ def test_a_wrong_path_costs_no_import(arguments: tuple[str, ...], small: Path, t
     assert done.stdout.strip() == "CheckpointError False", done.stderr
 
 
-def test_a_terminal_is_told_what_goes_on(small: Path, tmp_path: Path) -> None:
-    own, theirs = pty.openpty()
-    done = subprocess.run(
-        [sys.executable, "-m", "growth", "plan", str(small)],
-        cwd=tmp_path,
-        stderr=theirs,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    os.close(theirs)
-    told = os.read(own, 10_000).decode()
-    os.close(own)
-    assert done.returncode == 0 and "loading PyTorch" in told and "planning" in told
-    assert "loading" not in done.stdout and told.endswith("\r\x1b[K")
+def test_a_terminal_is_told_what_goes_on(
+    grow: Grow, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = grow("plan", small)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    told = grow("plan", small)
+    assert silent.err == "" and told.out == silent.out
+    assert "loading PyTorch" in told.err and "planning" in told.err and told.err.endswith("\r\x1b[K")
+    assert "comparing a miniature" in grow("widen", small, tmp_path / "wide").err
+    assert "[1/3] source in float64" in grow("verify", small, tmp_path / "wide", "--tokens", "8").err
 
 
 def test_examples_and_hints_say_the_noise_that_measured_best(grow: Grow) -> None:
