@@ -82,7 +82,7 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
     return new
 
 
-Pairs = Sequence[tuple[nn.Module, nn.Module]]
+Pairs = Sequence[tuple[nn.Module, Any]]
 """Modules of the old model and those of the new one under the same names."""
 
 
