@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from growth.architectures.sizes import Size, Sizes
 from growth.errors import GrowthError, IllegalGrowthError, IllegalShapeError
-from growth.plan.choices import OtherSizes
 from growth.plan.model_sizes import ModelSizes
 from growth.plan.nearby_sizes import around, is_met, near, within_reach
 from growth.plan.options import Options
@@ -167,13 +166,8 @@ def _refusal(
     asked = {name for name, values in wanted.items() if name in requested.values or values.wanted is not None}
     said = str(refusal) if refusal is not None else _does_not_fit(model, asked, wanted)
     if nearest is None:
-        because = ". Name fewer sizes, or a width alone."
-        if isinstance(options.like, OtherSizes) and options.like.model_type not in ("", model.config.model_type):
-            because = (
-                f": the other model is a {options.like.model_type}, whose heads need not be grouped as those of a "
-                f"{model.config.model_type}. Name its hidden_size and intermediate_size, or a width alone."
-            )
-        return IllegalGrowthError(f"{said} None was found near it that works{because}")
+        fewer = "hidden_size and intermediate_size of the other model" if options.like else "fewer sizes"
+        return IllegalGrowthError(f"{said} None was found near it that works. Name {fewer}, or a width alone.")
     # Also the sizes that would go along, so that these, all named, are the whole answer.
     along = {
         name

@@ -69,12 +69,12 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     "like a model of another type": (
         SMOLLM,
         {"like": BertConfig(hidden_size=1152, intermediate_size=4096, num_attention_heads=12)},
-        "queries_per_kv would shrink from 3 to 1. None was found near it that works: the other model is a bert, whose "
-        "heads need not be grouped as those of a llama. Name its hidden_size and",
+        "queries_per_kv would shrink from 3 to 1. None was found near it that works. Name hidden_size and "
+        "intermediate_size of the other model, or a width alone. The other model is a bert, this one a llama",
     ),
-    "like sizes that do not fit": (
+    "sizes that do not fit": (
         SMOLLM,
-        {"like": {"hidden_size": 1152, "num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 96}},
+        {"sizes": {"hidden_size": 1152, "num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 96}},
         "None was found near it that works. Name fewer sizes, or a width alone.",
     ),
     "an odd rotary part": (
