@@ -35,9 +35,15 @@ def _reason(model: ModelSizes, sizes: Sizes, name: str, options: SizeOptions) ->
         return _nearest(model, sizes, name, options.wanted)
     if value == best:
         return options.why
+    if options.wanted is not None:
+        return _times(options.wanted, model.old[name])
     if value == model.old[name]:
         return "kept"
     return "follows from the others" if derived else "nearest that fits"
+
+
+def _times(wanted: float, old: int) -> str:
+    return f"x{wanted / old:.4g}"
 
 
 Kind = tuple[str, Callable[[int], bool]]
@@ -47,7 +53,7 @@ Kind = tuple[str, Callable[[int], bool]]
 def _nearest(model: ModelSizes, sizes: Sizes, name: str, wanted: float) -> str:
     """What kind of number the size is of which none is nearer to the wanted value."""
     value, old = sizes[name], model.old[name]
-    aim = f"to x{wanted / old:.4g} ({wanted:.6g})"
+    aim = f"to {_times(wanted, old)} ({wanted:.6g})"
     for words, is_kind in _kinds(model, sizes, name):
         nearer = [other for other in _nearer(value, wanted) if is_kind(other)]
         if is_kind(value) and all(other < old for other in nearer):

@@ -57,6 +57,8 @@ def test_what_is_said_of_every_size() -> None:
     why = plan_widening(GPT2, width=2, attention="head-dim").why
     assert why["num_attention_heads"] == "kept (attention head-dim)"
     assert why["intermediate_size"] == "follows from the others"
+    why = plan_widening(GPT2, width=2, hidden_size="keep").why
+    assert why["hidden_size"] == "kept, named" and why["intermediate_size"] == "x2"
     why = plan_widening(LlamaConfig(hidden_size=96, num_attention_heads=6, **FEW), hidden_size=100).why
     assert why["num_attention_heads"] == "nearest divisor of hidden_size 100 to x1.042 (6.25), at least 6"
     why = plan_widening(QWEN, width=1.3).why
