@@ -6,19 +6,20 @@ the sum. Combinations are visited from the cheapest on, and the first that works
 divisions leave no remainder, no size shrinks, and neither a law of the architecture nor the config
 class refuses it.
 
-Example. hidden_size 96 with 6 heads is to grow by 1.25; costs in brackets::
+Example. A GPT-2 of hidden_size 96, in 6 heads of 16, is to grow by 1.25. Its values, with their
+costs::
 
-    hidden_size    120 (0)    128 (0.3)    112 (0.3)
-    heads            8 (0.1)    7 (0.2)     10 (0.3)
+    hidden_size     120 (0)      128 (0.26)   112 (0.28)   ...
+    heads             8 (0.06)     7 (0.07)     9 (0.18)     6 (0.22)    10 (0.29)    ...
 
-    visited    hidden_size, heads       cost
-    first      120, 8                   0.1
-    second     120, 7                   0.2      does not divide, skipped
-    third      120, 10                  0.3      ...
+    visited         120, 8       120, 7       120, 9       120, 6       120, 10      128, 8
+    cost            0.06         0.07         0.18         0.22         0.29         0.32
 
-A refusal says which sizes are to blame (`growth.errors.IllegalShapeError`). If (120, 8) is refused
-and ``heads`` is to blame, every combination with 8 heads is left out from then on; if both sizes
-are to blame, only (120, 8) is."""
+The first five do not fit: hidden_size has to be heads * 16. (128, 8) does, and nothing refuses it.
+
+A refusal says which sizes are to blame (`growth.errors.IllegalShapeError`). Had (128, 8) been
+refused with the heads to blame, every combination with 8 heads would be left out from then on; with
+both sizes to blame, only (128, 8)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import GPT2Config
 
+from growth import plan_widening
 from growth.architectures.sizes import Size, Sizes
 from growth.errors import IllegalGrowthError, IllegalShapeError
 from growth.plan import size_search
@@ -52,6 +54,20 @@ def test_a_wrong_order_is_seen(wrong: object, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(globals(), "cheapest_first", wrong)
     with pytest.raises(AssertionError):
         check_order([[PricedSize(0, 0), PricedSize(1, 1)], [PricedSize(0, 0), PricedSize(5, 1)]])
+
+
+def test_the_example_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    visited: list[tuple[int | None, ...]] = []
+
+    def seen(lists: Lists) -> Iterator[tuple[int | None, ...]]:
+        for picked in cheapest_first(lists):
+            visited.append((picked[0], picked[2]))  # hidden_size and heads
+            yield picked
+
+    monkeypatch.setattr(size_search, "cheapest_first", seen)
+    plan = plan_widening(GPT2Config(n_embd=96, n_head=6, n_layer=1), width=1.25)
+    assert visited == [(120, 8), (120, 7), (120, 9), (120, 6), (120, 10), (128, 8)]
+    assert plan.new_sizes["hidden_size"] == 128 and plan.new_sizes["head_dim"] == 16
 
 
 CONFIG = SimpleNamespace(hidden_size=96, num_attention_heads=6, intermediate_size=200)
