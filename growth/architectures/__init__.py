@@ -39,7 +39,11 @@ rules of a module
 models made of several
     `tower`, `within`, `tower_constant`
 rotary configs
-    `keeps_frequencies`, `REFUSES`
+    `keeps_frequencies`
+what a family refuses
+    `Refusal`, `Asked` (a growth, as a refusal looks at it); those of several families:
+    `ROTARY_SCALING`, `FIXED_FREQUENCIES`, `FIXED_EPSILON`, `EVERY_GROWTH`, `clamped_attention`,
+    `shared_epsilon` with `MASKED_HEADS`
 errors
     `UnsupportedModelError`, `IllegalGrowthError`, `IllegalShapeError`
 
@@ -48,7 +52,8 @@ errors
 May import: `growth.algebra`, `growth.rules`, `growth.errors`. Imported by: every room above.
 Read in this order: ``architecture.py`` (the value), ``sizes.py`` (the numbers of a config),
 ``families/llama.py`` (one declaration), ``patterns.py`` (from a parameter's name to its rule),
-``completeness.py`` (what a declaration must not lack), ``towers.py`` (models made of several),
+``completeness.py`` (what a declaration must not lack), ``refusals.py`` (what it refuses),
+``towers.py`` (models made of several),
 ``registry.py`` (finding a declaration by ``model_type``).
 """
 
@@ -60,6 +65,17 @@ from growth.algebra.maps import Map
 from growth.algebra.norm_laws import Isometric, LayerNorm, RMSNorm
 from growth.algebra.roles import Gain, Keeps, Picks, Reads, Role, Scale, Writes
 from growth.architectures.architecture import Architecture, Variant
+from growth.architectures.refusals import (
+    EVERY_GROWTH,
+    FIXED_EPSILON,
+    FIXED_FREQUENCIES,
+    MASKED_HEADS,
+    ROTARY_SCALING,
+    Asked,
+    Refusal,
+    clamped_attention,
+    shared_epsilon,
+)
 from growth.architectures.registry import find, known
 from growth.architectures.sizes import (
     Constant,
@@ -114,7 +130,7 @@ from growth.rules.feed_forward import FFN, FFN_LAWS, feed_forward
 from growth.rules.heads import HEAD_LAWS, POOLED, TRANSFORM, mlm_transform
 from growth.rules.linear import Rule, conv1d, convolution, linear
 from growth.rules.norm import BRANCH, FINAL, NORMED, RESIDUAL, norm
-from growth.rules.rotary import REFUSES, keeps_frequencies
+from growth.rules.rotary import keeps_frequencies
 
 __all__ = [
     "ALIBI_ATTENDED",
@@ -123,11 +139,14 @@ __all__ = [
     "ALIBI_VALUES",
     "ATTENDED",
     "BRANCH",
+    "EVERY_GROWTH",
     "EXPERT",
     "EXPERT_LAWS",
     "FFN",
     "FFN_LAWS",
     "FINAL",
+    "FIXED_EPSILON",
+    "FIXED_FREQUENCIES",
     "HEADS",
     "HEAD_BY_HEAD",
     "HEAD_LAWS",
@@ -136,6 +155,7 @@ __all__ = [
     "KEY_PASS",
     "KEY_ROTARY",
     "KV_HEADS",
+    "MASKED_HEADS",
     "NORMED",
     "PARTIAL_KEY",
     "PARTIAL_QUERY",
@@ -150,14 +170,15 @@ __all__ = [
     "RAW_KV_HEADS",
     "RAW_QUERIES_PER_KV",
     "RAW_QUERY",
-    "REFUSES",
     "RESIDUAL",
+    "ROTARY_SCALING",
     "SHARED",
     "TRANSFORM",
     "VALUE",
     "VALUES",
     "Alibi",
     "Architecture",
+    "Asked",
     "Axis",
     "Constant",
     "Copied",
@@ -181,6 +202,7 @@ __all__ = [
     "Product",
     "RMSNorm",
     "Reads",
+    "Refusal",
     "Role",
     "Rule",
     "Scale",
@@ -199,6 +221,7 @@ __all__ = [
     "attention",
     "attention_laws",
     "attention_scale",
+    "clamped_attention",
     "conv1d",
     "convolution",
     "embedding",
@@ -214,6 +237,7 @@ __all__ = [
     "quotient",
     "raw_laws",
     "rotary_sizes",
+    "shared_epsilon",
     "small_head_dim",
     "stack_sizes",
     "standard_sizes",

@@ -23,6 +23,7 @@ from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Role
 from growth.architectures import patterns
 from growth.architectures.completeness import check_complete
+from growth.architectures.refusals import Refusal
 from growth.architectures.sizes import Constant, Size, Sizes, read_sizes, standard_sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
 from growth.rules.linear import Rule
@@ -76,9 +77,8 @@ class Architecture:
         arithmetic: config fields that choose only *how* the same numbers are computed -> the value
             under which float64 arithmetic runs.
         positions: kind of positions, for the table of architectures.
-        refuses: what is refused for a mathematical reason, for the same table.
-        branches: configs under which the declaration, or the model's code, takes another branch.
-            Every class is tested with each of them.
+        refuses: what is refused for a mathematical reason (`growth.architectures.refusals`).
+        branches: configs under which the declaration or the model's code takes another branch.
         classes: model classes that no auto class of transformers lists.
         old_classes: name of a class in old configs -> its present name.
         without: model class -> why it cannot be grown.
@@ -126,7 +126,7 @@ class Architecture:
     twin: Callable[[Any, int], Mapping[str, Any]] = lambda config, layers: {}
     arithmetic: Mapping[str, Any] = field(default_factory=lambda: {"chunk_size_feed_forward": 0})
     positions: str = "learned"
-    refuses: str = ""
+    refuses: tuple[Refusal, ...] = ()
     branches: tuple[Mapping[str, Any], ...] = ({},)
     classes: tuple[str, ...] = ()
     old_classes: Mapping[str, str] = field(default_factory=dict)

@@ -52,13 +52,24 @@ class Family:
 
 def families() -> list[Family]:
     """Every declared family, sorted by name."""
-    rows = []
-    for name in architectures.known():
-        declared = architectures.find(name)
-        wider_heads = "slots, pairs" if declared.rotary else "repeated"
-        widths = _widths(name, declared)
-        rows.append(Family(name, tuple(classes(name)), wider_heads, declared.positions, widths, declared.refuses))
-    return rows
+    return [family(name) for name in architectures.known()]
+
+
+def family(model_type: str) -> Family:
+    """The row of one family.
+
+    Raises:
+        UnsupportedModelError: if there is none of that name.
+    """
+    declared = architectures.find(model_type)
+    return Family(
+        model_type,
+        tuple(classes(model_type)),
+        "slots, pairs" if declared.rotary else "repeated",
+        declared.positions,
+        _widths(model_type, declared),
+        "; ".join(map(str, declared.refuses)),
+    )
 
 
 def _widths(model_type: str, declared: Architecture) -> str:
@@ -118,7 +129,7 @@ def describe(model_type: str) -> Description:
         UnsupportedModelError: if there is none of that name.
     """
     architecture = architectures.find(model_type)
-    family = next(row for row in families() if row.model_type == model_type)
+    row = family(model_type)
     with suppress(GrowthError):  # one that refuses even the default config: the row says why
         architecture = architecture.at(parse({"model_type": model_type}))
     sizes = tuple(
@@ -131,4 +142,4 @@ def describe(model_type: str) -> Description:
         for module, rule in architecture.modules.items()
         for suffix, roles in rule.items()
     )
-    return Description(family, sizes, spaces, parameters)
+    return Description(row, sizes, spaces, parameters)

@@ -21,11 +21,9 @@ from growth.algebra.axes import Space
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain
 from growth.architectures.architecture import Architecture
+from growth.architectures.refusals import NEGLIGIBLE_EPSILON
 from growth.architectures.sizes import value_at
 from growth.errors import IllegalGrowthError, UnsupportedModelError
-
-NEGLIGIBLE_EPSILON = 1e-12
-"""How far a norm's epsilon may be from the one it needs, measured on the old activations."""
 
 
 def grown_epsilons(

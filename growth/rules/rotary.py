@@ -24,9 +24,6 @@ from typing import Any
 
 from growth.errors import IllegalGrowthError
 
-REFUSES = "head-dim under dynamic rotary scaling, or yarn unless `truncate` is false"
-"""What the table of architectures says about rotary families."""
-
 FREQUENCY_ONLY = ("default", "linear", "llama3")
 _FACTORS = ("short_factor", "long_factor")
 

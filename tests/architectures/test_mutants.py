@@ -22,7 +22,7 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.families.t5 import ENCODED
 from growth.checkpoint.preview import plan_widening
 from growth.errors import GrowthError, ProofError
-from growth.plan import candidate as draft
+from growth.plan import candidate
 from growth.plan.options import Options
 from growth.plan.plan import TOLERANCE
 from growth.proof.twin import prove_twin, twin_report
@@ -201,7 +201,7 @@ def test_epsilon_left_as_it_was_fails(model_class: str, monkeypatch: pytest.Monk
     architecture = architectures.find(raw["model_type"])
     raw[architecture.epsilon] = 0.03
     assert twin_report(raw, ORTHOGONAL).difference <= TOLERANCE
-    monkeypatch.setattr(draft, "grown_epsilons", lambda *_: {})
+    monkeypatch.setattr(candidate, "grown_epsilons", lambda *_: {})
     assert twin_report(raw, ORTHOGONAL).difference > 1e-4
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from growth import architectures
 from growth.algebra.axes import Space
@@ -16,8 +17,8 @@ from growth.algebra.roles import Keeps
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
-from growth.hf.configs import parse
-from growth.hf.expected_tensors import expected_tensors
+from growth.hf.configs import Config, config_to_build, parse
+from growth.hf.expected_tensors import Shapes, expected_tensors
 from growth.hf.model_classes import class_of
 from growth.hf.tensor_names import from_disk, to_disk
 from support.family_cases import ALL, label, small_config
@@ -55,47 +56,51 @@ def declared_shapes(
 
 
 @pytest.mark.parametrize(("model_type", "model_class", "branch"), CASES, ids=label)
-def test_exactly_the_declared_dimensions_move(model_type: str, model_class: str, branch: dict[str, Any]) -> None:
+def test_dimensions_and_names(model_type: str, model_class: str, branch: dict[str, Any]) -> None:
     base = small_config(model_type, model_class, branch)
     kind = class_of(base)
-    before = expected_tensors(base, kind)[0]
-    declared = architectures.find(model_type).at(parse(base))
-    moved: set[str] = set()
-    refused: set[str] = set()
-    for name, field in declared.fields().items():
-        if (model_type, name) in BOUND:
-            refused.add(name)
-            continue
-        size = declared.read_sizes(parse(base))[name]
-        try:
-            changed = edited(base, {field: 2 * size})
-            architecture = architectures.find(model_type).at(parse(changed))
-            architecture.read_sizes(parse(changed))
-            shapes = expected_tensors(changed, kind)[0]
-        except (GrowthError, *FOREIGN_ERRORS):
-            refused.add(name)  # this class knows no such model
-            continue
-        wanted = declared_shapes(architecture, changed, shapes)
-        for tensor, shape in shapes.items():
-            canonical = architecture.canonical(tensor)
-            if canonical in wanted:
-                kept = before.get(tensor, shape)
-                assert list(shape) == [k if w is None else w for w, k in zip(wanted[canonical], kept, strict=True)], (
-                    name,
-                    tensor,
-                )
-                if shape != kept:
-                    moved.add(name)
-    assert {"hidden_size"} & declared.sizes.keys() <= moved | refused
-
-
-@pytest.mark.parametrize(("model_type", "model_class", "branch"), CASES, ids=label)
-def test_names_on_disk_and_in_memory_are_each_other_s_inverse(
-    model_type: str, model_class: str, branch: dict[str, Any]
-) -> None:
-    raw = small_config(model_type, model_class, branch)
     with torch.device("meta"):
-        model = class_of(raw)(parse(raw))
+        model = kind(config_to_build(base))
+    check_names(model)
+    before = {name: tuple(value.shape) for name, value in to_disk(model, model.state_dict()).items()}
+    declared = architectures.find(model_type).at(parse(base))
+    free = {name: field for name, field in declared.fields().items() if (model_type, name) not in BOUND}
+    known = {name for name, field in free.items() if moves(base, kind, field, name, before)}
+    assert known, "no size of this class moves alone"
+    assert "hidden_size" not in free or ("hidden_size" in known) != coupled(model_type, branch)
+
+
+def coupled(model_type: str, branch: dict[str, Any]) -> bool:
+    """Whether the config refuses another hidden_size alone: XLNet's is heads times d_head, and
+    longrope has a factor for every pair of a head."""
+    return model_type == "xlnet" or (model_type == "phi3" and "rope_scaling" in branch)
+
+
+def check_names(model: PreTrainedModel) -> None:
+    """Names on disk and in memory are each other's inverse."""
     state = model.state_dict()
     back = from_disk(model, to_disk(model, state))
     assert {name: value.shape for name, value in back.items()} == {name: value.shape for name, value in state.items()}
+
+
+def moves(base: dict[str, Any], kind: type[PreTrainedModel], field: str, name: str, before: Shapes) -> bool:
+    """Whether some dimension moves with a size, exactly those that the declaration says. False where
+    the class knows no such model."""
+    declared = architectures.find(base["model_type"])
+    size = declared.at(parse(base)).read_sizes(parse(base))[name]
+    try:
+        changed = Config(edited(base, {field: 2 * size}))
+        architecture = declared.at(changed.parsed)
+        architecture.read_sizes(changed.parsed)
+        shapes = expected_tensors(changed, kind)[0]
+    except (GrowthError, *FOREIGN_ERRORS):
+        return False
+    wanted = declared_shapes(architecture, changed, shapes)
+    compared = {tensor: wanted[name] for tensor in shapes if (name := architecture.canonical(tensor)) in wanted}
+    for tensor, roles in compared.items():
+        kept = before.get(tensor, shapes[tensor])
+        assert list(shapes[tensor]) == [k if w is None else w for w, k in zip(roles, kept, strict=True)], (
+            name,
+            tensor,
+        )
+    return any(shapes[tensor] != before.get(tensor, shapes[tensor]) for tensor in compared)

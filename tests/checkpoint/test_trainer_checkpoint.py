@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, Trainer, TrainingArguments
 
 import growth
-from growth.checkpoint import optimizer_file
-from growth.checkpoint import trainer_state as trainer
+from growth.checkpoint import optimizer_file, trainer_state
 from growth.checkpoint.optimizer_file import trainer_order
 from growth.cli.main import grow
 from growth.proof.miniature import build_exact
@@ -119,7 +118,7 @@ WRONG = {
 
 
 def reorder(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (optimizer_file, trainer):
+    for module in (optimizer_file, trainer_state):
         monkeypatch.setattr(module, "trainer_order", lambda model: mutant(trainer_order(model)))
 
 

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("accelerate", reason="transformers.Trainer needs it")
 
 import growth
-from growth.checkpoint import trainer_state as trainer
+from growth.checkpoint import trainer_state
 from support.trainer_runs import checkpoint
 
 
@@ -135,7 +135,7 @@ def test_a_crash_in_the_optimizer_leaves_nothing(
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(trainer, step, full)
+    monkeypatch.setattr(trainer_state, step, full)
     with pytest.raises(growth.CheckpointError, match=r"No space left on device.* try again"):
         growth.widen_checkpoint(saved, tmp_path / "new" / "wide", optimizer=True)
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 import growth
 from growth.cli import choices
-from growth.plan import target_sizes as shape
+from growth.plan import target_sizes
 from growth.plan.requested_sizes import RequestedSizes
 from support.command import Grow, config_of, grow, logits, small
 
@@ -58,7 +58,7 @@ def test_a_plan_shows_every_size_and_why(grow: Grow, small: Path) -> None:
 
 
 def test_the_table_is_that_of_the_plan(grow: Grow, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shape, "size_reasons", lambda model, sizes, options: dict.fromkeys(sizes, "kept"))
+    monkeypatch.setattr(target_sizes, "size_reasons", lambda model, sizes, options: dict.fromkeys(sizes, "kept"))
     with pytest.raises(AssertionError):
         check_table(grow, small)
 
@@ -184,7 +184,7 @@ def test_both_checks_of_refusals_can_fail(grow: Grow, small: Path, monkeypatch: 
         choices._Value, "convert", lambda self, text, *at: "keep" if text == "1.5" else read(self, text, *at)
     )
     assert grow("plan", small, "--heads", "1.5", "--width", "2").code == 0
-    monkeypatch.setattr(shape, "requested_sizes", lambda *args: RequestedSizes({}))
+    monkeypatch.setattr(target_sizes, "requested_sizes", lambda *args: RequestedSizes({}))
     assert grow("plan", small, "--hidden-size", "20", "--width", "2").code == 0
 
 

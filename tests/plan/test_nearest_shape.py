@@ -17,8 +17,7 @@ from growth import architectures, plan_widening
 from growth.errors import GrowthError, IllegalGrowthError
 from growth.hf.configs import parse
 from growth.hf.model_classes import classes
-from growth.plan import size_options, size_reasons
-from growth.plan import target_sizes as shape
+from growth.plan import size_options, size_reasons, target_sizes
 from growth.plan.model_sizes import ModelSizes
 from growth.plan.plan import TOLERANCE
 from growth.plan.size_search import PricedSize, SizeOptions
@@ -170,13 +169,13 @@ Patch = pytest.MonkeyPatch
 
 def unlisted(patch: Patch) -> None:
     """The refusal names the size at fault alone."""
-    right = shape._refusal
+    right = target_sizes._refusal
 
     def wrong(*args: Any) -> GrowthError:
         message, names, listed = str(right(*args)).partition(" that works: ")
         return IllegalGrowthError(message + names + listed.split(", ")[0].rstrip(".") + ".")
 
-    patch.setattr(shape, "_refusal", wrong)
+    patch.setattr(target_sizes, "_refusal", wrong)
 
 
 def off_by_a_step(patch: Patch) -> None:
@@ -187,7 +186,7 @@ def off_by_a_step(patch: Patch) -> None:
 def said_of_the_first_choice(patch: Patch) -> None:
     """What was aimed at, whatever came of it."""
     patch.setattr(
-        shape,
+        target_sizes,
         "size_reasons",
         lambda model, sizes, options: {n: options[n].why if n in options else "kept" for n in sizes},
     )
@@ -195,7 +194,7 @@ def said_of_the_first_choice(patch: Patch) -> None:
 
 def named_sizes_kept(patch: Patch) -> None:
     """A named size stays what it was."""
-    right = shape.size_options
+    right = target_sizes.size_options
 
     def wrong(model: ModelSizes, *args: Any) -> dict[str, SizeOptions]:
         return {
@@ -203,7 +202,7 @@ def named_sizes_kept(patch: Patch) -> None:
             for name, values in right(model, *args).items()
         }
 
-    patch.setattr(shape, "size_options", wrong)
+    patch.setattr(target_sizes, "size_options", wrong)
 
 
 def always_whole(patch: Patch) -> None:

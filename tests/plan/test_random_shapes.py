@@ -30,7 +30,7 @@ from growth.plan.options import KEEP, chosen
 from growth.plan.target_sizes import sizes_in_ratio
 from growth.proof.twin import twin_report
 from support.families import exact, nearest_shape
-from support.family_cases import ALL, MAIN, label, small_config
+from support.family_cases import ALL, MAIN, is_refused, label, small_config
 
 exactly = pytest.fixture(exact, autouse=True)
 
@@ -125,37 +125,48 @@ def grow(raw: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
 
 
 def is_legal(raw: Mapping[str, Any], choice: Mapping[str, Any]) -> bool:
-    """Whether a drawn shape is grown; otherwise the shape that the refusal names is."""
+    """Whether a drawn shape is grown; otherwise the shape that the refusal names is. One that names
+    none must be what the declaration refuses, for more heads or for wider ones."""
     try:
         grow(raw, choice)
         return True
     except IllegalGrowthError as refusal:
         nearest = nearest_shape(refusal)
-    if nearest:
-        grow(raw, {**choice, "sizes": nearest})
+        if not nearest:
+            refused = any(is_refused(raw, {**choice, "attention": way, "width": 3}) for way in ("heads", "head-dim"))
+            assert refused or "None was found near it" in str(refusal), refusal
+            return False
+    grow(raw, {**choice, "sizes": nearest})
     return False
 
 
 def drawn(model_type: str, model_class: str, branch: Branch, examples: int, *phases: Phase) -> Counter[bool]:
-    """How many of some random shapes were grown, and how many refused."""
+    """How many of some random shapes were grown, and how many refused. The first is no random one:
+    the feed-forward layers alone are half as wide again, which is always legal."""
     raw = small_config(model_type, model_class, branch)
     config = parse(raw)
     architecture = architectures.find(model_type).at(config)
+    old = architecture.read_sizes(config)
+    inner = [name for name in choosable_sizes(architecture.sizes, config) if name.endswith("intermediate_size")]
     counted: Counter[bool] = Counter()
 
     @seed(zlib.crc32(f"{model_class} {branch}".encode()))
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=QUIET, phases=phases)
-    @given(choices(architecture, config, architecture.read_sizes(config)))
+    @given(choices(architecture, config, old))
     def holds(choice: dict[str, Any]) -> None:
         counted[is_legal(raw, choice)] += 1
 
+    if inner:
+        grow(raw, {"sizes": {name: old[name] * 3 // 2 for name in inner}, "symmetry": "noise:0.3"})
+        counted[True] += 1
     holds()
     return counted
 
 
 @pytest.mark.parametrize(("model_type", "model_class", "branch"), MAIN[::2], ids=label)
 def test_random_shapes(model_type: str, model_class: str, branch: Branch) -> None:
-    drawn(model_type, model_class, branch, 2, Phase.generate)
+    counted = drawn(model_type, model_class, branch, 2, Phase.generate)
+    assert counted[True], "nothing was grown"
 
 
 @pytest.mark.slow

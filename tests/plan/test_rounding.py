@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, PhiConfig
 
 from growth import plan_widening
-from growth.plan import rounding as exactness
+from growth.plan import rounding
 from growth.plan.plan import Plan, TensorPlan
 from growth.plan.rounding import PER_EPS, Exactness, predict, relative_rounding
 from growth.weights.fold import Fold
@@ -108,7 +108,7 @@ def test_a_wrong_prediction_is_seen(what: str, name: str, monkeypatch: pytest.Mo
         "none rounds": lambda t: 0.0,
         "the whole tensor rounds": lambda t: float(not t.exact),
     }[what]
-    monkeypatch.setattr(exactness, "_rounding_share", wrong)
+    monkeypatch.setattr(rounding, "_rounding_share", wrong)
     assert not all(agrees(tensor, torch.float32, torch.float32) for tensor in plan(name).tensors.values())
 
 

@@ -3,6 +3,7 @@ paths that the config selects (both tables of longrope, a sliding window)."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ import growth
 from growth import architectures
 from growth.checkpoint.preview import plan_widening
 from growth.errors import IllegalGrowthError, ProofError
-from growth.plan import candidate as draft
+from growth.plan import candidate
 from growth.plan.options import chosen
 from growth.plan.plan import TOLERANCE
 from growth.proof.miniature import miniature
 from growth.proof.twin import prove_twin, twin_report
-from support.families import LANGUAGE_MODELS, OTHER_HEADS, build, difference, exact
+from support.families import LANGUAGE_MODELS, OTHER_HEADS, Case, build, difference, exact
+from support.family_cases import label
 
 CASES = {case.model_class: case for case in [*LANGUAGE_MODELS, *OTHER_HEADS]}
 
@@ -65,6 +67,23 @@ def test_odd_but_legal_configs_are_grown(name: str, attention: str) -> None:
     assert prove_twin(plan_widening(odd(name), width=3, attention=attention)).difference <= TOLERANCE
 
 
+ONE_EPSILON = ("BertForMaskedLM", "RobertaForMaskedLM")
+"""Under orthogonal scaling their two norms need different values of it (`growth.plan.norm_epsilon`)."""
+SPELLED_OUT = [
+    (case, tied, {"attention": attention, "scaling": scaling, "width": 3, "noise": 0.4})
+    for number, (case, tied) in enumerate(itertools.product(LANGUAGE_MODELS, (True, False)))
+    for attention, scaling in [(("heads", "head-dim")[number % 2], ("unit", "orthogonal")[number // 2 % 2])]
+]
+
+
+@pytest.mark.parametrize(("case", "tied", "choice"), SPELLED_OUT, ids=label)
+def test_sizes_that_configs_spell_out_tied_or_not(case: Case, tied: bool, choice: dict[str, Any]) -> None:
+    small = {"layer_norm_eps": 1e-12} if case.model_class in ONE_EPSILON else {}
+    raw = {**build(case, tied=tied, **small).config.to_dict(), "architectures": [case.model_class]}
+    report = twin_report(raw, chosen(choice))  # type: ignore[arg-type]
+    assert report.ok and report.scale > 1e-3
+
+
 FACTORS = {
     "type": "longrope",
     "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.7],
@@ -109,7 +128,7 @@ def test_both_spellings_grow_together() -> None:
 def test_both_branches_of_longrope_and_the_window_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = odd("short longrope")
     options = chosen({"width": 3, "attention": "head-dim"})
-    right = draft.grow_rope
+    right = candidate.grow_rope
     for branch in ("short_factor", "long_factor"):
 
         def wrong(*args: Any, branch: str = branch) -> dict[str, Any]:
@@ -117,7 +136,7 @@ def test_both_branches_of_longrope_and_the_window_are_taken(monkeypatch: pytest.
             assert rope is not None
             return {**rope, branch: [2 * factor for factor in rope[branch]]}
 
-        monkeypatch.setattr(draft, "grow_rope", wrong)
+        monkeypatch.setattr(candidate, "grow_rope", wrong)
         assert twin_report(raw, options).difference > 1e-4
     assert miniature(odd("windows on some layers"), architectures.find("qwen2"))["sliding_window"] < 6
 

@@ -4,7 +4,8 @@ and how two of them are compared."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,22 @@ from transformers import AutoConfig, GenerationMixin, PreTrainedModel
 
 import growth
 from growth import architectures
+from growth.architectures import Asked
 from growth.errors import IllegalGrowthError
 from growth.hf.configs import parse
 from growth.hf.model_classes import classes
+from growth.plan.build import plan_config
 from growth.plan.model_sizes import choosable_sizes
+from growth.plan.options import KEEP, chosen
 from growth.plan.plan import TOLERANCE, Plan
 from growth.proof.miniature import build_exact, loud, miniature
+from growth.proof.twin import twin_report
 from support.families import at_nearest, difference, generate
 
 Choice = dict[str, Any]
+"""Keywords of `growth.widen`."""
+Case = tuple[str, str, dict[str, Any]]
+"""model_type, model class, branch: what of the config is not the class's default."""
 
 
 def small_config(
@@ -41,19 +49,63 @@ def small_config(
     return small
 
 
-def cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
+def cases() -> Iterator[Case]:
     for model_type in architectures.known():
         for model_class, branch in itertools.product(classes(model_type), architectures.find(model_type).branches):
             yield model_type, model_class, dict(branch)
 
 
-def choices(model_type: str) -> Iterator[Choice]:
-    attention: list[Choice] = [{"attention": "heads"}, {"attention": "head-dim"}]
-    if architectures.find(model_type).rotary:
-        attention.append({"attention": "head-dim", "rope": "pairs"})
-    widths = [*itertools.product((2, 3), (0.0, 0.4)), (1.5, 0.4), ("5/3", 0.4)]
-    for grown_by, scaling, (width, noise) in itertools.product(attention, ("unit", "orthogonal"), widths):
-        yield {**grown_by, "scaling": scaling, "width": width, "noise": noise}
+def factors(model_type: str) -> dict[str, tuple[Any, ...]]:
+    """What is chosen for a growth, and from what. ``pairs``: wider heads by pairs of rotary positions."""
+    rotary = architectures.find(model_type).rotary
+    return {
+        "attention": ("heads", "head-dim", *(("pairs",) if rotary else ())),
+        "scaling": ("unit", "orthogonal"),
+        "width": (2, 3, 1.5, "5/3"),
+        "noise": (0.0, 0.4),
+    }
+
+
+def as_choice(row: Mapping[str, Any]) -> Choice:
+    """A row of factors as the keywords of `growth.widen`."""
+    return {**row, "attention": "head-dim", "rope": "pairs"} if row["attention"] == "pairs" else dict(row)
+
+
+def asked(raw: Mapping[str, Any], choice: Choice) -> Asked:
+    """The growth, as the refusals of its declaration see it. Where the heads times a fraction are no
+    whole number, heads may widen even if more of them are asked for."""
+    config, width = parse(raw), Fraction(choice.get("width", 2))
+    sizes = architectures.find(raw["model_type"]).at(config).read_sizes(config)
+    uneven = any(
+        (size * width).denominator > 1 for name, size in sizes.items() if name.endswith("num_attention_heads")
+    )
+    return Asked(
+        config,
+        raw["architectures"][0],
+        "head-dim" if uneven else choice.get("attention", "heads"),
+        choice.get("scaling", "unit"),
+        choice.get("rope", "slots"),
+        float(width),
+        frozenset(name for name, size in choice.get("sizes", {}).items() if size not in (KEEP, sizes[name])),
+    )
+
+
+def is_refused(raw: Mapping[str, Any], choice: Choice) -> bool:
+    """Whether the declaration says that such a growth is refused."""
+    declared = architectures.find(raw["model_type"])
+    return any(refusal.applies(asked(raw, choice)) for refusal in declared.refuses)
+
+
+def first_accepted(raw: Mapping[str, Any], wanted: Sequence[Choice], number: int) -> Choice:
+    """The choice of that number, or the next one that the declaration does not refuse; where it
+    refuses them all, the feed-forward layers grow alone."""
+    turned = [*wanted[number % len(wanted) :], *wanted[: number % len(wanted)]]
+    return next((choice for choice in turned if not is_refused(raw, choice)), None) or feed_forward_alone(raw)
+
+
+def feed_forward_alone(raw: Mapping[str, Any]) -> Choice:
+    sizes = architectures.find(raw["model_type"]).at(parse(raw)).read_sizes(parse(raw))
+    return {"sizes": {"intermediate_size": 2 * sizes["intermediate_size"]}, "noise": 0.4}
 
 
 def odd_sizes(raw: dict[str, Any]) -> dict[str, int]:
@@ -88,46 +140,55 @@ def load(folder: Path, model_class: str) -> PreTrainedModel:
     return model.to(torch.float64).eval()
 
 
-def may_be_refused(model_type: str, choice: Choice) -> bool:
-    """Whether the declaration says that it refuses such a choice under some config."""
-    words = architectures.find(model_type).refuses
-    named = {"orthogonal": choice["scaling"] == "orthogonal", "head-dim": choice["attention"] == "head-dim"}
-    named |= {
-        "heads with": choice["attention"] == "heads",
-        "tied head": True,
-        "heads that share values": True,
-        "every growth": True,
-    }
-    return any(applies and word in words for word, applies in named.items())
-
-
 def fractional(choice: Choice) -> bool:
     """Whether more is asked for than whole multiples."""
-    return "sizes" in choice or choice["width"] not in (2, 3)
+    return "sizes" in choice or Fraction(choice["width"]).denominator > 1
 
 
-def check(
-    model_type: str, model_class: str, branch: dict[str, Any], choice: Choice, folder: Path, tied: bool | None = None
-) -> Plan | None:
-    """Widen one checkpoint and compare. A refusal counts where the declaration says that there is
-    one; where it is about the shape, the nearest one is compared."""
-    raw = small_config(model_type, model_class, branch, tied)
+def nearest(choice: Choice, refusal: IllegalGrowthError) -> Choice:
+    """The same choice at the nearest shape that a refusal names.
+
+    Raises:
+        IllegalGrowthError: the refusal, for whole multiples and where it is not about the shape.
+    """
+    found = at_nearest(choice, refusal) if fractional(choice) else None
+    if found is None:
+        raise refusal
+    return found
+
+
+def in_shape(raw: Mapping[str, Any], choice: Choice) -> Choice:
+    """The same choice, at the nearest shape where there is none of the one that is asked for. Raises
+    what `nearest` does."""
+    try:
+        plan_config(raw, chosen(choice))  # type: ignore[arg-type]
+    except IllegalGrowthError as refusal:
+        return nearest(choice, refusal)
+    return choice
+
+
+def check_twin(raw: Mapping[str, Any], choice: Choice) -> None:
+    """Grow the small config in memory, or at the nearest shape, and compare."""
+    try:
+        report = twin_report(raw, chosen(choice))  # type: ignore[arg-type]
+    except IllegalGrowthError as refusal:
+        report = twin_report(raw, chosen(nearest(choice, refusal)))  # type: ignore[arg-type]
+    assert report.ok, f"{report.difference:.3g} off: {choice}"
+    assert report.scale > 1e-3
+
+
+def check_on_disk(raw: dict[str, Any], choice: Choice, folder: Path) -> Plan:
+    """Save the small model, widen the folder, load both by plain ``from_pretrained`` and compare."""
+    model_class = raw["architectures"][0]
     small = build_exact(raw)
     loud(small, 1)
     small.save_pretrained(folder / "small")
-    try:
-        result = growth.widen_checkpoint(folder / "small", folder / "wide", **choice)
-    except IllegalGrowthError as refusal:
-        nearest = at_nearest(choice, refusal)
-        assert fractional(choice) if nearest else may_be_refused(model_type, choice), refusal
-        if nearest is None:
-            return None
-        result = growth.widen_checkpoint(folder / "small", folder / "wide", **nearest)
-    small, wide = load(folder / "small", model_class), load(folder / "wide", model_class)
-    assert difference(small, wide, result.plan) <= TOLERANCE
+    result = growth.widen_checkpoint(folder / "small", folder / "wide", **in_shape(raw, choice))
+    before, after = load(folder / "small", model_class), load(folder / "wide", model_class)
+    assert difference(before, after, result.plan) <= TOLERANCE
     assert result.proof.twin.difference <= TOLERANCE and result.proof.fold.ok
-    if isinstance(small, GenerationMixin) and small.main_input_name == "input_ids" and small.can_generate():
-        assert generate(wide) == generate(small)
+    if isinstance(before, GenerationMixin) and before.main_input_name == "input_ids" and before.can_generate():
+        assert generate(after) == generate(before)
     return result.plan
 
 
@@ -146,3 +207,16 @@ ODD = [
     for attention in ("heads", "head-dim")
     for scaling in ("unit", "orthogonal")
 ]
+QUICK = [case for case in ALL if not case[2] or case[1] in {main[1] for main in MAIN}]
+"""Every class under the default config, and one class of each family under every branch."""
+CLASSIFY = {
+    "vit": "ViTForImageClassification",
+    "deit": "DeiTForImageClassification",
+    "dinov2": "Dinov2ForImageClassification",
+}
+WITHOUT_LOGITS = ("siglip_text_model", "siglip_vision_model")
+"""Families whose only class returns nothing but hidden states; ``siglip`` has both inside."""
+WITH_LOGITS = [case for case in MAIN if case[0] not in (*CLASSIFY, *WITHOUT_LOGITS)] + [
+    (name, kind, {}) for name, kind in CLASSIFY.items()
+]
+"""One class of each family that returns what does not grow, which a loss can be taken of."""

@@ -33,7 +33,7 @@ from torch.optim.swa_utils import SWALR
 from transformers import get_cosine_schedule_with_warmup, get_cosine_with_min_lr_schedule_with_warmup
 
 from growth.errors import UnsupportedModelError
-from growth.training import lr_schedulers as schedule
+from growth.training import lr_schedulers
 from growth.training.factors import RATES
 from growth.training.lr_schedulers import check_scheduler, repoint
 
@@ -253,13 +253,14 @@ def test_what_is_no_scheduler_or_drives_another_optimizer_is_refused() -> None:
 def test_a_list_that_is_forgotten_is_seen(list_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name = {"base_lrs": "cosine", "lr_lambdas": "lambdas"}.get(list_name, "cyclic")
     for lists in ("_RATES", "_PER_GROUP"):
-        monkeypatch.setattr(schedule, lists, tuple(other for other in getattr(schedule, lists) if other != list_name))
+        others = tuple(other for other in getattr(lr_schedulers, lists) if other != list_name)
+        monkeypatch.setattr(lr_schedulers, lists, others)
     with pytest.raises((AssertionError, ValueError)):
         test_rates_are_the_old_ones_times_the_factor(name, 3, False)
 
 
 def test_one_floor_for_all_groups_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "BY_GROUP", {})
+    monkeypatch.setattr(lr_schedulers, "BY_GROUP", {})
     for name in ("cosine with a floor", "restarts with a floor"):
         with pytest.raises(AssertionError):
             test_rates_are_the_old_ones_times_the_factor(name, 3, False)

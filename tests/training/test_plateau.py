@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from training.test_lr_schedulers import GROUPS, TOTAL, agree, optimizers, split
 
 from growth.errors import UnsupportedModelError
-from growth.training import lr_schedulers as schedule
+from growth.training import lr_schedulers
 from growth.training.lr_schedulers import check_scheduler, repoint
 
 
@@ -76,6 +76,6 @@ def test_a_plateau_takes_groups_that_came_later() -> None:
 
 
 def test_one_threshold_for_all_groups_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "BY_GROUP", {})
+    monkeypatch.setattr(lr_schedulers, "BY_GROUP", {})
     with pytest.raises(AssertionError):
         test_a_plateau_stops_reducing_where_it_did()

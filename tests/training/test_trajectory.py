@@ -18,17 +18,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import growth
 from support.families import exact
-from support.family_cases import MAIN, label
+from support.family_cases import MAIN, WITH_LOGITS, label
 from support.trajectories import BEFORE, SAME, MakeOptimizer, MakeScheduler, adamw, cosine, parting, trained
 
 exactly = pytest.fixture(exact, autouse=True)
 
 CLASS = {model_type: (model_class, branch) for model_type, model_class, branch in MAIN}
-CLASSIFY = {
-    "vit": "ViTForImageClassification",
-    "deit": "DeiTForImageClassification",
-    "dinov2": "Dinov2ForImageClassification",
-}
 HEADS, WIDER = "heads", "head-dim"
 sgd: MakeOptimizer = lambda parameters: SGD(parameters, lr=1e-2, momentum=0.9, nesterov=True, weight_decay=0.05)  # noqa: E731
 halving: MakeScheduler = lambda optimizer: LambdaLR(optimizer, lambda step: 0.5 ** (step / 20))  # noqa: E731
@@ -150,15 +145,10 @@ positions that read more sinusoids;"""
 PARTED |= {name: FUSED for name in ("deepseek_v2", "deepseek_v3", "falcon", "gpt_bigcode")}
 """keys that all heads share beside what each head has; and norms that multiply by 1 + w."""
 PARTED |= {name: DECAYED for name in ("gemma", "gemma2", "gemma3_text", "nemotron")}
-WITHOUT = ("siglip_text_model", "siglip_vision_model")
-"""Whose only class returns nothing but hidden states; ``siglip`` has both inside."""
-TRAINED = [case for case in MAIN if case[0] not in (*CLASSIFY, *WITHOUT)] + [
-    (name, kind, {}) for name, kind in CLASSIFY.items()
-]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model_type", "model_class", "branch"), TRAINED, ids=label)
+@pytest.mark.parametrize(("model_type", "model_class", "branch"), WITH_LOGITS, ids=label)
 def test_losses_of_every_family_go_on(model_type: str, model_class: str, branch: dict[str, Any]) -> None:
     """Measured: 3e-15 at most where they go on; 4e-3 to 2e-2, 5e-6 to 7e-5 and 2e-3 to 6e-3 where
     they part."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from growth.architectures import (
     FFN_LAWS,
+    MASKED_HEADS,
     POOLED,
     RESIDUAL,
     Architecture,
@@ -29,6 +30,7 @@ from growth.architectures import (
     feed_forward,
     linear,
     norm,
+    shared_epsilon,
     standard_sizes,
 )
 
@@ -106,7 +108,7 @@ ALBERT = Architecture(
         # From another implementation; the class reads none of them.
         **dict.fromkeys(("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks")),
     },
-    refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
+    refuses=(shared_epsilon("a masked-language-model head", MASKED_HEADS),),
     variants={"AlbertForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
     optional=("pooler.weight", "pooler.bias"),
     buffers=("embeddings.position_ids", "embeddings.token_type_ids"),

@@ -13,6 +13,7 @@ from typing import Any
 from growth.architectures import (
     FFN_LAWS,
     FINAL,
+    FIXED_EPSILON,
     HEAD_LAWS,
     POOLED,
     RESIDUAL,
@@ -158,6 +159,6 @@ BART = Architecture(
         "force_bos_token_to_be_generated": None,
     },
     buffers=("encoder.version", "decoder.version"),
-    refuses="orthogonal, since the code fixes the norms' epsilon",
+    refuses=(FIXED_EPSILON,),
     branches=({}, {"scale_embedding": True, "activation_function": "relu", "tie_word_embeddings": False}),
 )

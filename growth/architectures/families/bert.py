@@ -7,6 +7,7 @@ from growth.architectures import (
     FFN_LAWS,
     FINAL,
     HEAD_LAWS,
+    MASKED_HEADS,
     POOLED,
     RESIDUAL,
     Architecture,
@@ -24,6 +25,7 @@ from growth.architectures import (
     linear,
     mlm_transform,
     norm,
+    shared_epsilon,
 )
 
 
@@ -91,7 +93,7 @@ BERT = Architecture(
         **dict.fromkeys(("emb_size", "embedding_size")),
         "pooler_type": ("first_token_transform",),
     },
-    refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
+    refuses=(shared_epsilon("a masked-language-model head", MASKED_HEADS),),
     variants={"BertForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
     optional=("pooler.dense.weight", "pooler.dense.bias"),
     buffers=("embeddings.position_ids", "embeddings.token_type_ids"),

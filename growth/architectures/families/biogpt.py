@@ -7,6 +7,7 @@ from typing import Any
 from growth.architectures import (
     FFN_LAWS,
     FINAL,
+    FIXED_EPSILON,
     NORMED,
     RESIDUAL,
     Architecture,
@@ -75,6 +76,6 @@ BIOGPT = Architecture(
         "layerdrop": None,
         "initializer_range": None,
     },
-    refuses="orthogonal, since the code fixes the norms' epsilon",
+    refuses=(FIXED_EPSILON,),
     branches=({}, {"scale_embedding": False, "tie_word_embeddings": False}),
 )

@@ -16,6 +16,7 @@ from growth.architectures import (
     HEADS,
     KEY,
     KEYS,
+    MASKED_HEADS,
     POOLED,
     QUERIES,
     QUERY,
@@ -39,6 +40,7 @@ from growth.architectures import (
     feed_forward,
     linear,
     norm,
+    shared_epsilon,
     standard_sizes,
 )
 
@@ -127,7 +129,7 @@ DEBERTA = Architecture(
     for_config=projected,
     constants={"attention_scale": attention_scale},
     positions="learned, relative table",
-    refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
+    refuses=(shared_epsilon("a masked-language-model head", MASKED_HEADS),),
     vouched={
         "hidden_act": None,
         "hidden_dropout_prob": None,

@@ -52,9 +52,13 @@ def _groups(config: Any, sizes: Sizes) -> int:
     return quotient(config, sizes["hidden_size"], width, ("features (hidden_size)", "of them in a group"))
 
 
+def _convolves(config: Any) -> bool:
+    return bool(getattr(config, "conv_kernel_size", 0) > 0)
+
+
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
     architecture = projected(architecture, config)
-    if getattr(config, "conv_kernel_size", 0) > 0:
+    if _convolves(config):
         touched = LayerNorm(elementwise=True)
         architecture = replace(architecture, laws={**architecture.laws, RESIDUAL: touched, EMBEDDED: touched})
     if getattr(config, "conv_groups", 1) == 1:
@@ -94,6 +98,10 @@ DEBERTA_V2 = replace(
         "conv_act": None,
         "conv_groups": None,
     },
+    refuses=tuple(
+        refusal.unless("a convolution keeps scale 1", lambda asked: _convolves(asked.config))
+        for refusal in DEBERTA.refuses
+    ),
     variants={"DebertaV2ForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
     buffers=(
         "embeddings.position_ids",

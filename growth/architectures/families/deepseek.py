@@ -37,6 +37,7 @@ from growth.architectures import (
     Keeps,
     Linear,
     Map,
+    Refusal,
     RMSNorm,
     Scores,
     Size,
@@ -185,7 +186,13 @@ DEEPSEEK_V3 = replace(
     for_config=_for_config,
     constants={"attention_scale": lambda config, sizes: _both(config, sizes) ** -0.5},
     positions="rotary in part",
-    refuses="",
+    refuses=(
+        Refusal(
+            "qk_rope_head_dim under dynamic rotary scaling, or yarn unless `truncate` is false",
+            "the frequencies depend on it",
+            lambda asked: "rotary_dim" in asked.grown and not keeps_frequencies(asked.config.rope_parameters),
+        ),
+    ),
     vouched={
         **dict.fromkeys(
             (

@@ -15,6 +15,7 @@ from growth.architectures import (
     Architecture,
     Dual,
     LayerNorm,
+    Refusal,
     Variant,
     attention,
     attention_laws,
@@ -65,7 +66,13 @@ DISTILBERT = Architecture(
         "sinusoidal_pos_embds": None,
         "tie_weights_": None,
     },
-    refuses="orthogonal beyond a width of 2, where the epsilon that the code fixes is no longer negligible",
+    refuses=(
+        Refusal(
+            "orthogonal beyond a width of 2",
+            "the epsilon that the code fixes is no longer negligible",
+            lambda asked: asked.orthogonal and asked.width > 2,
+        ),
+    ),
     variants={"DistilBertForTokenClassification": Variant(modules={"classifier": linear(RESIDUAL)})},
     buffers=("embeddings.position_ids",),
     branches=({}, {"sinusoidal_pos_embds": True, "activation": "relu", "tie_word_embeddings": False}),

@@ -22,6 +22,7 @@ from growth.architectures import (
     attention_scale,
     linear,
     norm,
+    shared_epsilon,
     standard_sizes,
 )
 from growth.architectures.families.albert import (
@@ -84,7 +85,7 @@ ELECTRA = Architecture(
         "summary_activation": None,
         "summary_last_dropout": None,
     },
-    refuses="orthogonal with a generator's head, unless layer_norm_eps is negligible",
+    refuses=(shared_epsilon("a generator's head", ("ForMaskedLM", "ForCausalLM")),),
     variants={"ElectraForMultipleChoice": Variant(modules={"classifier": linear(POOLED)})},
     buffers=("embeddings.position_ids", "embeddings.token_type_ids"),
     branches=(

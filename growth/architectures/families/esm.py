@@ -14,8 +14,10 @@ from typing import Any
 from growth.architectures import (
     FFN_LAWS,
     FINAL,
+    FIXED_FREQUENCIES,
     HEAD_LAWS,
     HEADS,
+    MASKED_HEADS,
     NORMED,
     POOLED,
     RESIDUAL,
@@ -28,6 +30,7 @@ from growth.architectures import (
     LayerNorm,
     Linear,
     Reads,
+    Refusal,
     Rule,
     UnsupportedModelError,
     Writes,
@@ -38,6 +41,7 @@ from growth.architectures import (
     feed_forward,
     linear,
     norm,
+    shared_epsilon,
     standard_sizes,
 )
 from growth.architectures.families.roformer import FREQUENCIES, ROTARY_PAIRS
@@ -118,9 +122,13 @@ ESM = Architecture(
         "token_dropout": None,
     },
     positions="learned or rotary",
-    refuses="head-dim with pairs, whose frequencies no config can hold; orthogonal with a masked-language-model head, "
-    "unless "
-    "layer_norm_eps is negligible; ESMFold",
+    refuses=(
+        FIXED_FREQUENCIES.unless(
+            "positions are learned", lambda asked: asked.config.position_embedding_type != "rotary"
+        ),
+        shared_epsilon("a masked-language-model head", MASKED_HEADS),
+        Refusal("ESMFold", "its folding trunk is not declared", lambda asked: bool(asked.config.is_folding_model)),
+    ),
     optional=(
         "pooler.dense.weight",
         "pooler.dense.bias",

@@ -24,14 +24,15 @@ from growth.architectures import (
     NORMED,
     QUERIES_PER_KV,
     QUERY,
-    REFUSES,
     RESIDUAL,
+    ROTARY_SCALING,
     VALUE,
     Architecture,
     Dual,
     FixedSize,
     LayerNorm,
     Linear,
+    Refusal,
     Size,
     alibi_laws,
     attention_laws,
@@ -55,8 +56,12 @@ _MORE = FixedSize(
 )
 
 
+def _shares_values(config: Any) -> bool:
+    return bool(config.new_decoder_architecture or config.multi_query)
+
+
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
-    shared = config.new_decoder_architecture or config.multi_query
+    shared = _shares_values(config)
     if config.multi_query and not config.new_decoder_architecture:
         architecture = replace(
             architecture, sizes={**architecture.sizes, "num_key_value_heads": Size(follows=lambda c, s: 1)}
@@ -109,7 +114,19 @@ FALCON = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary or ALiBi",
-    refuses=f"with ALiBi head-dim, and heads that share values; {REFUSES}",
+    refuses=(
+        Refusal(
+            "head-dim with ALiBi",
+            "slopes are divided by sqrt(head_dim)",
+            lambda asked: asked.config.alibi and asked.wider_heads,
+        ),
+        Refusal(
+            "heads with ALiBi where heads share values",
+            "a head between two slopes cannot be silent",
+            lambda asked: asked.config.alibi and _shares_values(asked.config) and not asked.wider_heads,
+        ),
+        ROTARY_SCALING,
+    ),
     vouched={
         **dict.fromkeys(
             (

@@ -11,8 +11,8 @@ from growth.architectures import (
     NORMED,
     PARTIAL_KEY,
     PARTIAL_QUERY,
-    REFUSES,
     RESIDUAL,
+    ROTARY_SCALING,
     VALUE,
     Architecture,
     Dual,
@@ -60,7 +60,7 @@ GPT_NEOX = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses=REFUSES,
+    refuses=(ROTARY_SCALING,),
     vouched={
         "hidden_act": None,
         "use_parallel_residual": None,

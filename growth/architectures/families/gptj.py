@@ -12,6 +12,7 @@ from typing import Any
 from growth.architectures import (
     FFN_LAWS,
     FINAL,
+    FIXED_FREQUENCIES,
     NORMED,
     PARTIAL_KEY,
     PARTIAL_QUERY,
@@ -91,7 +92,7 @@ GPTJ = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses="head-dim with pairs, whose frequencies no config can hold",
+    refuses=(FIXED_FREQUENCIES,),
     vouched={
         "activation_function": None,
         "resid_pdrop": None,

@@ -12,8 +12,8 @@ from growth.architectures import (
     FFN_LAWS,
     FINAL,
     NORMED,
-    REFUSES,
     RESIDUAL,
+    ROTARY_SCALING,
     Architecture,
     Dual,
     Linear,
@@ -53,7 +53,7 @@ LLAMA = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses=REFUSES,
+    refuses=(ROTARY_SCALING,),
     vouched={
         "hidden_act": None,
         "attention_bias": None,

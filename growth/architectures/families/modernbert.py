@@ -16,8 +16,8 @@ from growth.architectures import (
     KEYS,
     NORMED,
     QUERIES,
-    REFUSES,
     RESIDUAL,
+    ROTARY_SCALING,
     TRANSFORM,
     VALUES,
     Architecture,
@@ -29,6 +29,7 @@ from growth.architectures import (
     embedding,
     linear,
     norm,
+    shared_epsilon,
 )
 
 MODERNBERT = Architecture(
@@ -63,7 +64,10 @@ MODERNBERT = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses=f"orthogonal with a head (its transform stays at scale 1); {REFUSES}",
+    refuses=(
+        shared_epsilon("a head", ("MaskedLM", "Classification", "Answering", "Choice"), "norm_eps"),
+        ROTARY_SCALING,
+    ),
     vouched={
         "hidden_activation": None,
         "norm_bias": None,

@@ -8,6 +8,7 @@ from growth.architectures import (
     FINAL,
     HEAD_LAWS,
     HEADS,
+    MASKED_HEADS,
     POOLED,
     RESIDUAL,
     Architecture,
@@ -24,6 +25,7 @@ from growth.architectures import (
     linear,
     mlm_transform,
     norm,
+    shared_epsilon,
 )
 
 _ATTENTION = attention("q", "k", "v", "o", reads=RESIDUAL, writes=RESIDUAL)
@@ -65,7 +67,7 @@ MPNET = Architecture(
         "relative_attention_num_buckets": None,
     },
     positions="learned, relative table",
-    refuses="orthogonal with a masked-language-model head, unless layer_norm_eps is negligible",
+    refuses=(shared_epsilon("a masked-language-model head", MASKED_HEADS),),
     variants={"MPNetForMultipleChoice": Variant(modules={"classifier": linear(POOLED)})},
     optional=("pooler.dense.weight", "pooler.dense.bias"),
     buffers=("embeddings.position_ids",),

@@ -29,6 +29,7 @@ from growth.architectures import (
     Linear,
     Sizes,
     alibi_laws,
+    clamped_attention,
     embedding,
     feed_forward,
     linear,
@@ -74,7 +75,7 @@ MPT = Architecture(
     for_config=_for_config,
     constants={"attention_scale": _attention_scale},
     positions="ALiBi",
-    refuses="head-dim under clip_qkv",
+    refuses=(clamped_attention("attn_config.clip_qkv"),),
     twin=lambda config, layers: {"attn_config.clip_qkv": 0.5} if config.attn_config.clip_qkv else {},
     vouched={
         **dict.fromkeys(("attn_config.clip_qkv", "attn_config.softmax_scale", "attn_config.attn_impl")),

@@ -17,17 +17,21 @@ from typing import Any
 
 from growth.architectures import (
     FINAL,
+    FIXED_EPSILON,
     KEY,
     NORMED,
     QUERY,
     RESIDUAL,
+    ROTARY_SCALING,
     VALUE,
     Architecture,
     Copied,
     FixedSize,
     LayerNorm,
     Normalised,
+    Refusal,
     UnsupportedModelError,
+    clamped_attention,
 )
 from growth.architectures.families.llama import LLAMA
 
@@ -37,9 +41,13 @@ _CLAMPED = FixedSize(
 )
 
 
+def _ties_a_head(config: Any) -> bool:
+    has_head = any(name.endswith("ForCausalLM") for name in config.architectures or ())
+    return bool(config.tie_word_embeddings) and has_head
+
+
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
-    heads = any(name.endswith("ForCausalLM") for name in config.architectures or ())
-    if config.tie_word_embeddings and heads:
+    if _ties_a_head(config):
         raise UnsupportedModelError(
             "this 'olmo' model ties its head to the embedding behind a layer norm without a gain and with a fixed "
             "epsilon, and then no "
@@ -64,7 +72,15 @@ OLMO = replace(
         ),
     },
     twin=lambda config, layers: {} if config.clip_qkv is None else {"clip_qkv": 0.5},
-    refuses="tied heads and orthogonal, since the code fixes epsilon; "
-    "head-dim under clip_qkv, dynamic rotary scaling, or yarn unless `truncate` is false",
+    refuses=(
+        Refusal(
+            "a tied head",
+            "what it reads would have to shrink behind a norm with a fixed epsilon",
+            lambda asked: _ties_a_head(asked.config),
+        ),
+        FIXED_EPSILON,
+        clamped_attention("clip_qkv"),
+        ROTARY_SCALING,
+    ),
     branches=({}, {"num_key_value_heads": 8, "attention_bias": True, "clip_qkv": 0.9}),
 )

@@ -10,14 +10,17 @@ from typing import Any
 from growth.architectures import (
     FFN_LAWS,
     FINAL,
+    FIXED_EPSILON,
     NORMED,
     RESIDUAL,
     Architecture,
+    Asked,
     Axis,
     Dual,
     LayerNorm,
     Linear,
     Normalised,
+    Refusal,
     Rule,
     Size,
     Space,
@@ -71,6 +74,22 @@ def _ends(embedded: Axis, projected: Axis) -> dict[str, Rule]:
     }
 
 
+def _keeps_scale_one(asked: Asked) -> bool:
+    """Whether nothing turns one scale of the residual stream into another, so that none is chosen."""
+    return not (asked.config.do_layer_norm_before or asked.config.layer_norm_elementwise_affine)
+
+
+def _ties_a_head_without_gain(config: Any) -> bool:
+    """Whether the head is the embedding, and reads what no norm with a gain has left."""
+    factorised = config.word_embed_proj_dim != config.hidden_size
+    normed = config.layer_norm_elementwise_affine and not (
+        config.do_layer_norm_before and config._remove_final_layer_norm
+    )
+    return (
+        config.tie_word_embeddings and "OPTForCausalLM" in (config.architectures or ()) and not (factorised or normed)
+    )
+
+
 def _layout(architecture: Architecture, config: Any) -> Architecture:
     """Norms before or after sub-layers, with or without gains, with or without a final one;
     factorised embeddings or not."""
@@ -89,11 +108,7 @@ def _layout(architecture: Architecture, config: Any) -> Architecture:
         modules["decoder.project_out"] = linear(end, PROJECTED)
     else:
         modules |= _ends(RESIDUAL, end)
-        if (
-            config.tie_word_embeddings
-            and not (gains and end is FINAL)
-            and "OPTForCausalLM" in (config.architectures or ())
-        ):
+        if _ties_a_head_without_gain(config):
             raise UnsupportedModelError(
                 "the opt config ties the head to the embedding, with no gain between the last norm and the head that "
                 "could carry the "
@@ -154,7 +169,14 @@ OPT = Architecture(
         "scale_embeddings": (False,),
     },
     buffers=("decoder.version",),
-    refuses="orthogonal, since the code fixes the norms' epsilon; a tied head with no gain before it",
+    refuses=(
+        FIXED_EPSILON.unless("norms after the sub-layers have no gain", _keeps_scale_one),
+        Refusal(
+            "a tied head with no gain before it",
+            "nothing there can carry the 1/count of a tied matrix",
+            lambda asked: _ties_a_head_without_gain(asked.config),
+        ),
+    ),
     branches=(
         {},
         {"word_embed_proj_dim": 512, "do_layer_norm_before": False},

@@ -14,8 +14,8 @@ from growth.architectures import (
     PARTIAL_QUERY,
     RAW_KEY,
     RAW_QUERY,
-    REFUSES,
     RESIDUAL,
+    ROTARY_SCALING,
     Architecture,
     Axis,
     Dual,
@@ -75,7 +75,7 @@ PHI = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses=REFUSES,
+    refuses=(ROTARY_SCALING,),
     vouched=dict.fromkeys(("hidden_act", "partial_rotary_factor", "qk_layernorm")),
     buffers=("layers.*.self_attn.rotary_emb.inv_freq",),
     branches=(

@@ -13,6 +13,8 @@ from typing import Any
 
 from growth.architectures import (
     FFN_LAWS,
+    FIXED_FREQUENCIES,
+    MASKED_HEADS,
     POOLED,
     RESIDUAL,
     VALUE,
@@ -29,6 +31,7 @@ from growth.architectures import (
     attention_scale,
     linear,
     no_scale,
+    shared_epsilon,
     standard_sizes,
 )
 from growth.architectures.families.albert import (
@@ -94,9 +97,7 @@ ROFORMER = Architecture(
         "rotary_value": (True, False),
     },
     positions="rotary",
-    refuses="head-dim with pairs, whose frequencies no config can hold; orthogonal with a language-model head, unless "
-    "layer_norm_eps is "
-    "negligible",
+    refuses=(FIXED_FREQUENCIES, shared_epsilon("a language-model head", MASKED_HEADS)),
     variants={"RoFormerForMultipleChoice": Variant(modules={"classifier": linear(RESIDUAL)})},
     optional=("encoder.embed_positions.weight",),
     branches=(

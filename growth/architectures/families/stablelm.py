@@ -17,14 +17,15 @@ from growth.architectures import (
     QUERIES_PER_KV,
     RAW_KEY,
     RAW_QUERY,
-    REFUSES,
     RESIDUAL,
+    ROTARY_SCALING,
     Architecture,
     Axis,
     Dual,
     FixedSize,
     LayerNorm,
     Linear,
+    Refusal,
     Rule,
     attention,
     attention_laws,
@@ -91,7 +92,14 @@ STABLELM = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary in part",
-    refuses=f"heads with qk_layernorm, {REFUSES}",
+    refuses=(
+        Refusal(
+            "heads with qk_layernorm",
+            "each head has a norm module of its own",
+            lambda asked: asked.config.qk_layernorm and not asked.wider_heads,
+        ),
+        ROTARY_SCALING,
+    ),
     vouched=dict.fromkeys(
         ("hidden_act", "partial_rotary_factor", "qk_layernorm", "use_parallel_residual", "use_qkv_bias")
     ),

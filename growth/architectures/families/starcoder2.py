@@ -7,8 +7,8 @@ from growth.architectures import (
     FFN_LAWS,
     FINAL,
     NORMED,
-    REFUSES,
     RESIDUAL,
+    ROTARY_SCALING,
     Architecture,
     Dual,
     LayerNorm,
@@ -50,7 +50,7 @@ STARCODER2 = Architecture(
     constants={"attention_scale": attention_scale},
     rotary=True,
     positions="rotary",
-    refuses=REFUSES,
+    refuses=(ROTARY_SCALING,),
     vouched={
         **dict.fromkeys(("hidden_act", "use_bias", "sliding_window")),
         # From the implementation it was trained with; the class reads none of them.

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from growth.architectures import (
     FINAL,
+    FIXED_EPSILON,
     NORMED,
     RESIDUAL,
     Copied,
@@ -96,6 +97,9 @@ WHISPER = replace(
     variants={"WhisperForAudioClassification": Variant(outputs={"hidden_states": HEARD, "hidden_states.last": HEARD})},
     computed=("encoder.embed_positions.weight",),
     buffers=(),
+    refuses=(
+        FIXED_EPSILON.unless("there is no decoder", lambda asked: asked.model_class.endswith("AudioClassification")),
+    ),
     positions="learned, and stored sinusoids",
     branches=({}, {"use_weighted_layer_sum": True, "tie_word_embeddings": False, "activation_function": "relu"}),
 )

@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from growth.architectures import RESIDUAL, Architecture, LayerNorm, UnsupportedModelError
+from growth.architectures import (
+    EVERY_GROWTH,
+    RESIDUAL,
+    Architecture,
+    LayerNorm,
+    UnsupportedModelError,
+)
 
 _REASON = (
     "its code adds sinusoids to the residual stream whose frequencies depend on the width, the old ones are not among "
@@ -34,6 +40,6 @@ XGLM = Architecture(
     prefixes=("model",),
     for_config=_refuse,
     positions="sinusoids",
-    refuses="every growth: sinusoids that depend on the width are added to the residual stream",
+    refuses=(EVERY_GROWTH,),
     without=dict.fromkeys(("XGLMModel", "XGLMForCausalLM"), _REASON),
 )

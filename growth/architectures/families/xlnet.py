@@ -38,6 +38,7 @@ from growth.architectures import (
     feed_forward,
     linear,
     norm,
+    shared_epsilon,
     standard_sizes,
 )
 
@@ -101,7 +102,7 @@ XLNET = Architecture(
     for_config=_last_norm,
     constants={"attention_scale": attention_scale},
     positions="relative sinusoids",
-    refuses="orthogonal with the question answering head that has a norm, unless layer_norm_eps is negligible",
+    refuses=(shared_epsilon("the question answering head that has a norm", ("ForQuestionAnswering",)),),
     vouched={
         "ff_activation": None,
         "attn_type": ("bi",),  # for a batch of two or more, the class fails at "uni": it adds a mask in place
