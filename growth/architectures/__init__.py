@@ -35,7 +35,7 @@ roles of one dimension
     `Writes`, `Reads`, `Picks`, `Gain`, `Scale`, `Keeps`, `Role`
 rules of a module
     `linear`, `conv1d`, `convolution`, `norm`, `embedding`, `feed_forward`, `experts`, `attention`,
-    `mlm_transform`, `Rule`
+    `mlm_transform`, `Rule`; `under` puts the rules of a block under the block's name
 models made of several
     `tower`, `within`, `tower_constant`
 rotary configs
@@ -128,7 +128,7 @@ from growth.rules.embedding import embedding
 from growth.rules.experts import EXPERT, EXPERT_LAWS, SHARED, experts
 from growth.rules.feed_forward import FFN, FFN_LAWS, feed_forward
 from growth.rules.heads import HEAD_LAWS, POOLED, TRANSFORM, mlm_transform
-from growth.rules.linear import Rule, conv1d, convolution, linear
+from growth.rules.linear import Rule, conv1d, convolution, linear, under
 from growth.rules.norm import BRANCH, FINAL, NORMED, RESIDUAL, norm
 from growth.rules.rotary import keeps_frequencies
 
@@ -243,5 +243,6 @@ __all__ = [
     "standard_sizes",
     "tower",
     "tower_constant",
+    "under",
     "within",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from growth.algebra.axes import Axis, Space
 from growth.algebra.laws import Law
 from growth.rules.feed_forward import FFN, FFN_LAWS, feed_forward
-from growth.rules.linear import Rule
+from growth.rules.linear import Rule, under
 
 EXPERT = Space("expert ffn", "moe_intermediate_size")
 SHARED = Space("shared expert ffn", "shared_expert_intermediate_size")
@@ -34,4 +34,4 @@ def experts(
         ['mlp.experts.*.w1', 'mlp.experts.*.w3', 'mlp.experts.*.w2']
     """
     rules = feed_forward(first, second, reads=reads, writes=writes, hidden=hidden)
-    return {f"{module}.*.{name}": rule for name, rule in rules.items()}
+    return under(f"{module}.*", rules)

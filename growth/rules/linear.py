@@ -52,3 +52,19 @@ def convolution(reads: Axis | None, writes: Axis | None = None, *, kernel: int =
     """
     entering = Keeps() if reads is None else Reads(reads)
     return {"weight": (_writes(writes), entering, *(Keeps(),) * kernel), "bias": (_writes(writes),)}
+
+
+def under(module: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
+    """The same rules for modules that lie inside another one.
+
+    Args:
+        module: pattern of the outer module, such as ``layers.*.mlp``.
+        rules: name of an inner module -> its rule.
+
+    Example:
+        >>> from growth.algebra.axes import Space
+        >>> into_head = linear(Space("final", "hidden_size"))
+        >>> list(under("layers.*.mlp", {"up_proj": into_head, "down_proj": into_head}))
+        ['layers.*.mlp.up_proj', 'layers.*.mlp.down_proj']
+    """
+    return {f"{module}.{name}": rule for name, rule in rules.items()}

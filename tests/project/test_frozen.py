@@ -189,7 +189,7 @@ SHARED Scale Scaled Scores Sinusoids Size Sizes Space TRANSFORM TwinContext Unit
 VALUE VALUES Variant Writes alibi_laws attention attention_laws attention_scale clamped_attention conv1d
 convolution embedding experts feed_forward find keeps_frequencies known linear mlm_transform no_scale norm
 quotient raw_laws rotary_sizes shared_epsilon small_head_dim stack_sizes standard_sizes tower tower_constant
-within
+under within
 """
 """The vocabulary for declaring a family. A name that goes or changes breaks declarations outside this
 repository."""

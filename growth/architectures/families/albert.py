@@ -32,6 +32,7 @@ from growth.architectures import (
     norm,
     shared_epsilon,
     standard_sizes,
+    under,
 )
 
 EMBEDDED = Space("embedded", "embedding_size")
@@ -80,7 +81,7 @@ ALBERT = Architecture(
     modules={
         **FACTORISED_EMBEDDINGS,
         "encoder.embedding_hidden_mapping_in": linear(EMBEDDED, RESIDUAL),
-        **{f"encoder.albert_layer_groups.*.albert_layers.*.{name}": rule for name, rule in _LAYER.items()},
+        **under("encoder.albert_layer_groups.*.albert_layers.*", _LAYER),
         "pooler": linear(RESIDUAL, POOLED),
         **factorised_transform("predictions.dense", "predictions.LayerNorm"),
         "predictions": {"bias": (Keeps(),)},

@@ -36,6 +36,7 @@ from growth.architectures import (
     norm,
     stack_sizes,
     tower_constant,
+    under,
     within,
 )
 
@@ -53,11 +54,11 @@ def stack(name: str, reads: Axis, memory: Axis, stream: Space = RESIDUAL) -> dic
         memory: what the decoder's cross-attention reads.
         stream: the residual stream.
     """
-    rules = {f"self_attn.{module}": rule for module, rule in _attention(reads, None, stream).items()}
+    rules = under("self_attn", _attention(reads, None, stream))
     rules |= feed_forward(("fc1",), "fc2", reads=reads, writes=stream)
     normed = ["self_attn_layer_norm", "final_layer_norm"]
     if name == "decoder":
-        rules |= {f"encoder_attn.{module}": rule for module, rule in _attention(reads, memory, stream).items()}
+        rules |= under("encoder_attn", _attention(reads, memory, stream))
         normed.append("encoder_attn_layer_norm")
     rules |= dict.fromkeys(normed, norm(stream, reads))
     shared = {stream, *reads.spaces(), *memory.spaces()}

@@ -26,6 +26,7 @@ from growth.architectures import (
     mlm_transform,
     norm,
     shared_epsilon,
+    under,
 )
 
 
@@ -50,7 +51,7 @@ ENCODER: dict[str, Rule] = {
     "embeddings.position_embeddings": embedding(RESIDUAL),
     "embeddings.token_type_embeddings": embedding(RESIDUAL),
     "embeddings.LayerNorm": norm(RESIDUAL, RESIDUAL),
-    **{f"encoder.layer.*.{name}": rule for name, rule in _layer(RESIDUAL).items()},
+    **under("encoder.layer.*", _layer(RESIDUAL)),
     "pooler.dense": linear(RESIDUAL, POOLED),
     "qa_outputs": linear(RESIDUAL),
 }

@@ -24,6 +24,7 @@ from growth.architectures import (
     feed_forward,
     linear,
     norm,
+    under,
 )
 
 EMBEDDED = Space("embedded", "hidden_size")
@@ -45,9 +46,9 @@ BIOGPT = Architecture(
         "embed_tokens": embedding(EMBEDDED),
         "embed_positions": embedding(RESIDUAL),
         "layers.*.self_attn_layer_norm": norm(RESIDUAL, NORMED),
-        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("layers.*.self_attn", _ATTENTION),
         "layers.*.final_layer_norm": norm(RESIDUAL, NORMED),
-        **{f"layers.*.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("layers.*", _FEED_FORWARD),
         "layer_norm": norm(RESIDUAL, FINAL),
         "output_projection": linear(FINAL),
         "score": linear(FINAL),

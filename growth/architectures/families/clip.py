@@ -33,6 +33,7 @@ from growth.architectures import (
     norm,
     standard_sizes,
     tower,
+    under,
     within,
 )
 
@@ -43,8 +44,8 @@ _FEED_FORWARD = feed_forward(("fc1",), "fc2", reads=NORMED, writes=RESIDUAL)
 
 
 LAYERS: dict[str, Rule] = {
-    **{f"encoder.layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
-    **{f"encoder.layers.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+    **under("encoder.layers.*.self_attn", _ATTENTION),
+    **under("encoder.layers.*.mlp", _FEED_FORWARD),
     "encoder.layers.*.layer_norm1": norm(RESIDUAL, NORMED),
     "encoder.layers.*.layer_norm2": norm(RESIDUAL, NORMED),
 }

@@ -30,6 +30,7 @@ from growth.architectures import (
     attention,
     attention_laws,
     raw_laws,
+    under,
 )
 from growth.architectures.families.llama import LLAMA
 
@@ -47,7 +48,7 @@ def _norms(architecture: Architecture, config: Any) -> Architecture:
     head_dim]``."""
     if not config.use_qk_norm:
         return architecture
-    own = {f"layers.*.self_attn.{name}": rule for name, rule in {**_RAW, **_NORMS}.items()}
+    own = under("layers.*.self_attn", {**_RAW, **_NORMS})
     return replace(
         architecture, modules={**architecture.modules, **own}, laws={**architecture.laws, **raw_laws(LayerNorm)}
     )

@@ -50,6 +50,7 @@ from growth.architectures import (
     keeps_frequencies,
     linear,
     norm,
+    under,
 )
 from growth.architectures.families.llama import LLAMA
 
@@ -151,7 +152,7 @@ DEEPSEEK_V3 = replace(
         "layers.*.self_attn.o_proj": linear(HEADS * VALUE, RESIDUAL),
         "layers.*.mlp.gate": {**linear(NORMED), "e_score_correction_bias": (Keeps(),)},
         **experts("layers.*.mlp.experts", _FIRST, _SECOND, reads=NORMED, writes=RESIDUAL),
-        **{f"layers.*.mlp.shared_experts.{name}": rule for name, rule in _SHARED.items()},
+        **under("layers.*.mlp.shared_experts", _SHARED),
         "layers.*.embed_tokens": embedding(RESIDUAL),
         "layers.*.enorm": norm(RESIDUAL, NORMED),
         "layers.*.hnorm": norm(FINAL, NORMED),

@@ -29,6 +29,7 @@ from growth.architectures import (
     linear,
     norm,
     standard_sizes,
+    under,
 )
 from growth.architectures.families.vit import LAWS, TOKENS, VIT
 
@@ -51,8 +52,8 @@ _ATTENTION = attention(
 
 
 _LAYER: dict[str, Rule] = {
-    **{f"attention.{name}": rule for name, rule in _ATTENTION.items()},
-    **{f"mlp.{name}": rule for name, rule in feed_forward(("fc1",), "fc2", reads=NORMED, writes=BRANCH).items()},
+    **under("attention", _ATTENTION),
+    **under("mlp", feed_forward(("fc1",), "fc2", reads=NORMED, writes=BRANCH)),
     "mlp.weights_in": linear(NORMED, FFN + FFN),
     "mlp.weights_out": linear(FFN, BRANCH),
     "layer_scale1": {"lambda1": (Scale(BRANCH, RESIDUAL),)},
@@ -68,7 +69,7 @@ DINOV2 = replace(
     modules={
         **TOKENS,
         "embeddings": {**TOKENS["embeddings"], "mask_token": (Keeps(), Writes(RESIDUAL))},
-        **{f"encoder.layer.*.{name}": rule for name, rule in _LAYER.items()},
+        **under("encoder.layer.*", _LAYER),
         "layernorm": norm(RESIDUAL, FINAL),
         "classifier": linear(FINAL + FINAL),
     },

@@ -26,6 +26,7 @@ from growth.architectures import (
     mlm_transform,
     norm,
     standard_sizes,
+    under,
 )
 
 _ATTENTION = attention("q_lin", "k_lin", "v_lin", "out_lin", reads=RESIDUAL, writes=RESIDUAL)
@@ -40,9 +41,9 @@ DISTILBERT = Architecture(
         "embeddings.word_embeddings": embedding(RESIDUAL),
         "embeddings.position_embeddings": embedding(RESIDUAL),
         "embeddings.LayerNorm": norm(RESIDUAL, RESIDUAL),
-        **{f"transformer.layer.*.attention.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("transformer.layer.*.attention", _ATTENTION),
         "transformer.layer.*.sa_layer_norm": norm(RESIDUAL, RESIDUAL),
-        **{f"transformer.layer.*.ffn.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("transformer.layer.*.ffn", _FEED_FORWARD),
         "transformer.layer.*.output_layer_norm": norm(RESIDUAL, RESIDUAL),
         **mlm_transform("vocab_transform", "vocab_layer_norm"),
         "vocab_projector": linear(FINAL),

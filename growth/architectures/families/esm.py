@@ -43,6 +43,7 @@ from growth.architectures import (
     norm,
     shared_epsilon,
     standard_sizes,
+    under,
 )
 from growth.architectures.families.roformer import FREQUENCIES, ROTARY_PAIRS
 
@@ -80,9 +81,9 @@ ESM = Architecture(
         "embeddings.layer_norm": norm(RESIDUAL, RESIDUAL),
         "rotary_embeddings": _FREQUENCIES,
         "encoder.layer.*.attention.self.rotary_embeddings": _FREQUENCIES,
-        **{f"encoder.layer.*.attention.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("encoder.layer.*.attention", _ATTENTION),
         "encoder.layer.*.attention.LayerNorm": norm(RESIDUAL, NORMED),
-        **{f"encoder.layer.*.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("encoder.layer.*", _FEED_FORWARD),
         "encoder.layer.*.LayerNorm": norm(RESIDUAL, NORMED),
         "encoder.emb_layer_norm_after": norm(RESIDUAL, NORMED),
         "pooler.dense": linear(NORMED, POOLED),

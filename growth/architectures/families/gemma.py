@@ -37,6 +37,7 @@ from growth.architectures import (
     no_scale,
     norm,
     raw_laws,
+    under,
 )
 from growth.architectures.families.llama import LLAMA
 
@@ -67,8 +68,8 @@ def _modules(
     feed = feed_forward(("gate_proj", "up_proj"), "down_proj", reads=NORMED, writes=writes)
     return {
         "embed_tokens": embedding(EMBEDDED),
-        **{f"layers.*.self_attn.{name}": rule for name, rule in attend.items()},
-        **{f"layers.*.mlp.{name}": rule for name, rule in feed.items()},
+        **under("layers.*.self_attn", attend),
+        **under("layers.*.mlp", feed),
         **{f"layers.*.{name}": norm(*spaces, offset=1.0) for name, spaces in norms.items()},
         "norm": norm(RESIDUAL, FINAL, offset=1.0),
         "lm_head": linear(FINAL),

@@ -29,6 +29,7 @@ from growth.architectures import (
     norm,
     rotary_sizes,
     standard_sizes,
+    under,
 )
 from growth.architectures.families.llama import LLAMA
 
@@ -39,7 +40,7 @@ def _modules(writes: Axis) -> Mapping[str, Rule]:
         "q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=writes, query=PARTIAL_QUERY, key=PARTIAL_KEY
     )
     return {
-        **{f"layers.*.self_attn.{name}": rule for name, rule in attend.items()},
+        **under("layers.*.self_attn", attend),
         "layers.*.mlp.gate_up_proj": linear(NORMED, FFN + FFN),
         "layers.*.mlp.down_proj": linear(FFN, writes),
     }

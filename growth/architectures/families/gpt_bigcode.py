@@ -21,6 +21,7 @@ from growth.architectures import (
     Size,
     feed_forward,
     linear,
+    under,
 )
 from growth.architectures.families.gpt2 import GPT2
 
@@ -47,7 +48,7 @@ GPT_BIGCODE = replace(
         },
         "h.*.attn.c_attn": linear(NORMED, QUERIES + KEYS + VALUES),
         "h.*.attn.c_proj": linear(ATTENDED, RESIDUAL),
-        **{f"h.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("h.*.mlp", _FEED_FORWARD),
     },
     for_config=_key_value_heads,
     vouched={

@@ -23,6 +23,7 @@ from growth.architectures import (
     no_scale,
     norm,
     standard_sizes,
+    under,
 )
 
 _ATTENTION = attention("q_proj", "k_proj", "v_proj", "out_proj", reads=NORMED, writes=RESIDUAL)
@@ -43,9 +44,9 @@ GPT_NEO = Architecture(
         "wte": embedding(RESIDUAL),
         "wpe": embedding(RESIDUAL),
         "h.*.ln_1": norm(RESIDUAL, NORMED),
-        **{f"h.*.attn.attention.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("h.*.attn.attention", _ATTENTION),
         "h.*.ln_2": norm(RESIDUAL, NORMED),
-        **{f"h.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("h.*.mlp", _FEED_FORWARD),
         "ln_f": norm(RESIDUAL, FINAL),
         "lm_head": linear(FINAL),
         "score": linear(FINAL),

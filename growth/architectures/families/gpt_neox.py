@@ -26,6 +26,7 @@ from growth.architectures import (
     norm,
     rotary_sizes,
     standard_sizes,
+    under,
 )
 
 _FEED_FORWARD = feed_forward(("dense_h_to_4h",), "dense_4h_to_h", reads=NORMED, writes=RESIDUAL)
@@ -39,7 +40,7 @@ GPT_NEOX = Architecture(
         "layers.*.attention.query_key_value": linear(NORMED, HEADS * (PARTIAL_QUERY + PARTIAL_KEY + VALUE)),
         "layers.*.attention.dense": linear(ATTENDED, RESIDUAL),
         "layers.*.post_attention_layernorm": norm(RESIDUAL, NORMED),
-        **{f"layers.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("layers.*.mlp", _FEED_FORWARD),
         "final_layer_norm": norm(RESIDUAL, FINAL),
         "embed_out": linear(FINAL),
         "score": linear(FINAL),

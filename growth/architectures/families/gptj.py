@@ -34,6 +34,7 @@ from growth.architectures import (
     norm,
     small_head_dim,
     standard_sizes,
+    under,
 )
 
 _ATTENTION = attention(
@@ -71,8 +72,8 @@ GPTJ = Architecture(
     modules={
         "wte": embedding(RESIDUAL),
         "h.*.ln_1": norm(RESIDUAL, NORMED),
-        **{f"h.*.attn.{name}": rule for name, rule in _ATTENTION.items()},
-        **{f"h.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("h.*.attn", _ATTENTION),
+        **under("h.*.mlp", _FEED_FORWARD),
         "ln_f": norm(RESIDUAL, FINAL),
         "lm_head": linear(FINAL),
         "score": linear(FINAL),

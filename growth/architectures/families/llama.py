@@ -25,6 +25,7 @@ from growth.architectures import (
     feed_forward,
     linear,
     norm,
+    under,
 )
 
 _ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=RESIDUAL)
@@ -38,9 +39,9 @@ LLAMA = Architecture(
     modules={
         "embed_tokens": embedding(RESIDUAL),
         "layers.*.input_layernorm": norm(RESIDUAL, NORMED),
-        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("layers.*.self_attn", _ATTENTION),
         "layers.*.post_attention_layernorm": norm(RESIDUAL, NORMED),
-        **{f"layers.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("layers.*.mlp", _FEED_FORWARD),
         "norm": norm(RESIDUAL, FINAL),
         "lm_head": linear(FINAL),
         "score": linear(FINAL),

@@ -26,6 +26,7 @@ from growth.architectures import (
     mlm_transform,
     norm,
     shared_epsilon,
+    under,
 )
 
 _ATTENTION = attention("q", "k", "v", "o", reads=RESIDUAL, writes=RESIDUAL)
@@ -41,9 +42,9 @@ MPNET = Architecture(
         "embeddings.position_embeddings": embedding(RESIDUAL),
         "embeddings.LayerNorm": norm(RESIDUAL, RESIDUAL),
         "encoder.relative_attention_bias": {"weight": (Keeps(), Writes(HEADS))},
-        **{f"encoder.layer.*.attention.attn.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("encoder.layer.*.attention.attn", _ATTENTION),
         "encoder.layer.*.attention.LayerNorm": norm(RESIDUAL, RESIDUAL),
-        **{f"encoder.layer.*.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("encoder.layer.*", _FEED_FORWARD),
         "encoder.layer.*.output.LayerNorm": norm(RESIDUAL, RESIDUAL),
         "pooler.dense": linear(RESIDUAL, POOLED),
         **mlm_transform("lm_head.dense", "lm_head.layer_norm"),

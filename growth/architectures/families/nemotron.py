@@ -20,6 +20,7 @@ from growth.architectures import (
     norm,
     rotary_sizes,
     standard_sizes,
+    under,
 )
 from growth.architectures.families.llama import LLAMA
 
@@ -33,7 +34,7 @@ NEMOTRON = replace(
     model_type="nemotron",
     modules={
         **{name: rule for name, rule in LLAMA.modules.items() if not name.endswith("gate_proj")},
-        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("layers.*.self_attn", _ATTENTION),
         "layers.*.input_layernorm": norm(RESIDUAL, NORMED, offset=1.0),
         "layers.*.post_attention_layernorm": norm(RESIDUAL, NORMED, offset=1.0),
         "norm": norm(RESIDUAL, FINAL, offset=1.0),

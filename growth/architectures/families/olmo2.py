@@ -19,6 +19,7 @@ from growth.architectures import (
     feed_forward,
     norm,
     raw_laws,
+    under,
 )
 from growth.architectures.families.llama import LLAMA
 
@@ -41,10 +42,10 @@ OLMO2 = replace(
             for name, rule in LLAMA.modules.items()
             if name not in ("layers.*.input_layernorm", "qa_outputs")
         },
-        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("layers.*.self_attn", _ATTENTION),
         "layers.*.self_attn.q_norm": norm(RAW_HEADS * RAW_QUERY, QUERIES),
         "layers.*.self_attn.k_norm": norm(RAW_KV_HEADS * RAW_KEY, KEYS),
-        **{f"layers.*.mlp.{name}": rule for name, rule in _FEED_FORWARD.items()},
+        **under("layers.*.mlp", _FEED_FORWARD),
         "layers.*.post_attention_layernorm": norm(BRANCH, RESIDUAL),
         "layers.*.post_feedforward_layernorm": norm(BRANCH, RESIDUAL),
     },

@@ -19,6 +19,7 @@ from growth.architectures import (
     experts,
     linear,
     norm,
+    under,
 )
 from growth.architectures.families.olmo2 import OLMO2, RAW
 
@@ -41,7 +42,7 @@ OLMOE = replace(
     model_type="olmoe",
     modules={
         **{name: rule for name, rule in OLMO2.modules.items() if ".mlp." not in name and "layernorm" not in name},
-        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("layers.*.self_attn", _ATTENTION),
         "layers.*.input_layernorm": norm(RESIDUAL, NORMED),
         "layers.*.post_attention_layernorm": norm(RESIDUAL, NORMED),
         "layers.*.mlp.gate": linear(NORMED),

@@ -34,6 +34,7 @@ from growth.architectures import (
     linear,
     norm,
     standard_sizes,
+    under,
 )
 
 EMBEDDED = Space("embedded", "word_embed_proj_dim")
@@ -61,7 +62,7 @@ def _layer(reads: Space, leaves: Space) -> dict[str, Rule]:
         **feed_forward(("fc1",), "fc2", reads=reads, writes=RESIDUAL),
         "final_layer_norm": norm(RESIDUAL, leaves),
     }
-    return {f"decoder.layers.*.{name}": rule for name, rule in modules.items()}
+    return under("decoder.layers.*", modules)
 
 
 def _ends(embedded: Axis, projected: Axis) -> dict[str, Rule]:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from growth.architectures import KEY, NORMED, QUERY, RAW_KEY, RAW_QUERY, RESIDUAL, RMSNorm, attention, norm, raw_laws
+from growth.architectures import (
+    KEY,
+    NORMED,
+    QUERY,
+    RAW_KEY,
+    RAW_QUERY,
+    RESIDUAL,
+    RMSNorm,
+    attention,
+    norm,
+    raw_laws,
+    under,
+)
 from growth.architectures.families.llama import LLAMA, QWEN2
 
 _ATTENTION = attention(
@@ -17,7 +29,7 @@ QWEN3 = replace(
     model_type="qwen3",
     modules={
         **LLAMA.modules,
-        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("layers.*.self_attn", _ATTENTION),
         "layers.*.self_attn.q_norm": norm(RAW_QUERY, QUERY),
         "layers.*.self_attn.k_norm": norm(RAW_KEY, KEY),
     },

@@ -18,6 +18,7 @@ from growth.architectures import (
     feed_forward,
     linear,
     standard_sizes,
+    under,
 )
 from growth.architectures.families.llama import LLAMA, QWEN2
 from growth.architectures.families.qwen3 import QWEN3
@@ -59,7 +60,7 @@ QWEN2_MOE = replace(
     modules={
         **LLAMA.modules,
         **_ROUTED,
-        **{f"layers.*.mlp.shared_expert.{name}": rule for name, rule in _SHARED.items()},
+        **under("layers.*.mlp.shared_expert", _SHARED),
         "layers.*.mlp.shared_expert_gate": linear(NORMED),
     },
     laws={**LLAMA.laws, **EXPERT_LAWS},

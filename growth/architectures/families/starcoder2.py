@@ -20,6 +20,7 @@ from growth.architectures import (
     feed_forward,
     linear,
     norm,
+    under,
 )
 
 _ATTENTION = attention("q_proj", "k_proj", "v_proj", "o_proj", reads=NORMED, writes=RESIDUAL)
@@ -30,7 +31,7 @@ STARCODER2 = Architecture(
     modules={
         "embed_tokens": embedding(RESIDUAL),
         "layers.*.input_layernorm": norm(RESIDUAL, NORMED),
-        **{f"layers.*.self_attn.{name}": rule for name, rule in _ATTENTION.items()},
+        **under("layers.*.self_attn", _ATTENTION),
         "layers.*.post_attention_layernorm": norm(RESIDUAL, NORMED),
         **feed_forward(("layers.*.mlp.c_fc",), "layers.*.mlp.c_proj", reads=NORMED, writes=RESIDUAL),
         "norm": norm(RESIDUAL, FINAL),

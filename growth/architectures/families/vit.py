@@ -26,6 +26,7 @@ from growth.architectures import (
     linear,
     norm,
     standard_sizes,
+    under,
 )
 
 POOLED = Space("pooled", "pooler_output_size")
@@ -59,7 +60,7 @@ VIT = Architecture(
     model_type="vit",
     modules={
         **TOKENS,
-        **{f"encoder.layer.*.attention.{name}": rule for name, rule in ATTENTION.items()},
+        **under("encoder.layer.*.attention", ATTENTION),
         **{
             f"encoder.layer.*.{name}": rule
             for name, rule in feed_forward(
