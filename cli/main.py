@@ -206,7 +206,7 @@ def architectures(name: str | None, as_json: bool, markdown: bool) -> None:
         progress.load()
         from growth.hf.catalogue import describe, families
 
-        from .render import description_text, families_markdown, families_text
+        from .architectures_text import description_text, families_markdown, families_text
 
         if name:
             one = describe(name)

@@ -81,7 +81,9 @@ class Product(Axis):
         return self.outer.spaces() | self.inner.spaces()
 
     def __str__(self) -> str:
-        return f"{self.outer} * {self.inner}"
+        return " * ".join(
+            f"({part})" if isinstance(part, Concatenation) else str(part) for part in (self.outer, self.inner)
+        )
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ errors
 May import: `growth.algebra`, `growth.rules`, `growth.errors`. Imported by: every room above.
 Read in this order: ``architecture.py`` (the value), ``sizes.py`` (the numbers of a config),
 ``families/llama.py`` (one declaration), ``patterns.py`` (from a parameter's name to its rule),
-``completeness.py`` (what a declaration must not lack), ``refusals.py`` (what it refuses),
+``declaration_checks.py`` (what a declaration must not lack), ``refusals.py`` (what it refuses),
 ``towers.py`` (models made of several),
 ``registry.py`` (finding a declaration by ``model_type``).
 """

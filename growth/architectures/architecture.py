@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from growth.algebra.attention_laws import Scores
 from growth.algebra.axes import Axis, Space
 from growth.algebra.derived_laws import Normalised
 from growth.algebra.laws import Growth, Law
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Role
 from growth.architectures import patterns
-from growth.architectures.completeness import check_complete
+from growth.architectures.declaration_checks import check_complete
 from growth.architectures.refusals import Refusal
 from growth.architectures.sizes import Constant, Size, Sizes, read_sizes, standard_sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
@@ -65,7 +66,6 @@ class Architecture:
         for_config: (this declaration, parsed config) -> the declaration for that config, where it
             depends on one (parallel blocks). It raises UnsupportedModelError for one not covered.
         constants: name -> constant of the forward pass that depends on sizes (attention scale).
-        rotary: True where queries and keys turn by rotary positions.
         vouched: config field -> the values for which this declaration holds; None for any value.
             The class's default always holds. Other fields and values are refused by name.
         variants: model class -> what it declares otherwise.
@@ -88,7 +88,7 @@ class Architecture:
         config_class: the config of ``module_class``, a dataclass with a default for every field.
 
     Raises:
-        UnsupportedModelError: if it is not complete (`growth.architectures.completeness`).
+        UnsupportedModelError: if it is not complete (`growth.architectures.declaration_checks`).
 
     Example:
         A bias-free MLP ``y = W2 relu(W1 x)`` on a residual stream, hidden layer doubled:
@@ -117,7 +117,6 @@ class Architecture:
     sizes: Mapping[str, Size] = field(default_factory=standard_sizes)
     for_config: Callable[[Architecture, Any], Architecture] | None = None
     constants: Mapping[str, Constant] = field(default_factory=dict)
-    rotary: bool = False
     vouched: Mapping[str, Collection[Any] | None] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
@@ -140,6 +139,11 @@ class Architecture:
 
     def __repr__(self) -> str:
         return f"Architecture({self.model_type}: {len(self.modules)} modules, {len(self.laws)} spaces)"
+
+    @cached_property
+    def rotary(self) -> bool:
+        """Whether queries and keys turn by rotary positions, by the laws of their spaces."""
+        return any(isinstance(law, Scores) and law.rotary is not None for law in self.laws.values())
 
     def at(self, config: Any) -> Architecture:
         """The declaration for one parsed config.
@@ -248,12 +252,8 @@ class Architecture:
     def canonical(self, name: str) -> str:
         """A parameter's name without base-model prefix; ``gamma`` and ``beta`` of old checkpoints
         become ``weight`` and ``bias``."""
-        prefix = next((prefix for prefix in self.prefixes if name.startswith(f"{prefix}.")), "")
-        name = name.removeprefix(f"{prefix}.")
-        head, _, last = name.rpartition(".")
-        if not head or self.module_class is not None:  # transformers renames; a custom module keeps its names
-            return name
-        return f"{head}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }"
+        name = patterns.without_prefix(name, self.prefixes)
+        return name if self.module_class is not None else patterns.modern(name)  # a custom module keeps its names
 
     def is_buffer(self, canonical: str) -> bool:
         """Whether old checkpoints hold this tensor and the model computes it itself."""

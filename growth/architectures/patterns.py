@@ -9,7 +9,7 @@ wins: one layer can be declared otherwise than the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from growth.algebra.roles import Role
@@ -63,3 +63,25 @@ def closest(rows: Table, name: str) -> list[tuple[Role, ...]]:
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(pattern).replace(r"\*", _NUMBER))
+
+
+def without_prefix(name: str, prefixes: Collection[str]) -> str:
+    """A parameter's name without the first of the base-model prefixes it has.
+
+    Example:
+        >>> without_prefix("model.layers.0.mlp.up_proj.weight", ("model", "transformer"))
+        'layers.0.mlp.up_proj.weight'
+    """
+    prefix = next((prefix for prefix in prefixes if name.startswith(f"{prefix}.")), "")
+    return name.removeprefix(f"{prefix}.")
+
+
+def modern(name: str) -> str:
+    """A parameter's name with ``gamma`` and ``beta`` of old checkpoints as ``weight`` and ``bias``.
+
+    Example:
+        >>> modern("encoder.norm.gamma")
+        'encoder.norm.weight'
+    """
+    head, _, last = name.rpartition(".")
+    return f"{head}.{ {'gamma': 'weight', 'beta': 'bias'}.get(last, last) }" if head else name

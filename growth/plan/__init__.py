@@ -10,7 +10,7 @@ Read in this order:
 * ``choices.py``, ``choice_checks.py``, ``symmetry.py``, ``options.py``: what the caller may choose, as a table and as
   one value
 * ``requested_sizes.py``, ``other_model.py``: the sizes asked for, by name or by another model
-* ``target_sizes.py``, ``size_options.py``, ``size_search.py``, ``model_sizes.py``, ``nearby_sizes.py``,
+* ``target_sizes.py``, ``size_rules.py``, ``size_search.py``, ``model_sizes.py``, ``nearby_sizes.py``,
   ``size_reasons.py``: from a ratio to sizes
 * ``candidate.py``, ``norm_epsilon.py``: what some sizes lead to
 * ``tied_weights.py``, ``dead_units.py``, ``choice_notes.py``: what to know before

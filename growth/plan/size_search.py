@@ -1,7 +1,7 @@
 """Best-first search for the sizes to grow to.
 
 Each size that can be chosen has a list of values with a cost each: how far the value is from the
-wanted one (`growth.plan.size_options`). A combination takes one value from every list, and costs
+wanted one (`growth.plan.size_rules`). A combination takes one value from every list, and costs
 the sum. Combinations are visited from the cheapest on, and the first that works is the answer: all
 divisions leave no remainder, no size shrinks, and neither a law of the architecture nor the config
 class refuses it.

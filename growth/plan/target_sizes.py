@@ -20,8 +20,8 @@ from growth.plan.model_sizes import ModelSizes
 from growth.plan.nearby_sizes import around, is_met, near, within_reach
 from growth.plan.options import Options
 from growth.plan.requested_sizes import RequestedSizes, listed, requested_sizes
-from growth.plan.size_options import DERIVED_INSTEAD, size_options
 from growth.plan.size_reasons import size_reasons
+from growth.plan.size_rules import DERIVED_INSTEAD, size_options
 from growth.plan.size_search import PricedSize, SizeOptions, by_cost, first
 
 T = TypeVar("T")

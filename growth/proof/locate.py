@@ -62,7 +62,7 @@ def _outputs(model: PreTrainedModel, inputs: Mapping[str, Tensor], names: Iterab
     """(module, output) in the order of execution, of the ``names`` whose output is a tensor. A
     module that runs twice is listed twice."""
     seen: list[tuple[str, Tensor]] = []
-    modules = {f"{MODULE}.{name}": name for name in names}
+    modules = {path: name for name in names for path in (name, f"{MODULE}.{name}")}  # of transformers, registered
 
     def recorder(name: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda module, arguments, output: seen.append((name, output)) if isinstance(output, Tensor) else None

@@ -174,7 +174,7 @@ def _fit(
             fitting += 1
             followed.add(roles)
         else:
-            misfits[f"tensor '{re.sub(r'[0-9]+', '*', canonical)}' of shape {list(shape)}"] += 1
+            misfits[f"tensor '{re.sub(r'(?<=[.])[0-9]+(?=[.])', '*', canonical)}' of shape {list(shape)}"] += 1
     fields = _unsupported(config, architecture, name, vouch)
     declared = sum(len(rule) for rule in architecture.modules.values())
     return _Fit(name, borrowed, misfits, fields, fitting, declared - len(followed), len(architecture.laws))

@@ -80,41 +80,33 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
                 plan.old_config, plan.options, device, plan.declared, (plan.old_sizes, plan.new_sizes)
             )
     except FOREIGN_ERRORS as error:
+        step = "Please report this config."
+        if plan.architecture.module_class is not None:
+            step = "Check that the module can be built from its config alone, at any sizes."
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} could not be run ({type(error).__name__}: "
-            f"{str(error)[:200]}), so nothing is proved and nothing was written. "
-            f"{_next_step(plan, 'Please report this config.', ran=False)}"
+            f"{str(error)[:200]}), so nothing is proved and nothing was written. {step}"
         ) from error
     if not report.ok and not plan.lossy:
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} differs by {report.difference:.3g} after growth (outputs "
-            f"up to {report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. "
-            + _next_step(
-                plan,
-                "Please report this config and these options; --attention heads --scaling unit is the plainest "
-                "choice.",
-                ran=True,
-            )
+            f"up to {report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. {_where_it_goes_wrong(plan)}"
         )
     return report
 
 
-def _next_step(plan: Plan, stock: str, *, ran: bool) -> str:
-    """What to do about a twin that failed: ``stock`` for a family of transformers; for a registered
-    module, where its declaration is wrong. ``ran`` is False if the twin could not be run."""
-    if plan.architecture.module_class is None:
-        return stock
-    if not ran:
-        return "Check that the module can be built from its config alone, at any sizes."
+def _where_it_goes_wrong(plan: Plan) -> str:
+    """Which module of a twin that differs is the first to be wrong, and what to do."""
     with exact_arithmetic(), torch.random.fork_rng(devices=[]):
         twin, grown, small = _pair(plan.old_config, plan.options, plan.declared, (plan.old_sizes, plan.new_sizes))
         wrong = first_difference(twin, grown, random_inputs(twin, VOCABULARY), small)
-    if wrong is None:
-        return "Correct the declaration."
-    return (
-        f"Correct the declaration: the first module whose output is wrong is '{wrong}'; check its rule and the laws "
-        "of what it reads and writes."
-    )
+    where = "."
+    if wrong is not None:
+        laws = "check its rule and the laws of what it reads and writes"
+        where = f": the first module whose output is wrong is '{wrong}'; {laws}."
+    if plan.architecture.module_class is not None:
+        return f"Correct the declaration{where}"
+    return f"If you wrote the declaration, correct it{where} Else please report this config and these options."
 
 
 def twin_report(

@@ -138,3 +138,10 @@ def test_interleaved_parts_keep_their_own_coefficients() -> None:
     grown = Interleaved((Product(HEADS, QUERY), Product(VALUE_HEADS, QUERY))).map(maps)
     assert grown.source.tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
     assert grown.write.tolist() == [1, 0, 1, 1, 1, 0, 1, 1]
+
+
+def test_axes_print_as_they_multiply() -> None:
+    """A sum inside a product is in brackets: heads * (q + k) is interleaved, heads * q + k is not."""
+    heads, q, k = Space("heads", "num_attention_heads"), Space("q", "head_dim"), Space("k", "head_dim")
+    assert str(heads * (q + k)) == "heads * (q + k)" and str(heads * q + k) == "heads * q + k"
+    assert str((q + k) * heads) == "(q + k) * heads" and str(heads * (q * k)) == "heads * q * k"

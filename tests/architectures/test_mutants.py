@@ -57,6 +57,19 @@ class Negated(Law):
         return Map.repeat(g.n, g.m, -1.0)
 
 
+@dataclass(frozen=True)
+class Unrecognised(Law):
+    """The same maps, from a law that says nothing of rotary positions."""
+
+    law: Law
+
+    def grow(self, g: Growth) -> Map:
+        return self.law.grow(g)
+
+    def constants(self) -> tuple[str, ...]:
+        return self.law.constants()
+
+
 def law(space: Space, wrong: Law) -> Mutation:
     return lambda a: replace(a, laws={**a.laws, space: wrong})
 
@@ -89,7 +102,10 @@ MUTANTS: dict[str, tuple[str, Options, Mutation]] = {
         *(LLAMA, WIDE_HEADS),
         both(law(KEY, Scores("key", "interleaved")), law(QUERY, Scores("query", "interleaved"))),
     ),
-    "pairs without their frequencies": (LLAMA, PAIRS, lambda a: replace(a, rotary=False)),
+    "pairs without their frequencies": (
+        *(LLAMA, PAIRS),
+        both(law(QUERY, Unrecognised(Scores("query", "half"))), law(KEY, Unrecognised(Scores("key", "half")))),
+    ),
     "queries grouped the other way": (
         LLAMA,
         HEADS,

@@ -17,7 +17,7 @@ from growth import architectures, plan_widening
 from growth.errors import GrowthError, IllegalGrowthError
 from growth.hf.configs import parse
 from growth.hf.model_classes import classes
-from growth.plan import size_options, size_reasons, target_sizes
+from growth.plan import size_reasons, size_rules, target_sizes
 from growth.plan.model_sizes import ModelSizes
 from growth.plan.plan import TOLERANCE
 from growth.plan.size_search import PricedSize, SizeOptions
@@ -179,8 +179,8 @@ def unlisted(patch: Patch) -> None:
 
 
 def off_by_a_step(patch: Patch) -> None:
-    right = size_options._ratio
-    patch.setattr(size_options, "_ratio", lambda *args: 1.25 * right(*args))
+    right = size_rules._ratio
+    patch.setattr(size_rules, "_ratio", lambda *args: 1.25 * right(*args))
 
 
 def said_of_the_first_choice(patch: Patch) -> None:

@@ -19,7 +19,7 @@ MODULES = [
     if path.stem != "__init__"
 ]
 WITHOUT_EXAMPLE = {
-    "growth.architectures.completeness",
+    "growth.architectures.declaration_checks",
     *(f"growth.plan.{name}" for name in ("build", "candidate", "choice_checks", "choices", "target_sizes", "text")),
     "growth.plan.requested_sizes",
     "growth.weights.model_weights",

@@ -4,13 +4,16 @@ paths that the config selects (both tables of longrope, a sliding window)."""
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 import growth
 from growth import architectures
+from growth.architectures import KV_HEADS, NORMED, QUERIES_PER_KV, QUERY, linear, registry
 from growth.checkpoint.preview import plan_widening
 from growth.errors import IllegalGrowthError, ProofError
 from growth.plan import candidate
@@ -196,3 +199,14 @@ def test_a_miniature_writes_the_sizes_the_config_writes_and_those_that_would_be_
         raw = {"model_type": model_type, "hidden_size": 4096, "num_attention_heads": 32}
         small = dict(miniature(raw, architectures.find(model_type)))
         assert small == {"model_type": model_type, **sizes, **counts, **tokens}
+
+
+def test_a_wrong_declaration_of_a_family_is_located(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first module that is off is named for families of transformers as for registered modules."""
+    stock = architectures.find("llama")
+    wrong = linear(NORMED, QUERIES_PER_KV * KV_HEADS * QUERY)  # queries grouped the other way
+    mutant = replace(stock, modules={**stock.modules, "layers.*.self_attn.q_proj": wrong})
+    monkeypatch.setitem(registry._REGISTRY, "llama", mutant)
+    sizes = {"hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 40}
+    with pytest.raises(ProofError, match=r"first module whose output is wrong is 'layers\.0\.self_attn\.o_proj'"):
+        prove_twin(plan_widening(LlamaConfig(num_hidden_layers=2, vocab_size=60, **sizes), width=3))

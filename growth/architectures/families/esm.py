@@ -70,7 +70,7 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     architecture = replace(architecture, modules={**architecture.modules, "contact_head.regression": contacts})
     if config.position_embedding_type == "rotary":
         return architecture
-    return replace(architecture, laws={**architecture.laws, FREQUENCIES: Linear(), **attention_laws()}, rotary=False)
+    return replace(architecture, laws={**architecture.laws, FREQUENCIES: Linear(), **attention_laws()})
 
 
 ESM = Architecture(
@@ -110,7 +110,6 @@ ESM = Architecture(
     sizes={**standard_sizes(), "rotary_pairs": ROTARY_PAIRS},
     for_config=_for_config,
     constants={"attention_scale": attention_scale},
-    rotary=True,
     vouched={
         "hidden_act": None,  # the code fixes it
         "hidden_dropout_prob": None,

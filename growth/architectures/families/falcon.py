@@ -73,13 +73,13 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
         return architecture
     laws = {**architecture.laws, **alibi_laws(), QUERY: _WIDER, KEY: _WIDER, VALUE: _WIDER}
     if shared:
-        return replace(architecture, rotary=False, laws={**laws, KV_HEADS: _MORE, QUERIES_PER_KV: _MORE})
+        return replace(architecture, laws={**laws, KV_HEADS: _MORE, QUERIES_PER_KV: _MORE})
     modules = {
         **architecture.modules,
         "h.*.self_attention.query_key_value": linear(NORMED, ALIBI_QKV),
         "h.*.self_attention.dense": linear(ALIBI_ATTENDED, RESIDUAL),
     }
-    return replace(architecture, rotary=False, laws=laws, modules=modules)
+    return replace(architecture, laws=laws, modules=modules)
 
 
 FALCON = Architecture(
@@ -112,7 +112,6 @@ FALCON = Architecture(
     sizes={**_SIZES, "hidden_size": replace(_SIZES["hidden_size"], old_names=("n_embed",))},
     for_config=_for_config,
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary or ALiBi",
     refuses=(
         Refusal(

@@ -59,7 +59,6 @@ GPT_NEOX = Architecture(
     prefixes=("gpt_neox",),
     sizes={**standard_sizes(), **rotary_sizes()},
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary in part",
     refuses=(ROTARY_SCALING,),
     vouched={

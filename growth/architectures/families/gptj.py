@@ -91,7 +91,6 @@ GPTJ = Architecture(
     prefixes=("transformer",),
     sizes=SIZES,
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary in part",
     refuses=(FIXED_FREQUENCIES,),
     vouched={

@@ -52,7 +52,6 @@ LLAMA = Architecture(
     epsilon="rms_norm_eps",
     prefixes=("model", "transformer"),
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary",
     refuses=(ROTARY_SCALING,),
     vouched={

@@ -62,7 +62,6 @@ MODERNBERT = Architecture(
     epsilon="norm_eps",
     prefixes=("model",),
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary",
     refuses=(
         shared_epsilon("a head", ("MaskedLM", "Classification", "Answering", "Choice"), "norm_eps"),

@@ -73,7 +73,6 @@ PHI = Architecture(
     sizes={**standard_sizes(), **rotary_sizes()},
     for_config=_for_config,
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary in part",
     refuses=(ROTARY_SCALING,),
     vouched=dict.fromkeys(("hidden_act", "partial_rotary_factor", "qk_layernorm")),

@@ -54,7 +54,6 @@ PHI3 = Architecture(
     prefixes=("model",),
     sizes={**standard_sizes(), **rotary_sizes()},
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary, whole or in part",
     twin=lambda config, layers: {"original_max_position_embeddings": 8},
     vouched={

@@ -86,7 +86,6 @@ ROFORMER = Architecture(
     },
     for_config=_for_config,
     constants={"attention_scale": attention_scale, "value_scale": no_scale},
-    rotary=True,
     vouched={
         "hidden_act": None,
         "hidden_dropout_prob": None,

@@ -90,7 +90,6 @@ STABLELM = Architecture(
     sizes={**standard_sizes(), **rotary_sizes()},
     for_config=_for_config,
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary in part",
     refuses=(
         Refusal(

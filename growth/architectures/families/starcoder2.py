@@ -49,7 +49,6 @@ STARCODER2 = Architecture(
     epsilon="norm_epsilon",
     prefixes=("model",),
     constants={"attention_scale": attention_scale},
-    rotary=True,
     positions="rotary",
     refuses=(ROTARY_SCALING,),
     vouched={
