@@ -15,6 +15,8 @@ from growth.errors import GrowthError
 from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 from growth.hf.folders import check_source
 from growth.plan.choice_checks import DEPTH, NO_DEPTH
+from growth.plan.choices import CHOICES
+from growth.plan.options import keyword_of_size
 from growth.version import __version__
 
 from .choices import as_typed, choices
@@ -241,8 +243,12 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.NoSuchOption as error:
-        if error.option_name.strip("-").replace("-", "_") in DEPTH:
+        name = error.option_name.strip("-").replace("-", "_")
+        if name in DEPTH:
             click.UsageError(f"no such option: {error.option_name}; {NO_DEPTH}", error.ctx).show()
+        elif keyword := keyword_of_size(name):
+            flag = CHOICES[keyword[0]].flag
+            click.UsageError(f"no such option: {error.option_name}. Did you mean {flag}?", error.ctx).show()
         else:
             error.show()
         sys.exit(error.exit_code)

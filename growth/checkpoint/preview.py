@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any, Unpack
 
+from torch import nn
 from transformers import PreTrainedConfig
 
+from growth.errors import UnsupportedModelError
 from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
 from growth.hf.reader import open_checkpoint
@@ -38,6 +40,11 @@ def plan_widening(
         >>> print(plan_widening(LlamaConfig(hidden_size=64, num_attention_heads=4), width=2))
     """
     options = chosen(choices)
+    if isinstance(source, nn.Module):
+        raise UnsupportedModelError(
+            f"a plan is made of a folder, a hub id or a config, not of a {type(source).__name__} in memory. Pass its "
+            "config, or widen it with growth.widen, whose result holds the plan."
+        )
     if isinstance(source, (str, os.PathLike)):
         checkpoint = completed(open_checkpoint(source))
         return prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes)

@@ -42,6 +42,11 @@ def check_source(source: str | os.PathLike[str]) -> Path | None:
         >>> check_source("out")
         CheckpointError: out is the folder of a training run. Name one of its checkpoints: out/checkpoint-500.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise CheckpointError(
+            f"a checkpoint is a folder or a hub id, not a {type(source).__name__}. Name its folder; a model in "
+            "memory is widened with growth.widen."
+        )
     path = Path(source)
     if os.path.isdir(path):
         check_model_folder(path)

@@ -96,10 +96,20 @@ def chosen(choices: Choices) -> Options:
     return Options(sizes=sizes, **{name: value for name, value in given.items() if name != "like" or value})
 
 
+def keyword_of_size(name: str) -> list[str]:
+    """The keyword for a size that is called by its name in the plan and in configs, in a list.
+
+    Example:
+        >>> keyword_of_size("num_attention_heads")
+        ['heads']
+    """
+    return [keyword for keyword, choice in CHOICES.items() if choice.size == name]
+
+
 def _unknown(name: str) -> str:
     said = f"unexpected keyword argument '{name}'"
     if name in DEPTH:
         return f"{said}: {NO_DEPTH}"
-    near = get_close_matches(name, CHOICES, n=1)
+    near = keyword_of_size(name) or get_close_matches(name, CHOICES, n=1)
     meant = f"did you mean '{near[0]}'? The" if near else "the"
     return f"{said}; {meant} choices are {', '.join(CHOICES)}"

@@ -181,12 +181,7 @@ class Proof:
             if self.fold.exact
             else f"within one rounding of each weight (relative {self.fold.error:.1e})"
         )
-        held = (
-            f"; the copies of {self.fold.limited:.2%} of the weights differ less than asked for (small weights "
-            "have room for less noise; nothing to do)"
-            if self.fold.limited
-            else ""
-        )
+        held = f" (with less noise on the smallest weights, {self.fold.limited:.2%})" if self.fold.limited else ""
         return (
             f"twin: max |difference| {self.twin.difference:.1e} in exact arithmetic, tolerance "
             f"{self.twin.tolerance:g}\n"

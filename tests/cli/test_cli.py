@@ -4,10 +4,10 @@ and architectures."""
 from __future__ import annotations
 
 import json
+import resource
 import shlex
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,15 +25,12 @@ __all__ = ["grow", "small"]  # fixtures
 
 @pytest.mark.parametrize("arguments", [("--help",), ("widen", "--help"), ("--version",)], ids=" ".join)
 def test_help_is_quick(arguments: tuple[str, ...]) -> None:
-    seconds = []
-    for _ in range(3):
-        begun = time.monotonic()
-        result = run(*arguments)
-        seconds.append(time.monotonic() - begun)
-        assert result.code == 0 and result.err == ""
-        if min(seconds) < 0.5:
-            break
-    assert min(seconds) < 0.5
+    """In seconds of the processor, which other processes do not lengthen: torch alone takes two."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = run(*arguments)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.code == 0 and result.err == ""
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
     assert growth.__version__ in result.out if arguments == ("--version",) else "Usage: grow" in result.out
 
 
@@ -53,6 +50,7 @@ def test_help_names_every_command_and_exit_code(grow: Grow) -> None:
         (("widen", "small"), "Missing argument 'DST'"),
         (("widen", "small", "wide", "--sideways"), "No such option"),
         (("widen", "small", "wide", "--layers", "4"), "no such option: --layers; growth makes layers wider"),
+        (("plan", "small", "--num-attention-heads", "8"), "--num-attention-heads. Did you mean --heads?"),
         *(
             (
                 ("widen", "small", "wide", "--width", width),

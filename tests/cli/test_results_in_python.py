@@ -66,7 +66,12 @@ def test_the_keywords_are_shown() -> None:
 
 @pytest.mark.parametrize(
     ("keyword", "says"),
-    [("widht", "did you mean 'width'?"), ("layers", "growth makes layers wider"), ("zzz", "; the choices are width")],
+    [
+        ("widht", "did you mean 'width'?"),
+        ("layers", "growth makes layers wider"),
+        ("zzz", "; the choices are width"),
+        ("num_key_value_heads", "did you mean 'kv_heads'?"),
+    ],
 )
 def test_a_keyword_that_does_not_exist(keyword: str, says: str) -> None:
     with pytest.raises(TypeError, match=keyword) as caught:

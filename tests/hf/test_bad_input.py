@@ -39,6 +39,7 @@ from support.damage import (
     without,
 )
 from support.refusals import Sources, offline, refused, sources
+from support.small_models import llama
 
 __all__ = ["offline", "sources"]  # fixtures, the first for every test here
 
@@ -360,3 +361,11 @@ def test_nonfinite_weight_is_carried_over_on_request(
     assert int((~written[QUERY].isfinite()).sum()) == 4, "one weight has four copies"
     assert all(bool(tensor.isfinite().all()) for name, tensor in written.items() if name != QUERY)
     strict_json(grown.path / "growth.json")
+
+
+def test_a_model_where_a_folder_is_wanted(tmp_path: Path) -> None:
+    model = llama()
+    with pytest.raises(CheckpointError, match=r"not a LlamaForCausalLM\. Name its folder; .* growth\.widen\.$"):
+        growth.widen_checkpoint(model, tmp_path / "wide")  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedModelError, match=r"not of a LlamaForCausalLM in memory\. Pass its config"):
+        growth.plan_widening(model)  # type: ignore[arg-type]
