@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help env demo test test-slow test-real test-compat check format clean
+.PHONY: help env demo test test-slow test-real test-compat check format families clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ format: env ## Format the code and fix what ruff can fix
 	@$(BIN)/ruff check -q --fix-only
 	@$(BIN)/ruff format -q
 
+families: env ## Write the table of docs/families.md
+	@$(BIN)/python -c "$$FAMILIES_TABLE" $(BIN)/grow
+
 clean: ## Remove build products and tool caches (keeps the environments)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -58,6 +61,15 @@ clean: ## Remove build products and tool caches (keeps the environments)
 # folder of a clone seen from above, would win. A path file puts the source onto the path itself.
 export SOURCE_PATH = import pathlib, sys, sysconfig; \
 	pathlib.Path(sysconfig.get_path("purelib"), "growth-source.pth").write_text(sys.argv[1] + "\n", encoding="utf-8")
+
+# What stands between the two marks of the page becomes what the command prints.
+export FAMILIES_TABLE = import pathlib, re, subprocess, sys; \
+	page = pathlib.Path("docs/families.md"); \
+	command = [sys.argv[1], "architectures", "--markdown"]; \
+	table = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout.strip(); \
+	old = page.read_text(encoding="utf-8"); \
+	new = re.sub("(?s)(<!-- families: [^>]*-->).*(<!-- end of families -->)", lambda marks: "\n".join((marks[1], table, marks[2])), old); \
+	page.write_text(new, encoding="utf-8")
 
 # torch goes first, alone, at the tested version: left to the resolver it can come as another, far larger build.
 $(ENV_STAMP): pyproject.toml constraints.txt

@@ -31,7 +31,9 @@ class Dimension:
         value: ``[new]``, factor on the weight.
         gradient: ``[new]``, factor on the gradient; 0 where the small model does not determine it.
         summed: whether only the sum ``sum(gradient[j] * new[j])`` over copies matters, so that they
-            may differ: the dimension is read, or what it writes is only ever summed.
+            may differ. It does where the dimension is read, and where what it writes is only ever
+            summed: a tied head adds up the copies that the final norm's gain writes, so two copies
+            of a gain of 1 may be 0.3 and 0.7.
         shift: ``[new]``, added to the weight; None for nothing.
         mean: ``[new]``, where the mean of ``old`` over this dimension stands for
             ``old[source[j]]``; None for nowhere.

@@ -1,12 +1,13 @@
 """Laws of norms: what enters an RMSNorm or a LayerNorm.
 
-============  ==========================================  =====================================
-law           condition on the map                        write
-============  ==========================================  =====================================
-`RMSNorm`     sum(write**2) over copies is one constant   sqrt(s/count), one s for all
-`Isometric`   the same, with energy 1                     sqrt((m/n)/count)
-`LayerNorm`   the mean is kept too                        one e; equal counts, or the mean beyond
-============  ==========================================  =====================================
+============  =====================================  ==============================================
+law           condition on the map                   write
+============  =====================================  ==============================================
+`RMSNorm`     sum(write**2) over copies is constant  sqrt(s/count), one s for all
+`Isometric`   the same, with energy 1                sqrt((m/n)/count)
+`LayerNorm`   the mean is kept too                   equal counts, or r whole copies and then the
+                                                     mean; one factor e for all
+============  =====================================  ==============================================
 
 The *energy* c of a map is the mean square of x' over that of x (`growth.algebra.maps.Map.energy`).
 A norm with ``eps' = c * eps`` then normalises x' as it did x.
@@ -32,8 +33,9 @@ class RMSNorm(Law):
 
     * scaling ``orthogonal``: s = 1, hence c = n/m;
     * scaling ``unit``, and an epsilon that cannot change: s = m/n, hence c = 1;
-    * scaling ``unit`` else: s is the count that most new coordinates have. These are written with 1
-      and do not round. Where m is a multiple of n, c = 1 and eps does not change.
+    * scaling ``unit`` else: s is the commonest number of copies among the new coordinates. Those
+      with s copies are written with 1 and do not round. Where m is a multiple of n, c = 1 and eps
+      does not change.
 
     Args:
         layout: the axis that decides where copies lie, for a norm before rotary positions (query

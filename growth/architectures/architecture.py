@@ -273,20 +273,21 @@ class Architecture:
         Raises:
             UnsupportedModelError: if no rule, or more than one, matches.
         """
-        for rows in (self._tables.get(model_class, ()), self._tables[""]):
-            found = patterns.closest(rows, canonical)
-            if len(found) > 1:
-                raise UnsupportedModelError(
-                    f"{len(found)} rules of '{self.model_type}' match tensor '{canonical}'; exactly one must."
-                )
-            if found:
-                return found[0]
-        remedy = (
-            "If your model adds parameters of its own, take them out first; if it is a stock model, please report it."
-        )
-        if self.module_class is not None:
-            remedy = "Add one, or name it in 'buffers' if the constructor makes it."
-        raise UnsupportedModelError(f"no rule of '{self.model_type}' matches tensor '{canonical}'. {remedy}")
+        roles = self.declared_roles(canonical, model_class)
+        if roles is None:
+            rows = (*self._tables.get(model_class, ()), *self._tables[""])
+            raise patterns.no_match(self.model_type, rows, canonical, stock=self.module_class is None)
+        return roles
+
+    def declared_roles(self, canonical: str, model_class: str) -> tuple[Role, ...] | None:
+        """As `roles`, but None where no rule matches."""
+        found = patterns.closest(self._tables.get(model_class, ()), canonical)
+        found = found or patterns.closest(self._tables[""], canonical)
+        if len(found) > 1:
+            raise UnsupportedModelError(
+                f"{len(found)} rules of '{self.model_type}' match tensor '{canonical}'; exactly one must."
+            )
+        return found[0] if found else None
 
     @cached_property
     def _tables(self) -> dict[str, patterns.Table]:

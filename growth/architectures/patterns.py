@@ -8,11 +8,13 @@ wins: one layer can be declared otherwise than the rest.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from growth.algebra.roles import Role
+from growth.errors import UnsupportedModelError
 from growth.rules.linear import Rule
 
 _NUMBER = r"(?:\d+|\*)"
@@ -58,6 +60,40 @@ def closest(rows: Table, name: str) -> list[tuple[Role, ...]]:
     found = [(pattern.count("*"), roles) for pattern, roles in rows if matches(pattern, name)]
     fewest = min((stars for stars, _ in found), default=0)
     return [roles for stars, roles in found if stars == fewest]
+
+
+def nearest(rows: Table, name: str) -> str | None:
+    """The pattern in the rows that is spelled most like ``name``; None where none is like it.
+
+    Example:
+        >>> rows = (("layers.*.attn.q_proj.weight", ()), ("layers.*.mlp.up.weight", ()))
+        >>> nearest(rows, "layers.3.attention.q_proj.weight")
+        'layers.*.attn.q_proj.weight'
+        >>> nearest(rows, "x") is None
+        True
+    """
+    spelled = re.sub(r"(?<=\.)\d+(?=\.)", "*", name)
+    return next(iter(difflib.get_close_matches(spelled, [pattern for pattern, _ in rows], n=1)), None)
+
+
+def no_match(model_type: str, rows: Table, name: str, *, stock: bool) -> UnsupportedModelError:
+    """The refusal of a parameter that no pattern matches. Making it compares the spelling of all
+    patterns, so that it is for messages only.
+
+    Args:
+        model_type: of the declaration.
+        rows: of the declaration.
+        name: of the parameter.
+        stock: whether transformers has the model's class.
+    """
+    remedy = "Add one, or name it in 'buffers' if the constructor makes it."
+    if stock:
+        remedy = (
+            "If your model adds parameters of its own, take them out first; if it is a stock model, please report it."
+        )
+    if (pattern := nearest(rows, name)) is not None:
+        remedy += f"{' If you are declaring the family: the' if stock else ' The'} nearest pattern is '{pattern}'."
+    return UnsupportedModelError(f"no rule of '{model_type}' matches tensor '{name}'. {remedy}")
 
 
 @lru_cache(maxsize=4096)

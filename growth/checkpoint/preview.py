@@ -28,7 +28,6 @@ def plan_widening(
     Args:
         source: a checkpoint folder or hub id, whose headers give the tensor names and shapes; or a
             config, whose class (named in ``architectures``, or registered with it) gives them.
-        choices: how to grow, see below.
 
     Returns:
         The plan: print it, or read ``plan.to_json()``.

@@ -18,8 +18,8 @@ from growth.text import Part, Shown, Table, readable
 @dataclass(frozen=True, repr=False)
 class WidenedCheckpoint(Shown):
     """A checkpoint that was written: where, how, what was proved, what of the source stayed behind,
-    what the record says of its training state, if that grew, and the source as the caller named
-    it."""
+    what the record says of its training state, if that grew, and the source and the destination as
+    the caller named them."""
 
     path: Path
     plan: Plan
@@ -30,6 +30,7 @@ class WidenedCheckpoint(Shown):
     bytes_after: int
     training: Mapping[str, Any] | None = None
     source: str = ""
+    destination: str = ""
 
     def _parts(self) -> Sequence[Part]:
         sizes = ("bytes", readable(self.bytes_before), readable(self.bytes_after))
@@ -48,7 +49,7 @@ class WidenedCheckpoint(Shown):
         if self.left_behind:
             parts.append(_left_behind(self.left_behind))
         parts += note_parts(self.plan)
-        ahead = f"next: grow verify {shlex.quote(self.source)} {shlex.quote(str(self.path))}"
+        ahead = f"next: grow verify {shlex.quote(self.source)} {shlex.quote(self.destination)}"
         return [*parts, f"written: {self.path}\n{ahead}"]
 
     def __repr__(self) -> str:

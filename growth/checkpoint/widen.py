@@ -87,8 +87,7 @@ def widen_checkpoint(
             ``Trainer(...).train(resume_from_checkpoint=dst)`` continues at the same step. Learning
             rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter
             groups itself: at an unchanged learning rate the wide model moves faster than the small
-                one
-            would. The result's ``training["learning_rate_factors"]`` says by how much.
+            one would. The result's ``training["learning_rate_factors"]`` says by how much.
         moments: what becomes of the optimizer's state: ``preserve`` grows it, ``fresh`` grows it
             for the first copy of each coordinate only, ``reset`` drops it
             (`growth.training.optimizer.grow_optimizer`).
@@ -99,7 +98,6 @@ def widen_checkpoint(
         device: where the miniature is compared.
         progress: called after each block with the bytes written, the bytes in all and the tensor's
             name.
-        choices: how to grow, see below.
 
     Returns:
         Where it was written, how it grew, what was proved, and which files were not copied.
@@ -152,7 +150,16 @@ def widen_checkpoint(
         write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
     files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
     return WidenedCheckpoint(
-        target, plan, proof, files, left_behind, plan.bytes(new=False), size, record.get("training"), str(src)
+        target,
+        plan,
+        proof,
+        files,
+        left_behind,
+        plan.bytes(new=False),
+        size,
+        record.get("training"),
+        str(src),
+        str(dst),
     )
 
 

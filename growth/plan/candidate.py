@@ -77,9 +77,8 @@ def candidate(
     notes: list[str] = []
     changes: dict[str, float] = {field: new[size] for size, field in architecture.fields().items()}
     rope, lossy = _rope(config, architecture, old, new, options, notes)
-    changes |= grown_epsilons(
-        architecture, parsed, maps, [role for combination in roles for role in combination if isinstance(role, Gain)]
-    )
+    gains = [role for combination in roles for role in combination if isinstance(role, Gain)]
+    changes |= grown_epsilons(architecture, parsed, maps, gains, options.scaling)
     try:
         new_config = edited(config, changes, rope)
         read_back = architecture.read_sizes(new_config.parsed)

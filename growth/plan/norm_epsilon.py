@@ -27,7 +27,7 @@ from growth.errors import IllegalGrowthError, UnsupportedModelError
 
 
 def grown_epsilons(
-    architecture: Architecture, parsed: Any, maps: Mapping[Space, Map], gains: Iterable[Gain]
+    architecture: Architecture, parsed: Any, maps: Mapping[Space, Map], gains: Iterable[Gain], scaling: str
 ) -> dict[str, float]:
     """The epsilons that change.
 
@@ -36,6 +36,7 @@ def grown_epsilons(
         parsed: the parsed config.
         maps: how every space grows.
         gains: the gains of the model's norms.
+        scaling: the caller's; a refusal names the way that is left.
 
     Returns:
         Config field -> new value.
@@ -61,10 +62,13 @@ def grown_epsilons(
         new = old if isinstance(home, float) else next(iter(by_axis.values()))
         for axis_name, epsilon in by_axis.items():
             if not _serves(new, epsilon, old):
+                remedy = "whole multiples of the old sizes, which keep it"
+                if scaling != "unit":
+                    remedy = "--scaling unit, which keeps it"
                 other = "the code fixes" if isinstance(home, float) else f"the one on '{next(iter(by_axis))}' needs"
                 raise IllegalGrowthError(
                     f"cannot set the norms' epsilon ({home}): the norm on '{axis_name}' needs {epsilon:.3g}, but "
-                    f"{other} {new:.3g}. Use --scaling unit, which keeps it."
+                    f"{other} {new:.3g}. Use {remedy}."
                 )
         if isinstance(home, str) and not math.isclose(new, old, rel_tol=1e-12):
             changes[home] = new

@@ -152,8 +152,8 @@ class Plan(Shown):
         left_out: tensors of the source that the model computes by itself and the result leaves out.
         notes: what the caller should know, a sentence each.
         lossy: whether this is a rotary growth that is not exact, which the caller accepted.
-        summed: spaces of which the grown model keeps only the read-weighted sum over copies, because
-            the copies of a tied head's gain differ (`growth.plan.tied_weights`).
+        summed: spaces whose hidden states can be compared with the old ones only after summing over
+            copies, because the gain before a tied head differs by copy (`growth.plan.tied_weights`).
 
     Example:
         >>> import growth

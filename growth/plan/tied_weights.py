@@ -24,7 +24,6 @@ from growth.algebra.laws import Law, Linear
 from growth.algebra.maps import Map
 from growth.algebra.roles import Reads, Role, Scale, Writes
 from growth.architectures.architecture import Architecture
-from growth.errors import UnsupportedModelError
 
 Roles = tuple[Role, ...]
 
@@ -76,7 +75,9 @@ def around_ties(
         >>> ties.kept_equal, ties.writers, [str(space) for space in ties.spaces]
         (frozenset({'embed_tokens.weight'}), {'norm.weight': 0}, ['final'])
     """
-    uses = {name: {_roles(architecture, member, model_class) for member in group} for name, group in tied.items()}
+    uses = {
+        name: {architecture.declared_roles(member, model_class) for member in group} for name, group in tied.items()
+    }
     # Several uses, or one that nobody declared.
     kept_equal = {name for name, used_as in uses.items() if len(used_as) > 1 or None in used_as}
     all_roles = [*roles.values(), *(use for used_as in uses.values() for use in used_as if use is not None)]
@@ -101,14 +102,6 @@ def around_ties(
         name for name, own in roles.items() if any(isinstance(role, Reads) and role.spaces() & spaces for role in own)
     }
     return Ties(frozenset(kept_equal | readers), writers, frozenset(spaces), tuple(notes))
-
-
-def _roles(architecture: Architecture, canonical: str, model_class: str) -> Roles | None:
-    """The roles of a parameter that need not be in the file, None if no rule matches it."""
-    try:
-        return architecture.roles(canonical, model_class)
-    except UnsupportedModelError:
-        return None
 
 
 def _read_in_one_use(uses: Collection[Roles | None]) -> Iterator[Space]:

@@ -164,13 +164,15 @@ def _fit(
         if architecture.is_buffer(canonical):
             continue
         try:
-            roles = architecture.roles(canonical, model_class.__name__)
-            fits = len(roles) == len(shape) and all(
-                role.resolve(size, maps).old == size for role, size in zip(roles, shape, strict=True)
+            roles = architecture.declared_roles(canonical, model_class.__name__)
+            fits = (
+                roles is not None
+                and len(roles) == len(shape)
+                and all(role.resolve(size, maps).old == size for role, size in zip(roles, shape, strict=True))
             )
         except (UnsupportedModelError, ValueError):
             fits = False
-        if fits:
+        if fits and roles is not None:
             fitting += 1
             followed.add(roles)
         else:

@@ -112,7 +112,6 @@ def widen(
         hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor so that training
             continues as the small model's would; ``keep`` leaves them as they are.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
-        choices: how to grow, see below.
 
     Returns:
         The wider model, how it grew, what was proved, and the optimizer and scheduler to go on

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,8 +31,30 @@ def test_the_page_holds_the_table() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert BEGIN in text and END in text
     assert text.split(BEGIN)[1].split(END)[0] == grow("--markdown"), (
-        "run `grow architectures --markdown` and put it into docs/families.md"
+        "run `make families`, which writes the table of docs/families.md"
     )
+
+
+def test_make_families_writes_the_table(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "bin").mkdir()
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    page = tmp_path / "docs" / "families.md"
+    page.write_text(f"{before}{BEGIN}old\n\nlines{END}{rest.partition(END)[2]}", encoding="utf-8")
+    shutil.copy(PAGE.parents[1] / "Makefile", tmp_path)
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    command = tmp_path / "bin" / "grow"
+    for script, written in (("echo '| \\1 é |'", "| \\1 é |"), ("exit 1", None), ("echo '| b |'", "| b |")):
+        command.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        command.chmod(0o755)
+        as_it_was = page.read_bytes()
+        call = ["make", "-o", ".venv/.stamp-env", "families", "BIN=bin"]
+        done = subprocess.run(call, cwd=tmp_path, capture_output=True, check=False)
+        assert (done.returncode == 0) == (written is not None)
+        if written is None:
+            assert page.read_bytes() == as_it_was
+        else:
+            assert page.read_text(encoding="utf-8") == f"{before}{BEGIN}{written}{END}{rest.partition(END)[2]}"
 
 
 def test_every_family_is_a_row_with_classes() -> None:

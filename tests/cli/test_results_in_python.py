@@ -19,9 +19,13 @@ from support.small_models import bert, llama
 __all__ = ["grow", "small"]  # fixtures
 
 
-def test_results_print_as_the_command_does(grow: Grow, small: Path, tmp_path: Path) -> None:
-    wide = tmp_path / "wide"
+def test_results_print_as_the_command_does(
+    grow: Grow, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wide = "wide"  # "next:" names it as the caller did
     widened = growth.widen_checkpoint(small, wide)
+    assert str(widened).endswith(f"\n\nwritten: {tmp_path / wide}\nnext: grow verify {small} {wide}")
     plan, report = growth.plan_widening(small), growth.check_equivalence(small, wide, tokens=32, device="cpu")
     assert f"{plan}\n\nnext: grow widen {small} DST\n" == grow("plan", small).out
     assert f"{widened}\n" == grow("widen", small, wide, "--overwrite").out

@@ -87,18 +87,14 @@ def ragged_tables(page: str) -> list[str]:
 def families_told(readme: str) -> dict[str, str]:
     """Model type -> widths, as the table under "What works" says it.
 
-    A cell of names and the cell of widths beside it are split at ``;``. What follows a colon, or a name, is a remark.
+    What follows a colon among the names, or a semicolon after the widths, is a remark.
     """
     table = readme.split("## What works")[1].split("\n## ")[0]
     told: dict[str, str] = {}
     for names, widths in re.findall(r"^\| [^|]+ \| ([^|]+) \| ([^|]+) \|$", table, re.M)[1:]:
-        listed, said = names.split(";"), widths.split(";")
-        if len(said) != len(listed):  # a remark about all of them
-            said = said[:1] * len(listed)
-        for group, width in zip(listed, said, strict=True):
-            for name in re.findall(r"[\w-]+", group.partition(":")[0]):
-                assert name not in told, f"{name} stands twice"
-                told[name] = width.split()[-1]
+        for name in re.findall(r"[\w-]+", names.partition(":")[0]):
+            assert name not in told, f"{name} stands twice"
+            told[name] = widths.partition(";")[0].strip()
     return told
 
 
