@@ -273,8 +273,7 @@ class Architecture:
         Raises:
             UnsupportedModelError: if no rule, or more than one, matches.
         """
-        roles = self.declared_roles(canonical, model_class)
-        if roles is None:
+        if (roles := self.declared_roles(canonical, model_class)) is None:
             rows = (*self._tables.get(model_class, ()), *self._tables[""])
             raise patterns.no_match(self.model_type, rows, canonical, stock=self.module_class is None)
         return roles

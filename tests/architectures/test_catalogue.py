@@ -44,7 +44,7 @@ def test_make_families_writes_the_table(tmp_path: Path) -> None:
     shutil.copy(PAGE.parents[1] / "Makefile", tmp_path)
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     command = tmp_path / "bin" / "grow"
-    for script, written in (("echo '| \\1 é |'", "| \\1 é |"), ("exit 1", None), ("echo '| b |'", "| b |")):
+    for script, written in (("printf '%s\\n' '| \\1 é |'", "| \\1 é |"), ("exit 1", None), ("echo '| b |'", "| b |")):
         command.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         command.chmod(0o755)
         as_it_was = page.read_bytes()
@@ -92,3 +92,15 @@ def test_one_declaration_on_the_terminal() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="no architecture is declared for model_type 'nope'"):
         describe("nope")
+
+
+def test_a_misspelled_pattern_is_answered_with_the_nearest() -> None:
+    llama = architectures.find("llama")
+    for name, says in (
+        ("layers.3.self_attn.q_projection.weight", "the nearest pattern is 'layers.*.self_attn.q_proj.weight'."),
+        ("zz", "if it is a stock model, please report it."),
+    ):
+        assert llama.declared_roles(name, "LlamaForCausalLM") is None
+        with pytest.raises(UnsupportedModelError) as caught:
+            llama.roles(name, "LlamaForCausalLM")
+        assert str(caught.value).endswith(says)

@@ -113,15 +113,3 @@ def test_every_declared_parameter_matters(model_type: str, model_class: str, bra
 
     survivors = [f"{name} {what}" for name, what, wrong in mutants(plan, state) if survives(name, wrong)]
     assert not [survivor for survivor in survivors if not any(re.search(unseen, survivor) for unseen in UNSEEN)]
-
-
-def test_a_misspelled_pattern_is_answered_with_the_nearest() -> None:
-    llama = architectures.find("llama")
-    for name, says in (
-        ("layers.3.self_attn.q_projection.weight", "the nearest pattern is 'layers.*.self_attn.q_proj.weight'."),
-        ("zz", "if it is a stock model, please report it."),
-    ):
-        assert llama.declared_roles(name, "LlamaForCausalLM") is None
-        with pytest.raises(UnsupportedModelError) as caught:
-            llama.roles(name, "LlamaForCausalLM")
-        assert str(caught.value).endswith(says)
