@@ -11,13 +11,20 @@ REAL_STAMP := .venv/.stamp-real
 COMPAT_STAMP := $(COMPAT)/.stamp-env
 
 # pytest-xdist runs JOBS processes; one thread each keeps them from competing for the same cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+PYTHON_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PYTEST := $(PYTHON_TESTS) -n $(JOBS) --dist loadgroup
+
+# The mathematics, one family of each structure grown in memory, the command line, one folder grown and verified.
+SMOKE := \
+	tests/algebra/test_maps.py tests/algebra/test_laws.py tests/weights/test_grow.py \
+	tests/architectures/test_families.py::test_one_family_of_each_structure \
+	tests/cli/test_cli.py tests/cli/test_cli_widen_verify.py tests/project/test_rooms.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help env demo test test-slow test-real test-compat check format families clean
+.PHONY: help env demo smoke test test-slow test-real test-compat check format families clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,11 +35,14 @@ env: $(ENV_STAMP) ## Build .venv, or bring it up to date
 demo: env ## Run the demonstration (half a minute, once .venv is there)
 	@$(BIN)/grow demo
 
+smoke: env ## Run a few tests of everything in under a minute
+	@$(PYTHON_TESTS) $(SMOKE)
+
 test: env ## Run the tests (not the slow, real and compat ones)
 	@$(PYTEST)
 
-test-slow: env ## Run the full cross product
-	@$(PYTEST) -m slow
+test-slow: env ## Run the slow tests: all of them, or a part such as SHARD=1/8
+	@$(PYTEST) -m slow $(if $(SHARD),--shard $(SHARD))
 
 test-real: $(REAL_STAMP) ## Run the tests that need downloaded real weights
 	@$(PYTEST) -m real

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -22,6 +23,12 @@ def pytest_collectstart() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+def pytest_collection_finish() -> None:
+    """What the tests import stays to the end, so that the garbage collector need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)  # of the tests that the marks leave

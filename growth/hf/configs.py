@@ -34,6 +34,8 @@ class Config(Mapping[str, Any]):
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self._raw = dict(raw)
+        self.derived: dict[Any, Any] = {}
+        """What was worked out from the config alone, kept by the functions that did."""
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Config:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
-from growth.hf.configs import config_to_build
+from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_modules import ModuleWrapper
 from growth.hf.tensor_names import to_disk
 
@@ -37,7 +37,17 @@ def expected_tensors(
         >>> shapes["model.embed_tokens.weight"], ties
         ((32000, 4096), {'lm_head.weight': 'model.embed_tokens.weight'})
     """
-    parsed = config_to_build(raw)
+    config = Config.of(raw)
+    if model_class not in config.derived:
+        config.derived[model_class] = _tensors_of_a_new_model(config, model_class)
+    shapes, ties = config.derived[model_class]
+    return dict(shapes), dict(ties)
+
+
+def _tensors_of_a_new_model(
+    config: Config, model_class: type[PreTrainedModel]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    parsed = config_to_build(config)
     try:
         with torch.device("meta"):
             model = model_class(parsed)

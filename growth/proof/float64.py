@@ -7,6 +7,7 @@ differs by about 1e-14, a wrong one by about the size of the outputs."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,18 @@ _CASTS = frozenset({Tensor.float, Tensor.half, Tensor.bfloat16})
 _TYPES = frozenset({"torch.FloatTensor", "torch.HalfTensor", "torch.BFloat16Tensor", torch.FloatTensor})
 """What ``Tensor.type`` accepts for a narrower float."""
 
+_REPLACEABLE = frozenset({torch.dtype, str, type(torch.FloatTensor)})
+"""Types of the arguments that may stand for a dtype."""
+
+
+class _Active(threading.local):
+    """Whether `exact_arithmetic` is active in this thread."""
+
+    now = False
+
+
+_active = _Active()
+
 
 class ExactArithmetic(TorchFunctionMode):
     """While active, torch functions create no float narrower than float64 and cast to none.
@@ -38,11 +51,16 @@ class ExactArithmetic(TorchFunctionMode):
     ) -> Any:
         if func in _CASTS:
             return args[0].to(torch.float64)
-        kwargs = {name: _as_float64(value) for name, value in (kwargs or {}).items()}
-        result = func(*(_as_float64(value) for value in args), **kwargs)
-        if (
-            func is torch.tensor and result.dtype in _NARROW
-        ):  # takes the dtype of the data: torch.tensor(float32 array)
+        # Called for every attribute of every tensor as well: copies are made only where it matters.
+        if not _REPLACEABLE.isdisjoint(map(type, args)):
+            args = tuple(map(_as_float64, args))
+        if kwargs:
+            kwargs = {name: _as_float64(value) for name, value in kwargs.items()}
+            result = func(*args, **kwargs)
+        else:
+            result = func(*args)
+        if func is torch.tensor and result.dtype in _NARROW:
+            # It takes the dtype of the data: torch.tensor(float32 array).
             return result.to(torch.float64)
         return result
 
@@ -59,20 +77,25 @@ def _as_float64(value: Any) -> Any:
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Everything inside runs in float64: new tensors, casts, tables, softmax. The default dtype is
-    restored at the end.
+    restored at the end. Inside another one it changes nothing.
 
     Example:
         >>> with exact_arithmetic():
         ...     torch.ones(2, dtype=torch.float32).half().dtype
         torch.float64
     """
+    if _active.now:
+        yield
+        return
     before, narrow = torch.get_default_dtype(), torch.FloatTensor
     torch.set_default_dtype(torch.float64)
     # XLNet creates parameters with torch.FloatTensor, a constructor that function modes do not see.
     torch.FloatTensor = torch.DoubleTensor  # type: ignore[assignment, misc]
+    _active.now = True
     try:
         with ExactArithmetic():
             yield
     finally:
+        _active.now = False
         torch.set_default_dtype(before)
         torch.FloatTensor = narrow  # type: ignore[misc]

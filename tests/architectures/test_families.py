@@ -91,6 +91,12 @@ def test_every_class(model_type: str, model_class: str, branch: dict[str, Any], 
     check_twin(raw, drawn(raw, number))
 
 
+@pytest.mark.parametrize("model_type", STRUCTURES)
+def test_one_family_of_each_structure(model_type: str) -> None:
+    """The first to look at when something is wrong (`make smoke`)."""
+    check_twin(small_config(*next(case for case in MAIN if case[0] == model_type)), {"width": 3, "noise": 0.4})
+
+
 @every_family
 def test_wider_heads_and_a_fraction(model_type: str, model_class: str, branch: dict[str, Any]) -> None:
     raw = small_config(model_type, model_class, branch)

@@ -3,10 +3,9 @@ every class of every family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import product
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from growth.errors import GrowthError, IllegalGrowthError, UnsupportedModelError
 from growth.hf.configs import Config, parse
 from growth.plan.build import plan_config
 from growth.plan.options import chosen
+from support.covering import product
 from support.family_cases import ALL, MAIN, QUICK, Case, Choice, as_choice, asked, factors, small_config
 
 Raw = dict[str, Any]
@@ -50,11 +50,15 @@ def verdict(raw: Mapping[str, Any], choice: Choice) -> Verdict:
     return asked(raw, choice), None
 
 
-def multiples(model_type: str, widths: Sequence[int]) -> Iterator[Choice]:
-    """Every attention, scaling and rope, by each of the widths."""
-    chosen_from = {**factors(model_type), "width": widths, "noise": (0.0,)}
-    for values in product(*chosen_from.values()):
-        yield as_choice(dict(zip(chosen_from, values, strict=True)))
+def one_by_one(model_type: str) -> list[Choice]:
+    """Every attention, scaling and rope, each beside the defaults of the others."""
+    choices: list[Choice] = [{}, {"scaling": "orthogonal"}]
+    return choices + [as_choice({"attention": way}) for way in factors(model_type)["attention"][1:]]
+
+
+def all_together(model_type: str) -> list[Choice]:
+    """Every attention, scaling and rope with every other, by two widths."""
+    return [as_choice(row) for row in product({**factors(model_type), "width": (2, 3), "noise": (0.0,)})]
 
 
 def with_rope(raw: Raw, scaling: Raw) -> Raw:
@@ -73,11 +77,11 @@ def with_small_epsilon(raws: Iterable[Mapping[str, Any]], field: str | float) ->
     return [Config({**raw, field: 1e-12}) for raw in raws if isinstance(field, str) and field in raw]
 
 
-def verdicts(cases: Iterable[Case], model_type: str, widths: Sequence[int] = (2,)) -> list[Verdict]:
+def verdicts(cases: Iterable[Case], model_type: str, choices: Iterable[Choice]) -> list[Verdict]:
     """What is refused of a family: of every case every choice, orthogonal also where epsilon is
     negligible, and of one class wider heads under each rotary scaling."""
     raws = [Config(small_config(*case)) for case in [*cases, *UNLISTED] if case[0] == model_type]
-    found = [verdict(raw, choice) for raw in raws for choice in multiples(model_type, widths)]
+    found = [verdict(raw, choice) for raw in raws for choice in choices]
     epsilon = architectures.find(model_type).epsilon
     negligible = raws if epsilon == 1e-12 else with_small_epsilon(raws, epsilon)
     found += [verdict(raw, {"scaling": "orthogonal", "width": 3}) for raw in negligible]
@@ -110,7 +114,7 @@ def disagreements(refuses: Iterable[Refusal], found: Iterable[Verdict]) -> list[
     ]
 
 
-quick_verdicts = cache(lambda model_type: verdicts(QUICK, model_type))
+quick_verdicts = cache(lambda model_type: verdicts(QUICK, model_type, one_by_one(model_type)))
 
 
 @pytest.mark.parametrize("model_type", architectures.known())
@@ -138,5 +142,5 @@ def test_a_wrong_predicate_is_seen(model_type: str, number: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("model_type", [case[0] for case in MAIN])
 def test_what_is_refused_of_every_class_and_branch(model_type: str) -> None:
-    found = verdicts(ALL, model_type, (2, 3))
+    found = verdicts(ALL, model_type, all_together(model_type))
     assert not disagreements(architectures.find(model_type).refuses, found)

@@ -19,9 +19,9 @@ __all__ = ["grow", "small"]  # fixtures
 
 
 @pytest.fixture(scope="module")
-def wide(small: Path) -> Path:
+def wide(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Grown from the small one; tests only read it."""
-    return growth.widen_checkpoint(small, small.parent / "wide").path
+    return growth.widen_checkpoint(small, tmp_path_factory.mktemp("wide") / "wide").path
 
 
 @pytest.fixture(scope="module")
