@@ -12,6 +12,7 @@ generates."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ import pytest
 import torch
 
 import growth
+from growth import architectures
+from growth.architectures import registry
+from growth.errors import IllegalGrowthError
 from growth.plan.build import plan_config
 from growth.plan.options import chosen
 from growth.plan.plan import TOLERANCE
@@ -153,3 +157,15 @@ def test_every_class_by_every_pair_of_choices(model_type: str, model_class: str,
     rows = pairwise(factors(model_type), lambda row: not is_refused(raw, as_choice(row)))
     for choice in [as_choice(row) for row in rows] or [feed_forward_alone(raw)]:
         check_twin(raw, choice)
+
+
+def test_a_refusal_fails_and_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A declaration that does not say what is refused makes the tests above fail."""
+    raw = small_config("bert", "BertForMaskedLM", {})
+    refused = ODD[1]
+    assert is_refused(raw, refused) and drawn(raw, 1) != refused
+    silent = replace(architectures.find("bert"), refuses=())
+    monkeypatch.setitem(registry._REGISTRY, "bert", silent)
+    assert drawn(raw, 1) == refused
+    with pytest.raises(IllegalGrowthError, match="the norms' epsilon"):
+        check_twin(raw, drawn(raw, 1))

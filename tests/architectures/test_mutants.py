@@ -19,7 +19,6 @@ from growth.algebra.maps import Map
 from growth.algebra.norm_laws import LayerNorm
 from growth.algebra.roles import Keeps, Reads, Writes
 from growth.architectures.architecture import Architecture
-from growth.architectures.families.t5 import ENCODED
 from growth.checkpoint.preview import plan_widening
 from growth.errors import GrowthError, ProofError
 from growth.plan import candidate
@@ -246,7 +245,3 @@ def test_declarations_that_do_not_hang_together_are_refused() -> None:
         replace(llama, laws={FINAL: llama.laws[FINAL], **llama.laws})
     with pytest.raises(GrowthError, match=r"law of 'query' in 'llama' needs 'attention_scale'"):
         replace(llama, constants={})
-
-
-def test_encoded_is_a_space_of_its_own() -> None:
-    assert ENCODED in architectures.find("t5").laws and ENCODED not in architectures.find("llama").laws
