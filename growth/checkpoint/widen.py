@@ -92,7 +92,7 @@ def widen_checkpoint(
             for the first copy of each coordinate only, ``reset`` drops it
             (`growth.training.optimizer.grow_optimizer`).
         dtype: of the result; by default each tensor keeps its dtype.
-        max_shard_size: as in ``save_pretrained``, for example ``"5GB"``.
+        max_shard_size: as in ``save_pretrained``: ``"5GB"``, or a number of bytes.
         overwrite: replace ``dst`` if it exists, once the new one is complete.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         device: where the miniature is compared.
@@ -226,7 +226,7 @@ def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, 
 
 
 def _bytes(size: str | int) -> int:
-    """A size such as ``"5GB"`` in bytes."""
+    """A size such as ``"5GB"`` in bytes; a number is one of bytes, as in ``save_pretrained``."""
     number = str(size).strip().upper()
     unit = number.lstrip("0123456789.").strip()
     digits = number[: len(number) - len(unit)].strip() if unit else number
@@ -236,7 +236,7 @@ def _bytes(size: str | int) -> int:
         value = 0
     if value <= 0:
         raise CheckpointError(f"max_shard_size must be a size such as '5GB' or '500MB', not {size!r}.")
-    if not unit and value < _UNITS["MB"]:
+    if isinstance(size, str) and not unit and value < _UNITS["MB"]:
         raise CheckpointError(
             f"max_shard_size {size!r} has no unit, so it is {value} bytes. Say '{digits}GB', or '{digits}B' if bytes "
             "are meant."

@@ -47,12 +47,15 @@ def _guessed(plan: Plan) -> Iterator[str]:
 def _without_effect(plan: Plan) -> Iterator[tuple[str, str]]:
     """(Choice, why it has no effect), for what was chosen and is not the default."""
     options, model_type = plan.options, plan.architecture.model_type
-    grows = {name.rpartition(".")[2] for name, size in plan.new_sizes.items() if size != plan.old_sizes[name]}
-    wider_heads = bool({"head_dim", "rotary_dim"} & grows)
+    grown = [name for name, size in plan.new_sizes.items() if size != plan.old_sizes[name]]
+    wider_rotary = bool({"head_dim", "rotary_dim"} & {name.rpartition(".")[2] for name in grown})
+    sizes = plan.architecture.sizes  # where only a part of each head is rotary, the other part may grow alone
+    wider_heads = wider_rotary or any(name in sizes and sizes[name].grows == "head-dim" for name in grown)
     if options.rope != CHOICES["rope"].default and not plan.architecture.rotary:
         yield f"rope {options.rope}", f"the positions of this {model_type} are not rotary"
-    elif options.rope != CHOICES["rope"].default and not wider_heads:
-        yield f"rope {options.rope}", "the heads do not become wider"
+    elif options.rope != CHOICES["rope"].default and not wider_rotary:
+        part = "rotary part of the heads does" if wider_heads else "heads do"
+        yield f"rope {options.rope}", f"the {part} not become wider"
     if options.attention != CHOICES["attention"].default and not wider_heads:
         yield f"attention {options.attention}", "the sizes that are named leave the heads as wide as they are"
     if options.seed and not (options.breaking.kind == "noise" or options.breaking.varied):

@@ -86,6 +86,10 @@ def test_same_seed_same_bytes_whatever_the_shards(llama: Path, tmp_path: Path) -
     same_logits(llama, tmp_path / "many")
     growth.widen_checkpoint(tmp_path / "many", tmp_path / "again", width=2)
     same_logits(llama, tmp_path / "again")
+    growth.widen_checkpoint(llama, tmp_path / "bytes", noise=0.1, max_shard_size=20_000)
+    assert digest(tmp_path / "bytes").keys() == digest(tmp_path / "many").keys()
+    with pytest.raises(growth.CheckpointError, match="has no unit"):
+        growth.widen_checkpoint(llama, tmp_path / "typed", max_shard_size="20000")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)

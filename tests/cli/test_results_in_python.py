@@ -104,6 +104,28 @@ def test_a_choice_without_effect_says_so(choices: dict[str, object], says: str) 
     assert not growth.plan_widening(raw, noise=1).notes
 
 
+def test_heads_whose_rotary_part_keeps_its_width_are_wider() -> None:
+    """DeepSeek's heads under YaRN: 12 coordinates without positions become 24, 4 rotary ones stay."""
+    raw = {
+        **{"model_type": "deepseek_v2", "architectures": ["DeepseekV2ForCausalLM"], "n_routed_experts": 4},
+        **{"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}, "max_position_embeddings": 64},
+        **{"hidden_size": 24, "intermediate_size": 20, "moe_intermediate_size": 20, "num_hidden_layers": 2},
+        **{
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "q_lora_rank": 12,
+            "kv_lora_rank": 12,
+            "vocab_size": 40,
+        },
+        **{"qk_nope_head_dim": 12, "qk_rope_head_dim": 4, "v_head_dim": 12, "num_experts_per_tok": 2, "n_group": 1},
+    }
+    plan = growth.plan_widening(raw, attention="head-dim", rope="pairs", noise=1)
+    assert plan.new_sizes["pass_dim"] == 24 and plan.new_sizes["rotary_dim"] == 4
+    assert [note for note in plan.notes if "changes nothing" in note] == [
+        "rope pairs changes nothing here: the rotary part of the heads does not become wider"
+    ]
+
+
 def test_a_guessed_class_is_said() -> None:
     raw = {**llama().config.to_dict(), "architectures": None}
     assert "so the plain one is taken, LlamaModel" in growth.plan_widening(raw, noise=1).notes[0]
