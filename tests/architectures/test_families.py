@@ -12,8 +12,10 @@ generates."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ import torch
 
 import growth
 from growth import architectures
-from growth.architectures import registry
+from growth.architectures import FINAL, Linear, registry
 from growth.errors import IllegalGrowthError
 from growth.plan.build import plan_config
 from growth.plan.options import chosen
@@ -82,9 +84,11 @@ every_structure = pytest.mark.parametrize(
 )
 
 
-def drawn(raw: dict[str, Any], number: int) -> Choice:
-    """One of the odd choices that the declaration accepts, in turn."""
-    return first_accepted(raw, ODD, number)
+def drawn(raw: dict[str, Any], number: int, branch: Mapping[str, Any] = MappingProxyType({})) -> Choice:
+    """One of the odd choices that the declaration accepts, in turn. A branch that ties the head grows
+    by ``unit``: under ``orthogonal`` write and read are equal, and a missing `Dual` would not be seen."""
+    unit = [choice for choice in ODD if choice["scaling"] == "unit"]
+    return first_accepted(raw, unit if branch.get("tie_word_embeddings") else ODD, number)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +96,17 @@ def drawn(raw: dict[str, Any], number: int) -> Choice:
 )
 def test_every_class(model_type: str, model_class: str, branch: dict[str, Any], number: int) -> None:
     raw = small_config(model_type, model_class, branch)
-    check_twin(raw, drawn(raw, number))
+    check_twin(raw, drawn(raw, number, branch))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_tied_head_without_its_dual_is_seen(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    branch = {"tie_word_embeddings": True}
+    llama = architectures.find("llama")
+    monkeypatch.setitem(registry._REGISTRY, "llama", replace(llama, laws={**llama.laws, FINAL: Linear()}))
+    raw = small_config("llama", "LlamaForCausalLM", branch)
+    with pytest.raises(AssertionError):
+        check_twin(raw, drawn(raw, number, branch))
 
 
 @pytest.mark.parametrize("model_type", STRUCTURES)
