@@ -1,5 +1,9 @@
 """The errors a user can meet. Each message is one sentence that says what, with which values and
-why, and then the next step."""
+why, and then the next step:
+
+    cannot grow 'residual' (hidden_size) from 768 to 1000: a layer norm takes the mean over all
+    coordinates, so every coordinate needs the same number of copies. Use a multiple of 768: 1536.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,22 @@ from pickle import UnpicklingError
 
 
 class GrowthError(Exception):
-    """Base of every error this library raises on purpose. Its message is one line, whatever the
-    names in it hold."""
+    """Base of every error this library raises on purpose.
+
+    Args:
+        message: printed on one line, whatever line breaks the names in it hold.
+
+    Example:
+        >>> str(GrowthError("config field 'note' is two\nlines"))
+        "config field 'note' is two lines"
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
 
 class UnsupportedModelError(GrowthError):
-    """A model type, a config field or a tensor that no declaration vouches for."""
+    """A model type, class, config field or tensor that no declaration supports."""
 
 
 class IllegalGrowthError(GrowthError):
@@ -29,7 +40,7 @@ class IllegalShapeError(IllegalGrowthError):
 
     Args:
         message: what, why and the next step.
-        blame: the names of the sizes that are at fault together; empty where nobody knows.
+        blame: the names of the sizes that are at fault together; empty where that is not known.
     """
 
     def __init__(self, message: str, blame: Iterable[str] = ()) -> None:
@@ -42,7 +53,7 @@ class CheckpointError(GrowthError):
 
 
 class ProofError(GrowthError):
-    """A growth that was computed but is not exact. Nothing was kept."""
+    """A growth that was computed and is not exact. Nothing of it was kept."""
 
 
 FOREIGN_ERRORS = (

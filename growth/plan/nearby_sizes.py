@@ -21,8 +21,8 @@ LARGEST_STEP = 64
 """Of features: matrix kernels are fast at multiples of 64."""
 
 FARTHEST = 0.15
-"""How far a number of features may be from the wanted one, as |log(value / wanted)|, where nobody
-named it: beyond, the request is refused rather than met so badly."""
+"""How far a number of features may be from the wanted one, as |log(value / wanted)|, where it was not
+named: beyond, the request is refused rather than met so badly."""
 
 
 def near(old: int, wanted: float, size: Size, derived: tuple[PricedSize, ...] = ()) -> SizeOptions:

@@ -67,7 +67,7 @@ class Asked:
 
     @property
     def ratio(self) -> float:
-        """By what factor features grow where nobody names them."""
+        """By what factor features grow where they are not named."""
         return _ratio(self)
 
     @property
@@ -211,7 +211,7 @@ RULES: tuple[Callable[[Asked], SizeOptions | None], ...] = (
 
 
 def _ratio(asked: Asked) -> float:
-    """By what factor features grow where nobody names them: the caller's width; else as hidden_size
+    """By what factor features grow where they are not named: the caller's width; else as hidden_size
     grows, of the same stack or of the model; else, where hidden_size is heads * head_dim, as that
     product grows."""
     model, named = asked.model, asked.requested.values

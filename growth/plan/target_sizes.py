@@ -136,7 +136,7 @@ def _in_ratio(old: int, size: Size, real_old: int, real_new: int) -> SizeOptions
 
 
 def _reachable(size: Size, values: SizeOptions) -> SizeOptions:
-    """Features that nobody named may not be far from the ratio asked for."""
+    """Features that were not named may not be far from the ratio asked for."""
     return values if values.named or size.grows != "width" else within_reach(values)
 
 

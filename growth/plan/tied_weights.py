@@ -78,7 +78,7 @@ def around_ties(
     uses = {
         name: {architecture.declared_roles(member, model_class) for member in group} for name, group in tied.items()
     }
-    # Several uses, or one that nobody declared.
+    # Several uses, or one that is not declared.
     kept_equal = {name for name, used_as in uses.items() if len(used_as) > 1 or None in used_as}
     all_roles = [*roles.values(), *(use for used_as in uses.values() for use in used_as if use is not None)]
     spaces: set[Space] = set()
