@@ -25,8 +25,6 @@ import growth
 from growth import architectures
 from growth.architectures import FINAL, Linear, registry
 from growth.errors import IllegalGrowthError
-from growth.plan.build import plan_config
-from growth.plan.options import chosen
 from growth.plan.plan import TOLERANCE
 from growth.proof.miniature import build_exact, loud
 from support.covering import pairwise
@@ -43,11 +41,11 @@ from support.family_cases import (
     factors,
     feed_forward_alone,
     first_accepted,
-    in_shape,
     is_refused,
     label,
     load,
     odd_sizes,
+    planned,
     small_config,
 )
 
@@ -131,9 +129,7 @@ def test_odd_sizes(model_type: str, model_class: str, branch: dict[str, Any]) ->
     """Sizes named one by one, as far from whole multiples as the family allows."""
     raw = small_config(model_type, model_class, branch)
     sizes = odd_sizes(raw)
-    choice = in_shape(raw, {"sizes": sizes, "noise": 0.4, "attention": "heads", "scaling": "unit"})
-    check_twin(raw, choice)
-    plan = plan_config(raw, chosen(choice))  # type: ignore[arg-type]
+    plan = check_twin(raw, {"sizes": sizes, "noise": 0.4, "attention": "heads", "scaling": "unit"})
     odd = {name for name, size in plan.new_sizes.items() if size % (plan.old_sizes[name] or 1)}
     assert odd & sizes.keys() or not any(name.endswith("intermediate_size") for name in sizes)
 
@@ -158,7 +154,7 @@ def test_memory_and_disk_agree_bit_for_bit_and_grow_again(
     on_disk, in_memory = load(tmp_path / "wide", model_class), grown.model
     assert in_memory.state_dict().keys() == on_disk.state_dict().keys()
     assert all(torch.equal(in_memory.state_dict()[name], value) for name, value in on_disk.state_dict().items())
-    once_more = in_shape(on_disk.config.to_dict() | {"architectures": [model_class]}, UNEVEN)
+    once_more, _ = planned(on_disk.config.to_dict() | {"architectures": [model_class]}, UNEVEN)
     again = growth.widen_checkpoint(tmp_path / "wide", tmp_path / "wider", **once_more)
     assert difference(on_disk, load(tmp_path / "wider", model_class), again.plan) <= TOLERANCE
 

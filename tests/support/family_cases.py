@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import growth
 from growth import architectures
 from growth.architectures import Asked
 from growth.errors import IllegalGrowthError
-from growth.hf.configs import parse
+from growth.hf.configs import Config, parse
 from growth.hf.model_classes import classes
 from growth.plan.build import plan_config
 from growth.plan.model_sizes import choosable_sizes
@@ -72,28 +73,33 @@ def as_choice(row: Mapping[str, Any]) -> Choice:
 
 
 def asked(raw: Mapping[str, Any], choice: Choice) -> Asked:
-    """The growth, as the refusals of its declaration see it. Where the heads times a fraction are no
-    whole number, heads may widen even if more of them are asked for."""
-    config, width = parse(raw), Fraction(choice.get("width", 2))
+    """The growth, as the refusals of its declaration see it."""
+    config = parse(raw)
     sizes = architectures.find(raw["model_type"]).at(config).read_sizes(config)
-    uneven = any(
-        (size * width).denominator > 1 for name, size in sizes.items() if name.endswith("num_attention_heads")
-    )
     return Asked(
         config,
         raw["architectures"][0],
-        "head-dim" if uneven else choice.get("attention", "heads"),
+        choice.get("attention", "heads"),
         choice.get("scaling", "unit"),
         choice.get("rope", "slots"),
-        float(width),
+        float(Fraction(choice.get("width", 2))),
         frozenset(name for name, size in choice.get("sizes", {}).items() if size not in (KEEP, sizes[name])),
     )
 
 
 def is_refused(raw: Mapping[str, Any], choice: Choice) -> bool:
-    """Whether the declaration says that such a growth is refused."""
-    declared = architectures.find(raw["model_type"])
-    return any(refusal.applies(asked(raw, choice)) for refusal in declared.refuses)
+    """Whether the declaration says that such a growth is refused. Where the heads times a fraction are
+    no whole number, heads may grow in the other way than asked for: then neither may be refused."""
+    growth = asked(raw, choice)
+    ways = [growth]
+    if uneven_heads(growth.config, raw["model_type"], Fraction(choice.get("width", 2))):
+        ways = [replace(growth, attention=way) for way in ("heads", "head-dim")]
+    return any(refusal.applies(way) for refusal in architectures.find(raw["model_type"]).refuses for way in ways)
+
+
+def uneven_heads(config: Any, model_type: str, width: Fraction) -> bool:
+    sizes = architectures.find(model_type).at(config).read_sizes(config)
+    return any((size * width).denominator > 1 for name, size in sizes.items() if name.endswith("num_attention_heads"))
 
 
 def first_accepted(raw: Mapping[str, Any], wanted: Sequence[Choice], number: int) -> Choice:
@@ -142,7 +148,7 @@ def load(folder: Path, model_class: str) -> PreTrainedModel:
 
 def fractional(choice: Choice) -> bool:
     """Whether more is asked for than whole multiples."""
-    return "sizes" in choice or Fraction(choice["width"]).denominator > 1
+    return "sizes" in choice or Fraction(choice.get("width", 2)).denominator > 1
 
 
 def nearest(choice: Choice, refusal: IllegalGrowthError) -> Choice:
@@ -157,24 +163,24 @@ def nearest(choice: Choice, refusal: IllegalGrowthError) -> Choice:
     return found
 
 
-def in_shape(raw: Mapping[str, Any], choice: Choice) -> Choice:
-    """The same choice, at the nearest shape where there is none of the one that is asked for. Raises
-    what `nearest` does."""
+def planned(raw: Mapping[str, Any], choice: Choice) -> tuple[Choice, Plan]:
+    """The plan of a choice, or of the nearest shape where there is none of the one that is asked for,
+    and which of the two it is. Raises what `nearest` does."""
     try:
-        plan_config(raw, chosen(choice))  # type: ignore[arg-type]
+        return choice, plan_config(raw, chosen(choice))  # type: ignore[arg-type]
     except IllegalGrowthError as refusal:
-        return nearest(choice, refusal)
-    return choice
+        found = nearest(choice, refusal)
+    return found, plan_config(raw, chosen(found))  # type: ignore[arg-type]
 
 
-def check_twin(raw: Mapping[str, Any], choice: Choice) -> None:
+def check_twin(raw: Mapping[str, Any], choice: Choice) -> Plan:
     """Grow the small config in memory, or at the nearest shape, and compare."""
-    try:
-        report = twin_report(raw, chosen(choice))  # type: ignore[arg-type]
-    except IllegalGrowthError as refusal:
-        report = twin_report(raw, chosen(nearest(choice, refusal)))  # type: ignore[arg-type]
+    found, plan = planned(config := Config.of(raw), choice)
+    sizes = plan.old_sizes, plan.new_sizes
+    report = twin_report(config, chosen(found), in_ratio_of=sizes)  # type: ignore[arg-type]
     assert report.ok, f"{report.difference:.3g} off: {choice}"
     assert report.scale > 1e-3
+    return plan
 
 
 def check_on_disk(raw: dict[str, Any], choice: Choice, folder: Path) -> Plan:
@@ -183,7 +189,7 @@ def check_on_disk(raw: dict[str, Any], choice: Choice, folder: Path) -> Plan:
     small = build_exact(raw)
     loud(small, 1)
     small.save_pretrained(folder / "small")
-    result = growth.widen_checkpoint(folder / "small", folder / "wide", **in_shape(raw, choice))
+    result = growth.widen_checkpoint(folder / "small", folder / "wide", **planned(raw, choice)[0])
     before, after = load(folder / "small", model_class), load(folder / "wide", model_class)
     assert difference(before, after, result.plan) <= TOLERANCE
     assert result.proof.twin.difference <= TOLERANCE and result.proof.fold.ok

@@ -25,7 +25,6 @@ from growth.algebra.axes import Axis, Concatenation, Interleaved, Product, Space
 from growth.algebra.laws import Growth, Law
 from growth.algebra.maps import Integers, Map
 from growth.algebra.roles import Reads, Role, Scale, Writes
-from growth.plan.build import plan_config
 from growth.plan.dead_units import never_learn
 from growth.plan.options import chosen
 from growth.plan.plan import Plan, TensorPlan
@@ -35,7 +34,7 @@ from growth.proof.twin import twin_report
 from growth.rules.attention import KEY, QUERY
 from growth.rules.feed_forward import FFN
 from support.families import VOCABULARY, exact
-from support.family_cases import MAIN, Choice, first_accepted, in_shape, small_config
+from support.family_cases import MAIN, Choice, first_accepted, planned, small_config
 
 exactly = pytest.fixture(exact, autouse=True)
 
@@ -187,8 +186,7 @@ def test_no_declaration_leads_to_a_coordinate_that_never_learns(choice: Choice) 
     """By this choice, or where the declaration refuses it by the same with more heads."""
     for case in MAIN:
         raw = small_config(*case)
-        accepted = in_shape(raw, first_accepted(raw, [choice, {**choice, "attention": "heads"}], 0))
-        plan = plan_config(raw, chosen(accepted))  # type: ignore[arg-type]
+        _, plan = planned(raw, first_accepted(raw, [choice, {**choice, "attention": "heads"}], 0))
         assert not never_learn(
             plan.maps, plan.architecture.laws, {tensor.roles for tensor in plan.tensors.values()}
         ), case
