@@ -60,7 +60,7 @@ It has learned nothing new yet: it is a starting point for further training.
 def _source(folder: Path, plan: Plan) -> str:
     """The source by name, and the hub id that its config notes, which is that of the model it was
     loaded or fine-tuned from."""
-    name, noted = source_name(folder), plan.old_config.get("_name_or_path")
+    name, noted = source_name(folder), plan.old.get("_name_or_path")
     if isinstance(noted, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", noted) and noted != name:
         return f"`{name}`, whose config names `{noted}`,"
     return f"`{name}`"

@@ -210,7 +210,7 @@ def open_trainer_state(folder: Path, plan: Plan, moments: Moments) -> TrainerSta
         raise CheckpointError(f"{folder / PROGRESS} has no 'global_step'. Fetch the file again.")
     if moments != "reset":
         check_writer(loaded)
-    old, new = (_without_weights(plan.model_class, raw) for raw in (plan.old_config, plan.new_config))
+    old, new = (_without_weights(plan.model_class, raw) for raw in (plan.old, plan.new))
     writer, called = writer_of(loaded)
     names = {} if moments == "reset" and writer is not Adagrad else parameter_names(loaded, old)
     if names and trainer_order(old) != trainer_order(new):
@@ -247,7 +247,7 @@ def _by_parameter_names(plan: Plan, old: PreTrainedModel) -> Plan:
     """
     canonical = plan.architecture.canonical
     known = {tensor.canonical: tensor for tensor in plan.tensors.values()}
-    for pair in expected_tensors(plan.old_config, plan.model_class)[1].items():
+    for pair in expected_tensors(plan.old, plan.model_class)[1].items():
         one, other = map(canonical, pair)
         known |= {a: known[b] for a, b in ((one, other), (other, one)) if a not in known and b in known}
     on_disk = to_disk(old, {name: parameter.detach() for name, parameter in old.named_parameters()})

@@ -147,7 +147,7 @@ def widen_checkpoint(
         )
         write_json(folder / "growth.json", record)
         write_card(source.folder, folder, target.name, plan, proof)
-        write_json(folder / "config.json", _with_dtype(plan.new_config, wanted))
+        write_json(folder / "config.json", _with_dtype(plan.new, wanted))
     files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
     return WidenedCheckpoint(
         target,

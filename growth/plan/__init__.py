@@ -5,7 +5,7 @@ May import: `growth.hf` (but not its reader) and the rooms below. Imported by: `
 above.
 Read in this order:
 
-* ``plan.py``, ``text.py``: the values, and how they read
+* ``plan.py``, ``declared.py``, ``text.py``: the values, and how they read
 * ``build.py``: how a plan is made
 * ``choices.py``, ``choice_checks.py``, ``symmetry.py``, ``options.py``: what the caller may choose, as a table and as
   one value
@@ -22,9 +22,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from growth.plan.plan import Declared, Plan, TensorPlan
+    from growth.plan.plan import Plan, TensorPlan
 
-__all__ = ["Declared", "Plan", "TensorPlan"]
+__all__ = ["Plan", "TensorPlan"]
 
 
 def __getattr__(name: str) -> Any:

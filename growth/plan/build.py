@@ -27,8 +27,9 @@ from growth.hf.expected_tensors import Shapes, expected_tensors, inventory, not_
 from growth.hf.model_classes import class_of
 from growth.plan import dead_units
 from growth.plan.candidate import Candidate, candidate
+from growth.plan.declared import Declared
 from growth.plan.options import Options
-from growth.plan.plan import Declared, Plan, TensorPlan
+from growth.plan.plan import Plan, TensorPlan
 from growth.plan.symmetry import UNBROKEN
 from growth.plan.target_sizes import choose, sizes_in_ratio
 from growth.plan.tied_weights import Ties, around_ties
@@ -93,8 +94,8 @@ def build_plan(
         why=sizes.why,
         maps=chosen.maps,
         tensors=tensors,
-        old_config=config,
-        new_config=chosen.config,
+        old=config,
+        new=chosen.config,
         dtypes=dict(dtypes or {}),
         left_out=tuple(left_out),
         notes=(

@@ -37,7 +37,7 @@ def other_family(model_type: str, like: object) -> str | None:
 
 
 def _guessed(plan: Plan) -> Iterator[str]:
-    if class_is_guessed(plan.old_config):
+    if class_is_guessed(plan.old):
         yield (
             f"the config names no model class in 'architectures', so the plain one is taken, "
             f"{plan.model_class.__name__}; name another there if the weights are of another"

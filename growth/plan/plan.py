@@ -3,6 +3,7 @@ shapes alone."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ from growth.architectures.architecture import Architecture
 from growth.errors import GrowthError
 from growth.hf.config_json import differences
 from growth.hf.configs import Config
+from growth.plan.declared import Declared
 from growth.plan.options import Options
 from growth.plan.symmetry import UNBROKEN, Symmetry
 from growth.text import Part, Shown
@@ -119,20 +121,6 @@ class TensorPlan:
         return summed[0] if alone else None
 
 
-@dataclass(frozen=True)
-class Declared:
-    """The declaration that a plan is made by.
-
-    Args:
-        base: the declaration, not yet adapted to a config.
-        looks_like: the ``model_type`` it was declared for, if the model's own is not declared and
-            this one fits (`growth.proof.lookalike`); else None.
-    """
-
-    base: Architecture
-    looks_like: str | None = None
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Plan(Shown):
     """What growing one model does, worked out from its config and the shapes of its tensors. Nothing
@@ -147,7 +135,7 @@ class Plan(Shown):
         why: size name -> why it becomes what it does, in a few words.
         maps: space -> how its coordinates grow.
         tensors: name -> how that tensor grows; all tensors of the grown model.
-        old_config, new_config: what config.json holds, before and after.
+        old, new: the config before and after, with what transformers makes of it.
         dtypes: tensor name -> dtype in the source; empty if only a config is known.
         left_out: tensors of the source that the model computes by itself and the result leaves out.
         notes: what the caller should know, a sentence each.
@@ -175,8 +163,8 @@ class Plan(Shown):
     why: Mapping[str, str]
     maps: Mapping[Space, Map]
     tensors: Mapping[str, TensorPlan]
-    old_config: Config
-    new_config: Config
+    old: Config
+    new: Config
     dtypes: Mapping[str, torch.dtype] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -187,7 +175,17 @@ class Plan(Shown):
     def config_changes(self) -> dict[str, tuple[Any, Any]]:
         """Config field -> (old, new value), for those that change; None where absent, and with dots
         inside a nested config (``text_config.hidden_size``)."""
-        return differences(self.old_config, self.new_config)
+        return differences(self.old, self.new)
+
+    @property
+    def old_config(self) -> dict[str, Any]:
+        """What the source's ``config.json`` holds: a copy."""
+        return copy.deepcopy(dict(self.old))
+
+    @property
+    def new_config(self) -> dict[str, Any]:
+        """What the grown model's ``config.json`` will hold: a copy."""
+        return copy.deepcopy(dict(self.new))
 
     def parameters(self, *, new: bool) -> int:
         """Number of weights on disk, after growth (``new=True``) or before."""
@@ -204,7 +202,7 @@ class Plan(Shown):
     @cached_property
     def source_dtypes(self) -> dict[str, torch.dtype]:
         """Tensor name -> its dtype in the source; that of the config, where only a config is known."""
-        named = str(self.old_config.get("dtype") or self.old_config.get("torch_dtype") or "float32")
+        named = str(self.old.get("dtype") or self.old.get("torch_dtype") or "float32")
         default = getattr(torch, named, torch.float32)
         return {name: self.dtypes.get(name, default) for name in self.tensors}
 

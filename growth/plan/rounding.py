@@ -181,7 +181,7 @@ def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
     for choice, other in others.items():
         if other != options:
             try:
-                changed = build_plan(plan.old_config, shapes, other, plan.declared, dtypes=plan.dtypes)
+                changed = build_plan(plan.old, shapes, other, plan.declared, dtypes=plan.dtypes)
             except GrowthError:
                 continue
             if not _rounds(changed, dtype):

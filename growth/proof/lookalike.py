@@ -23,8 +23,9 @@ from growth.hf.config_fields import allowed_fields, is_neutral, unsupported_fiel
 from growth.hf.configs import Config, parse
 from growth.hf.expected_tensors import Shapes, expected_tensors
 from growth.hf.model_classes import class_of
+from growth.plan.declared import Declared
 from growth.plan.options import Options
-from growth.plan.plan import TOLERANCE, Declared
+from growth.plan.plan import TOLERANCE
 from growth.proof.twin import twin_report
 
 TRIES = 8

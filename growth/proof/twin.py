@@ -22,8 +22,9 @@ from growth.errors import FOREIGN_ERRORS, ProofError
 from growth.hf.configs import Config
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.build import build_plan, plan_config
+from growth.plan.declared import Declared
 from growth.plan.options import Options
-from growth.plan.plan import TOLERANCE, Declared, Plan
+from growth.plan.plan import TOLERANCE, Plan
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import random_inputs
 from growth.proof.locate import first_difference
@@ -76,9 +77,7 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
     """
     try:
         with torch.random.fork_rng(devices=[]):
-            report = twin_report(
-                plan.old_config, plan.options, device, plan.declared, (plan.old_sizes, plan.new_sizes)
-            )
+            report = twin_report(plan.old, plan.options, device, plan.declared, (plan.old_sizes, plan.new_sizes))
     except FOREIGN_ERRORS as error:
         step = "Please report this config."
         if plan.architecture.module_class is not None:
@@ -98,7 +97,7 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
 def _where_it_goes_wrong(plan: Plan) -> str:
     """Which module of a twin that differs is the first to be wrong, and what to do."""
     with exact_arithmetic(), torch.random.fork_rng(devices=[]):
-        twin, grown, small = _pair(plan.old_config, plan.options, plan.declared, (plan.old_sizes, plan.new_sizes))
+        twin, grown, small = _pair(plan.old, plan.options, plan.declared, (plan.old_sizes, plan.new_sizes))
         wrong = first_difference(twin, grown, random_inputs(twin, VOCABULARY), small)
     where = "."
     if wrong is not None:
@@ -154,7 +153,7 @@ def _pair(
     weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     plan = build_plan(small, shapes, options, declared, in_ratio_of=in_ratio_of)
-    grown = build_exact(plan.new_config)
+    grown = build_exact(plan.new)
     state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
     grown.load_state_dict(from_disk(grown, state), strict=False)
     return twin, grown, plan

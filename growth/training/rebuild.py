@@ -52,7 +52,7 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
         The wider model, in the modes of ``model``: which parameters train, train or eval of every
         module, dropout, gradient checkpointing, generation config.
     """
-    config = config_to_build(plan.new_config)
+    config = config_to_build(plan.new)
     with torch.random.fork_rng(devices=[]), no_init_weights():
         new: PreTrainedModel = type(model)._from_config(
             config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,10 @@ def test_the_parsed_config_is_not_written_to(tmp_path: Path) -> None:
     built = LlamaForCausalLM(configs.config_to_build(config))
     built.config.hidden_size = 1
     assert config.parsed.to_dict() == before
+
+
+def test_a_plan_holds_configs_as_plain_json() -> None:
+    plan = growth.plan_widening(llama().config, width=2)
+    assert json.loads(json.dumps(plan.new_config))["hidden_size"] == 48 and plan.new_config == dict(plan.new)
+    plan.old_config["hidden_size"] = 1  # a copy: the plan stays what it is
+    assert plan.old_config["hidden_size"] == 24 == plan.old.parsed.hidden_size

@@ -1,0 +1,26 @@
+"""Which declaration a plan is made by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from growth.architectures.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The declaration that a plan is made by.
+
+    Args:
+        base: the declaration, not yet adapted to a config.
+        looks_like: the ``model_type`` it was declared for, if the model's own is not declared and
+            this one fits (`growth.proof.lookalike`); else None.
+
+    Example:
+        >>> from growth.architectures import find
+        >>> Declared(find("llama"), looks_like="llama")
+        Declared(base=Architecture(llama: ...), looks_like='llama')
+    """
+
+    base: Architecture
+    looks_like: str | None = None
