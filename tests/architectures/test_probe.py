@@ -55,7 +55,11 @@ def declared_shapes(
     return result
 
 
-@pytest.mark.parametrize(("model_type", "model_class", "branch"), CASES, ids=label)
+@pytest.mark.parametrize(
+    ("model_type", "model_class", "branch"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[2] else []) for case in CASES],
+    ids=label,
+)
 def test_dimensions_and_names(model_type: str, model_class: str, branch: dict[str, Any]) -> None:
     base = small_config(model_type, model_class, branch)
     kind = class_of(base)
