@@ -10,9 +10,10 @@ ENV_STAMP := .venv/.stamp-env
 REAL_STAMP := .venv/.stamp-real
 COMPAT_STAMP := $(COMPAT)/.stamp-env
 
-# pytest-xdist runs JOBS processes; one thread each keeps them from competing for the same cores.
+# pytest-xdist runs JOBS processes; one thread each keeps them from competing for the same cores. A file stays in one
+# process, which makes what its tests share once.
 PYTHON_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-PYTEST := $(PYTHON_TESTS) -n $(JOBS) --dist loadgroup
+PYTEST := $(PYTHON_TESTS) -n $(JOBS) --dist loadfile
 
 # The mathematics, one family of each structure grown in memory, the command line, one folder grown and verified.
 SMOKE := \

@@ -17,7 +17,6 @@ import growth
 from support.crashes import source, tensor_count
 
 __all__ = ["source"]  # a fixture
-pytestmark = pytest.mark.xdist_group("kill")  # the processes are started once
 
 
 def models(folder: Path) -> list[Path]:
