@@ -19,8 +19,6 @@ from growth.plan.options import chosen
 from support.covering import product
 from support.family_cases import ALL, MAIN, QUICK, Case, Choice, as_choice, asked, factors, small_config
 
-pytestmark = pytest.mark.xdist_group("refusals")  # what is refused is found once for both tests
-
 Raw = dict[str, Any]
 UNLISTED: list[Case] = [("xlnet", "XLNetForQuestionAnswering", {})]
 """Classes that no auto class lists, and that are refused something."""
