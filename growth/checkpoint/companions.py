@@ -3,76 +3,47 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from growth.hf.companion_names import companions
 from growth.hf.config_json import read_json
+from growth.hf.source_files import SourceFiles, leaves
 from growth.plan.plan import Plan
 
-# By pattern. Anything else (optimizer states, other frameworks' weights) may describe the old sizes.
-_COMPANIONS = (
-    *(
-        "tokenizer*",
-        "vocab*",
-        "merges.txt",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "*.model",
-        "*.jinja",
-        "chat_template*",
-    ),
-    *(
-        "generation_config.json",
-        "LICEN[CS]E*",
-        "NOTICE*",
-        "USE_POLICY*",
-        "*preprocessor_config.json",
-        "processor_config.json",
-    ),
-    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json"),
-    *(
-        "spiece*",
-        "sentencepiece*",
-        "*.spm",
-        "*.tiktoken",
-        "target_vocab.json",
-        "bpe.codes",
-        "dict.txt",
-        "normalizer.json",
-        "emoji.json",
-    ),
-    *("tekken.json", "byte_maps.json"),
+_OF_PIPELINE = (
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "1_Pooling/config.json",
 )
 
-
-_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin", "*.index.json")
+_REPLACED = ("model*.safetensors", "pytorch_model*.bin", "*.index.json")
 """What the wide model's weights replace."""
 
 
-def copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[str]) -> tuple[str, ...]:
+def copy_companions(source: SourceFiles, folder: Path, plan: Plan, covered: Sequence[str]) -> tuple[str, ...]:
     """Copy tokenizer files and the like, with the width in a sentence-transformers pooling config
     set to the new one.
 
     Args:
-        source, folder: from where, and where to.
+        source: the source's files. One behind a symbolic link that leaves its folder is not copied.
+        folder: where to.
         plan: how the model grew.
         covered: names of files that were grown or copied already.
 
     Returns:
-        The names of the files that were not copied, hidden ones aside.
+        The names of the files that were not copied, hidden ones aside; of a link that leaves the
+        folder, with where it leads.
     """
-    wanted = {
-        path
-        for pattern in _COMPANIONS
-        for path in source.glob(pattern)
-        if path.is_file() and path.suffix not in (".bin", ".safetensors")
-    }
+    home = source.folder
+    pipeline = [home / name for name in _OF_PIPELINE if (home / name).is_file()]
+    wanted = {path for path in (*companions(home), *pipeline) if leaves(path, home) is None}
     for path in sorted(wanted):
-        copy = folder / path.relative_to(source)
+        copy = folder / path.relative_to(home)
         copy.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, copy)
+        source.copy(path, copy)
     pooling = folder / "1_Pooling" / "config.json"
     if pooling.is_file():  # sentence-transformers keeps the width of the embedding beside the model's own config
         described = read_json(pooling)
@@ -83,14 +54,17 @@ def copy_companions(source: Path, folder: Path, plan: Plan, covered: Sequence[st
             and described.get("word_embedding_dimension", hidden) == hidden
         ):
             write_json(pooling, {**described, "word_embedding_dimension": plan.new_sizes["hidden_size"]})
-    replaced = {*covered, "config.json", "README.md", "growth.json"}
-    replaced |= {path.name for pattern in _WEIGHTS for path in source.glob(pattern)}
-    behind = [
-        p
-        for p in source.iterdir()
-        if p.name not in replaced and p not in wanted and not any(p in w.parents for w in wanted)
-    ]
-    return tuple(sorted(p.name for p in behind if not p.name.startswith(".")))
+    replaced = {*covered, "config.json", "growth.json"} | {path.name for path in wanted}
+    replaced |= {path.name for pattern in _REPLACED for path in home.glob(pattern)}
+    replaced |= set() if leaves(home / "README.md", home) else {"README.md"}
+    parents = {path.parent for path in wanted}
+    behind = [path for path in home.iterdir() if path.name not in replaced and path not in parents]
+    return tuple(sorted(_named(path, home) for path in behind if not path.name.startswith(".")))
+
+
+def _named(path: Path, home: Path) -> str:
+    outside = leaves(path, home)
+    return path.name if outside is None else f"{path.name} (a link to {outside}, outside the folder)"
 
 
 def write_json(path: Path, value: Any) -> None:

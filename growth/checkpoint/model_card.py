@@ -7,23 +7,23 @@ import re
 from pathlib import Path
 
 from growth.checkpoint.record import source_name
+from growth.hf.source_files import SourceFiles, leaves
 from growth.plan.plan import Plan
 from growth.proof.twin import Proof
 from growth.version import __version__
 
 
-def write_card(source: Path, folder: Path, name: str, plan: Plan, proof: Proof) -> None:
+def write_card(source: SourceFiles, folder: Path, name: str, plan: Plan, proof: Proof) -> None:
     """Write ``README.md`` into ``folder``, keeping the front matter (licence, language, tags) of
     the source's.
 
     Args:
-        source: the source's folder.
+        source: the source's files. A card behind a link that leaves the folder is not read.
         folder: where to write.
         name: of the result.
         plan, proof: how it grew, and what was proved.
     """
-    original = source / "README.md"
-    matter, body = _split(original.read_text(encoding="utf-8", errors="replace") if original.is_file() else "")
+    matter, body = _split(_card(source))
     sizes = [
         f"| {size} | {old:,} | {plan.new_sizes[size]:,} |"
         for size, old in plan.old_sizes.items()
@@ -35,7 +35,7 @@ def write_card(source: Path, folder: Path, name: str, plan: Plan, proof: Proof) 
     back = "bit for bit" if proof.fold.exact else "within one rounding of each weight"
     text = f"""# {name}
 
-Widened from {_source(source, plan)} by growth {__version__}: {exactness} \
+Widened from {_source(source.folder, plan)} by growth {__version__}: {exactness} \
 {proof.twin.difference:.1e} in float64, on a miniature of this very config.
 
 | size | before | after |
@@ -57,6 +57,14 @@ It has learned nothing new yet: it is a starting point for further training.
     (folder / "README.md").write_text(matter + text, encoding="utf-8")
 
 
+def _card(source: SourceFiles) -> str:
+    """The source's own card; empty where there is none that may be read."""
+    path = source.folder / "README.md"
+    if not path.is_file() or leaves(path, source.folder) is not None:
+        return ""
+    return b"".join(source.parts(path)).decode("utf-8-sig", errors="replace").replace("\r\n", "\n")
+
+
 def _source(folder: Path, plan: Plan) -> str:
     """The source by name, and the hub id that its config notes, which is that of the model it was
     loaded or fine-tuned from."""
@@ -68,6 +76,7 @@ def _source(folder: Path, plan: Plan) -> str:
 
 def _split(card: str) -> tuple[str, str]:
     """Front matter with its fences, and the rest."""
-    if card.startswith("---\n") and (end := card.find("\n---\n", 3)) > 0:
-        return card[: end + 5] + "\n", card[end + 5 :]
-    return "", card
+    found = re.match(r"---[ \t]*\n.*?\n---[ \t]*(?:\n|$)", card, re.DOTALL)
+    if found is None:
+        return "", card
+    return found[0].rstrip("\n") + "\n\n", card[found.end() :]

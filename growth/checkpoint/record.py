@@ -18,6 +18,7 @@ import transformers
 
 from growth.checkpoint.trainer_state import TrainerState
 from growth.hf.reader import Checkpoint
+from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
 from growth.proof.twin import Proof
 from growth.version import __version__
@@ -67,20 +68,26 @@ def source_name(folder: Path) -> str:
 
 
 @contextmanager
-def hashing(paths: Sequence[Path]) -> Iterator[Future[dict[str, str]]]:
+def hashing(paths: Sequence[Path], files: SourceFiles) -> Iterator[Future[dict[str, str]]]:
     """SHA-256 of each file by name, worked out beside whatever the block does, and given up if the
-    block fails."""
+    block fails.
+
+    Args:
+        paths: what to hash.
+        files: of the source; a file that is no longer what was read is refused.
+    """
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         try:
-            yield pool.submit(lambda: {path.name: _sha256(path, stop) for path in paths})
+            yield pool.submit(lambda: {path.name: _sha256(path, files, stop) for path in paths})
         finally:
             stop.set()
 
 
-def _sha256(path: Path, stop: threading.Event) -> str:
+def _sha256(path: Path, files: SourceFiles, stop: threading.Event) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while not stop.is_set() and (part := file.read(1 << 24)):
-            digest.update(part)
+    for part in files.parts(path):
+        if stop.is_set():
+            break
+        digest.update(part)
     return digest.hexdigest()

@@ -11,7 +11,6 @@ parameter groups before it loads the file, so they cannot be split by tensor, as
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from growth.errors import CheckpointError, ProofError, UnsupportedModelError
 from growth.hf.config_json import read_json
 from growth.hf.configs import config_to_build
 from growth.hf.expected_tensors import expected_tensors
+from growth.hf.source_files import SourceFiles
 from growth.hf.tensor_names import to_disk
 from growth.plan.plan import Plan
 from growth.training.factors import factors_of
@@ -49,7 +49,7 @@ class TrainerState:
     """The training state of a checkpoint, read and checked, and how it will grow.
 
     Args:
-        folder: the checkpoint.
+        source: the files of the checkpoint.
         progress: the content of ``trainer_state.json``.
         loaded: the content of ``optimizer.pt``.
         writer: the class of the optimizer that wrote it; None if it has no growth rule, which only
@@ -63,7 +63,7 @@ class TrainerState:
             `growth.training.optimizer.grow_optimizer`.
     """
 
-    folder: Path
+    source: SourceFiles
     progress: Mapping[str, Any]
     loaded: Mapping[str, Any]
     writer: type[Optimizer] | None
@@ -77,12 +77,12 @@ class TrainerState:
     @property
     def files(self) -> list[Path]:
         """The files that were read."""
-        return [self.folder / OPTIMIZER, self.folder / PROGRESS]
+        return [self.source.folder / OPTIMIZER, self.source.folder / PROGRESS]
 
     @property
     def bytes(self) -> int:
         """Approximate size of the grown ``optimizer.pt``: it grows as the number of parameters."""
-        size = (self.folder / OPTIMIZER).stat().st_size
+        size = (self.source.folder / OPTIMIZER).stat().st_size
         return size * self.plan.parameters(new=True) // max(1, self.plan.parameters(new=False))
 
     @property
@@ -138,9 +138,10 @@ class TrainerState:
         Raises:
             CheckpointError: a state that holds NaN or infinity.
         """
-        copied = [path.name for pattern in COPIED for path in sorted(self.folder.glob(pattern)) if path.is_file()]
+        here = self.source.folder
+        copied = [path.name for pattern in COPIED for path in sorted(here.glob(pattern)) if path.is_file()]
         for name in copied:
-            shutil.copyfile(self.folder / name, folder / name)
+            self.source.copy(here / name, folder / name)
         with (folder / OPTIMIZER).open("wb") as file:  # torch.save(path) reports a full disk as RuntimeError
             torch.save({**self.loaded, "state": self._grown_state(allow_nonfinite)}, file)
         (folder / PROGRESS).write_text(
@@ -153,7 +154,7 @@ class TrainerState:
         Trainer could not load into the wide one, unless it is the checkpoint that grows."""
         progress = dict(self.progress)
         if best := progress.get("best_model_checkpoint"):
-            this_one = Path(str(best)).name == self.folder.resolve().name
+            this_one = Path(str(best)).name == self.source.folder.resolve().name
             progress["best_model_checkpoint"] = str(target) if this_one else None
         return progress
 
@@ -192,12 +193,12 @@ class TrainerState:
         return grown
 
 
-def open_trainer_state(folder: Path, plan: Plan, moments: Moments) -> TrainerState:
+def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> TrainerState:
     """Read the training state of a checkpoint that grows by ``plan``, and check that it fits the
     model, parameter by parameter.
 
     Args:
-        folder: the checkpoint.
+        source: the files of the checkpoint.
         plan: how it grows.
         moments: what becomes of the state, see `growth.training.optimizer.grow_optimizer`.
 
@@ -205,6 +206,9 @@ def open_trainer_state(folder: Path, plan: Plan, moments: Moments) -> TrainerSta
         CheckpointError: files that cannot be read, or belong to other parameters.
         UnsupportedModelError: an optimizer whose state has no growth rule.
     """
+    folder = source.folder
+    for name in (PROGRESS, OPTIMIZER):
+        source.note(folder / name)
     progress, loaded = read_json(folder / PROGRESS), read_optimizer(folder / OPTIMIZER)
     if not isinstance(progress, dict) or not isinstance(progress.get("global_step"), int):
         raise CheckpointError(f"{folder / PROGRESS} has no 'global_step'. Fetch the file again.")
@@ -218,7 +222,7 @@ def open_trainer_state(folder: Path, plan: Plan, moments: Moments) -> TrainerSta
             f"a wider {type(old).__name__} gives Trainer its parameters in another order. Use --moments reset."
         )
     return TrainerState(
-        folder=folder,
+        source=source,
         progress=progress,
         loaded=loaded,
         writer=writer,

@@ -133,21 +133,22 @@ def widen_checkpoint(
     dtypes = result_dtypes(plan, wanted)
     shards = _shards(plan, dtypes, limit)
     size = sum(_size(plan, name, dtypes) for name in plan.tensors)
-    training = open_trainer_state(source.folder, plan, moments) if optimizer else None
+    training = open_trainer_state(source.files, plan, moments) if optimizer else None
     plan = plan if training is None else replace(plan, notes=(*plan.notes, training.note))
     check_space(target.parent, size + (training.bytes if training else 0))
     twin = prove_twin(plan, device)
     read = [source.folder / "config.json", *source.weight_files, *(training.files if training else ())]
-    with appearing(target, overwrite) as folder, hashing(read) as hashes:
+    with appearing(target, overwrite) as folder, hashing(read, source.files) as hashes:
         proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, allow_nonfinite, progress))
         covered = training.write(folder, target, allow_nonfinite) if training else []
-        left_behind = copy_companions(source.folder, folder, plan, covered)
+        left_behind = copy_companions(source.files, folder, plan, covered)
         record = growth_record(
             plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training
         )
         write_json(folder / "growth.json", record)
-        write_card(source.folder, folder, target.name, plan, proof)
+        write_card(source.files, folder, target.name, plan, proof)
         write_json(folder / "config.json", _with_dtype(plan.new, wanted))
+        source.files.check_unchanged()
     files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
     return WidenedCheckpoint(
         target,

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from growth.errors import CheckpointError
+from growth.hf.source_files import check_inside
 
 # In the order transformers looks for them.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -74,6 +75,7 @@ def check_model_folder(folder: Path) -> None:
             _known_folder(folder)
             or f"{folder} has no weights: none of {', '.join(WEIGHTS)}. Name the folder that a model was saved to."
         )
+    check_inside(weights, folder)
     check_fetched(weights)
 
 
@@ -85,6 +87,7 @@ def check_config(folder: Path) -> None:
     """
     if not (folder / "config.json").is_file():
         raise CheckpointError(_without_config(folder))
+    check_inside(folder / "config.json", folder)
     check_fetched(folder / "config.json")
 
 

@@ -15,44 +15,20 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from growth.errors import FOREIGN_ERRORS, CheckpointError
+from growth.hf.companion_names import FETCHED
 from growth.hf.config_json import read_json
 from growth.hf.configs import Config
 from growth.hf.dtypes import SAFETENSORS
 from growth.hf.folders import WEIGHTS, check_fetched, check_model_folder, check_source
 from growth.hf.hub import HUB_ERRORS, hub_error
+from growth.hf.safetensors_reader import read_header, read_tensor
+from growth.hf.source_files import SourceFiles
 
 Reader = Callable[[str], Tensor]
-
-
-_PATTERNS = [
-    "*.json",
-    "model*.safetensors",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "*.md",
-    "LICEN[CS]E*",
-    "tokenizer*",
-    "1_Pooling/*",
-]
-
-
-_PATTERNS += [
-    "vocab*",
-    "merges*",
-    "spiece*",
-    "sentencepiece*",
-    "*.spm",
-    "*.tiktoken",
-    "bpe.codes",
-    "NOTICE*",
-    "USE_POLICY*",
-    "*.jinja",
-]
 
 
 @dataclass
@@ -64,19 +40,25 @@ class Checkpoint:
         config: ``config.json`` as it stands.
         shapes, dtypes: by tensor name.
         weight_files: the files tensors are read from.
+        files: all files that are read; `SourceFiles.check_unchanged` says whether they still are
+            what they were.
     """
 
     folder: Path
     config: Config
+    files: SourceFiles
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     weight_files: list[Path] = field(default_factory=list)
     _readers: dict[str, Reader] = field(default_factory=dict)
 
     def read(self, name: str) -> Tensor:
-        """One tensor, memory-mapped where the format allows. Its file is mapped for it alone: pages
-        read stay resident as long as a mapping lives, and memory is to depend on the largest
-        tensor, not on the model."""
+        """One tensor. Its file is opened, or mapped, for it alone: memory is to depend on the largest
+        tensor, not on the model.
+
+        Raises:
+            CheckpointError: if it cannot be read, or the file is not what it was when it was opened.
+        """
         try:
             return self._readers[name](name)
         except (SafetensorError, OSError) as error:
@@ -94,9 +76,9 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     if (local := check_source(source)) is not None:
         return local
     try:
-        folder = Path(snapshot_download(str(source), allow_patterns=_PATTERNS))
+        folder = Path(snapshot_download(str(source), allow_patterns=list(FETCHED)))
         if not any(folder.glob("model*.safetensors")):
-            folder = Path(snapshot_download(str(source), allow_patterns=[*_PATTERNS, "pytorch_model*.bin"]))
+            folder = Path(snapshot_download(str(source), allow_patterns=[*FETCHED, "pytorch_model*.bin"]))
     except HUB_ERRORS as error:
         raise hub_error(source, error) from error
     check_model_folder(folder)
@@ -110,10 +92,11 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: if anything about it is missing, corrupt or unsafe.
     """
     folder = resolve(source)
-    checkpoint = Checkpoint(folder, Config(_read_config(folder)))
-    for path, listed in _weight_files(folder).items():
+    files = SourceFiles(folder)
+    checkpoint = Checkpoint(folder, Config(_read_config(files)), files)
+    for path, listed in _weight_files(files).items():
         checkpoint.weight_files.append(path)
-        reader, shapes, dtypes = _open_shard(path)
+        reader, shapes, dtypes = _open_shard(path, files)
         for name in listed if listed is not None else shapes:
             if name not in shapes:
                 raise CheckpointError(
@@ -125,26 +108,29 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     return checkpoint
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def _read_config(files: SourceFiles) -> dict[str, Any]:
+    path = files.folder / "config.json"
+    files.note(path)
     config = read_json(path)
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} does not hold a JSON object. Fetch the file again.")
     return config
 
 
-def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
+def _weight_files(files: SourceFiles) -> dict[Path, list[str] | None]:
     """File -> the tensors an index lists for it, or None for all it has."""
+    folder = files.folder
     name = next(name for name in WEIGHTS if (folder / name).is_file())  # `check_model_folder` has seen to that
     if not name.endswith(".index.json"):
         return {folder / name: None}
+    files.note(folder / name)
     index = read_json(folder / name)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise CheckpointError(
             f"{folder / name} has no 'weight_map' of tensor names to file names. Fetch the file again."
         )
-    files: dict[Path, list[str] | None] = {}
+    shards: dict[Path, list[str] | None] = {}
     for tensor, shard in weight_map.items():
         if shard != os.path.basename(shard) or shard in ("", ".", ".."):
             raise CheckpointError(
@@ -156,33 +142,39 @@ def _weight_files(folder: Path) -> dict[Path, list[str] | None]:
             raise CheckpointError(
                 f"{name} names shard '{shard}' (tensor '{tensor}'), which is not in {folder}. Fetch the missing file."
             )
-        listed = files.setdefault(folder / shard, [])
+        listed = shards.setdefault(folder / shard, [])
         assert listed is not None
         listed.append(tensor)
-    return files
+    return shards
 
 
-def _open_shard(path: Path) -> tuple[Reader, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+def _open_shard(path: Path, files: SourceFiles) -> tuple[Reader, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+    files.note(path)
     check_fetched(path)
     if path.suffix == ".bin":
         tensors = _unpickle(path)
         shapes, dtypes = {n: tuple(t.shape) for n, t in tensors.items()}, {n: t.dtype for n, t in tensors.items()}
+
+        def mapped(name: str) -> Tensor:
+            files.note(path)
+            return _unpickle(path)[name]
+
         # A zip is mapped anew for each tensor; older files can only be read whole.
-        return (lambda name: _unpickle(path)[name]) if _is_zip(path) else tensors.__getitem__, shapes, dtypes
+        return mapped if _is_zip(path) else tensors.__getitem__, shapes, dtypes
 
     def read(name: str) -> Tensor:
-        with safe_open(path, framework="pt") as shard:
-            tensor: Tensor = shard.get_tensor(name)
-            return tensor
+        with files.open(path) as file:
+            return read_tensor(file, stored[name])
 
     try:
-        with safe_open(path, framework="pt") as shard:
-            views = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (not a mapping)
-            shapes = {name: tuple(view.get_shape()) for name, view in views.items()}
-            dtypes = {name: SAFETENSORS.get(view.get_dtype(), view.get_dtype()) for name, view in views.items()}
+        with files.open(path) as file:
+            stored = read_header(path, file)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}. Fetch the file again.") from error
-    return read, shapes, dtypes
+    shapes = {name: tensor.shape for name, tensor in stored.items()}
+    # Dtypes that no weight may have stay as the format names them, for `_check_dtypes` to say.
+    named: dict[str, Any] = dict(SAFETENSORS)
+    return read, shapes, {name: named.get(tensor.dtype, tensor.dtype) for name, tensor in stored.items()}
 
 
 def unpickle(path: Path) -> Any:
