@@ -1,12 +1,9 @@
 """Reading and editing ``config.json`` as plain JSON, in the dialect it was written in.
 
-transformers 4 and 5 write some fields differently, and each ignores or misreads the other's form:
-
-    4:  "rope_theta": 500000.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}
-    5:  "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500000.0}
-
-A config is therefore not serialised from its parsed form. Only the fields that change are edited,
-and the result is parsed again to check that it has the intended values."""
+transformers 4 and 5 write some fields differently, and each ignores or misreads the other's form
+(`growth.hf.rope_dialects`). A config is therefore not serialised from its parsed form. Only the
+fields that change are edited, and the result is parsed again to check that it has the intended
+values."""
 
 from __future__ import annotations
 
@@ -20,8 +17,9 @@ from transformers import CONFIG_MAPPING
 
 from growth import architectures
 from growth.architectures.sizes import value_at
-from growth.errors import CheckpointError, UnsupportedModelError
-from growth.hf.configs import Config, Raw, parse
+from growth.errors import CheckpointError
+from growth.hf.configs import Config, Raw
+from growth.hf.rope_dialects import write_rope
 
 
 def read_json(path: Path) -> Any:
@@ -81,8 +79,8 @@ def edited(
         target.update({key: value for key in spellings(config, path) if target.get(key) is not None})
         if rope and path.rpartition(".")[2] == "head_dim" and is_null(config.parsed, path):
             target["head_dim"] = value  # transformers takes scaled frequencies from the field, null or not
-    for kind, parameters in (rope or {}).items():
-        _write_rope(result, kind, parameters)
+    if rope:
+        write_rope(result, config, rope)
     new = Config(result)
     for path, value in changes.items():
         if path in written or value_at(new.parsed, path) not in (value, None):
@@ -160,41 +158,3 @@ def section_at(raw: Raw, path: str) -> Raw:
             raw[part] = {}
         raw = raw[part]
     return raw
-
-
-def rope_of(raw: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rotary parameters of a config, in the dialect of transformers 5 whichever it uses.
-
-    Returns:
-        Kind of layer (such as ``full_attention``; "" where all layers share them) -> parameters.
-
-    Raises:
-        UnsupportedModelError: if they have neither of these two forms.
-
-    Example:
-        >>> rope_of({"model_type": "llama", "rope_theta": 500000.0})
-        {'': {'rope_theta': 500000.0, 'rope_type': 'default'}}
-    """
-    parameters = getattr(parse(raw), "rope_parameters", None) or {}
-    if parameters and all(isinstance(value, Mapping) for value in parameters.values()):
-        return {kind: dict(value) for kind, value in parameters.items()}
-    if not isinstance(parameters.get("rope_type", ""), str) or any(
-        isinstance(value, Mapping) for value in parameters.values()
-    ):
-        raise UnsupportedModelError(
-            f"the rotary parameters {parameters!r} have no form that is known. Check rope_parameters in config.json."
-        )
-    return {"": dict(parameters)}
-
-
-def _write_rope(raw: Raw, kind: str, rope: Mapping[str, Any]) -> None:
-    """Write rotary parameters into ``raw``, in the dialect that it uses: ``rope_parameters`` (5),
-    or ``rope_scaling`` beside ``rope_theta`` (4)."""
-    if kind:
-        parameters = getattr(parse(raw), "rope_parameters", None) or {}
-        raw["rope_parameters"] = {**parameters, kind: dict(rope)}
-        raw.pop("rope_scaling", None)  # transformers would merge it into the new rope_parameters
-    elif "rope_parameters" in raw:
-        raw["rope_parameters"] = dict(rope)
-    else:
-        raw["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from growth.algebra.axes import Space
 from growth.algebra.maps import Map
@@ -16,8 +15,9 @@ from growth.algebra.roles import Gain, Role
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
-from growth.hf.config_json import edited, is_null, rope_of
+from growth.hf.config_json import edited, is_null
 from growth.hf.configs import Config
+from growth.hf.rope_dialects import Ropes, grown_in_both, holds_in_4, is_for_4, rope_of
 from growth.plan.norm_epsilon import grown_epsilons
 from growth.plan.options import Options
 from growth.rules.rotary import grow_rope
@@ -121,24 +121,34 @@ def _rope(
     new: Sizes,
     options: Options,
     notes: list[str],
-) -> tuple[dict[str, dict[str, Any]], bool]:
+) -> tuple[Ropes, bool]:
     """(kind of layer -> its new rotary parameters, for those that change; whether the growth is
     lossy, which the caller accepted). Appends to ``notes``."""
     size = "rotary_dim" if "rotary_dim" in old else "head_dim"
-    grown, lossy = {}, False
-    if architecture.rotary and new[size] != old[size]:
-        reach = int(getattr(config.parsed, "max_position_embeddings", None) or 0)
-        for kind, table in rope_of(config).items():
+    if not architecture.rotary or new[size] == old[size]:
+        return {}, False
+    reach = int(getattr(config.parsed, "max_position_embeddings", None) or 0)
+
+    def grown(ropes: Ropes) -> Ropes:
+        found = {}
+        for kind, table in ropes.items():
             # transformers looks for yarn's `truncate` beside the tables of the kinds of layers, not
             # in them, and so never finds it there
             stock = {name: value for name, value in table.items() if name != "truncate" or not kind}
-            rope = grow_rope(stock, old[size], new[size], options.rope, reach, options.lossy)
-            if rope is not None:
-                grown[kind] = rope
-            elif options.rope == "pairs":
-                lossy = True
-                notes.append(
-                    f"rotary pairs at the stock frequencies of '{stock.get('rope_type')}' are not exact; the loss is "
-                    "measured"
-                )
-    return grown, lossy
+            found[kind] = grow_rope(stock, old[size], new[size], options.rope, reach, options.lossy)
+        return {kind: rope for kind, rope in found.items() if rope is not None}
+
+    changed = grown_in_both(config, grown)
+    if options.rope != "pairs":
+        return changed, False
+    inexact = [str(table.get("rope_type")) for kind, table in rope_of(config).items() if kind not in changed]
+    notes += [
+        f"rotary pairs at the stock frequencies of '{kind}' are not exact; the loss is measured" for kind in inexact
+    ]
+    if changed:
+        ignored = "" if "" in changed and (is_for_4(config) or holds_in_4(config)) else " (transformers 4 does)"
+        notes.append(
+            "rope pairs needs frequencies of its own, which config.json now holds as rope_type 'longrope': a runtime "
+            f"that ignores them{ignored} computes other outputs without a word; rope slots needs none"
+        )
+    return changed, bool(inexact)
