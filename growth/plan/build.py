@@ -80,7 +80,9 @@ def build_plan(
         sizes, chosen = sizes_in_ratio(architecture.sizes, config.parsed, old, in_ratio_of, tried)
     ties = Ties()
     if options.breaking.breaks:
-        ties = around_ties(roles, tied, architecture, model_class.__name__, chosen.maps)
+        ties = around_ties(
+            roles, tied, architecture, model_class.__name__, chosen.maps, options.breaking.for_hidden_states
+        )
     tensors = {
         name: _tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties) for name in known
     }
@@ -92,7 +94,7 @@ def build_plan(
         old_sizes=old,
         new_sizes=sizes.sizes,
         why=sizes.why,
-        maps=chosen.maps,
+        maps={**chosen.maps, **ties.maps},
         tensors=tensors,
         old=config,
         new=chosen.config,
@@ -107,7 +109,6 @@ def build_plan(
             *_about_symmetry(options),
         ),
         lossy=chosen.lossy,
-        summed=ties.spaces,
     )
 
 
@@ -173,9 +174,11 @@ def _tensor(
                 f"tensor '{name}' has shape {list(shape)}, but its role '{role}' makes {size} a {dimension.old}. "
                 "Check the config."
             )
-    # What a gain beside a tied matrix writes is only ever summed, so its copies may differ.
+    # What a gain beside a tied matrix writes is only ever summed, so its copies may differ. They do by
+    # shares: these coefficients are those of equal copies, which is what the optimizer goes by.
     dimensions = tuple(
         replace(d, summed=d.summed or axis == ties.writers.get(name)) for axis, d in enumerate(dimensions)
     )
     may_differ = name not in ties.kept_equal and any(d.summed and d.grows for d in dimensions)
-    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, options.breaking if may_differ else UNBROKEN)
+    breaking = options.breaking.for_hidden_states if name in ties.writers else options.breaking
+    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, breaking if may_differ else UNBROKEN)

@@ -140,8 +140,6 @@ class Plan(Shown):
         left_out: tensors of the source that the model computes by itself and the result leaves out.
         notes: what the caller should know, a sentence each.
         lossy: whether this is a rotary growth that is not exact, which the caller accepted.
-        summed: spaces whose hidden states can be compared with the old ones only after summing over
-            copies, because the gain before a tied head differs by copy (`growth.plan.tied_weights`).
 
     Example:
         >>> import growth
@@ -169,7 +167,6 @@ class Plan(Shown):
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lossy: bool = False
-    summed: frozenset[Space] = frozenset()
 
     @property
     def config_changes(self) -> dict[str, tuple[Any, Any]]:

@@ -41,6 +41,9 @@ class Symmetry:
             breaking.
         shares: first and last share of a split, up to a common factor.
         varied: whether shares are drawn between the two for each weight.
+        level: whether coordinates with different numbers of copies get shares that keep the
+            direction of a hidden state (`growth.algebra.shares`). No text says so; `for_hidden_states`
+            sets it.
 
     Raises:
         IllegalGrowthError: for a number outside its range.
@@ -54,6 +57,7 @@ class Symmetry:
     noise: float = 0.0
     shares: tuple[float, float] = SHARES
     varied: bool = False
+    level: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in ("none", "noise", "split"):
@@ -107,6 +111,19 @@ class Symmetry:
     def breaks(self) -> bool:
         """Whether copies differ at all."""
         return self.kind != "none"
+
+    @property
+    def for_hidden_states(self) -> Symmetry:
+        """How the copies of a gain differ that writes a hidden state: by shares that depend on the
+        copy and on nothing else, so that the hidden state keeps its direction. Noise of R becomes
+        shares that go from 1 - R/2 to 1 + R/2, none so small that a copy would vanish.
+
+        Example:
+            >>> str(Symmetry("noise", noise=1.0).for_hidden_states)
+            'split:0.5/1.5'
+        """
+        shares = (1 - self.noise / 2, 1 + self.noise / 2) if self.kind == "noise" else self.shares
+        return UNBROKEN if shares[0] == shares[1] or not self.breaks else Symmetry("split", 0.0, shares, level=True)
 
     def __str__(self) -> str:
         if self.kind == "noise":

@@ -9,21 +9,31 @@ norm's gain and bias are split instead::
            (copies equal)                            differ               (copies equal)
 
 The head only sees the read-weighted sum over copies, ``sum_j read[j] * y'[j]``. With two copies
-and read = 1, a gain g becomes g1 and g2 with g1 + g2 = g, and every logit stays. No other layer may
-read that space with splits of its own: the products of the two splits, ``sum_j s[j] * g[j]``, would
-not add up to g."""
+and read = 1, a gain g becomes s1 g and s2 g with s1 + s2 = 1, and every logit stays. No other layer
+may read that space with splits of its own: the products of the two splits, ``sum_j s[j] * r[j]``,
+would not add up to 1.
+
+What leaves that norm is the hidden state that people use as an embedding, so the shares s depend on
+the copy and not on the coordinate: the hidden state keeps its direction (`growth.algebra.shares`).
+Noise would turn it. The shares are part of the space's map (``write[j] = s[j] / read[j]``), by which
+the twin compares hidden states one coordinate at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from growth.algebra.axes import Axis, Space
 from growth.algebra.derived_laws import Dual, Normalised, Scaled, UnitLength
+from growth.algebra.dimensions import Dimension
 from growth.algebra.laws import Law, Linear
 from growth.algebra.maps import Map
 from growth.algebra.roles import Reads, Role, Scale, Writes
+from growth.algebra.shares import split_shares
 from growth.architectures.architecture import Architecture
+from growth.plan.symmetry import Symmetry
 
 Roles = tuple[Role, ...]
 
@@ -35,13 +45,13 @@ class Ties:
     Args:
         kept_equal: tensors whose copies stay equal.
         writers: tensor -> its dimension along which copies may differ although it writes there.
-        spaces: the spaces of which only the read-weighted sum over copies is kept.
+        maps: how the spaces grow that those tensors write, with the shares of the copies.
         notes: what the caller should know.
     """
 
     kept_equal: frozenset[str] = frozenset()
     writers: Mapping[str, int] = field(default_factory=dict)
-    spaces: frozenset[Space] = frozenset()
+    maps: Mapping[Space, Map] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -51,6 +61,7 @@ def around_ties(
     architecture: Architecture,
     model_class: str,
     maps: Mapping[Space, Map],
+    symmetry: Symmetry,
 ) -> Ties:
     """What the ties of a model ask for, if copies are to differ.
 
@@ -59,11 +70,12 @@ def around_ties(
         tied: tensor -> the canonical names of all parameters that are one with it.
         architecture: the declaration for the config.
         model_class: the class of the model.
-        maps: how every space grows.
+        maps: how every space grows, with equal copies.
+        symmetry: how copies are to differ, `Symmetry.for_hidden_states`.
 
     Example:
         A Llama with a tied head. The copies of the embedding are kept equal, those of the final
-        norm's gain differ along its one dimension:
+        norm's gain differ along its one dimension, a third in the first copy and two in the second:
 
         >>> from growth import architectures
         >>> llama = architectures.find("llama")
@@ -71,9 +83,12 @@ def around_ties(
         >>> roles = {name: llama.roles(name, "LlamaForCausalLM") for name in names}
         >>> tied = {"embed_tokens.weight": {"embed_tokens.weight", "lm_head.weight"}}
         >>> twice = dict.fromkeys(llama.laws, Map.repeat(4, 8))
-        >>> ties = around_ties(roles, tied, llama, "LlamaForCausalLM", twice)
-        >>> ties.kept_equal, ties.writers, [str(space) for space in ties.spaces]
-        (frozenset({'embed_tokens.weight'}), {'norm.weight': 0}, ['final'])
+        >>> shares = Symmetry.parse("split:1/2:varied").for_hidden_states
+        >>> ties = around_ties(roles, tied, llama, "LlamaForCausalLM", twice, shares)
+        >>> ties.kept_equal, ties.writers
+        (frozenset({'embed_tokens.weight'}), {'norm.weight': 0})
+        >>> {str(space): grown.write.round(3).tolist() for space, grown in ties.maps.items()}
+        {'final': [0.333, 0.333, 0.333, 0.333, 0.667, 0.667, 0.667, 0.667]}
     """
     uses = {
         name: {architecture.declared_roles(member, model_class) for member in group} for name, group in tied.items()
@@ -81,7 +96,7 @@ def around_ties(
     # Several uses, or one that is not declared.
     kept_equal = {name for name, used_as in uses.items() if len(used_as) > 1 or None in used_as}
     all_roles = [*roles.values(), *(use for used_as in uses.values() for use in used_as if use is not None)]
-    spaces: set[Space] = set()
+    spaces: dict[Space, Map] = {}
     writers: dict[str, int] = {}
     notes = []
     for read in sorted({space for name in kept_equal for space in _read_in_one_use(uses[name])}, key=str):
@@ -91,17 +106,33 @@ def around_ties(
         found: dict[str, int] = {}
         if _only_summed(feeding, all_roles, architecture.laws):
             found = _writers(feeding, roles, kept_equal, maps)
-        if found:
-            spaces |= feeding
-            writers |= found
+        if not found:
+            why = f"no gain or bias writes '{read}' for it alone"
+        elif _fewest_copies(maps[read]) < 2:
+            why = "some coordinates have one copy, and beside it uneven shares would turn the last hidden state"
         else:
-            notes.append(
-                f"the copies that the tied head reads start equal: no gain or bias writes '{read}' for it alone"
-            )
+            spaces |= {space: _with_shares(maps[space], symmetry) for space in feeding}
+            writers |= found
+            continue
+        notes.append(f"the copies that the tied head reads start equal: {why}")
     readers = {
-        name for name, own in roles.items() if any(isinstance(role, Reads) and role.spaces() & spaces for role in own)
+        name
+        for name, own in roles.items()
+        if any(isinstance(role, Reads) and role.spaces() & spaces.keys() for role in own)
     }
-    return Ties(frozenset(kept_equal | readers), writers, frozenset(spaces), tuple(notes))
+    return Ties(frozenset(kept_equal | readers), writers, spaces, tuple(notes))
+
+
+def _fewest_copies(grown: Map) -> int:
+    return int(np.bincount(grown.source, grown.write * grown.read != 0, grown.n).min())
+
+
+def _with_shares(grown: Map, symmetry: Symmetry) -> Map:
+    """The map with another share for each copy: ``write[j] = share[j] / read[j]``."""
+    dimension = Dimension(grown.n, grown.source, grown.write, grown.read, summed=True, mean=grown.mean)
+    shares = split_shares(dimension, *symmetry.shares, symmetry.level)
+    write = np.divide(shares, grown.read, out=grown.write.copy(), where=dimension.determined)
+    return Map(grown.n, grown.source, write, grown.read, grown.mean)
 
 
 def _read_in_one_use(uses: Collection[Roles | None]) -> Iterator[Space]:
@@ -143,14 +174,15 @@ def _only_summed(spaces: Collection[Space], all_roles: Collection[Roles], laws: 
 def _writers(
     spaces: Collection[Space], roles: Mapping[str, Roles], kept_equal: Collection[str], maps: Mapping[Space, Map]
 ) -> dict[str, int]:
-    """Tensor -> the dimension along which it writes one of these spaces: gains and biases. A matrix
-    that reads what grows is left out: it is split along what it reads."""
+    """Tensor -> the dimension along which it writes one of these spaces: gains and biases. Empty if
+    something else writes them as well: a matrix that reads what grows is split along what it reads,
+    and tied copies stay equal."""
     found: dict[str, int] = {}
     for name, own in roles.items():
-        reads = any(isinstance(role, Reads) and role.axis.map(maps).grows for role in own)
         axes = [axis for axis, role in enumerate(own) if _written(role) in spaces]
-        if axes and not reads and name not in kept_equal:
-            found[name] = axes[0]
+        if axes and (name in kept_equal or any(isinstance(r, Reads) and r.axis.map(maps).grows for r in own)):
+            return {}
+        found |= {name: axes[0]} if axes else {}
     return found
 
 

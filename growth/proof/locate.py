@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from growth.algebra.axes import Space
+from growth.algebra.maps import Map
 from growth.algebra.roles import Role, Scale, Writes
 from growth.hf.custom_modules import MODULE
 from growth.plan.plan import TOLERANCE, Plan
-from growth.proof.outputs import Comparison, forward
+from growth.proof.outputs import forward, grown_output
 
 
 def first_difference(
@@ -41,21 +41,22 @@ def first_difference(
     before, after = (_outputs(model, inputs, roles) for model in (twin, grown))
     for (name, old), (_, new) in zip(before, after, strict=False):
         leaving = _leaving(roles[name], plan)
-        if leaving.map is not None and leaving.map.n != old.shape[-1]:
+        if leaving is not None and leaving.n != old.shape[-1]:
             continue  # its output is not the vector its weight writes
-        expected, found = leaving.expected(old), leaving.found(new)
-        if expected.shape != found.shape or not float((expected - found).abs().max()) <= TOLERANCE:
+        expected = grown_output(old, leaving)
+        if expected.shape != new.shape or not float((expected - new).abs().max()) <= TOLERANCE:
             return name
     return None
 
 
-def _leaving(roles: tuple[Role, ...], plan: Plan) -> Comparison:
-    """How the output of a module grows: as the axis its weight writes, or a norm's gain leaves."""
+def _leaving(roles: tuple[Role, ...], plan: Plan) -> Map | None:
+    """How the output of a module grows: as the axis its weight writes, or a norm's gain leaves; None
+    if it does not grow."""
     for role in roles:
         if isinstance(role, (Writes, Scale)):
             axis = role.axis if isinstance(role, Writes) else role.leaves
-            return Comparison(axis.map(plan.maps), isinstance(axis, Space) and axis in plan.summed)
-    return Comparison()
+            return axis.map(plan.maps)
+    return None
 
 
 def _outputs(model: PreTrainedModel, inputs: Mapping[str, Tensor], names: Iterable[str]) -> list[tuple[str, Tensor]]:

@@ -1,16 +1,14 @@
 """Running a model of any family, and comparing its outputs with those of the grown model.
 
 Logits must be equal. A hidden state is wider after growth: it must be the old one mapped as its
-space grows, ``new[j] = write[j] * old[source[j]]``."""
+space grows, ``new[j] = write[j] * old[source[j]]``, coordinate by coordinate."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -47,36 +45,8 @@ def _channels_last(value: Tensor) -> Tensor:
     return value.movedim(1, -1) if value.ndim == 4 else value
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How an output of the old model is compared with that of the grown one.
-
-    Args:
-        map: how its last dimension grows; None if it does not (logits).
-        summed: True where growth keeps only the sum over the copies of a coordinate
-            (`growth.plan.tied_weights`), so that sums are compared.
-    """
-
-    map: Map | None = None
-    summed: bool = False
-
-    def expected(self, old: Tensor) -> Tensor:
-        """What to compare for an output ``old [..., n]`` of the old model: the output the grown model
-        must have, or ``old`` itself where sums are compared."""
-        return old if self.summed else grown_output(old, self.map)
-
-    def found(self, new: Tensor) -> Tensor:
-        """What to compare for an output ``new [..., m]`` of the grown model: ``new`` itself, or
-        ``sum(read[j] * new[j])`` over the copies j of each old coordinate, ``[..., n]``."""
-        if not self.summed or self.map is None or self.map.m != new.shape[-1]:
-            return new
-        read = torch.from_numpy(np.where(self.map.means, 0.0, self.map.read)).to(new.device, new.dtype)
-        source = torch.from_numpy(self.map.source).to(new.device)
-        return new.new_zeros((*new.shape[:-1], self.map.n)).index_add_(-1, source, new * read)
-
-
-def output_comparison(name: str, names: Mapping[str, Any], plan: Plan) -> Comparison:
-    """How to compare one output.
+def output_map(name: str, names: Mapping[str, Any], plan: Plan) -> Map | None:
+    """How the last dimension of one output grows; None if it does not (logits).
 
     Args:
         name: an output as `forward` names it, such as ``hidden_states.2``.
@@ -90,7 +60,7 @@ def output_comparison(name: str, names: Mapping[str, Any], plan: Plan) -> Compar
         kind = plan.model_class.__name__
         last = "encoder_last_hidden_state" if base == "encoder_hidden_states" else "last_hidden_state"
         space = plan.architecture.output_space(f"{base}.last", kind) or plan.architecture.output_space(last, kind)
-    return Comparison() if space is None else Comparison(plan.maps[space], space in plan.summed)
+    return None if space is None else plan.maps[space]
 
 
 def grown_output(value: Tensor, grown: Map | None) -> Tensor:
@@ -127,12 +97,12 @@ def largest_difference(before: Outputs, after: Outputs, plan: Plan) -> float:
         return float("inf")
     differences = []
     for name, value in before.items():
-        compared = output_comparison(name, before, plan)
-        grown = list(value.shape if compared.map is None else (*value.shape[:-1], compared.map.m))
+        mapped = output_map(name, before, plan)
+        grown = list(value.shape if mapped is None else (*value.shape[:-1], mapped.m))
         if list(after[name].shape) != grown:
             raise ProofError(
                 f"output '{name}' has shape {list(value.shape)} and after growth {list(after[name].shape)}, not "
                 f"{grown}. Correct its space in the declaration's 'outputs'."
             )
-        differences.append((compared.found(after[name]) - compared.expected(value)).abs().max())
+        differences.append((after[name] - grown_output(value, mapped)).abs().max())
     return float(torch.stack(differences).max())

@@ -116,16 +116,20 @@ class ExactSums:
         broadcast."""
         return self.along(np.where(positions >= 0, values[positions], 0.0))
 
-    def targets(self, expected: Tensor) -> tuple[Tensor, Tensor]:
+    def targets(self, expected: Tensor, shares: list[Tensor]) -> tuple[Tensor, Tensor]:
         """(T, u) of every weight, in float64.
 
         Args:
             expected: what the copies, each times its gradient coefficient, add up to.
+            shares: of the copies. Where the model adds an offset to each, a copy may be larger than
+                T (0.8 - 1 and 1.3 - 1 add up to 0.1). Then u is the ulp of the largest copy.
         """
         target = expected if self.gradient is None else expected / self.gradient
         if self.shift is not None:
             target = target + self.shift
         unit = ulps(target, self.dtype)
+        if self.offset:
+            unit = torch.stack([unit, *(ulps(copy, self.dtype) for copy in self.copies(target, shares))]).amax(0)
         return torch.round(target / unit).mul_(unit), unit
 
     def equal_copies(self, total: Tensor) -> list[Tensor]:

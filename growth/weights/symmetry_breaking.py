@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from growth.algebra.dimensions import Dimension, copy_table
-from growth.algebra.maps import Floats
+from growth.algebra.dimensions import Dimension
 from growth.algebra.roles import Gain
+from growth.algebra.shares import split_shares
 from growth.plan.plan import TensorPlan
 from growth.weights.blocks import column, fold_dimension, pick, put, widened
 from growth.weights.exact_sums import ExactSums, ulps
@@ -68,7 +68,7 @@ class SymmetryBreaking:
         if (axis := plan.exact_sum_axis) is not None:
             dimension = plan.dimensions[axis]
             self.sums = ExactSums(dimension, axis, len(plan.shape), offset, dtype, old)
-            shares = split_shares(dimension, *self.symmetry.shares)
+            shares = split_shares(dimension, *self.symmetry.shares, self.symmetry.level)
             self.split = [self.sums.in_row(row.positions, shares) for row in self.sums.rows]
 
     def __call__(self, expected: Tensor, start: int) -> Tensor:
@@ -104,7 +104,7 @@ class SymmetryBreaking:
         Example: two copies of T = 0.5 with noise of scale 0.1, d = (1, -0.4), e = (1/2, 1/2). Then
         sum(d) = 0.6 and the copies are 0.25 + 0.1 * 0.7 = 0.32 and 0.25 - 0.1 * 0.7 = 0.18.
         """
-        total, unit = sums.targets(expected)
+        total, unit = sums.targets(expected, self.split)
         equal = sums.equal_copies(total)
         if draw is None:
             sums.fill(block, total, unit, equal, sums.copies(total, self.split))
@@ -153,7 +153,8 @@ class SymmetryBreaking:
         wide = expected
         for axis, dimension in self.summed:
             if self.symmetry.kind == "split":
-                shares = np.where(dimension.determined, split_shares(dimension, *self.symmetry.shares), 1.0)
+                shares = split_shares(dimension, *self.symmetry.shares, self.symmetry.level)
+                shares = np.where(dimension.determined, shares, 1.0)
                 divided = np.divide(shares, dimension.gradient, out=dimension.value.copy(), where=dimension.determined)
                 dimension = replace(dimension, value=divided)
             wide = widened(wide, axis, dimension)
@@ -189,32 +190,6 @@ class SymmetryBreaking:
             torch.rand(shape, generator=generator) if self.symmetry.varied else torch.randn(shape, generator=generator)
         )
         return drawn
-
-
-def split_shares(dimension: Dimension, first: float, last: float) -> Floats:
-    """``[new]``, each determined copy's share of the sum over the copies of its old coordinate.
-
-    The shares of c copies go evenly from ``first`` to ``last`` and are divided by their sum. A copy
-    that is not determined has share 0.
-
-    Example:
-        Coordinate 0 has three copies, coordinate 1 has one:
-
-        >>> d = Dimension(2, np.array([0, 1, 0, 0]), np.ones(4), np.ones(4), summed=True)
-        >>> split_shares(d, 1, 3).round(3).tolist()
-        [0.167, 1.0, 0.333, 0.5]
-    """
-    table = copy_table(dimension, determined_only=True)
-    counts = np.sum([positions >= 0 for positions in table], axis=0)
-    low, high = first / max(first, last), last / max(first, last)
-    mean = (low + high) / 2
-    shares = np.zeros(dimension.new)
-    for to_come, positions in enumerate(reversed(table)):  # the last row holds every coordinate's last copy
-        here = positions >= 0
-        step = (high - low) * to_come / np.maximum(counts - 1, 1)
-        part = np.where(counts > 1, high - step, mean)
-        shares[positions[here]] = (part / (counts * mean))[here]
-    return shares
 
 
 def _projected_variance(summed: list[tuple[int, Dimension]]) -> float:

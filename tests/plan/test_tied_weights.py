@@ -24,12 +24,15 @@ from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Keeps, Reads, Writes
 from growth.architectures.families.t5 import HEAD_INPUT
 from growth.plan import build as build_module
+from growth.plan.build import plan_config
 from growth.plan.options import Options
-from growth.plan.plan import TOLERANCE, Plan
+from growth.plan.plan import TOLERANCE, Plan, TensorPlan
+from growth.plan.symmetry import Symmetry
 from growth.plan.tied_weights import Ties, around_ties
 from growth.proof import twin
 from growth.proof.twin import twin_report
 from growth.rules.norm import FINAL, NORMED, RESIDUAL
+from growth.weights import symmetry_breaking
 from support.family_cases import small_config
 
 CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -65,9 +68,10 @@ def test_the_shares_go_into_what_writes_for_a_tied_head(name: str, symmetry: str
     assert twin_report(raw, Options(width=3, scaling=scaling, symmetry=symmetry)).difference <= TOLERANCE
     tensors = plans[-1].tensors.values()
     assert {t.name for t in tensors if len(t.shape) == 1 and t.symmetry.breaks} == set(writers)
-    assert plans[-1].summed == ({FINAL, HEAD_INPUT} if name == "t5" else {FINAL})
+    spaces = {space for space, grown in plans[-1].maps.items() if np.ptp(grown.write * grown.read) > 1e-9}
+    assert spaces == ({FINAL, HEAD_INPUT} if name == "t5" else {FINAL})
     readers = [t for t in tensors if any(isinstance(role, Reads) for role in t.roles)]
-    assert all(t.symmetry.breaks != any(role.spaces() & plans[-1].summed for role in t.roles) for t in readers)
+    assert all(t.symmetry.breaks != any(role.spaces() & spaces for role in t.roles) for t in readers)
     assert all(t.exact_sum_axis is not None for t in tensors if t.symmetry.breaks)
 
 
@@ -77,7 +81,7 @@ def test_an_untied_head_reads_with_shares_of_its_own(name: str, plans: list[Plan
     raw = small_config(model_type, model_class, {}, tied=False)
     assert twin_report(raw, Options(width=2, symmetry="noise:0.3")).difference <= TOLERANCE
     tensors = plans[-1].tensors
-    assert not plans[-1].summed and not any(tensors[writer].symmetry.breaks for writer in writers)
+    assert not np.ptp(plans[-1].maps[FINAL].write) and not any(tensors[writer].symmetry.breaks for writer in writers)
     assert any(t.symmetry.breaks and any(FINAL in r.spaces() for r in t.roles) for t in tensors.values())
 
 
@@ -92,24 +96,55 @@ def other_readers_not_told(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def copies_compared_one_by_one(patch: pytest.MonkeyPatch) -> None:
-    build = twin.build_plan
-    patch.setattr(twin, "build_plan", lambda *a, **k: replace(build(*a, **k), summed=frozenset()))
+def noise_in_the_final_gain(patch: pytest.MonkeyPatch) -> None:
+    """What growth did before: the sums over copies stay, the hidden state turns."""
+    build = build_module._tensor
+
+    def noisy(*arguments: Any) -> TensorPlan:
+        plan, (options, ties) = build(*arguments), arguments[-2:]
+        return replace(plan, symmetry=options.breaking) if plan.name in ties.writers else plan
+
+    patch.setattr(build_module, "_tensor", noisy)
 
 
-MUTANTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "a null vector of ones": ("t5", ones_for_null_vector),
-    "another reader with shares of its own": ("gpt2 with a second head", other_readers_not_told),
-    "last hidden states compared copy by copy": ("llama", copies_compared_one_by_one),
+def the_same_copies_everywhere(patch: pytest.MonkeyPatch) -> None:
+    shares = symmetry_breaking.split_shares
+    patch.setattr(symmetry_breaking, "split_shares", lambda d, first, last, level: shares(d, first, last))
+
+
+MUTANTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch], None], float, str]] = {
+    "a null vector of ones": ("t5", ones_for_null_vector, 3, "noise:0.3"),
+    "another reader with shares of its own": ("gpt2 with a second head", other_readers_not_told, 3, "noise:0.3"),
+    "noise in the final gain": ("llama", noise_in_the_final_gain, 3, "noise:0.3"),
+    "noise in the final gain and bias": ("gpt2", noise_in_the_final_gain, 2, "noise:0.3"),
+    "varied shares in the final gain": ("gemma2", noise_in_the_final_gain, 2, "split:1/8:varied"),
+    "shares as if all had as many copies": ("llama", the_same_copies_everywhere, 2.5, "split"),
 }
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutants_do_not_pass_the_twin(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    case, mutate = MUTANTS[name]
-    raw, options = small_config(*CASES[case][:2], {}, tied=True), Options(width=3, symmetry="noise:0.3")
+    case, mutate, width, symmetry = MUTANTS[name]
+    raw, options = small_config(*CASES[case][:2], {}, tied=True), Options(width=width, symmetry=symmetry)
     mutate(monkeypatch)
     assert twin_report(raw, options).difference > 1e-3
+
+
+@pytest.mark.parametrize("scaling", ["unit", "orthogonal"])
+@pytest.mark.parametrize("symmetry", ["none", *BROKEN])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("bert", "gpt2 with a second head")])
+def test_hidden_states_keep_their_direction_at_every_width(name: str, symmetry: str, scaling: Any) -> None:
+    raw = small_config(*CASES[name][:2], {}, tied=True)
+    for width, copies_differ in ((1.5, False), (2, True), (2.5, True), (8 / 3, True), (3, True)):
+        plan = plan_config(raw, Options(width=width, scaling=scaling, symmetry=symmetry))
+        final = plan.maps[plan.architecture.outputs["last_hidden_state"]]
+        length = np.bincount(final.source, final.write**2)
+        assert np.allclose(length, length[0], rtol=1e-12) and not final.write[final.means].any()
+        shares = final.write * final.read
+        copies = [shares[final.source == i] for i in range(final.n)]
+        assert all((np.ptp(each[each != 0]) > 0.05) == (copies_differ and symmetry != "none") for each in copies)
+        told = any("would turn the last hidden state" in note for note in plan.notes)
+        assert told == (not copies_differ and symmetry != "none")
 
 
 SCORES = Space("scores", "hidden_size")
@@ -125,13 +160,17 @@ def test_what_meets_more_than_a_sum_stays_equal_and_the_caller_is_told() -> None
     tied = {"embed_tokens.weight": {"embed_tokens.weight", "lm_head.weight"}}
 
     def found(architecture: Any, roles: Any, tied: Any = tied) -> Ties:
-        return around_ties(roles, tied, architecture, "LlamaForCausalLM", {**maps, SCORES: Map.repeat(4, 8)})
+        shares = Symmetry("noise", noise=1.0).for_hidden_states
+        return around_ties(roles, tied, architecture, "LlamaForCausalLM", {**maps, SCORES: Map.repeat(4, 8)}, shares)
 
-    assert found(llama, roles) == Ties(frozenset({"embed_tokens.weight"}), {"norm.weight": 0}, frozenset({FINAL}))
+    ties = found(llama, roles)
+    assert (ties.kept_equal, ties.writers, set(ties.maps)) == ({"embed_tokens.weight"}, {"norm.weight": 0}, {FINAL})
+    assert ties.maps[FINAL].write.tolist() == [0.5] * 4 + [1.5] * 4
     told = ("the copies that the tied head reads start equal: no gain or bias writes 'final' for it alone",)
     for architecture, others in (
         (llama, {"norm.weight": (Writes(NORMED),)}),  # nobody writes it
         (llama, {"norm.weight": (Writes(FINAL), Reads(RESIDUAL))}),  # what writes it reads, and differs there
+        (llama, {"out.weight": (Writes(FINAL), Reads(RESIDUAL))}),  # a matrix writes it too
         (llama, {"after.weight": (Gain(FINAL, NORMED),)}),  # another norm reads it
         (replace(llama, laws={**llama.laws, FINAL: Copied()}), {}),
         (replace(llama, laws={**llama.laws, SCORES: Normalised(FINAL)}), {}),
