@@ -165,7 +165,7 @@ def test_what_meets_more_than_a_sum_stays_equal_and_the_caller_is_told() -> None
 
     ties = found(llama, roles)
     assert (ties.kept_equal, ties.writers, set(ties.maps)) == ({"embed_tokens.weight"}, {"norm.weight": 0}, {FINAL})
-    assert ties.maps[FINAL].write.tolist() == [0.5] * 4 + [1.5] * 4
+    assert ties.maps[FINAL].write.tolist() == [0.25] * 4 + [1.75] * 4
     told = ("the copies that the tied head reads start equal: no gain or bias writes 'final' for it alone",)
     for architecture, others in (
         (llama, {"norm.weight": (Writes(NORMED),)}),  # nobody writes it
