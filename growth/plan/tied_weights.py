@@ -82,7 +82,7 @@ def around_ties(
         >>> names = ("embed_tokens.weight", "norm.weight")
         >>> roles = {name: llama.roles(name, "LlamaForCausalLM") for name in names}
         >>> tied = {"embed_tokens.weight": {"embed_tokens.weight", "lm_head.weight"}}
-        >>> twice = dict.fromkeys(llama.laws, Map.repeat(4, 8))
+        >>> twice = dict.fromkeys(llama.laws, Map.repeat(4, 8).dual)
         >>> shares = Symmetry.parse("split:1/2:varied").for_hidden_states
         >>> ties = around_ties(roles, tied, llama, "LlamaForCausalLM", twice, shares)
         >>> ties.kept_equal, ties.writers

@@ -54,6 +54,21 @@ class SymmetryBreaking:
         plan: its plan; the first dimension is not summed.
         dtype: of the result.
         seed: the caller's.
+
+    Example:
+        A weight of 4 with two copies that are read together, in shares of one to three:
+
+        >>> from growth.algebra.axes import Space
+        >>> from growth.algebra.maps import Map
+        >>> from growth.algebra.roles import Keeps, Reads
+        >>> from growth.plan.symmetry import Symmetry
+        >>> hidden = Space("hidden", "hidden_size")
+        >>> roles = (Keeps(), Reads(hidden))
+        >>> dimensions = tuple(role.resolve(1, {hidden: Map.repeat(1, 2)}) for role in roles)
+        >>> plan = TensorPlan("w", "w", (1, 1), roles, dimensions, Symmetry("split", shares=(1.0, 3.0)))
+        >>> old = torch.tensor([[4.0]])
+        >>> SymmetryBreaking(old, plan, old.dtype, seed=0)(old.double(), start=0)
+        tensor([[1., 3.]])
     """
 
     def __init__(self, old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int) -> None:
