@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from growth.checkpoint.destination import check_target
+from growth.checkpoint.destination import check_target, destination
 from growth.errors import GrowthError
 from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 from growth.hf.folders import check_source
@@ -20,7 +19,8 @@ from growth.plan.options import keyword_of_size
 from growth.version import __version__
 
 from .choices import as_typed, choices
-from .progress import Progress
+from .progress import Progress, told
+from .signals import stoppable, stopped, writing
 
 # torch and transformers take seconds to import, so each command imports what needs them after it
 # has seen that its arguments make sense.
@@ -51,7 +51,7 @@ def grow() -> None:
     stay equal in training and the wide model learns no more than the small one would.
 
     SRC is a checkpoint folder or a hub id such as 'org/model'. Exit codes: 0 done, 1 refused or not
-    equal, 2 wrong usage."""
+    equal, 2 wrong usage, 130 and 143 interrupted."""
 
 
 @grow.command(short_help="Show what widening SRC would do. Reads no weights.")
@@ -90,7 +90,7 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
 
 @grow.command(short_help="Widen SRC into the new folder DST.")
 @click.argument("src")
-@click.argument("dst", type=click.Path(path_type=Path))
+@click.argument("dst")
 @choices
 @click.option(
     "--optimizer",
@@ -109,11 +109,15 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
 )
 @click.option("--dtype", type=DTYPE, help="Of the result. Default: as the source. fp16, bf16, ... are understood.")
 @click.option("--max-shard-size", default="5GB", show_default=True, help="Largest weight file: 5GB, 500MB.")
-@click.option("--overwrite", is_flag=True, help="Replace DST if it exists, once the new one is whole.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace DST once the new one is whole, if it is the folder of a model and holds nothing else.",
+)
 @click.option("--allow-nonfinite", is_flag=True, help="Carry NaN and infinity over instead of refusing them.")
 @click.option("--device", default="cpu", show_default=True, help="Where the miniature is compared.")
 @click.option("--json", "as_json", is_flag=True, help="The record of the growth as JSON (also in DST/growth.json).")
-def widen(src: str, dst: Path, as_json: bool, **options: Any) -> None:
+def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
     """Widen SRC into the new folder DST, which any transformers loads.
 
     The growth is proved twice, and DST/growth.json keeps both proofs. Before anything is written,
@@ -128,15 +132,17 @@ def widen(src: str, dst: Path, as_json: bool, **options: Any) -> None:
     In the middle of training (transformers.Trainer):
       grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer --noise 1
     """
-    check_target(Path(os.path.abspath(dst)), options["overwrite"])
+    target = destination(dst)
+    check_target(target, options["overwrite"])
     check_source(src)
-    with Progress() as progress:
-        progress.load()
-        from growth.checkpoint.widen import widen_checkpoint
+    with writing(target):
+        with Progress() as progress:
+            progress.load()
+            from growth.checkpoint.widen import widen_checkpoint
 
-        progress.say("planning, and comparing a miniature before and after growth ...")
-        result = widen_checkpoint(src, dst, progress=progress.written, **options)
-    click.echo((result.path / "growth.json").read_text(encoding="utf-8").rstrip() if as_json else str(result))
+            progress.say("planning, and comparing a miniature before and after growth ...")
+            result = widen_checkpoint(src, dst, progress=progress.written, **options)
+        click.echo((result.path / "growth.json").read_text(encoding="utf-8").rstrip() if as_json else str(result))
 
 
 @grow.command(short_help="Run SRC and DST on the same text and compare.")
@@ -229,12 +235,17 @@ def demo(keep: Path | None) -> None:
         progress.load()
         from .demo import run_demo
 
-        run_demo(progress, keep)
+        run_demo(progress, keep and destination(keep))
 
 
 def main() -> None:
-    """Entry point: errors are one sentence on stderr and exit code 1; usage errors exit 2; an
-    interrupt leaves nothing behind."""
+    """Entry point: errors are one sentence on stderr and exit code 1; usage errors exit 2; what is
+    interrupted leaves nothing behind, and exits with 128 plus the signal's number."""
+    with stoppable(), told():
+        _run()
+
+
+def _run() -> NoReturn:
     try:
         sys.exit(grow(standalone_mode=False, prog_name="grow"))
     except GrowthError as error:
@@ -261,9 +272,10 @@ def main() -> None:
             err=True,
         )
         sys.exit(1)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("grow: interrupted; nothing was left behind.", err=True)
-        sys.exit(130)
+    except (click.Abort, KeyboardInterrupt) as interrupt:
+        said, code = stopped(interrupt)
+        click.echo(f"grow: {said}", err=True)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

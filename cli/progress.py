@@ -3,7 +3,10 @@ overwritten and gone at the end, and a bar over the bytes written."""
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +33,10 @@ class Progress:
         """Import transformers, which takes seconds, and keep its own bars and warnings off the
         screen."""
         self.say("loading PyTorch and transformers (some seconds) ...")
-        from transformers import logging
+        from transformers.utils import logging as of_transformers
 
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        of_transformers.disable_progress_bar()
+        of_transformers.set_verbosity_error()
 
     def say(self, what: str) -> None:
         """Show a line in place of the last one."""
@@ -56,6 +59,8 @@ class Progress:
             self.say("")
             self._bar = tqdm(total=total, unit="B", unit_scale=True, leave=False, desc="writing")
         self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.set_description("waiting for the disk")
 
     def __enter__(self) -> Progress:
         return self
@@ -66,3 +71,22 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         self.say("")
+
+
+class _Lines(logging.Handler):
+    """Says on stderr what growth logs, a line each, in place of the line that is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        erased = _ERASE if sys.stderr.isatty() else ""
+        sys.stderr.write(f"{erased}grow: {record.getMessage()}.\n")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What growth logs in the block is said on stderr."""
+    lines, logger = _Lines(), logging.getLogger("growth")
+    logger.addHandler(lines)
+    try:
+        yield
+    finally:
+        logger.removeHandler(lines)

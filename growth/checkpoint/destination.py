@@ -1,20 +1,42 @@
 """A destination folder that appears whole or not at all.
 
-The result is written into a temporary folder beside the destination and then renamed, which the
-file system does in one step. A process that is killed leaves the temporary folder, never half a
-result.
+The result is written into a workspace beside the destination, forced to the disk, and then renamed,
+which the file system does in one step. A process that is killed leaves the workspace, never half a
+result, and the next growth into the same place deals with it (`growth.checkpoint.workspace`).
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from growth.checkpoint.durable import exchanged, force, force_one
+from growth.checkpoint.model_folder import foreign_entries, looks_like_a_model
+from growth.checkpoint.workspace import claimed, leftover, recover
 from growth.errors import CheckpointError
+from growth.hf.paths import local_path
+
+_SHOWN = 3
+
+
+def destination(dst: str | os.PathLike[str]) -> Path:
+    """The absolute path of a destination as a caller names it, ``~`` expanded.
+
+    Raises:
+        CheckpointError: it cannot be the name of a folder.
+    """
+    if not isinstance(dst, (str, os.PathLike)):
+        raise CheckpointError(f"a destination is a folder, not a {type(dst).__name__}. Name the folder to make.")
+    if not os.fspath(dst):
+        raise CheckpointError("the name of the destination is empty. Name the folder to make.")
+    path = local_path(dst)
+    try:
+        return Path(os.path.abspath(path))
+    except OSError as error:
+        raise CheckpointError(f"{path} names no place: the working directory is gone. Use a full path.") from error
 
 
 @contextmanager
@@ -23,79 +45,130 @@ def appearing(target: Path, overwrite: bool) -> Iterator[Path]:
 
     Args:
         target: the destination; parent folders that do not exist are made.
-        overwrite: whether a target that exists is replaced. It is put back if that fails.
+        overwrite: whether a model that is there is replaced. It is put back if that fails.
 
     Yields:
         The temporary folder, in the same parent folder, to write into.
 
     Raises:
-        CheckpointError: a failure of the file system (OSError) inside the block or while renaming.
+        CheckpointError: a failure of the file system (OSError) inside the block or while renaming;
+            another process that writes to the same place.
 
     Example:
         >>> with appearing(Path("wide"), overwrite=False) as folder:
         ...     (folder / "config.json").write_text("{}")
     """
     made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
-    folder: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.growing-", dir=target.parent))
-        folder.chmod(0o777 & ~_umask())
-        yield folder
-        if overwrite and target.exists():
-            aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.replaced-", dir=target.parent))
-            try:
-                os.replace(target, aside / "old")
-                os.replace(folder, target)
-            except BaseException:
-                if (aside / "old").exists() and not target.exists():
-                    os.replace(aside / "old", target)
-                if not (aside / "old").exists():
-                    shutil.rmtree(aside, ignore_errors=True)
-                raise
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.rename(folder, target)
+        with claimed(target) as workspace:
+            _check_place(target, overwrite)
+            folder = workspace / "new"
+            folder.mkdir()
+            yield folder
+            if target.is_dir():
+                folder.chmod(target.stat().st_mode & 0o7777)
+            force(folder)
+            _check_place(target, overwrite)
+            _take_place(folder, target, workspace / "old", [parent.parent for parent in made])
     except BaseException as error:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
         if isinstance(error, OSError):
-            where = f" ({error.filename})" if error.filename not in (None, str(target)) else ""
-            raise CheckpointError(
-                f"{target} could not be written: {error.strerror or error}{where}. Nothing was left behind; free the "
-                "path and try again."
-            ) from error
+            raise CheckpointError(_not_written(target, error)) from error
         raise
 
 
-def _umask() -> int:
-    """The permissions that new files lack. It can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _take_place(folder: Path, target: Path, aside: Path, parents: list[Path]) -> None:
+    """Rename a finished folder to the destination. Whatever goes wrong, the destination is then what
+    it was before.
+
+    Args:
+        folder: the finished one.
+        target: the destination. What is there ends up as ``folder``, or as ``aside`` where the file
+            system cannot exchange the two in one step.
+        aside: the path for the latter.
+        parents: folders that got a new entry on the way to ``target``.
+    """
+    new = os.lstat(folder)
+    try:
+        if not os.path.lexists(target):
+            os.rename(folder, target)
+        elif not exchanged(folder, target):
+            os.rename(target, aside)
+            os.rename(folder, target)
+        for parent in (target.parent, *parents):
+            force_one(parent)
+    except BaseException:
+        if os.path.lexists(target) and os.path.samestat(os.lstat(target), new):
+            if os.path.lexists(folder):
+                exchanged(folder, target)
+            else:
+                os.rename(target, folder)
+        if os.path.lexists(aside) and not os.path.lexists(target):
+            os.rename(aside, target)
+        raise
+
+
+def _not_written(target: Path, error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename not in (None, str(target)) else ""
+    left = leftover(target)
+    return (
+        f"{target} could not be written: {error.strerror or error}{where}. {left or 'Nothing was left behind'}; "
+        "free the path and try again."
+    )
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Refuse a destination that exists, unless it is a model and may be overwritten.
+    """Refuse a destination that exists, unless it is an empty folder, or a model that may be
+    overwritten. Before that, what an interrupted growth left in this place is put right.
 
     Raises:
-        CheckpointError: the target exists.
+        CheckpointError: the target exists, or is being written by another process.
     """
-    if os.path.lexists(target) and not overwrite:
+    recover(target)
+    _check_place(target, overwrite)
+
+
+def _check_place(target: Path, overwrite: bool) -> None:
+    try:
+        if refusal := _refusal(target, overwrite):
+            raise CheckpointError(f"{target} {refusal}")
+    except OSError as error:
         raise CheckpointError(
-            f"{target} exists and was kept as it is. Name another folder, or replace it with --overwrite."
+            f"{target} cannot be a destination: {error.strerror or error}. Name another folder."
+        ) from error
+
+
+def _refusal(target: Path, overwrite: bool) -> str:
+    """Why what is at a path may not be replaced, with the next step; empty if it may, or if nothing
+    is there."""
+    try:
+        os.lstat(target)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    if os.path.ismount(target):
+        return "is a mount point, which cannot be replaced. Name a folder in it."
+    empty = not target.is_symlink() and target.is_dir() and not any(target.iterdir())
+    if not empty and not overwrite:
+        return "exists and was kept as it is. Name another folder, or replace it with --overwrite."
+    if not empty and not looks_like_a_model(target):
+        return (
+            "exists and does not look like a model (weights, and a config.json with a model_type), so --overwrite did "
+            "not replace it. Name another folder."
         )
-    if (
-        os.path.exists(target)
-        and not (target / "config.json").is_file()
-        and (target.is_file() or any(target.iterdir()))
-    ):
-        raise CheckpointError(
-            f"{target} exists and does not look like a model, so --overwrite did not replace it. Name another folder."
+    if not empty and (found := foreign_entries(target)):
+        more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
+        return (
+            f"holds what the folder of a model does not: {', '.join(found[:_SHOWN])}{more}. --overwrite would delete "
+            "it, so nothing was replaced. Move it elsewhere, or name another folder."
         )
+    if os.path.samefile(target, os.curdir):
+        return "is the working directory, which cannot be replaced. Name another folder, or work from elsewhere."
+    if not os.access(target, os.W_OK):
+        return "is write-protected, so it was not replaced. Name another folder."
+    return ""
 
 
 def check_apart(source: Path, target: Path) -> None:

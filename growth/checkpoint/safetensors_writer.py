@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,11 +23,15 @@ from torch import Tensor
 
 from growth.hf.dtypes import SAFETENSORS
 
+_SYNC_EVERY = 1 << 27
+"""Bytes after which what was written is forced to the disk, so that the disk works while blocks are
+computed, and no minutes of it are left for the end."""
+_force = getattr(os, "fdatasync", os.fsync)  # not every system has the first, which leaves out the times
 _NAMES = {dtype: name for name, dtype in SAFETENSORS.items()}
 
 
 class SafetensorsWriter:
-    """One safetensors file, written in order.
+    """One safetensors file, written in order, and on the disk when the ``with`` block ends.
 
     Args:
         path: the file to make.
@@ -52,8 +57,9 @@ class SafetensorsWriter:
         encoded += b" " * (-len(encoded) % 8)
         self._expected = offset
         self._written = 0
+        self._unforced = 0
         self._pool = ThreadPoolExecutor(1)  # one block is written while the next is computed
-        self._pending: Future[int] | None = None
+        self._pending: Future[None] | None = None
         self._file = path.open("wb")
         self._file.write(len(encoded).to_bytes(8, "little") + encoded)
 
@@ -62,8 +68,16 @@ class SafetensorsWriter:
         announced."""
         data = block.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         self._flush()
-        self._pending = self._pool.submit(self._file.write, data.data)
+        self._pending = self._pool.submit(self._write, data.data)
         self._written += data.nbytes
+
+    def _write(self, data: memoryview) -> None:
+        self._file.write(data)
+        self._unforced += data.nbytes
+        if self._unforced > _SYNC_EVERY:
+            self._file.flush()
+            _force(self._file.fileno())
+            self._unforced = 0
 
     def _flush(self) -> None:
         if self._pending is not None:
@@ -78,6 +92,9 @@ class SafetensorsWriter:
     ) -> None:
         try:
             self._flush()
+            if kind is None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
         finally:
             self._pool.shutdown()
             self._file.close()

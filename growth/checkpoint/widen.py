@@ -2,7 +2,7 @@
 
 The order: headers, plan, twin, weights (each tensor is read back as soon as it is written),
 ``growth.json``, model card, and ``config.json`` last, all into a temporary folder that is then
-renamed. A folder without ``config.json`` does not look like a model, so nothing that was
+forced to the disk and renamed. A folder without ``config.json`` does not look like a model, so nothing that was
 interrupted does.
 """
 
@@ -18,7 +18,7 @@ import numpy
 import torch
 
 from growth.checkpoint.companions import copy_companions, write_json
-from growth.checkpoint.destination import appearing, check_apart, check_space, check_target
+from growth.checkpoint.destination import appearing, check_apart, check_space, check_target, destination
 from growth.checkpoint.model_card import write_card
 from growth.checkpoint.record import growth_record, hashing
 from growth.checkpoint.results import WidenedCheckpoint
@@ -93,7 +93,8 @@ def widen_checkpoint(
             (`growth.training.optimizer.grow_optimizer`).
         dtype: of the result; by default each tensor keeps its dtype.
         max_shard_size: as in ``save_pretrained``: ``"5GB"``, or a number of bytes.
-        overwrite: replace ``dst`` if it exists, once the new one is complete.
+        overwrite: replace ``dst`` if it is the folder of a model and holds nothing else, once the
+            new one is complete.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         device: where the miniature is compared.
         progress: called after each block with the bytes written, the bytes in all and the tensor's
@@ -112,7 +113,7 @@ def widen_checkpoint(
     """
     options = chosen(choices)
     target, limit, wanted = (
-        Path(os.path.abspath(dst)),
+        destination(dst),
         _bytes(max_shard_size),
         None if dtype is None else float_dtype(dtype),
     )

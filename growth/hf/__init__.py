@@ -6,7 +6,7 @@ Read in this order:
 
 * ``configs.py``, ``config_json.py``, ``config_fields.py``: parsing a config, editing its JSON, refusing unknown fields
 * ``model_classes.py``, ``expected_tensors.py``, ``tensor_names.py``: the class, its tensors, their names on disk
-* ``folders.py``, ``hub.py``: what a path is, and where a model comes from
+* ``paths.py``, ``folders.py``, ``hub.py``: what a path is, and where a model comes from
 * ``reader.py``, ``computed_tables.py``: a checkpoint folder, one tensor at a time
 * ``custom_modules.py``, ``custom_configs.py``: a registered ``nn.Module`` and its config as transformers classes
 * ``catalogue.py``: what ``grow architectures`` lists

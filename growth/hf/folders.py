@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from growth.errors import CheckpointError
+from growth.hf.paths import local_path, moved_aside
 from growth.hf.source_files import check_inside
 
 # In the order transformers looks for them.
@@ -48,12 +49,17 @@ def check_source(source: str | os.PathLike[str]) -> Path | None:
             f"a checkpoint is a folder or a hub id, not a {type(source).__name__}. Name its folder; a model in "
             "memory is widened with growth.widen."
         )
-    path = Path(source)
+    path = local_path(source)
     if os.path.isdir(path):
         check_model_folder(path)
         return path
     if os.path.exists(path):
         raise CheckpointError(_is_a_file(path))
+    if (old := moved_aside(path)) is not None:
+        raise CheckpointError(
+            f"no such folder: {path}. A growth with --overwrite was interrupted there, and the model that it was to "
+            f"replace is in {old}. Move it back, or run that growth again, which does."
+        )
     if path.is_absolute() or str(source).startswith((".", "~")) or str(source).count("/") > 1 or not str(source):
         raise CheckpointError(
             f"no such folder: {path}. Name a folder that holds config.json, or a hub id such as 'org/model'"

@@ -17,6 +17,7 @@ from growth.hf.config_json import read_json
 from growth.hf.configs import parse
 from growth.hf.folders import check_config
 from growth.hf.hub import HUB_ERRORS, hub_error
+from growth.hf.paths import local_path
 from growth.plan.choices import Like, OtherSizes
 
 
@@ -56,7 +57,7 @@ def _raw(model: Like) -> dict[str, Any]:
         return model.to_dict()
     if isinstance(model, Mapping):
         return dict(model)
-    path = Path(model)
+    path = local_path(model)
     if path.is_dir():
         check_config(path)
         path = path / "config.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.hf.reader import Checkpoint
 from growth.proof.twin import TwinReport, prove_twin
 from growth.weights import model_weights
-from support.crashes import FAILURES, NAMES, Bomb, crash, source, tensor_count
+from support.crashes import CTRL_C, DISK_FULL, FAILURES, Bomb, Failure, crash, source, tensor_count
 from support.refusals import snapshot
 from support.small_models import SIZES
 
@@ -39,13 +39,11 @@ def proved(twin: TwinReport, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("step", ["grow_blocks", "check_fold"])
-@pytest.mark.parametrize(("raises", "error", "said"), FAILURES, ids=NAMES)
+@pytest.mark.parametrize("failure", FAILURES, ids=attrgetter("name"))
 @pytest.mark.usefixtures("proved")
 def test_crash_at_every_tensor_leaves_nothing(
     step: str,
-    raises: Callable[[], BaseException],
-    error: type[BaseException],
-    said: str,
+    failure: Failure,
     source: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -54,20 +52,18 @@ def test_crash_at_every_tensor_leaves_nothing(
     (tmp_path / "neighbour" / "kept.txt").write_text("kept")
     function, before = getattr(model_weights, step), snapshot(source)
     for number in range(tensor_count(source)):
-        bomb = Bomb(function, raises, number)
+        bomb = Bomb(function, failure.raises, number)
         monkeypatch.setattr(model_weights, step, bomb)
-        crash(bomb, source, tmp_path / "wide", error, said)
+        crash(bomb, source, tmp_path / "wide", failure)
     assert snapshot(source) == before
     monkeypatch.setattr(model_weights, step, function)
     growth.widen_checkpoint(source, tmp_path / "wide")
 
 
-@pytest.mark.parametrize(("raises", "error", "said"), FAILURES, ids=NAMES)
+@pytest.mark.parametrize("failure", FAILURES, ids=attrgetter("name"))
 @pytest.mark.usefixtures("proved")
 def test_crash_at_every_tensor_keeps_the_old_destination(
-    raises: Callable[[], BaseException],
-    error: type[BaseException],
-    said: str,
+    failure: Failure,
     source: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -77,9 +73,9 @@ def test_crash_at_every_tensor_keeps_the_old_destination(
     BertForMaskedLM(BertConfig(num_attention_heads=4, **SIZES)).save_pretrained(target)
     function = model_weights.grow_blocks
     for number in range(tensor_count(source)):
-        bomb = Bomb(function, raises, number)
+        bomb = Bomb(function, failure.raises, number)
         monkeypatch.setattr(model_weights, "grow_blocks", bomb)
-        crash(bomb, source, target, error, said, overwrite=True)
+        crash(bomb, source, target, failure, overwrite=True)
     monkeypatch.setattr(model_weights, "grow_blocks", function)
     growth.widen_checkpoint(source, target, overwrite=True)
     assert json.loads((target / "config.json").read_text())["model_type"] == "llama"
@@ -104,24 +100,22 @@ STEPS: list[tuple[Any, str, int, dict[str, Any]]] = [
     STEPS,
     ids=[f"{owner.__name__}.{name} {fuse}" for owner, name, fuse, _ in STEPS],
 )
-@pytest.mark.parametrize(("raises", "error", "said"), FAILURES[1:3], ids=NAMES[1:3])
+@pytest.mark.parametrize("failure", [DISK_FULL, CTRL_C], ids=attrgetter("name"))
 @pytest.mark.usefixtures("proved")
 def test_crash_at_every_other_step_leaves_nothing(
     owner: Any,
     name: str,
     fuse: int,
     options: dict[str, Any],
-    raises: Callable[[], BaseException],
-    error: type[BaseException],
-    said: str,
+    failure: Failure,
     source: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bomb = Bomb(getattr(owner, name), raises, fuse)
+    bomb = Bomb(getattr(owner, name), failure.raises, fuse)
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, bomb)
-        crash(bomb, source, tmp_path / "new" / "below" / "wide", error, said, **options)
+        crash(bomb, source, tmp_path / "new" / "below" / "wide", failure, **options)
     assert not list(tmp_path.iterdir())
 
 
@@ -134,31 +128,3 @@ def test_crash_in_the_callers_progress_leaves_nothing(source: Path, tmp_path: Pa
     with pytest.raises(RuntimeError, match="at model"):
         growth.widen_checkpoint(source, tmp_path / "wide", progress=progress)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("raises", "error", "said"), FAILURES[1:3], ids=NAMES[1:3])
-@pytest.mark.usefixtures("proved")
-def test_crash_while_taking_its_place_keeps_the_old_destination(
-    raises: Callable[[], BaseException],
-    error: type[BaseException],
-    said: str,
-    source: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    target = tmp_path / "wide"
-    growth.widen_checkpoint(source, target)
-    before = snapshot(tmp_path)
-    for name in ("replace", "rename"):
-        move = getattr(os, name)
-
-        def moved(src: Any, dst: Any, *, move: Callable[..., Any] = move, **kwargs: Any) -> Any:
-            if ".growing-" in str(src):
-                raise raises()
-            return move(src, dst, **kwargs)
-
-        monkeypatch.setattr(os, name, moved)
-    with pytest.raises(error) as caught:
-        growth.widen_checkpoint(source, target, overwrite=True, width=3)
-    assert said in str(caught.value)
-    assert snapshot(tmp_path) == before

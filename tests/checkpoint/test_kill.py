@@ -1,146 +1,250 @@
-"""What a real process that is killed or interrupted while it widens leaves: nothing that looks like
-a model."""
+"""What a growth that is killed or told to stop leaves, and what the next one into the same place makes
+of it. The growths are forks of this process that run the command line, with real signals."""
 
 from __future__ import annotations
 
 import os
+import random
+import re
+import shutil
 import signal
-import subprocess
+import socket
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import growth
-from support.crashes import source, tensor_count
-
-__all__ = ["source"]  # a fixture
-
-
-def models(folder: Path) -> list[Path]:
-    """The folders below that look like a model: a config beside weights."""
-    return [
-        path.parent
-        for path in folder.rglob("config.json")
-        if {*path.parent.glob("*.safetensors*"), *path.parent.glob("*.bin*")}
-    ]
-
-
-# Runs ``grow`` and stops for good at a chosen point: once the fifth block is written, or when only
-# config.json is left to write.
-FREEZE = """
-import pathlib, signal, sys, time
-
-from growth.cli.main import main
+from growth.checkpoint import destination, workspace
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
+from growth.hf.paths import workspace_of
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
-where, begun = sys.argv[1], pathlib.Path(sys.argv[2])
-del sys.argv[1:3]
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import kills
+from kills import Child, Ended, Stage, contents, start
 
-
-def stop():
-    begun.touch()
-    while True:
-        time.sleep(1)
-
-
-append, write_text, written = SafetensorsWriter.append, pathlib.Path.write_text, []
-
-
-def slow_append(self, block):
-    append(self, block)
-    written.append(block)
-    if where == "weights" and len(written) == 5:
-        stop()
-
-
-def slow_write_text(self, *args, **kwargs):
-    if where == "config" and self.name == "config.json":
-        stop()
-    return write_text(self, *args, **kwargs)
-
-
-SafetensorsWriter.append, pathlib.Path.write_text = slow_append, slow_write_text
-main()
-"""
-
-
-@dataclass
-class Stopped:
-    """A ``grow widen`` that was stopped by a signal."""
-
-    home: Path
-    code: int
-    out: str
-    err: str
-    seen: list[str]
-
-    @property
-    def target(self) -> Path:
-        return self.home / "wide"
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM", signal.SIGHUP: "stopped by SIGHUP"}
 
 
 @pytest.fixture(scope="module")
-def stopped(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stopped]:
-    """Three real processes, started together, each stopped by its signal once it is where it should
-    be."""
-    folder = tmp_path_factory.mktemp("signals")
-    script = folder / "freeze.py"
-    script.write_text(FREEZE)
-    signals = {"kill weights": signal.SIGKILL, "kill config": signal.SIGKILL, "interrupt weights": signal.SIGINT}
-    running = {}
-    for name in signals:
-        home = folder / name.replace(" ", "-")
-        home.mkdir()
-        begun = folder / f"{home.name}.begun"
-        command = [sys.executable, str(script), name.split()[1], str(begun), "widen", str(source), str(home / "wide")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-        running[name] = home, begun, process
-    try:
-        return {name: stop(*found, signals[name]) for name, found in running.items()}
-    finally:
-        for _, _, process in running.values():
-            process.kill()
-            process.communicate()
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    home = tmp_path_factory.mktemp("kills")
+    made = kills.set_stage(home)
+    with kills.remembered_twin(home / "small"):
+        yield made
 
 
-def stop(home: Path, begun: Path, process: subprocess.Popen[str], how: signal.Signals) -> Stopped:
-    """Send the signal once the process is where it should be. However long a loaded machine takes, it
-    either gets there or ends."""
-    while not begun.exists() and process.poll() is None:
-        time.sleep(0.02)
-    seen = [str(path.relative_to(home)) for path in home.rglob("*")]
-    process.send_signal(how)
-    out, err = process.communicate()
-    assert begun.exists(), f"it ended early: {err}"
-    return Stopped(home, process.returncode, out, err, seen)
+class Frozen:
+    """A growth that stops at a chosen step until it is told to go on.
+
+    Args:
+        stage: with the source.
+        home: where the destination will be; a model to overwrite may be there.
+        where: ``weights`` (five blocks are written), ``config`` (only config.json is missing),
+            ``between`` (the two renames; there is no exchange), ``placed`` (the old model is still
+            to be removed).
+        ignoring: signals that the process ignores from the start, as under ``nohup``.
+    """
+
+    def __init__(self, stage: Stage, home: Path, where: str, *options: str, ignoring: tuple[int, ...] = ()) -> None:
+        self.target, self.begun, self.go = home / "wide", home.with_suffix(".begun"), home.with_suffix(".go")
+        self.log, self.where, self.ignoring = home.with_suffix(".log"), where, ignoring
+        arguments = ["widen", str(stage.home / "small"), str(self.target), *options]
+        self.child: Child = start(arguments, self.log, self._prepare)
+        while not self.begun.exists():
+            assert os.waitpid(self.child.pid, os.WNOHANG)[0] == 0, f"it ended early: {self.log.read_text()}"
+            time.sleep(0.005)
+
+    def end(self, how: int | None = None) -> Ended:
+        """Send a signal, or let it go on; and wait."""
+        if how is None:
+            self.go.touch()
+        else:
+            os.kill(self.child.pid, how)
+        return self.child.wait()
+
+    def _stop(self) -> None:
+        self.begun.touch()
+        while not self.go.exists():
+            time.sleep(0.005)
+
+    def _prepare(self) -> None:
+        for number in self.ignoring:
+            signal.signal(number, signal.SIG_IGN)
+        calls: list[str] = []
+
+        def stopping(owner: Any, name: str, when: Callable[..., bool]) -> None:
+            function = getattr(owner, name)
+
+            def called(*arguments: Any, **options: Any) -> Any:
+                calls.append(name)
+                if not self.begun.exists() and when(*arguments):
+                    self._stop()
+                return function(*arguments, **options)
+
+            setattr(owner, name, called)
+
+        if self.where == "weights":
+            stopping(SafetensorsWriter, "append", lambda *_: len(calls) == 5)
+        elif self.where == "config":
+            stopping(Path, "write_text", lambda path, *_: path.name == "config.json")
+        elif self.where == "placed":
+            stopping(workspace, "_remove", lambda path: path.name == "new")
+        else:
+            destination.exchanged = lambda one, other: False  # type: ignore[attr-defined]
+            stopping(os, "rename", lambda one, other: one.name == "new")
 
 
 @pytest.mark.parametrize("where", ["weights", "config"])
-def test_kill_leaves_nothing_that_looks_like_a_model(where: str, stopped: dict[str, Stopped], source: Path) -> None:
-    killed = stopped[f"kill {where}"]
-    assert killed.code == -signal.SIGKILL
-    assert any(name.endswith(".safetensors") for name in killed.seen), "it was killed before it wrote anything"
-    assert any(name.endswith("growth.json") for name in killed.seen) == (where == "config")
-    assert not killed.target.exists()
-    assert models(killed.home) == []
-    grown = growth.widen_checkpoint(source, killed.target)
-    assert models(killed.home) == [grown.path]
-    assert grown.proof.fold.tensors == tensor_count(source) and grown.proof.twin.ok
-
-
-def test_interrupt_leaves_nothing(stopped: dict[str, Stopped]) -> None:
-    interrupted = stopped["interrupt weights"]
-    assert any(name.endswith(".safetensors") for name in interrupted.seen), (
-        "it was interrupted before it wrote anything"
+def test_a_killed_growth_leaves_nothing_that_looks_like_a_model(where: str, stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    frozen = Frozen(stage, tmp_path / "home", where)
+    assert frozen.end(signal.SIGKILL).code == -signal.SIGKILL
+    left = contents(tmp_path / "home")
+    assert any(name.endswith(".safetensors") for name in left), "it was killed before it wrote anything"
+    assert any(name.endswith("growth.json") for name in left) == (where == "config")
+    assert ".wide.growing/new/config.json" not in left
+    assert not frozen.target.exists()
+    next_one = start(["widen", str(stage.home / "small"), str(frozen.target)], frozen.log).wait()
+    assert next_one.code == 0 and contents(frozen.target) == stage.whole
+    said = (
+        rf"grow: removed {workspace_of(frozen.target)} \([\d.]+ MB\), which an interrupted growth into .*wide left\.\n"
     )
-    assert interrupted.code == 130
-    assert interrupted.out == ""
-    assert [line for line in interrupted.err.splitlines() if line.strip()] == [
-        "grow: interrupted; nothing was left behind."
+    assert re.fullmatch(said, next_one.said)
+    assert list((tmp_path / "home").iterdir()) == [frozen.target]
+
+
+@pytest.mark.parametrize("how", WORDS)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_growth_that_is_told_to_stop_leaves_nothing(
+    how: signal.Signals, overwrite: bool, stage: Stage, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    if overwrite:
+        shutil.copytree(stage.old, home / "wide")
+    before = contents(home)
+    ended = Frozen(stage, home, "weights", *(["--overwrite"] if overwrite else [])).end(how)
+    assert ended.code == 128 + how
+    assert ended.said.split("\n") == ["", f"grow: {WORDS[how]}; nothing was left behind.", ""]
+    assert contents(home) == before
+
+
+def test_a_growth_that_is_told_to_stop_too_late_says_so(stage: Stage, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(stage.old, home / "wide")
+    ended = Frozen(stage, home, "placed", "--overwrite").end(signal.SIGTERM)
+    assert ended.code == 143
+    assert f"grow: stopped by SIGTERM; {home / 'wide'} was complete by then and stays." in ended.said
+    assert contents(home / "wide") == stage.whole and list(home.iterdir()) == [home / "wide"]
+
+
+def test_a_growth_under_nohup_goes_on(stage: Stage, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    frozen = Frozen(stage, home, "weights", ignoring=(signal.SIGHUP, signal.SIGINT))
+    os.kill(frozen.child.pid, signal.SIGHUP)
+    os.kill(frozen.child.pid, signal.SIGINT)
+    assert frozen.end().code == 0 and contents(frozen.target) == stage.whole
+
+
+def test_killed_between_two_renames_the_old_model_comes_back(stage: Stage, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(stage.old, home / "wide")
+    frozen = Frozen(stage, home, "between", "--overwrite")
+    frozen.end(signal.SIGKILL)
+    assert not frozen.target.exists() and contents(workspace_of(frozen.target) / "old") == contents(stage.old)
+    for command in (["plan", str(frozen.target)], ["verify", str(frozen.target), str(stage.old)]):
+        ended = start(command, frozen.log).wait()
+        assert ended.code == 1 and f"is in {workspace_of(frozen.target) / 'old'}. Move it back" in ended.said
+    ended = start(["widen", str(stage.home / "small"), str(frozen.target)], frozen.log).wait()
+    assert ended.code == 1 and f"the model of {frozen.target} is back" in ended.said
+    assert contents(frozen.target) == contents(stage.old) and list(home.iterdir()) == [frozen.target]
+
+
+def test_of_two_writers_one_is_refused(stage: Stage, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    frozen = Frozen(stage, home, "weights")
+    with pytest.raises(growth.CheckpointError) as caught:
+        growth.widen_checkpoint(stage.home / "small", frozen.target)
+    said = f"process {frozen.child.pid} on {socket.gethostname()} is writing {frozen.target} at this moment"
+    assert said in str(caught.value)
+    assert frozen.end().code == 0 and contents(frozen.target) == stage.whole
+    assert list(home.iterdir()) == [frozen.target]
+
+
+def test_writers_that_start_together(stage: Stage, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    arguments = ["widen", str(stage.home / "small"), str(home / "wide")]
+    ended = [child.wait() for child in [start(arguments, tmp_path / f"{n}.log") for n in range(3)]]
+    assert sorted(one.code for one in ended) == [0, 1, 1]
+    assert all("at this moment" in one.said or "exists and was kept" in one.said for one in ended if one.code)
+    assert contents(home / "wide") == stage.whole and list(home.iterdir()) == [home / "wide"]
+
+
+def some_kills(stage: Stage, first: int, number: int) -> list[str]:
+    draw = random.Random(first)
+    return [
+        fault
+        for n in range(first, first + number)
+        for fault in kills.kill_once(stage, n, kills.SIGNALS[n % 3], n // 3 % 2 == 1, draw).faults
     ]
-    assert list(interrupted.home.iterdir()) == []
+
+
+def test_kills_at_random_moments(stage: Stage) -> None:
+    assert some_kills(stage, 0, 6) == []
+
+
+@pytest.mark.slow
+def test_many_kills_at_random_moments(stage: Stage) -> None:
+    assert some_kills(stage, 100, 60) == []
+
+
+def test_a_process_that_is_terminated(stage: Stage) -> None:
+    assert kills.kill_a_process(stage, 0, signal.SIGTERM, True, random.Random(0)).faults == []
+
+
+MUTANTS: dict[str, tuple[signal.Signals, Any, str, Any, str]] = {
+    "leaves what it was writing": (
+        signal.SIGTERM,
+        workspace,
+        "_remove",
+        lambda path: None,
+        "a leftover after SIGTERM",
+    ),
+    "does not look for leftovers": (signal.SIGKILL, workspace, "_settle", lambda *_: "", "the next growth failed"),
+    "removes leftovers and does not say so": (signal.SIGKILL, workspace._log, "warning", print, "did not name"),
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_kills_find_a_growth_that(mutant: str, stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    how, owner, name, wrong, said = MUTANTS[mutant]
+    monkeypatch.setattr(owner, name, wrong)
+    home = tmp_path / "home"
+    home.mkdir()
+    frozen = Frozen(stage, home, "weights")
+    ended = frozen.end(how)
+
+    def again(arguments: list[str]) -> Ended:
+        return start(arguments, frozen.log).wait()
+
+    faults = kills.look(stage, frozen.target, how, False, ended, again).faults
+    assert any(said in fault for fault in faults), faults
+
+
+def test_kills_find_a_destination_that_is_half_written(stage: Stage, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(stage.home / "whole-0" / "wide", home / "wide")
+    (home / "wide" / "config.json").unlink()
+
+    def again(arguments: list[str]) -> Ended:
+        return start(arguments, tmp_path / "log").wait()
+
+    outcome = kills.look(stage, home / "wide", signal.SIGKILL, True, Ended(-9, ""), again)
+    assert outcome.destination == "BROKEN" and "destination is neither" in outcome.faults[0]

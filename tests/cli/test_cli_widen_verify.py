@@ -60,9 +60,11 @@ def test_overwrite_replaces_a_model(grow: Grow, small: Path, encoder: Path, tmp_
     target = Path(shutil.copytree(encoder, tmp_path / "wide"))
     (target / "notes.txt").write_text("of the old model")
     assert "exists and was kept as it is" in grow("widen", small, target).complaint
+    assert "does not: notes.txt. --overwrite would delete it" in grow("widen", small, target, "--overwrite").complaint
     assert config_of(target) == config_of(encoder) and (target / "notes.txt").exists()
+    (target / "notes.txt").unlink()
     assert grow("widen", small, target, "--overwrite").code == 0
-    assert config_of(target)["hidden_size"] == 48 and not (target / "notes.txt").exists()
+    assert config_of(target)["hidden_size"] == 48
     assert [path.name for path in tmp_path.iterdir()] == ["wide"]
 
 

@@ -32,26 +32,47 @@ def disk_full() -> OSError:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-FAILURES: list[tuple[Callable[[], BaseException], type[BaseException], str]] = [
-    (lambda: growth.ProofError("injected. Please report this."), growth.ProofError, "injected"),
-    (disk_full, growth.CheckpointError, "No space left on device"),
-    (KeyboardInterrupt, KeyboardInterrupt, ""),
-    (lambda: MemoryError("injected"), MemoryError, "injected"),
+@dataclass(frozen=True)
+class Failure:
+    """Something that goes wrong inside a widening.
+
+    Args:
+        name: of the failure.
+        raises: makes what is raised inside.
+        error: what the caller sees.
+        said: part of its message.
+    """
+
+    name: str
+    raises: Callable[[], BaseException]
+    error: type[BaseException]
+    said: str
+
+
+DISK_FULL = Failure("disk full", disk_full, growth.CheckpointError, "No space left on device")
+CTRL_C = Failure("Ctrl-C", KeyboardInterrupt, KeyboardInterrupt, "")
+FAILURES = [
+    Failure("refused", lambda: growth.ProofError("injected. Please report this."), growth.ProofError, "injected"),
+    DISK_FULL,
+    CTRL_C,
+    Failure("out of memory", lambda: MemoryError("injected"), MemoryError, "injected"),
 ]
-NAMES = ["refused", "disk full", "Ctrl-C", "out of memory"]
 
 
 @dataclass
 class Bomb:
-    """Stands in for a function: lets ``fuse`` calls pass, then raises."""
+    """Stands in for a function: lets ``fuse`` calls pass, then raises; with ``once``, only then."""
 
     function: Callable[..., Any]
     raises: Callable[[], BaseException]
     fuse: int
+    once: bool = False
     calls: int = 0
+    burst: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.calls == self.fuse:
+        if self.calls == self.fuse and not (self.once and self.burst):
+            self.burst = True
             raise self.raises()
         self.calls += 1
         return self.function(*args, **kwargs)
@@ -64,17 +85,17 @@ def tensor_count(source: Path) -> int:
     return len(load_file(source / "model.safetensors"))
 
 
-def crash(bomb: Bomb, source: Path, target: Path, error: type[BaseException], said: str, **options: Any) -> None:
+def crash(bomb: Bomb, source: Path, target: Path, failure: Failure, **options: Any) -> None:
     """Widen into a folder that holds other things, be interrupted, and find all as it was."""
     home = target.parent
     while not home.exists():
         home = home.parent
     before = snapshot(home)
-    with pytest.raises(error) as caught:
+    with pytest.raises(failure.error) as caught:
         growth.widen_checkpoint(source, target, **options)
     assert bomb.calls == bomb.fuse
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert failure.said in str(caught.value) and "\n" not in str(caught.value)
     if isinstance(caught.value, growth.CheckpointError):
         assert str(target) in str(caught.value) and "try again" in str(caught.value)
     assert snapshot(home) == before
-    assert not list(home.rglob(".*growing*"))
+    assert not list(home.rglob(".*growing"))
