@@ -46,5 +46,5 @@ def plan_widening(
         )
     if isinstance(source, (str, os.PathLike)):
         checkpoint = completed(open_checkpoint(source))
-        return prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes)
+        return prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes, checkpoint.notes)
     return prepare(source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source, options)

@@ -129,7 +129,7 @@ def widen_checkpoint(
     if optimizer:
         check_trainer_folder(source.folder, moments)
     source = completed(source)
-    plan = prepare(source.config, options, source.shapes, source.dtypes)
+    plan = prepare(source.config, options, source.shapes, source.dtypes, source.notes)
     check_dtypes(plan)
     dtypes = result_dtypes(plan, wanted)
     shards = _shards(plan, dtypes, limit)

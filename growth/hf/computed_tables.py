@@ -16,17 +16,20 @@ from growth import architectures
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.configs import config_to_build, parse
+from growth.hf.fitting import fitted
 from growth.hf.model_classes import class_of
 from growth.hf.reader import Checkpoint
 
 
 def completed(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with the tables it lacks added as tensors, with the values ``from_pretrained``
-    would give them. A checkpoint that lacks none is returned as it is.
+    """The checkpoint under the names its class expects (`growth.hf.fitting`), with the tables it lacks
+    added as tensors, with the values ``from_pretrained`` would give them. A checkpoint that lacks
+    none is returned as it is.
 
     Raises:
         UnsupportedModelError: if the class cannot compute them from the config.
     """
+    checkpoint = fitted(checkpoint)
     model_type = str(checkpoint.config.get("model_type"))
     if model_type not in architectures.known() or not architectures.find(model_type).computed:
         return checkpoint

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
 from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_modules import ModuleWrapper
+from growth.hf.missing_tensors import Absence, highest, uncounted
 from growth.hf.tensor_names import to_disk
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -47,12 +50,8 @@ def expected_tensors(
 def _tensors_of_a_new_model(
     config: Config, model_class: type[PreTrainedModel]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    parsed = config_to_build(config)
     try:
-        with torch.device("meta"):
-            model = model_class(parsed)
-        in_memory, shared = model.state_dict(), model.all_tied_weights_keys or {}
-        state = to_disk(model, in_memory)
+        return class_tensors(config_to_build(config), model_class)
     except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
             f"{model_class.__name__} cannot be built on the meta device from the config ({type(error).__name__}: "
@@ -63,16 +62,48 @@ def _tensors_of_a_new_model(
                 else "."
             )
         ) from error
+
+
+def class_tensors(
+    config: PreTrainedConfig, model_class: type[PreTrainedModel]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """As `expected_tensors`, of a parsed config, which the model keeps. Raises what the constructor
+    does."""
+    with torch.device("meta"):
+        model = model_class(config)
+    in_memory, shared = model.state_dict(), model.all_tied_weights_keys or {}
+    state = to_disk(model, in_memory)
     renamed = {id(parameter): name for name, parameter in state.items()}
     on_disk = {name: renamed.get(id(parameter), name) for name, parameter in in_memory.items()}
     ties = {on_disk.get(target, target): on_disk.get(source, source) for target, source in shared.items()}
     return {name: tuple(parameter.shape) for name, parameter in state.items()}, ties
 
 
+@dataclass(frozen=True)
+class Inventory:
+    """The tensors of a checkpoint, sorted.
+
+    Args:
+        known: names of those to grow.
+        left_out: names of buffers that old files hold and the model computes itself.
+        tied: name -> canonical names of all tensors tied with it, including its own; only for
+            tensors that are tied.
+        notes: what the caller should know about tensors that are not of the class.
+    """
+
+    known: Sequence[str]
+    left_out: Sequence[str]
+    tied: Mapping[str, frozenset[str]]
+    notes: Sequence[str]
+
+
 def inventory(
     raw: Mapping[str, Any], shapes: Shapes, architecture: Architecture, model_class: type[PreTrainedModel]
-) -> tuple[list[str], list[str], dict[str, frozenset[str]]]:
+) -> Inventory:
     """Check the tensors of a checkpoint against those its class expects, and sort them.
+
+    Tensors beyond the layers that the config counts are left out, as are others that the class
+    ignores by name and no rule describes; ``from_pretrained`` does not load them either.
 
     Args:
         raw: the config as JSON.
@@ -80,45 +111,105 @@ def inventory(
         architecture: the declaration at this config.
         model_class: the class named in the config.
 
-    Returns:
-        known: names of the tensors to grow.
-        left_out: names of buffers that old files hold and the model computes itself.
-        tied: name -> canonical names of all tensors tied with it, including its own; only for
-            tensors that are tied.
-
     Raises:
         CheckpointError: for a tensor that is missing, or whose shape differs from the config's.
     """
     expected, ties = expected_tensors(raw, model_class)
     canonical = {name: architecture.canonical(name) for name in shapes}
-    present = set(canonical.values())
-    wanted = {architecture.canonical(name): shape for name, shape in expected.items()}
-    groups = _tied_groups(ties, architecture)
-    for name in wanted:
-        may_lack = architecture.is_buffer(name) or architecture.is_optional(name)
-        if name not in present and not may_lack and not groups.get(name, set()) & present:
-            raise CheckpointError(
-                f"tensor '{name}' of {model_class.__name__} is missing. Check that 'architectures' in the config "
-                "names the class that was saved."
-            )
+    spelled = {architecture.canonical(name): name for name in expected}
+    made = (architecture.is_buffer, architecture.is_optional)
+    absent = lacking(spelled, set(canonical.values()), ties, architecture.canonical)
+    if missing := [spelled[name] for name in absent if not any(may_lack(name) for may_lack in made)]:
+        raise CheckpointError(
+            Absence(
+                raw,
+                model_class,
+                expected,
+                list(shapes),
+                missing,
+                architecture.canonical,
+                lambda config: class_tensors(config, model_class)[1],
+            ).sentence()
+        )
     for name, shape in shapes.items():
-        if wanted.get(canonical[name], shape) != tuple(shape):
+        wanted = expected.get(spelled.get(canonical[name], ""), shape)
+        if tuple(shape) == (0,) != wanted:
             raise CheckpointError(
-                f"tensor '{name}' has shape {list(shape)}, but the config makes it {list(wanted[canonical[name]])}. "
-                "Check the config."
+                f"tensor '{name}' is empty (shape [0]), as DeepSpeed ZeRO-3 leaves tensors where it saves a model "
+                "without gathering its shards. Load the shards with zero_to_fp32.py, which lies beside them, and "
+                "widen what it writes."
+            )
+        if wanted != tuple(shape):
+            raise CheckpointError(
+                f"tensor '{name}' has shape {list(shape)}, but the config makes it {list(wanted)}. Check the config."
             )
     left_out = [name for name in shapes if architecture.is_buffer(canonical[name])]
-    known = [name for name in shapes if name not in left_out]
+    spare = [name for name in shapes if canonical[name] not in spelled and name not in left_out]
+    ignored, notes = _spare(spare, canonical, highest(spelled), architecture, model_class)
+    known = [name for name in shapes if name not in left_out and name not in ignored]
+    groups = _tied_groups(ties, architecture.canonical)
     tied = {name: frozenset(groups[canonical[name]]) for name in known if canonical[name] in groups}
-    return known, left_out, tied
+    return Inventory(known, left_out, tied, notes)
 
 
-def _tied_groups(ties: Mapping[str, str], architecture: Architecture) -> dict[str, set[str]]:
+def _spare(
+    names: Sequence[str],
+    canonical: Mapping[str, str],
+    counted: Mapping[str, int],
+    architecture: Architecture,
+    model_class: type[PreTrainedModel],
+) -> tuple[set[str], list[str]]:
+    """Tensors in the weights that are not of the class: which of them are left out, and what is to be
+    said."""
+    whose, patterns = model_class.__name__, model_class._keys_to_ignore_on_load_unexpected or ()
+    beyond = [name for name in names if uncounted(canonical[name], counted)]
+    ruled = {name for name in names if architecture.declared_roles(canonical[name], whose) is not None}
+    ignored = [
+        name
+        for name in names
+        if name not in beyond and name not in ruled and any(re.search(pattern, name) for pattern in patterns)
+    ]
+    kept = [name for name in names if name in ruled and name not in beyond]
+    notes = [
+        f"{_some(found)} {said}"
+        for found, said in (
+            (
+                beyond,
+                "belong to layers that the config does not count; from_pretrained ignores them, they are left out",
+            ),
+            (ignored, f"are ignored by {whose} and left out"),
+            (
+                kept,
+                f"are not of {whose}, and from_pretrained ignores them; they are grown by the declaration and kept, "
+                "but the twin does not cover them",
+            ),
+        )
+        if found
+    ]
+    return {*beyond, *ignored}, notes
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"tensors of the source ('{names[0]}'{more})"
+
+
+def lacking(
+    wanted: Iterable[str], present: Collection[str], ties: Mapping[str, str], canonical: Callable[[str], str]
+) -> list[str]:
+    """Those of the canonical names ``wanted`` that are not ``present``, and neither is a tensor that
+    they are tied with."""
+    groups = _tied_groups(ties, canonical)
+    present = frozenset(present)
+    return [name for name in wanted if name not in present and not groups.get(name, set()) & present]
+
+
+def _tied_groups(ties: Mapping[str, str], canonical: Callable[[str], str]) -> dict[str, set[str]]:
     """Canonical name -> canonical names of all tensors tied with it, its own among them. A tie may
     join two groups: of ``a = b`` and ``b = c`` all three are one."""
     groups: dict[str, set[str]] = {}
     for target, source in ties.items():
-        group = {architecture.canonical(target), architecture.canonical(source)}
+        group = {canonical(target), canonical(source)}
         group |= set().union(*(groups.get(member, set()) for member in group))
         groups |= {member: group for member in group}
     return groups

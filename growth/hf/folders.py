@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from growth.errors import CheckpointError
+from growth.hf.known_folders import CONVERT_GGUF, adapter_beside_weights, known_folder, other_weights
 from growth.hf.paths import local_path, moved_aside
 from growth.hf.source_files import check_inside
 
@@ -22,15 +23,6 @@ OF_ACCELERATE = (
 """Its groups are the caller's own, and no file of it says which parameter is which."""
 
 _LFS = b"version https://git-lfs.github.com/spec/"
-_GGUF = (
-    "Name the folder of the original model, or convert it first: AutoModelForCausalLM.from_pretrained(folder, "
-    "gguf_file=...).save_pretrained(...) writes one."
-)
-_OTHER_FRAMEWORKS = {
-    "tf_model.h5": "TensorFlow",
-    "flax_model.msgpack": "Flax",
-    "consolidated.*": "Meta's or Mistral's own",
-}
 _SHOWN = 3
 
 
@@ -77,10 +69,9 @@ def check_model_folder(folder: Path) -> None:
     check_config(folder)
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
-        raise CheckpointError(
-            _known_folder(folder)
-            or f"{folder} has no weights: none of {', '.join(WEIGHTS)}. Name the folder that a model was saved to."
-        )
+        raise CheckpointError(known_folder(folder) or _without_weights(folder))
+    if said := adapter_beside_weights(folder):
+        raise CheckpointError(said)
     check_inside(weights, folder)
     check_fetched(weights)
 
@@ -112,13 +103,22 @@ def check_fetched(path: Path) -> None:
 
 def _is_a_file(path: Path) -> str:
     if path.suffix == ".gguf":
-        return f"{path} is a GGUF file, whose weights are usually quantised. {_GGUF}"
+        return f"{path} is a GGUF file, whose weights are usually quantised. {CONVERT_GGUF}"
     return f"{path} is a file. Name the folder that holds config.json."
+
+
+def _without_weights(folder: Path) -> str:
+    """What a folder is that has a config and none of the files that weights are read from."""
+    none = f"{folder} has no weights: none of {', '.join(WEIGHTS)}"
+    if there := other_weights(folder):
+        listed = ", ".join(f"'{name}'" for name in there[:_SHOWN])
+        return f"{none}, but {listed}. If that is the model's state dict, load it into the model and save_pretrained."
+    return f"{none}. Name the folder that a model was saved to."
 
 
 def _without_config(folder: Path) -> str:
     """What a folder is that has no config.json, and what to name instead."""
-    if said := _known_folder(folder):
+    if said := known_folder(folder):
         return said
     if any(folder.glob("random_states_*.pkl")):
         return f"{folder} is a state that accelerate saved, without the model's config. {OF_ACCELERATE}"
@@ -132,24 +132,6 @@ def _without_config(folder: Path) -> str:
     if models := [path for path in below if any((path / name).is_file() for name in WEIGHTS)]:
         return f"{folder} has no config.json, but models are below it. Name one of them: {_listed(models)}."
     return f"{folder} has no config.json. Name the folder that a model was saved to."
-
-
-def _known_folder(folder: Path) -> str:
-    """The sentence for a folder of a kind that can be told; empty for others."""
-    if (folder / "adapter_config.json").is_file():
-        return (
-            f"{folder} holds an adapter (PEFT), not a whole model. Load it with peft, save what "
-            "model.merge_and_unload() returns, and widen that."
-        )
-    if found := sorted(folder.glob("*.gguf")):
-        return f"{folder} holds GGUF weights ('{found[0].name}'), which are usually quantised. {_GGUF}"
-    for pattern, whose in _OTHER_FRAMEWORKS.items():
-        if found := sorted(folder.glob(pattern)):
-            return (
-                f"{folder} holds weights in {whose} format ('{found[0].name}'). Load them with transformers and save "
-                "them with save_pretrained, then widen that."
-            )
-    return ""
 
 
 def _listed(paths: list[Path]) -> str:

@@ -42,6 +42,8 @@ class Checkpoint:
         weight_files: the files tensors are read from.
         files: all files that are read; `SourceFiles.check_unchanged` says whether they still are
             what they were.
+        stored_as: name -> name in the file, where that is another (`growth.hf.fitting`).
+        notes: what a plan should say about how it was read, a sentence each.
     """
 
     folder: Path
@@ -50,6 +52,8 @@ class Checkpoint:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     dtypes: dict[str, torch.dtype] = field(default_factory=dict)
     weight_files: list[Path] = field(default_factory=list)
+    stored_as: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     _readers: dict[str, Reader] = field(default_factory=dict)
 
     def read(self, name: str) -> Tensor:

@@ -66,8 +66,8 @@ def build_plan(
     check_fields(config, architecture, options.vouch)
     model_class = class_of(config)
     old = architecture.read_sizes(config.parsed)
-    known, left_out, tied = inventory(config, shapes, architecture, model_class)
-    roles = {name: architecture.roles(architecture.canonical(name), model_class.__name__) for name in known}
+    found = inventory(config, shapes, architecture, model_class)
+    roles = {name: architecture.roles(architecture.canonical(name), model_class.__name__) for name in found.known}
     combinations = set(roles.values())
 
     def tried(new: Sizes) -> Candidate:
@@ -81,10 +81,11 @@ def build_plan(
     ties = Ties()
     if options.breaking.breaks:
         ties = around_ties(
-            roles, tied, architecture, model_class.__name__, chosen.maps, options.breaking.for_hidden_states
+            roles, found.tied, architecture, model_class.__name__, chosen.maps, options.breaking.for_hidden_states
         )
     tensors = {
-        name: _tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties) for name in known
+        name: _tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties)
+        for name in found.known
     }
     return Plan(
         declared,
@@ -99,9 +100,10 @@ def build_plan(
         old=config,
         new=chosen.config,
         dtypes=dict(dtypes or {}),
-        left_out=tuple(left_out),
+        left_out=tuple(found.left_out),
         notes=(
             *_about_the_declaration(declared, config),
+            *found.notes,
             *chosen.notes,
             *ties.notes,
             *dead_units.notes(chosen.maps, architecture.laws, combinations),

@@ -6,7 +6,7 @@ the twin (`growth.proof.twin.prove_twin`) and, tensor by tensor, `growth.weights
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,7 @@ def prepare(
     options: Options,
     shapes: Shapes | None = None,
     dtypes: Mapping[str, torch.dtype] | None = None,
+    notes: Iterable[str] = (),
 ) -> Plan:
     """The plan for a model, by the declaration of its ``model_type`` or one that fits it.
 
@@ -35,6 +36,7 @@ def prepare(
         options: the caller's.
         shapes: tensor name -> shape; by default those of the class that the config names.
         dtypes: tensor name -> dtype, where the weights are known.
+        notes: what the plan should say about how they were read.
 
     Raises:
         GrowthError: for anything that stands in the way and can be told without reading a weight.
@@ -53,4 +55,4 @@ def prepare(
         raise IllegalGrowthError(
             f"{error} The other model is a {other}, this one a {own}, so not every size means the same."
         ) from error
-    return replace(plan, notes=(*choice_notes(plan), *plan.notes))
+    return replace(plan, notes=(*notes, *choice_notes(plan), *plan.notes))

@@ -202,7 +202,7 @@ def _check_ties(ties: Mapping[str, str], expected: Collection[str], tied: Mappin
 def _check_state(plan: Plan, state: Mapping[str, Tensor], expected: Collection[str], name: str) -> None:
     """Refuse tensors that a model of this config does not have, or that have no data or no float
     dtype."""
-    for key in plan.tensors:
+    for key in (key for key in state if key not in plan.left_out):
         if key not in expected:
             raise UnsupportedModelError(
                 f"tensor '{key}' does not belong to a {name} with this config. Remove it, or correct the config."

@@ -42,6 +42,36 @@ def adapter_with_config(folder: Path, model: Path) -> None:
     shutil.copyfile(model / "config.json", folder / "config.json")
 
 
+def adapter_of_a_base(folder: Path, model: Path) -> None:
+    """A checkpoint of Trainer and PEFT in the middle of training."""
+    about = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 8}
+    (folder / "adapter_config.json").write_text(json.dumps(about))
+    for name in ("adapter_model.safetensors", "optimizer.pt", "trainer_state.json"):
+        (folder / name).write_bytes(b"{}")
+
+
+def prompt(folder: Path, model: Path) -> None:
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "PROMPT_TUNING"}))
+
+
+def adapter_beside_weights(folder: Path, model: Path) -> None:
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    adapter(folder, model)
+
+
+def beside(*names: str) -> Callable[[Path, Path], None]:
+    """A folder with the config, and files of these names."""
+
+    def lay(folder: Path, model: Path) -> None:
+        shutil.copyfile(model / "config.json", folder / "config.json")
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(b"")
+
+    lay.__name__ = names[0]
+    return lay
+
+
 def gguf(folder: Path, model: Path) -> None:
     (folder / "model-q4.gguf").write_bytes(b"GGUF")
 
@@ -88,6 +118,22 @@ def empty(folder: Path, model: Path) -> None:
 LIES: list[tuple[Callable[[Path, Path], None], tuple[str, ...]]] = [
     (adapter, ("holds an adapter", "merge_and_unload()")),
     (adapter_with_config, ("holds an adapter", "merge_and_unload()")),
+    (adapter_of_a_base, ("an adapter (PEFT, LORA adapter of 'org/base')", "merge_and_unload()")),
+    (prompt, ("PROMPT_TUNING adapter)", "cannot be merged into weights: widen the base model")),
+    (adapter_beside_weights, ("beside a model's weights", "another function", "merge_and_unload()", "or move")),
+    (beside("model.fp16.safetensors"), ("weights of variant 'fp16' ('model.fp16.safetensors')", "variant='fp16'")),
+    (beside("model-00001-of-00002.bf16.safetensors"), ("variant 'bf16'", "save_pretrained")),
+    (beside("pytorch_model.fp16.bin"), ("variant 'fp16' ('pytorch_model.fp16.bin')",)),
+    (beside("model-00001-of-00002.safetensors"), ("without the index", "'model.safetensors.index.json'")),
+    (beside("pytorch_model-00001-of-00002.bin"), ("without the index", "'pytorch_model.bin.index.json'")),
+    (beside("consolidated.safetensors", "params.json"), ("Mistral's own format", "convert_*_weights_to_hf.py")),
+    (beside("consolidated.00.pth"), ("Meta's or Mistral's own format ('consolidated.00.pth')",)),
+    (beside("zero_to_fp32.py", "global_step5/mp_rank_00_model_states.pt"), ("of DeepSpeed", "zero_to_fp32.py")),
+    (beside("pytorch_model_fsdp_0/__0_0.distcp"), ("shards of FSDP", "FULL_STATE_DICT")),
+    (beside("flax_model.msgpack"), ("Flax format", "transformers 4 (from_flax=True)")),
+    (beside("onnx/model.onnx"), ("exported to ONNX ('onnx/model.onnx')", "it was exported from")),
+    (beside("openvino_model.xml"), ("exported to OpenVINO",)),
+    (beside("llama.safetensors", "ema.pt"), ("has no weights: none of", "but 'ema.pt', 'llama.safetensors'")),
     (gguf, ("holds GGUF weights ('model-q4.gguf')", "gguf_file=")),
     (pointer, ("model.safetensors is not the file but git-lfs's pointer", "`git lfs pull`")),
     (pointed_shard, ("model-00001-of-00001.safetensors is not the file", "`git lfs pull`")),
@@ -103,7 +149,13 @@ LIES: list[tuple[Callable[[Path, Path], None], tuple[str, ...]]] = [
 def check_recognised(lay: Callable[[Path, Path], None], says: tuple[str, ...], model: Path, home: Path) -> None:
     (home / "there").mkdir(parents=True)
     lay(home / "there", model)
-    refused(home / "there", home / "wide", CheckpointError, *says, step=r"[.:] (Name|Load|Fetch)")
+    refused(
+        home / "there",
+        home / "wide",
+        CheckpointError,
+        *says,
+        step=r"[.:;] (Name|Load|Fetch|Convert|Save|widen|If that is)",
+    )
 
 
 @pytest.mark.parametrize(("lay", "says"), LIES, ids=[lay.__name__ for lay, _ in LIES])
@@ -112,7 +164,7 @@ def test_a_folder_is_recognised(lay: Any, says: tuple[str, ...], sources: Source
 
 
 def test_a_folder_not_recognised_is_seen(sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "_known_folder", lambda folder: "")
+    monkeypatch.setattr(folders, "known_folder", lambda folder: "")
     with pytest.raises(AssertionError):
         check_recognised(adapter, LIES[0][1], sources["llama"], tmp_path)
 
