@@ -10,17 +10,15 @@ from typing import Any, NoReturn
 import click
 
 from growth.checkpoint.destination import check_target, destination
-from growth.errors import GrowthError
+from growth.errors import GrowthError, printable
 from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 from growth.hf.folders import check_source
-from growth.plan.choice_checks import DEPTH, NO_DEPTH
-from growth.plan.choices import CHOICES
-from growth.plan.options import keyword_of_size
 from growth.version import __version__
 
 from .choices import as_typed, choices
 from .progress import Progress, told
 from .signals import stoppable, stopped, writing
+from .strict import Group, show
 
 # torch and transformers take seconds to import, so each command imports what needs them after it
 # has seen that its arguments make sense.
@@ -36,7 +34,7 @@ class _Dtype(click.Choice[str]):
 DTYPE = _Dtype(FLOAT_NAMES)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="grow")
 def grow() -> None:
     """Widen a trained Transformer checkpoint to one that computes the same function.
@@ -85,7 +83,8 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
             shown = as_text(plan_parts(result, verbose))
     click.echo(shown)
     if not as_json:
-        click.echo(f"\nnext: grow widen {as_typed(src, 'DST', options)}")
+        click.echo()
+        click.echo(printable(f"next: grow widen {as_typed(src, 'DST', options)}"))
 
 
 @grow.command(short_help="Widen SRC into the new folder DST.")
@@ -142,7 +141,8 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
 
             progress.say("planning, and comparing a miniature before and after growth ...")
             result = widen_checkpoint(src, dst, progress=progress.written, **options)
-        click.echo((result.path / "growth.json").read_text(encoding="utf-8").rstrip() if as_json else str(result))
+        record = json.loads((result.path / "growth.json").read_text(encoding="utf-8")) if as_json else None
+        click.echo(json.dumps(record, indent=2) if as_json else str(result))
 
 
 @grow.command(short_help="Run SRC and DST on the same text and compare.")
@@ -253,22 +253,13 @@ def _run() -> NoReturn:
         sys.exit(1)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.NoSuchOption as error:
-        name = error.option_name.strip("-").replace("-", "_")
-        if name in DEPTH:
-            click.UsageError(f"no such option: {error.option_name}; {NO_DEPTH}", error.ctx).show()
-        elif keyword := keyword_of_size(name):
-            flag = CHOICES[keyword[0]].flag
-            click.UsageError(f"no such option: {error.option_name}. Did you mean {flag}?", error.ctx).show()
-        else:
-            error.show()
-        sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        show(error)
         sys.exit(error.exit_code)
     except OSError as error:
         click.echo(
-            f"grow: {error.filename or 'a file'}: {error.strerror or error}. Check the path and its permissions.",
+            printable(f"grow: {error.filename or 'a file'}: {error.strerror or error}.")
+            + " Check the path and its permissions.",
             err=True,
         )
         sys.exit(1)

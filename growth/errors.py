@@ -11,12 +11,53 @@ import struct
 from collections.abc import Iterable
 from pickle import UnpicklingError
 
+LONGEST, CLOSING = 2000, 500
+"""The largest number of characters of a message, and how many of a longer one's end are kept."""
+
+SHOWN = 200
+"""The largest number of characters of a value that a message shows."""
+
+
+def printable(text: str) -> str:
+    r"""A text in which a terminal finds nothing to obey: what is not printable (control characters,
+    escape sequences, marks that reverse or hide text) stands as Python escapes it.
+
+    The names of tensors, files and config fields, and whatever a config holds, are somebody else's:
+    an escape sequence in one of them could retitle the terminal, or hide what follows.
+
+    Example:
+        >>> printable("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: as Python writes it, cut where that is long.
+
+    Example:
+        >>> shown("x" * 1000) == repr("x" * 1000)[:SHOWN] + " ..."
+        True
+    """
+    if isinstance(value, (str, bytes)):
+        value = value[: SHOWN + 1]
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # a whole number of thousands of digits
+        text = f"a {type(value).__name__} that is too long to write"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
 
 class GrowthError(Exception):
-    """Base of every error this library raises on purpose.
+    r"""Base of every error this library raises on purpose.
 
     Args:
-        message: printed on one line, whatever line breaks the names in it hold.
+        message: printed on one line and `printable`, whatever the names in it hold; where these are
+            thousands of characters long, its beginning and its end, which is the next step.
 
     Example:
         >>> str(GrowthError("config field 'note' is two\nlines"))
@@ -24,7 +65,8 @@ class GrowthError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        line = printable(" ".join(message.split()))
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - CLOSING]} ... {line[-CLOSING:]}")
 
 
 class UnsupportedModelError(GrowthError):

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from growth.errors import printable
+
 
 @dataclass(frozen=True)
 class Table:
@@ -34,7 +36,7 @@ class Table:
     right: Sequence[int] = ()
 
     def __str__(self) -> str:
-        cells = [list(self.header), *([str(cell) for cell in row] for row in self.rows)]
+        cells = [[printable(str(cell)) for cell in row] for row in (self.header, *self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.header))]
         lines = [
             "  ".join(
@@ -55,7 +57,7 @@ class Table:
     def _row(self, cells: Sequence[Any], tag: str) -> str:
         sides = ["right" if i in self.right else "left" for i in range(len(cells))]
         shown = (
-            f'<{tag} style="text-align: {side}">{html.escape(str(cell))}</{tag}>'
+            f'<{tag} style="text-align: {side}">{html.escape(printable(str(cell)))}</{tag}>'
             for side, cell in zip(sides, cells, strict=True)
         )
         return f"<tr>{''.join(shown)}</tr>"
@@ -80,13 +82,20 @@ class Shown(ABC):
 
 def as_text(parts: Iterable[Part]) -> str:
     """Parts with an empty line between them."""
-    return "\n\n".join(map(str, parts))
+    return "\n\n".join(printable_lines(str(part)) for part in parts)
+
+
+def printable_lines(text: str) -> str:
+    """A text of several lines, each `growth.errors.printable`."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def as_html(parts: Iterable[Part]) -> str:
     """Parts as tables and paragraphs."""
     shown = (
-        part.html() if isinstance(part, Table) else f"<p>{html.escape(part).replace(chr(10), '<br>')}</p>"
+        part.html()
+        if isinstance(part, Table)
+        else f"<p>{html.escape(printable_lines(part)).replace(chr(10), '<br>')}</p>"
         for part in parts
     )
     return f"<div>{''.join(shown)}</div>"

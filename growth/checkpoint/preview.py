@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from torch import nn
 from transformers import PreTrainedConfig
 
-from growth.errors import UnsupportedModelError
+from growth.errors import UnsupportedModelError, shown
 from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
 from growth.hf.reader import open_checkpoint
@@ -47,4 +47,9 @@ def plan_widening(
     if isinstance(source, (str, os.PathLike)):
         checkpoint = completed(open_checkpoint(source))
         return prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes, checkpoint.notes)
-    return prepare(source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source, options)
+    raw = source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source
+    if not isinstance(raw, Mapping):
+        raise UnsupportedModelError(
+            f"a plan is made of a folder, a hub id or a config, not of {shown(source)}. Name the folder of a model."
+        )
+    return prepare(raw, options)

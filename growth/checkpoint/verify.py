@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from growth.arguments import check_function, whole_number
 from growth.checkpoint.distance import ORDER, distance, excess, perplexities
 from growth.checkpoint.provenance import other_source, recorded_plan
 from growth.checkpoint.results import Distance, EquivalenceReport
 from growth.checkpoint.run_pair import Model, as_model, describe, run_model, text_inputs
-from growth.errors import CheckpointError
+from growth.errors import CheckpointError, shown
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
 from growth.plan.plan import Plan
@@ -68,9 +69,17 @@ def check_equivalence(
         >>> report.equal, report.difference.largest <= 10 * report.floor.largest
         (True, True)
     """
-    if tokens < 2:
-        raise CheckpointError(f"tokens must be at least 2, not {tokens}. 512 is a good number.")
-    where = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if (whole_number(tokens) or 0) < 2:
+        raise CheckpointError(
+            f"tokens must be a whole number of at least 2, not {shown(tokens)}. 512 is a good number."
+        )
+    tokens = int(tokens)
+    if text is not None and not isinstance(text, str):
+        raise CheckpointError(f"text must be the text itself, not {shown(text)}. Read the file first.")
+    if plan is not None and not isinstance(plan, Plan):
+        raise CheckpointError(f"plan must be a plan, not {shown(plan)}. Pass Grown.plan, or leave it out.")
+    check_function("step", step)
+    where = usable_device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
     a, b = as_model(a), as_model(b)
     raw, kind, own = describe(a)
     _, other_kind, other = describe(b)
@@ -80,7 +89,7 @@ def check_equivalence(
             "Compare models of the same class."
         )
     weights = max(own, other, key=lambda held: torch.finfo(held).eps)
-    chosen = float_dtype(dtype) if dtype else weights
+    chosen = float_dtype(dtype) if dtype is not None else weights
     wide = torch.float32 if chosen in (torch.float16, torch.bfloat16) else torch.float64
     plan = plan or recorded_plan(a, b)
     inputs, is_text = text_inputs(a, raw, kind, text, tokens)

@@ -12,11 +12,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 import numpy
 import torch
 
+from growth.arguments import check_flag, check_function, check_path, check_word, whole_number
 from growth.checkpoint.companions import copy_companions, write_json
 from growth.checkpoint.destination import appearing, check_apart, check_space, check_target, destination
 from growth.checkpoint.model_card import write_card
@@ -25,7 +26,7 @@ from growth.checkpoint.results import WidenedCheckpoint
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.checkpoint.trainer_files import check_trainer_folder
 from growth.checkpoint.trainer_state import open_trainer_state
-from growth.errors import CheckpointError, IllegalGrowthError
+from growth.errors import CheckpointError, IllegalGrowthError, shown
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
@@ -112,12 +113,16 @@ def widen_checkpoint(
         >>> AutoModelForCausalLM.from_pretrained("wide")
     """
     options = chosen(choices)
+    for name, flag in (("optimizer", optimizer), ("overwrite", overwrite), ("allow_nonfinite", allow_nonfinite)):
+        check_flag(name, flag)
+    check_word("moments", moments, get_args(Moments))
+    check_function("progress", progress)
     target, limit, wanted = (
-        destination(dst),
+        destination(check_path("dst", dst)),
         _bytes(max_shard_size),
         None if dtype is None else float_dtype(dtype),
     )
-    usable_device(device)
+    usable_device(device, torch.float64)
     check_target(target, overwrite)
     if moments != "preserve" and not optimizer:
         raise IllegalGrowthError(
@@ -229,15 +234,16 @@ def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, 
 
 def _bytes(size: str | int) -> int:
     """A size such as ``"5GB"`` in bytes; a number is one of bytes, as in ``save_pretrained``."""
-    number = str(size).strip().upper()
+    whole = whole_number(size)
+    number = shown(size if whole is None else whole).strip("'\" ").upper()
     unit = number.lstrip("0123456789.").strip()
     digits = number[: len(number) - len(unit)].strip() if unit else number
     try:
         value = int(float(digits) * _UNITS[unit])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         value = 0
     if value <= 0:
-        raise CheckpointError(f"max_shard_size must be a size such as '5GB' or '500MB', not {size!r}.")
+        raise CheckpointError(f"max_shard_size must be a size such as '5GB' or '500MB', not {shown(size)}.")
     if isinstance(size, str) and not unit and value < _UNITS["MB"]:
         raise CheckpointError(
             f"max_shard_size {size!r} has no unit, so it is {value} bytes. Say '{digits}GB', or '{digits}B' if bytes "

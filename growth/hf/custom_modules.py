@@ -30,7 +30,7 @@ from transformers.utils.generic import ModelOutput
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.registry import add
-from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError, shown
 from growth.hf.custom_configs import ConfigWrapper, config_to_json, wrapper_of
 from growth.hf.reader import open_checkpoint
 
@@ -185,6 +185,8 @@ def register(architecture: Architecture) -> Architecture:
         ... )
         >>> grown = growth.widen(MyModel(MyConfig()), width=2)
     """
+    if not isinstance(architecture, Architecture):
+        raise UnsupportedModelError(f"register takes an Architecture, not {shown(architecture)}. Make one.")
     _make_wrapper(architecture)
     add(architecture)
     return architecture

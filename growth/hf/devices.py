@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from growth.errors import CheckpointError
+from growth.errors import FOREIGN_ERRORS, CheckpointError, shown
 
 
-def usable_device(name: str | torch.device) -> torch.device:
+def usable_device(name: str | torch.device, dtype: torch.dtype = torch.float32) -> torch.device:
     """The device of that name, after a tensor could be put onto it.
+
+    Args:
+        name: such as ``cuda:1``.
+        dtype: what it has to compute in; some devices have no float64.
 
     Raises:
         CheckpointError: if there is none of that name here.
@@ -18,8 +22,11 @@ def usable_device(name: str | torch.device) -> torch.device:
         device(type='cpu')
     """
     try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
+        device = torch.zeros(1, device=name, dtype=dtype).device if name is not None else torch.device("meta")
+    except FOREIGN_ERRORS as error:
         raise CheckpointError(
-            f"device '{name}' cannot be used here: {str(error).split('. ')[0][:200]}. Use cpu."
+            f"device {shown(name)} cannot be used here: {str(error).split('. ')[0][:200]}. Use cpu."
         ) from error
+    if device.type == "meta":
+        raise CheckpointError(f"device {shown(name)} computes nothing. Use cpu.")
+    return device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from growth.errors import CheckpointError
+from growth.errors import CheckpointError, shown
 from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 
 FLOATS: tuple[torch.dtype, ...] = tuple(getattr(torch, name) for name in FLOAT_NAMES)
@@ -33,8 +33,8 @@ def float_dtype(wanted: str | torch.dtype) -> torch.dtype:
         >>> float_dtype("bf16")
         torch.bfloat16
     """
-    named = ALIASES.get(wanted, wanted) if isinstance(wanted, str) else wanted
+    name = wanted if isinstance(wanted, str) else dtype_name(wanted) if isinstance(wanted, torch.dtype) else ""
     for dtype in FLOATS:
-        if named == dtype or named == dtype_name(dtype):
+        if ALIASES.get(name, name) == dtype_name(dtype):
             return dtype
-    raise CheckpointError(f"dtype must be one of {', '.join(FLOAT_NAMES)}, not {wanted!r}.")
+    raise CheckpointError(f"dtype must be one of {', '.join(FLOAT_NAMES)}, not {shown(wanted)}.")

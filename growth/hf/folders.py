@@ -36,7 +36,7 @@ def check_source(source: str | os.PathLike[str]) -> Path | None:
         >>> check_source("out")
         CheckpointError: out is the folder of a training run. Name one of its checkpoints: out/checkpoint-500.
     """
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike)) or not isinstance(os.fspath(source), str):
         raise CheckpointError(
             f"a checkpoint is a folder or a hub id, not a {type(source).__name__}. Name its folder; a model in "
             "memory is widened with growth.widen."

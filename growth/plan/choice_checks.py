@@ -5,15 +5,18 @@ A check takes what the caller gave and returns it in one spelling, or raises `Il
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence, Set
 from fractions import Fraction
 from typing import Any, Literal
 
-from growth.errors import IllegalGrowthError
-from growth.plan.symmetry import LARGEST_NOISE, NOISE_HINT
+from growth.arguments import check_flag, check_word, meant, real_number, whole_number
+from growth.errors import IllegalGrowthError, shown
+from growth.plan.symmetry import LARGEST_NOISE, NOISE_HINT, Symmetry
 
 LARGEST_WIDTH = 1024
+LARGEST_SIZE = 2**63 - 1
+"""Of a dimension of a tensor."""
 KEEP: Literal["keep"] = "keep"
 
 DEPTH = frozenset(
@@ -38,64 +41,118 @@ NO_DEPTH = (
 
 def check_width(value: Any) -> float:
     """A factor as a number, whole ones as whole numbers: ``"5/3"``, ``Fraction(3, 2)``, ``2``."""
-    try:
-        width = float(Fraction(value.strip())) if isinstance(value, str) else value
-        width = float(width) if isinstance(width, Fraction) else width
-    except (ValueError, ArithmeticError):
-        width = None
-    if (
-        isinstance(width, bool)
-        or not isinstance(width, (int, float))
-        or not (math.isfinite(width) and 1 < width <= LARGEST_WIDTH)
-    ):
+    width = _fraction(value) if isinstance(value, str) else real_number(value)
+    if width is None or not 1 < width <= LARGEST_WIDTH:
         raise IllegalGrowthError(
-            f"width must be a number above 1 and at most {LARGEST_WIDTH}, not {value!r}. Use 2 to double, 1.5 or 3/2 "
-            "for half as much again."
+            f"width must be a number above 1 and at most {LARGEST_WIDTH}, not {shown(value)}. Use 2 to double, 1.5 or "
+            "3/2 for half as much again."
         )
     return int(width) if width == int(width) else float(width)
+
+
+def _fraction(text: str) -> float | None:
+    """A text such as ``1.5`` or ``3/2``; None for others."""
+    whole, slash, parts = text.partition("/")
+    try:
+        return float(whole) / float(parts) if slash else float(whole)
+    except (ValueError, ArithmeticError):
+        return None
+
+
+def width_text(width: float) -> str:
+    """A factor in full, as a fraction where it is one of small numbers.
+
+    Example:
+        >>> width_text(2), width_text(5 / 3), width_text(1.0000001)
+        ('2', '5/3', '1.0000001')
+    """
+    if float(short := f"{width:g}") == width:
+        return short
+    fraction = Fraction(width).limit_denominator(64)
+    return str(fraction) if float(fraction) == width else repr(width)
 
 
 def size_check(name: str) -> Callable[[Any], int | str]:
     """The check of a size: a whole number, or ``keep``."""
 
     def check(value: Any) -> int | str:
-        if value != KEEP and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise IllegalGrowthError(f"{name} must be a whole number, or 'keep' to stay as it is, not {value!r}.")
-        return KEEP if value == KEEP else int(value)
+        if isinstance(value, str) and value == KEEP:
+            return KEEP
+        size = whole_number(value)
+        if size is None or not 0 < size <= LARGEST_SIZE:
+            raise IllegalGrowthError(
+                f"{name} must be a whole number, or 'keep' to stay as it is, not {shown(value)}{meant(value, [KEEP])}."
+            )
+        return size
 
     return check
 
 
 def check_sizes(value: Mapping[str, Any] | None) -> dict[str, int | str]:
     """Sizes by name, each a whole number or ``keep``; none of them a number of layers."""
-    for name in value or {}:
-        if str(name).rpartition(".")[2] in DEPTH:
+    if not isinstance(value, Mapping):
+        raise IllegalGrowthError(
+            f"sizes must be a dictionary of sizes by name, such as {{'moe_intermediate_size': 2048}}, not "
+            f"{shown(value)}."
+        )
+    for name in value:
+        if not isinstance(name, str):
+            raise IllegalGrowthError(f"sizes names {shown(name)}, which is no name of a size. Use text.")
+        if name.rpartition(".")[2] in DEPTH:
             raise IllegalGrowthError(f"{name} is not a width: {NO_DEPTH}")
-    return {str(name): size_check(str(name))(size) for name, size in (value or {}).items()}
+    return {name: size_check(name)(size) for name, size in value.items()}
 
 
 def one_of(name: str, values: tuple[str, ...]) -> Callable[[Any], str]:
-    """The check of a choice among a few words."""
-
-    def check(value: Any) -> str:
-        if str(value).replace("_", "-") not in values:
-            raise IllegalGrowthError(f"{name} must be {' or '.join(values)}, not {value!r}.")
-        return str(value).replace("_", "-")
-
-    return check
+    """The check of a choice among a few words, in which ``_`` is as good as ``-``."""
+    return lambda value: check_word(name, value.replace("_", "-") if isinstance(value, str) else value, values)
 
 
 def check_noise(value: Any) -> float:
     """The RMS of the noise over that of the weights, from 0 to `LARGEST_NOISE`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST_NOISE:
-        raise IllegalGrowthError(f"noise must be a number from 0 to {LARGEST_NOISE}, not {value!r}. {NOISE_HINT}")
-    return value
+    noise = real_number(value)
+    if noise is None or not 0 <= noise <= LARGEST_NOISE:
+        raise IllegalGrowthError(f"noise must be a number from 0 to {LARGEST_NOISE}, not {shown(value)}. {NOISE_HINT}")
+    return noise
+
+
+def check_symmetry(value: Any) -> str:
+    """A way to break the symmetry of the copies, as `Symmetry` spells it."""
+    return str(Symmetry.parse(str(value) if isinstance(value, (str, Symmetry)) else shown(value)))
 
 
 def check_seed(value: Any) -> int:
     """A whole number of 64 bits."""
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**64:
-        raise IllegalGrowthError(f"seed must be a whole number of 64 bits, not {value!r}. Use 0, for example.")
+    seed = whole_number(value)
+    if seed is None or not -(2**63) <= seed < 2**64:
+        raise IllegalGrowthError(f"seed must be a whole number of 64 bits, not {shown(value)}. Use 0, for example.")
+    return seed
+
+
+def check_lossy(value: Any) -> bool:
+    """True or False."""
+    return check_flag("lossy", value)
+
+
+def check_vouch(value: Any) -> tuple[str, ...]:
+    """Names of config fields; one alone need not be in a list."""
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (Sequence, Set)) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise IllegalGrowthError(f"vouch must be names of config fields, such as ['mlp_bias'], not {shown(value)}.")
+    return names
+
+
+def check_like(value: Any) -> Any:
+    """What may name another model. `growth.plan.other_model` reads it."""
+    if isinstance(value, (str, os.PathLike)):
+        named = isinstance(os.fspath(value), str) and str(value).strip() != ""
+    else:  # by name, since transformers takes seconds to import
+        named = isinstance(value, Mapping) or "PreTrainedConfig" in (kind.__name__ for kind in type(value).__mro__)
+    if not named:
+        raise IllegalGrowthError(
+            f"like must be a folder, a hub id, a config.json, a config or sizes by name, not {shown(value)}. Name the "
+            "model whose sizes to take."
+        )
     return value
 
 
@@ -119,5 +176,5 @@ def read_named_size(text: str) -> dict[str, int | str]:
     """``NAME=N`` as ``{name: n}``."""
     name, equals, size = text.partition("=")
     if not equals or not name.strip():
-        raise IllegalGrowthError(f"{text!r} is not of the form NAME=N, such as moe_intermediate_size=2048.")
+        raise IllegalGrowthError(f"{shown(text)} is not of the form NAME=N, such as moe_intermediate_size=2048.")
     return {name.strip(): read_whole(size)}

@@ -19,9 +19,13 @@ from typing import TYPE_CHECKING, Any, ForwardRef, Literal, TypeAlias, TypedDict
 
 from growth.errors import IllegalGrowthError
 from growth.plan.choice_checks import (
+    check_like,
+    check_lossy,
     check_noise,
     check_seed,
     check_sizes,
+    check_symmetry,
+    check_vouch,
     check_width,
     one_of,
     read_decimal,
@@ -29,7 +33,6 @@ from growth.plan.choice_checks import (
     read_whole,
     size_check,
 )
-from growth.plan.symmetry import Symmetry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -144,7 +147,7 @@ CHOICES: Mapping[str, Choice] = {
         Choice(
             "like",
             "Grow to the sizes of another model: a folder, a hub id or a config.json. Sizes you name override it.",
-            lambda value: value,
+            check_like,
             takes="CONFIG",
         ),
         _listed(
@@ -169,7 +172,7 @@ CHOICES: Mapping[str, Choice] = {
             "How copies are made to differ: identical copies never learn to. noise:R adds noise that no layer sees, "
             "of RMS R times each weight's. split:A/B reads the copies in uneven shares, split:1/2:varied in shares "
             "that vary by weight. None of these changes the function.",
-            lambda value: str(Symmetry.parse(value)),
+            check_symmetry,
             default="none",
             takes="none|noise:R|split:A/B",
         ),
@@ -186,13 +189,13 @@ CHOICES: Mapping[str, Choice] = {
         Choice(
             "lossy",
             "Accept rope pairs where the config cannot hold the frequencies; the loss is measured and shown.",
-            lambda value: value,
+            check_lossy,
             default=False,
         ),
         Choice(
             "vouch",
             "Accept a config field that the declaration does not support. Everything is proved all the same.",
-            lambda value: (value,) if isinstance(value, str) else tuple(value),
+            check_vouch,
             default=(),
             takes="FIELD",
             many=True,

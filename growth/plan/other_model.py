@@ -3,6 +3,7 @@ config."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from transformers import PreTrainedConfig
 
 from growth import architectures
 from growth.architectures.sizes import read_sizes, standard_sizes
-from growth.errors import CheckpointError, IllegalGrowthError
+from growth.arguments import whole_number
+from growth.errors import CheckpointError, IllegalGrowthError, shown
 from growth.hf.config_json import read_json
 from growth.hf.configs import parse
 from growth.hf.folders import check_config
@@ -38,12 +40,12 @@ def sizes_of(model: Like) -> OtherSizes:
     """
     if isinstance(model, Mapping) and "model_type" not in model:
         for name, value in model.items():
-            if isinstance(value, bool) or not isinstance(value, int):
+            if not isinstance(name, str) or (whole_number(value) or 0) < 1:
                 raise IllegalGrowthError(
-                    f"like holds {name} {value!r}, which is no size. Use whole numbers, or a config with its "
-                    "model_type."
+                    f"like holds {shown(name)[1:-1]} {shown(value)}, which is no size. Use whole numbers, or a config "
+                    "with its model_type."
                 )
-        return OtherSizes(model)
+        return OtherSizes({name: int(value) for name, value in model.items()})
     raw = _raw(model)
     parsed = parse(raw)
     model_type = str(raw["model_type"])
@@ -58,10 +60,10 @@ def _raw(model: Like) -> dict[str, Any]:
     if isinstance(model, Mapping):
         return dict(model)
     path = local_path(model)
-    if path.is_dir():
+    if os.path.isdir(path):
         check_config(path)
         path = path / "config.json"
-    if not path.exists():
+    if not os.path.exists(path):
         try:
             path = Path(hf_hub_download(str(model), "config.json"))
         except HUB_ERRORS as error:

@@ -21,6 +21,7 @@ from growth.architectures.architecture import Architecture
 from growth.errors import GrowthError
 from growth.hf.config_json import differences
 from growth.hf.configs import Config
+from growth.plan.choice_checks import width_text
 from growth.plan.declared import Declared
 from growth.plan.options import Options
 from growth.plan.symmetry import UNBROKEN, Symmetry
@@ -268,7 +269,7 @@ class Plan(Shown):
         """The caller's choices in one line, those that have an effect on this model."""
         options = self.options
         heads = {name.rpartition(".")[2] for name, size in self.new_sizes.items() if size != self.old_sizes[name]}
-        said = [f"width {options.width:g}"] if options.width is not None else []
+        said = [f"width {width_text(options.width)}"] if options.width is not None else []
         said += ["the sizes of another model"] if options.like else []
         said += [f"{name} {size}" for name, size in options.sizes.items()]
         said += [f"attention {options.attention}"] if options.width is not None else []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
+from growth.arguments import meant
 from growth.errors import IllegalGrowthError
+from growth.plan.choice_checks import LARGEST_WIDTH
 from growth.plan.model_sizes import ModelSizes
 from growth.plan.options import KEEP, Options
 
@@ -42,11 +46,29 @@ def requested_sizes(model: ModelSizes, options: Options) -> RequestedSizes:
                 f"Name a size of at least {model.old[name]}."
             )
     values = {**from_other, **named}
+    _check_reach(model, values)
     if options.width is None and all(value == model.old[name] for name, value in values.items()):
         raise IllegalGrowthError(
             f"{listed(values)} is what the model has already, so nothing would grow. Name a larger size, or a width."
         )
     return RequestedSizes(values, frozenset(from_other))
+
+
+def _check_reach(model: ModelSizes, values: Mapping[str, int]) -> None:
+    """Refuse sizes beyond `LARGEST_WIDTH` times what they were, and heads whose number and width
+    multiply to that."""
+    for name, value in values.items():
+        beside = name[: name.rfind(".") + 1]
+        heads = [f"{beside}num_attention_heads", f"{beside}num_key_value_heads"]
+        more = max((Fraction(values[one], model.old[one]) for one in heads if one in values), default=Fraction(1))
+        others = more if name == f"{beside}head_dim" else Fraction(1)
+        most = math.floor(LARGEST_WIDTH * model.old[name] / others)
+        if value > most:
+            so = f" with {float(more):.4g} times as many heads" if others > 1 else ""
+            raise IllegalGrowthError(
+                f"{name} {value}{so} is more than {LARGEST_WIDTH} times what the model has, beyond what is grown at "
+                f"once. Name a {name} of at most {most}."
+            )
 
 
 def _named_by_caller(model: ModelSizes, options: Options) -> dict[str, int]:
@@ -58,6 +80,7 @@ def _named_by_caller(model: ModelSizes, options: Options) -> dict[str, int]:
             raise IllegalGrowthError(
                 f"{asked} is no size of a {model.config.model_type} that can be chosen"
                 + (f"; it stays {model.old[name]} or follows from others" if name in model.old else "")
+                + ("" if name in model.old else meant(asked, [*model.choosable, *standard]))
                 + f". Choose among {', '.join(model.choosable)}."
             )
         value = model.old[name] if wanted == KEEP else int(wanted)
@@ -92,6 +115,6 @@ def _standard_names(model: ModelSizes) -> dict[str, str]:
     return {size.field: name for name, size in model.table.items() if size.field}
 
 
-def listed(sizes: Mapping[str, float]) -> str:
+def listed(sizes: Mapping[str, int]) -> str:
     """``name value, name value``, for messages."""
-    return ", ".join(f"{name} {value:.6g}" for name, value in sizes.items())
+    return ", ".join(f"{name} {value}" for name, value in sizes.items())

@@ -32,7 +32,7 @@ def _reason(model: ModelSizes, sizes: Sizes, name: str, options: SizeOptions) ->
     if best is None and derived:
         return options.why
     if options.wanted is not None and not is_met(value, options.wanted):
-        return _nearest(model, sizes, name, options.wanted)
+        return _nearest(model, sizes, name, options, options.wanted)
     if value == best:
         return options.why
     if options.wanted is not None:
@@ -50,14 +50,16 @@ Kind = tuple[str, Callable[[int], bool]]
 """A kind of number, in words and as a test."""
 
 
-def _nearest(model: ModelSizes, sizes: Sizes, name: str, wanted: float) -> str:
+def _nearest(model: ModelSizes, sizes: Sizes, name: str, options: SizeOptions, wanted: float) -> str:
     """What kind of number the size is of which none is nearer to the wanted value."""
     value, old = sizes[name], model.old[name]
     aim = f"to {_times(wanted, old)} ({wanted:.6g})"
+    may_stay = any(priced.value == old for priced in options.values)
+    limit, least = (old, f", at least {old}") if may_stay else (old + 1, f", above {old}")
     for words, is_kind in _kinds(model, sizes, name):
         nearer = [other for other in _nearer(value, wanted) if is_kind(other)]
-        if is_kind(value) and all(other < old for other in nearer):
-            return f"nearest {words} {aim}" + (f", at least {old}" if nearer else "")
+        if is_kind(value) and all(other < limit for other in nearer):
+            return f"nearest {words} {aim}" + (least if nearer else "")
     return f"nearest {aim} that fits with the other sizes"
 
 

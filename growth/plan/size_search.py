@@ -38,8 +38,12 @@ T = TypeVar("T")
 MOST_CHECKED = 60
 """Combinations that are checked against laws and config, which takes milliseconds each."""
 
+WIDE = 30_000
+"""Coordinates of a space beyond which a check takes longer, in proportion; it then counts for so
+many more, so that a request for a huge model is refused as quickly as any."""
+
 MOST_VISITED = 20_000
-"""Combinations looked at before each check, which takes microseconds each."""
+"""Combinations looked at, which takes microseconds each."""
 
 _COUPLED = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
 """Sizes that have to divide each other, by the last part of their name: all their values are
@@ -89,8 +93,8 @@ def first(
 ) -> tuple[tuple[dict[str, int], T] | None, GrowthError | None]:
     """The cheapest combination that works.
 
-    After each refusal the search starts again from the cheapest combination: what is to blame
-    changes which values a size has left, and visiting is cheap compared to checking.
+    After a refusal the search goes on from there; from the cheapest combination again where one
+    value alone is to blame, which changes what values a size has left.
 
     Args:
         model: the sizes before growth.
@@ -104,24 +108,38 @@ def first(
     """
     refusal: GrowthError | None = None
     blamed: set[Blame] = set()
-    for _ in range(MOST_CHECKED):
-        sizes = _cheapest_that_fits(model, options, blamed)
-        if sizes is None:
-            break
+    fitting = _fitting(model, options, blamed)
+    checked = 0.0
+    while checked < MOST_CHECKED and (sizes := next(fitting, None)) is not None:
+        checked += max(1.0, _widest(sizes) / WIDE)
         try:
             return (sizes, check(sizes)), None
         except IllegalShapeError as error:
             refusal = refusal or error
-            blamed.add(frozenset((name, sizes[name]) for name in error.blame or sizes))
+            blame = frozenset((name, sizes[name]) for name in error.blame or sizes)
+            blamed.add(blame)
+            if len(blame) == 1:
+                fitting = _fitting(model, options, blamed)
         except GrowthError as error:
             return None, error
     return None, refusal
 
 
-def _cheapest_that_fits(
+def _widest(sizes: Sizes) -> int:
+    """About how many coordinates the widest space has: of a size, or of all heads together."""
+    heads = (
+        size * sizes.get(f"{name.removesuffix('num_attention_heads')}head_dim", 1)
+        for name, size in sizes.items()
+        if name.endswith("num_attention_heads")
+    )
+    return max([*sizes.values(), *heads])
+
+
+def _fitting(
     model: ModelSizes, options: Mapping[str, SizeOptions], blamed: Collection[Blame]
-) -> dict[str, int] | None:
-    """The cheapest combination whose sizes divide, without those that were refused."""
+) -> Iterator[dict[str, int]]:
+    """The combinations whose sizes divide, from the cheapest on, without those that were refused,
+    or have been by the time that they are asked for."""
     names = list(options)
     values = [_values_left(name, options[name], blamed) for name in names]
     for picked in islice(cheapest_first(values), MOST_VISITED):
@@ -130,8 +148,7 @@ def _cheapest_that_fits(
         except IllegalShapeError:
             continue
         if not any(pairs <= sizes.items() for pairs in blamed):
-            return sizes
-    return None
+            yield sizes
 
 
 def _values_left(name: str, options: SizeOptions, blamed: Collection[Blame]) -> list[PricedSize]:

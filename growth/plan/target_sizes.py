@@ -11,11 +11,12 @@ request is refused, and finds the sizes of the miniature that stands for a growt
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from growth.architectures.sizes import Size, Sizes
 from growth.errors import GrowthError, IllegalGrowthError, IllegalShapeError
+from growth.plan.choice_checks import width_text
 from growth.plan.model_sizes import ModelSizes
 from growth.plan.nearby_sizes import around, is_met, near, within_reach
 from growth.plan.options import Options
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 KEPT_UNLIKE_REAL = 2.0
 """In the miniature: to keep a size that the real model grows."""
+
+LEAST_FEATURES = 0.5
+"""How many features a width must add to hidden_size: those that do not round to one add none."""
 
 MULTIPLE_UNLIKE_REAL = 1.0
 """In the miniature: a whole multiple where the real model has none, or the reverse."""
@@ -70,12 +74,14 @@ def choose(
     model = ModelSizes(table, config, old, written)
     requested = requested_sizes(model, options)
     wanted = size_options(model, options, requested)
-    found, refusal = first(model, {name: _reachable(table[name], values) for name, values in wanted.items()}, check)
+    grown = {name: _grown(model, name, options, values) for name, values in wanted.items()}
+    found, refusal = first(model, {name: _reachable(table[name], values) for name, values in grown.items()}, check)
     if found is not None:
         sizes, checked = found
-        return TargetSizes(sizes, size_reasons(model, sizes, wanted)), checked
+        return TargetSizes(sizes, size_reasons(model, sizes, grown)), checked
     if refusal is not None and not isinstance(refusal, IllegalShapeError):
         raise refusal  # other sizes would not help
+    refusal = refusal or _adds_nothing(model, options, grown)
     relaxed = {name: _relaxed(model, name, requested, values) for name, values in wanted.items()}
     nearest, hopeless = first(model, relaxed, check)
     if hopeless is not None and not isinstance(hopeless, IllegalShapeError):
@@ -133,6 +139,28 @@ def _in_ratio(old: int, size: Size, real_old: int, real_new: int) -> SizeOptions
         for value, cost in costs.items()
     ]
     return SizeOptions(tuple(sorted([*priced, *derived], key=by_cost)), "like the model")
+
+
+def _grown(model: ModelSizes, name: str, options: Options, values: SizeOptions) -> SizeOptions:
+    """What a size may be. A width multiplies hidden_size, so that it grows, or nothing does."""
+    if options.width is None or values.named or values.wanted is None or name.rpartition(".")[2] != "hidden_size":
+        return values
+    old = model.old[name]
+    if values.wanted < old + LEAST_FEATURES:
+        return SizeOptions((), values.why, values.wanted)
+    return replace(values, values=tuple(priced for priced in values.values if priced.value != old) or values.values)
+
+
+def _adds_nothing(model: ModelSizes, options: Options, grown: Mapping[str, SizeOptions]) -> GrowthError | None:
+    """The refusal of a width that is too near 1 to add a feature."""
+    for name, values in grown.items():
+        if not values.values and options.width is not None:
+            added = (values.wanted or 0) - model.old[name]
+            return IllegalShapeError(
+                f"width {width_text(options.width)} adds {added:.2g} features to {name} {model.old[name]}, and there "
+                "are only whole ones."
+            )
+    return None
 
 
 def _reachable(size: Size, values: SizeOptions) -> SizeOptions:

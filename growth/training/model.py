@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar, Unpack, cast
+from typing import Generic, TypeVar, Unpack, cast, get_args
 
 import torch
 import transformers
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
+from growth.arguments import check_flag, check_word
 from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
 from growth.hf.configs import Config
 from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_module
@@ -129,6 +130,9 @@ def widen(
     model = cast(M, uncompiled(model))
     stock = _stock(model)
     options = chosen(choices)
+    check_word("moments", moments, get_args(Moments))
+    check_word("hyper", hyper, get_args(Hyper))
+    check_flag("allow_nonfinite", allow_nonfinite)
     _check_training(stock, optimizer, scheduler, moments, hyper)
     name = type(model).__name__
     config = Config({**stock.config.to_dict(), "architectures": [name]})

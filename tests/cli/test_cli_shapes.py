@@ -132,6 +132,8 @@ def test_the_sizes_of_another_model(grow: Grow, small: Path, pre_norm: Path, tmp
             "noise 0.1 and symmetry split:1/2 contradict each other. Choose one of the two.",
         ),
         ("--size heads=8 --size heads=6", "--size gives heads twice. Give it once."),
+        ("--hidden-size 48 --hidden-size 96", "--hidden-size is given twice. Give it once."),
+        ("--width 2 --width 2", "--width is given twice. Give it once."),
         ("--size 8", "'8' is not of the form NAME=N, such as moe_intermediate_size=2048."),
         ("--heads 1.5", "heads must be a whole number, or 'keep' to stay as it is, not '1.5'."),
         ("--symmetry noise:2", "noise must be a number from 0 to 1, not 2.0."),

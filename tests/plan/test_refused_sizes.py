@@ -24,7 +24,7 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     "unknown": (
         SMOLLM,
         {"sizes": {"hiden_size": 960}},
-        "hiden_size is no size of a llama that can be chosen. Choose among hidden_size, ",
+        r"hiden_size is no size of a llama that can be chosen \(did you mean 'hidden_size'\?\)\. Choose among",
     ),
     "depth": (
         SMOLLM,

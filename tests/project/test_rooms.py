@@ -12,6 +12,7 @@ ROOMS = [
     "errors",
     "version",
     "text",
+    "arguments",
     "algebra",
     "rules",
     "architectures",
