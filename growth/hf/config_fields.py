@@ -17,6 +17,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.sizes import rotary_fraction
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import parse
 
@@ -44,8 +45,6 @@ _NEUTRAL_FIELDS = frozenset(
         "sentence_transformers",
         "sbert_ce_default_activation_function",
         "transformers.js_config",
-        "unsloth_version",
-        "unsloth_fixed",
         # Special tokens.
         "pad_token_id",
         "bos_token_id",
@@ -74,6 +73,19 @@ _NEUTRAL_FIELDS = frozenset(
         "output_hidden_states",
         "output_attentions",
         "return_dict",
+        "attn_implementation",
+        "use_flash_attn",
+        "use_flash_attention",
+        "use_flash_attention_2",
+        "pretraining_tp",
+        "trust_remote_code",
+        "cache_implementation",
+        # How it was trained, and what the tokenizer does; tools write these beside the class's own fields.
+        "neftune_noise_alpha",
+        "model_max_length",
+        "max_sequence_length",
+        "tokenizer_model_max_length",
+        "tokenizer_padding_side",
         # Text generation.
         "return_dict_in_generate",
         "output_scores",
@@ -167,7 +179,9 @@ def _unsupported(
         if name in allowed or is_neutral(name):
             continue
         value = getattr(config, name, raw.get(name))
-        if prefix + name in architecture.vouched:
+        if name == "partial_rotary_factor" and "rotary_dim" in architecture.sizes:
+            supported = value == rotary_fraction(config)  # beside rotary_pct, say, in a dialect that the class ignores
+        elif prefix + name in architecture.vouched:
             values = architecture.vouched[prefix + name]
             supported = values is None or value in values
         else:
@@ -200,7 +214,7 @@ def allowed_fields(
 
 def is_neutral(name: str) -> bool:
     """Whether a field's name says that it does not change a trained model: private fields, dropout,
-    initialisation.
+    initialisation, notes of the tool that trained it.
 
     Example:
         >>> [is_neutral(name) for name in ("attn_pdrop", "initializer_range", "hidden_act")]
@@ -210,5 +224,5 @@ def is_neutral(name: str) -> bool:
         name.startswith("_")
         or "dropout" in name
         or name.endswith("_pdrop")
-        or name.startswith(("initializer_", "init_"))
+        or name.startswith(("initializer_", "init_", "unsloth_"))
     )

@@ -21,6 +21,12 @@ from growth.errors import CheckpointError
 from growth.hf.configs import Config, Raw
 from growth.hf.rope_dialects import write_rope
 
+LARGEST_FILE = 2**28
+"""In bytes; the indices of the largest models have a hundredth of it."""
+
+DEEPEST = 50
+"""A config is copied and compared by functions that call themselves at each level."""
+
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file.
@@ -29,9 +35,37 @@ def read_json(path: Path) -> Any:
         CheckpointError: if it cannot be read or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+        if _is_deeper(found, DEEPEST):
+            raise ValueError(f"it is nested more than {DEEPEST} deep")
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}. Fetch the file again.") from error
+    return found
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a key that stands twice, parsers take whichever they like."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Whether objects and lists lie in each other more than ``depth`` times."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def merged(raw: Mapping[str, Any]) -> Config:

@@ -11,10 +11,16 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
+from growth import architectures
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 
 Raw = dict[str, Any]
 """The JSON object of a ``config.json``."""
+
+
+MOST = {"layers": 1000, "n_layer": 1000, "experts": 10_000}
+"""How the name of a config field that counts modules ends -> the most that are built. No published
+model has more, and each takes milliseconds before anything else of the config is looked at."""
 
 
 class Config(Mapping[str, Any]):
@@ -94,13 +100,55 @@ def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
             "Widen the original and quantise the result."
         )
     if model_type not in CONFIG_MAPPING:
+        for name in raw.get("architectures") or ():
+            for known in architectures.known():
+                if (new := architectures.find(known).old_classes.get(name)) is not None:
+                    raise UnsupportedModelError(
+                        f"model_type '{model_type}' with {name} is what transformers calls '{known}' with {new}. Save "
+                        f"the model as that class; its config has other fields too."
+                    )
         raise UnsupportedModelError(
             f"transformers {transformers.__version__} does not know model_type '{model_type}'. Check the spelling, "
             "upgrade transformers, or declare it in Python with growth.register."
         )
+    _check_counts(raw)
+    scaling = raw.get("rope_scaling")
+    if isinstance(scaling, Mapping) and "su" in (scaling.get("type"), scaling.get("rope_type")):
+        raise UnsupportedModelError(
+            f"the type of rope_scaling is 'su', the former name of 'longrope', which transformers "
+            f"{transformers.__version__} does not read. Write 'longrope' in config.json."
+        )
     try:
-        return CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(raw)))
+        # save_pretrained writes infinity as {"__float__": "Infinity"}, which plain JSON does not have
+        fields = PreTrainedConfig._decode_special_floats(copy.deepcopy(dict(raw)))
+        parsed = CONFIG_MAPPING[model_type].from_dict(fields)
     except (*FOREIGN_ERRORS, StrictDataclassError) as error:
         raise UnsupportedModelError(
             f"transformers cannot parse the config: {str(error)[:300].rstrip('.')}. Check config.json."
         ) from error
+    _check_alike(parsed)
+    return parsed
+
+
+def _check_counts(section: Mapping[str, Any], path: str = "") -> None:
+    """Refuse a config, or a section of it, that counts more modules than can be built."""
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            _check_counts(value, f"{path}{name}.")
+        most = next((count for end, count in MOST.items() if str(name).endswith(end)), None)
+        if most is not None and type(value) is int and not 0 <= value <= most:
+            raise UnsupportedModelError(
+                f"config field '{path}{name}' is {value}, but from 0 to {most} can be built. Check config.json."
+            )
+
+
+def _check_alike(parsed: PreTrainedConfig) -> None:
+    """Refuse a config, or a section of it, whose layers differ in their sizes."""
+    sections = (getattr(parsed, name, None) for name in parsed.sub_configs)
+    for section in (parsed, *(section for section in sections if isinstance(section, PreTrainedConfig))):
+        if getattr(section, "is_heterogeneous", False):  # since transformers 5.21
+            differing = ", ".join(sorted(section.per_layer_attributes or ())) or "the parts they skip"
+            raise UnsupportedModelError(
+                f"the layers of this {section.model_type} differ in {differing} (per_layer_config), but a declaration "
+                "describes layers that are alike, so that it cannot be grown. `grow architectures` lists what can."
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,10 @@ from growth.hf.missing_tensors import Absence, highest, uncounted
 from growth.hf.tensor_names import to_disk
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+LARGEST = 2**24
+"""The largest dimension of a tensor. The largest vocabularies hold a sixteenth of it; a plan keeps a
+few numbers for each entry."""
 
 
 def expected_tensors(
@@ -51,17 +55,24 @@ def _tensors_of_a_new_model(
     config: Config, model_class: type[PreTrainedModel]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     try:
-        return class_tensors(config_to_build(config), model_class)
+        shapes, ties = class_tensors(config_to_build(config), model_class)
     except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
-            f"{model_class.__name__} cannot be built on the meta device from the config ({type(error).__name__}: "
-            f"{error}). Check config.json"
+            f"{model_class.__name__} cannot be built on the meta device from the config "
+            f"({_reason(config, error)}). Check config.json"
             + (
                 ", and that the constructor reads the value of no tensor (item, tolist)."
                 if issubclass(model_class, ModuleWrapper)
                 else "."
             )
         ) from error
+    for name, shape in shapes.items():
+        if max(shape, default=0) > LARGEST:
+            raise UnsupportedModelError(
+                f"tensor '{name}' of {model_class.__name__} would have the shape {list(shape)}, beyond any model: at most "
+                f"{LARGEST:,} in a dimension. Check the sizes in config.json."
+            )
+    return shapes, ties
 
 
 def class_tensors(
@@ -70,13 +81,34 @@ def class_tensors(
     """As `expected_tensors`, of a parsed config, which the model keeps. Raises what the constructor
     does."""
     with torch.device("meta"):
-        model = model_class(config)
+        # Whichever kernel of attention the config asks for, and whether or not it is installed
+        model = model_class._from_config(config, attn_implementation="eager")
     in_memory, shared = model.state_dict(), model.all_tied_weights_keys or {}
     state = to_disk(model, in_memory)
     renamed = {id(parameter): name for name, parameter in state.items()}
     on_disk = {name: renamed.get(id(parameter), name) for name, parameter in in_memory.items()}
     ties = {on_disk.get(target, target): on_disk.get(source, source) for target, source in shared.items()}
     return {name: tuple(parameter.shape) for name, parameter in state.items()}, ties
+
+
+def _reason(config: Config, error: Exception) -> str:
+    """What stood in the way of building a class. A value that transformers looks up and does not
+    find is named with its field, and PyTorch's C++ stack is left out."""
+    if isinstance(error, KeyError) and error.args:
+        for field, value in _leaves(config):
+            if value == error.args[0]:
+                return f"config field '{field}' is {value!r}, which transformers does not know"
+    said = re.split(r"\W*Exception raised from ", str(error))[0][:300].rstrip(".")
+    return f"{type(error).__name__}: {said}"
+
+
+def _leaves(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a config with their dotted fields."""
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ writes has to hold in every release that reads the source as the installed one d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ Ropes = dict[str, dict[str, Any]]
 _ONLY_5 = ("rope_parameters", "original_max_position_embeddings")
 """Fields from which release 5 takes rotary parameters, and 4 does not. (For longrope 4 reads the
 second, which no growth changes.)"""
+
+_POSITIVE = ("rope_theta", "factor", "original_max_position_embeddings")
 
 _ONLY_OUTSIDE = ("rope_theta", "partial_rotary_factor")
 """Parameters that release 4 reads beside ``rope_scaling`` and never in it."""
@@ -37,15 +40,22 @@ def rope_of(raw: Mapping[str, Any]) -> Ropes:
         {'': {'rope_theta': 500000.0, 'rope_type': 'default'}}
     """
     parameters = getattr(parse(raw), "rope_parameters", None) or {}
-    if parameters and all(isinstance(value, Mapping) for value in parameters.values()):
-        return {kind: dict(value) for kind, value in parameters.items()}
-    if not isinstance(parameters.get("rope_type", ""), str) or any(
-        isinstance(value, Mapping) for value in parameters.values()
-    ):
-        raise UnsupportedModelError(
-            f"the rotary parameters {parameters!r} have no form that is known. Check rope_parameters in config.json."
-        )
-    return {"": dict(parameters)}
+    by_kind = parameters and all(isinstance(value, Mapping) for value in parameters.values())
+    ropes = {kind: dict(value) for kind, value in (parameters if by_kind else {"": parameters}).items()}
+    for rope in ropes.values():
+        if not isinstance(rope.get("rope_type", ""), str) or any(
+            isinstance(value, Mapping) for value in rope.values()
+        ):
+            raise UnsupportedModelError(
+                f"the rotary parameters {rope!r} have no form that is known. Check rope_parameters in config.json."
+            )
+        for name in _POSITIVE:
+            value = rope.get(name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+                raise UnsupportedModelError(
+                    f"the rotary parameter '{name}' is {value!r}, but it must be positive. Check config.json."
+                )
+    return ropes
 
 
 def rope_in_4(raw: Mapping[str, Any]) -> Ropes:

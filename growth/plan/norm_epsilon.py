@@ -93,4 +93,8 @@ def _value(parsed: Any, home: str | float) -> float:
             f"the config has no number in '{home}', where the declaration looks for the norms' epsilon. Name the "
             "right field or a number."
         )
+    if not 0 <= value < math.inf:
+        raise UnsupportedModelError(
+            f"the norms' epsilon ({home}) is {value}, but it must be a number of at least 0. Check config.json."
+        )
     return float(value)

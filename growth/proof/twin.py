@@ -136,6 +136,11 @@ def twin_report(
         for length in LENGTHS:
             inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
             before, after = (forward(model.to(device), inputs) for model in (twin, grown))  # type: ignore[arg-type]
+            if not all(bool(value.isfinite().all()) for value in before.values()):
+                raise ProofError(
+                    f"a miniature of this {type(twin).__name__} computes infinity or NaN before it grows, so that "
+                    "nothing can be proved. Check the numbers in config.json (epsilon, rope_theta, factors)."
+                )
             differences.append(largest_difference(before, after, plan))
             scale = max(scale, *(float(value.abs().max()) for value in before.values()))
         difference = max(differences, key=lambda value: (math.isnan(value), value))

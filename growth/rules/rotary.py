@@ -58,6 +58,18 @@ def grow_rope(
         >>> grow_rope(plain, 4, 8, "slots", 2048, lossy=False) is None
         True
     """
+    try:
+        return _grow_rope(rope, n, m, how, max_positions, lossy)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise IllegalGrowthError(
+            f"the rotary parameters {dict(rope)!r} make no frequencies ({type(error).__name__}: {error}). Check them "
+            "in config.json."
+        ) from error
+
+
+def _grow_rope(
+    rope: Mapping[str, Any], n: int, m: int, how: str, max_positions: int, lossy: bool
+) -> dict[str, Any] | None:
     kind = str(rope.get("rope_type", "default"))
     k, pairs = m // n, n // 2
     if k == 1:

@@ -109,6 +109,7 @@ FALCON = Architecture(
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),
+    old_classes={"RWForCausalLM": "FalconForCausalLM", "RWModel": "FalconModel"},
     sizes={**_SIZES, "hidden_size": replace(_SIZES["hidden_size"], old_names=("n_embed",))},
     for_config=_for_config,
     constants={"attention_scale": attention_scale},

@@ -71,6 +71,7 @@ MPT = Architecture(
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_epsilon",
     prefixes=("transformer",),
+    old_classes={"MPTForCausalLM": "MptForCausalLM", "MPTModel": "MptModel"},
     sizes=standard_sizes("d_model", "", "n_heads", "", "", intermediate_ratio=4),
     for_config=_for_config,
     constants={"attention_scale": _attention_scale},

@@ -87,6 +87,7 @@ STABLELM = Architecture(
     outputs={"hidden_states": RESIDUAL, "last_hidden_state": FINAL},
     epsilon="layer_norm_eps",
     prefixes=("model",),
+    old_classes={"StableLMEpochForCausalLM": "StableLmForCausalLM"},
     sizes={**standard_sizes(), **rotary_sizes()},
     for_config=_for_config,
     constants={"attention_scale": attention_scale},
