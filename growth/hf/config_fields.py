@@ -77,7 +77,6 @@ _NEUTRAL_FIELDS = frozenset(
         "use_flash_attn",
         "use_flash_attention",
         "use_flash_attention_2",
-        "pretraining_tp",
         "trust_remote_code",
         "cache_implementation",
         # How it was trained, and what the tokenizer does; tools write these beside the class's own fields.

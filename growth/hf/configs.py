@@ -18,9 +18,12 @@ Raw = dict[str, Any]
 """The JSON object of a ``config.json``."""
 
 
-MOST = {"layers": 1000, "n_layer": 1000, "experts": 10_000}
+BUILT = {"layers": 1000, "n_layer": 1000, "experts": 10_000}
 """How the name of a config field that counts modules ends -> the most that are built. No published
-model has more, and each takes milliseconds before anything else of the config is looked at."""
+model has more, and each takes milliseconds."""
+
+PARSED = dict.fromkeys(BUILT, 10**6)
+"""The same, the most for which a config is parsed: some classes list a kind for each layer."""
 
 
 class Config(Mapping[str, Any]):
@@ -105,18 +108,18 @@ def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
                 if (new := architectures.find(known).old_classes.get(name)) is not None:
                     raise UnsupportedModelError(
                         f"model_type '{model_type}' with {name} is what transformers calls '{known}' with {new}. Save "
-                        f"the model as that class; its config has other fields too."
+                        "the model as that class; its config has other fields too."
                     )
         raise UnsupportedModelError(
             f"transformers {transformers.__version__} does not know model_type '{model_type}'. Check the spelling, "
             "upgrade transformers, or declare it in Python with growth.register."
         )
-    _check_counts(raw)
+    check_counts(raw, PARSED)
     scaling = raw.get("rope_scaling")
     if isinstance(scaling, Mapping) and "su" in (scaling.get("type"), scaling.get("rope_type")):
         raise UnsupportedModelError(
             f"the type of rope_scaling is 'su', the former name of 'longrope', which transformers "
-            f"{transformers.__version__} does not read. Write 'longrope' in config.json."
+            f"{transformers.__version__} does not read. Say 'longrope' in config.json."
         )
     try:
         # save_pretrained writes infinity as {"__float__": "Infinity"}, which plain JSON does not have
@@ -130,12 +133,24 @@ def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
     return parsed
 
 
-def _check_counts(section: Mapping[str, Any], path: str = "") -> None:
-    """Refuse a config, or a section of it, that counts more modules than can be built."""
+def check_counts(section: Mapping[str, Any], limits: Mapping[str, int] = BUILT, path: str = "") -> None:
+    """Refuse a config, or a section of it, that counts more modules than can be built.
+
+    Args:
+        section: the config.
+        limits: how the names of fields end -> the most that they may say.
+        path: of the section, for messages.
+
+    Raises:
+        UnsupportedModelError: naming the field.
+
+    Example:
+        >>> check_counts({"num_hidden_layers": 32})
+    """
     for name, value in section.items():
         if isinstance(value, Mapping):
-            _check_counts(value, f"{path}{name}.")
-        most = next((count for end, count in MOST.items() if str(name).endswith(end)), None)
+            check_counts(value, limits, f"{path}{name}.")
+        most = next((limits[end] for end in limits if str(name).endswith(end)), None)
         if most is not None and type(value) is int and not 0 <= value <= most:
             raise UnsupportedModelError(
                 f"config field '{path}{name}' is {value}, but from 0 to {most} can be built. Check config.json."
@@ -150,5 +165,5 @@ def _check_alike(parsed: PreTrainedConfig) -> None:
             differing = ", ".join(sorted(section.per_layer_attributes or ())) or "the parts they skip"
             raise UnsupportedModelError(
                 f"the layers of this {section.model_type} differ in {differing} (per_layer_config), but a declaration "
-                "describes layers that are alike, so that it cannot be grown. `grow architectures` lists what can."
+                "describes layers that are alike. Choose a model whose layers are."
             )

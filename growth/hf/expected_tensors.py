@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
-from growth.hf.configs import Config, config_to_build
+from growth.hf.configs import Config, check_counts, config_to_build
 from growth.hf.custom_modules import ModuleWrapper
 from growth.hf.missing_tensors import Absence, highest, uncounted
 from growth.hf.tensor_names import to_disk
@@ -54,6 +54,7 @@ def expected_tensors(
 def _tensors_of_a_new_model(
     config: Config, model_class: type[PreTrainedModel]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    check_counts(config)
     try:
         shapes, ties = class_tensors(config_to_build(config), model_class)
     except FOREIGN_ERRORS as error:
@@ -69,8 +70,8 @@ def _tensors_of_a_new_model(
     for name, shape in shapes.items():
         if max(shape, default=0) > LARGEST:
             raise UnsupportedModelError(
-                f"tensor '{name}' of {model_class.__name__} would have the shape {list(shape)}, beyond any model: at most "
-                f"{LARGEST:,} in a dimension. Check the sizes in config.json."
+                f"tensor '{name}' of {model_class.__name__} would have the shape {list(shape)}, beyond any model: at "
+                f"most {LARGEST:,} in a dimension. Check the sizes in config.json."
             )
     return shapes, ties
 

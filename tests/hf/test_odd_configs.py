@@ -86,7 +86,6 @@ NEUTRAL = {
     "unsloth_version": "2025.1",
     "unsloth_training": True,
     "model_max_length": 32768,
-    "pretraining_tp": 2,
     "trust_remote_code": True,
     "cache_implementation": "hybrid",
     "quantization_config": None,
@@ -142,7 +141,15 @@ OLD_NAMES = [
 
 @pytest.mark.parametrize(("raw", "name"), OLD_NAMES, ids=["mpt", "falcon"])
 def test_a_class_may_have_its_old_name(raw: dict[str, Any], name: str) -> None:
-    sizes = {"hidden_size": 64, "d_model": 64, "n_heads": 4, "n_layers": 1, "num_hidden_layers": 1, "vocab_size": 97}
+    sizes = {
+        "hidden_size": 64,
+        "d_model": 64,
+        "n_heads": 4,
+        "num_attention_heads": 4,
+        "n_layers": 1,
+        "num_hidden_layers": 1,
+        "vocab_size": 97,
+    }
     known = AutoConfig.for_model(raw["model_type"]).to_dict()
     assert plan({**raw, **{key: size for key, size in sizes.items() if key in known}}).model_class.__name__ == name
 
@@ -178,7 +185,8 @@ SAID = {
     "huge size": ({**LLAMA, "hidden_size": 6 * 10**8}, "beyond any model"),
     "huge vocabulary": ({**LLAMA, "vocab_size": 10**12}, "beyond any model"),
     "beyond 64 bits": ({**LLAMA, "hidden_size": 6 * 10**30}, "Overflow when unpacking long long"),
-    "layers": ({**LLAMA, "num_hidden_layers": 10**7}, "'num_hidden_layers' is 10000000, but from 0 to 1000"),
+    "layers": ({**LLAMA, "num_hidden_layers": 1001}, "'num_hidden_layers' is 1001, but from 0 to 1000 can"),
+    "many layers": ({**LLAMA, "num_hidden_layers": 10**10}, "'num_hidden_layers' is 10000000000, but from 0"),
     "layers below 0": ({**LLAMA, "num_hidden_layers": -1}, "is -1, but from 0"),
     "layers by another name": ({"model_type": "gpt2", "n_layer": 10**9}, "'n_layer' is 1000000000"),
     "layers of a section": (

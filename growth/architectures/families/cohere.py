@@ -70,7 +70,7 @@ COHERE = replace(
         **dict.fromkeys(
             ("hidden_act", "attention_bias", "attention_dropout", "initializer_range", "logit_scale", "use_qk_norm")
         ),
-        **dict.fromkeys(("model_max_length", "pretraining_tp")),
+        "pretraining_tp": None,
         "layer_norm_bias": (False,),
     },
     branches=(
