@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Unpack
 
 from torch import nn
 from transformers import PreTrainedConfig
 
+from growth.checkpoint.pipeline import open_pipeline
 from growth.errors import UnsupportedModelError, shown
 from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
@@ -46,7 +48,9 @@ def plan_widening(
         )
     if isinstance(source, (str, os.PathLike)):
         checkpoint = completed(open_checkpoint(source))
-        return prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes, checkpoint.notes)
+        plan = prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes, checkpoint.notes)
+        pipeline = open_pipeline(checkpoint.files, plan)
+        return replace(plan, notes=(*plan.notes, pipeline.note)) if pipeline and pipeline.note else plan
     raw = source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source
     if not isinstance(raw, Mapping):
         raise UnsupportedModelError(

@@ -69,7 +69,7 @@ def source_name(folder: Path) -> str:
 
 @contextmanager
 def hashing(paths: Sequence[Path], files: SourceFiles) -> Iterator[Future[dict[str, str]]]:
-    """SHA-256 of each file by name, worked out beside whatever the block does, and given up if the
+    """SHA-256 of each file by its name in the folder, worked out beside whatever the block does, and given up if the
     block fails.
 
     Args:
@@ -79,7 +79,9 @@ def hashing(paths: Sequence[Path], files: SourceFiles) -> Iterator[Future[dict[s
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         try:
-            yield pool.submit(lambda: {path.name: _sha256(path, files, stop) for path in paths})
+            yield pool.submit(
+                lambda: {str(path.relative_to(files.folder)): _sha256(path, files, stop) for path in paths}
+            )
         finally:
             stop.set()
 

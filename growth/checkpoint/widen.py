@@ -21,6 +21,7 @@ from growth.arguments import check_flag, check_function, check_path, check_word,
 from growth.checkpoint.companions import copy_companions, write_json
 from growth.checkpoint.destination import appearing, check_apart, check_space, check_target, destination
 from growth.checkpoint.model_card import write_card
+from growth.checkpoint.pipeline import open_pipeline
 from growth.checkpoint.record import growth_record, hashing
 from growth.checkpoint.results import WidenedCheckpoint
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
@@ -140,14 +141,18 @@ def widen_checkpoint(
     shards = _shards(plan, dtypes, limit)
     size = sum(_size(plan, name, dtypes) for name in plan.tensors)
     training = open_trainer_state(source.files, plan, moments) if optimizer else None
-    plan = plan if training is None else replace(plan, notes=(*plan.notes, training.note))
+    pipeline = open_pipeline(source.files, plan)
+    more = [*([training.note] if training else []), *([pipeline.note] if pipeline and pipeline.note else [])]
+    plan = replace(plan, notes=(*plan.notes, *more))
     check_space(target.parent, size + (training.bytes if training else 0))
     twin = prove_twin(plan, device)
-    read = [source.folder / "config.json", *source.weight_files, *(training.files if training else ())]
+    read = [source.folder / "config.json", *source.weight_files]
+    read += [*(training.files if training else ()), *(pipeline.files if pipeline else ())]
     with appearing(target, overwrite) as folder, hashing(read, source.files) as hashes:
         proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, allow_nonfinite, progress))
         covered = training.write(folder, target, allow_nonfinite) if training else []
-        left_behind = copy_companions(source.files, folder, plan, covered)
+        covered += pipeline.write(folder, allow_nonfinite) if pipeline else []
+        left_behind = copy_companions(source.files, folder, covered)
         record = growth_record(
             plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training
         )

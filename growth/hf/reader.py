@@ -100,7 +100,7 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     checkpoint = Checkpoint(folder, Config(_read_config(files)), files)
     for path, listed in _weight_files(files).items():
         checkpoint.weight_files.append(path)
-        reader, shapes, dtypes = _open_shard(path, files)
+        reader, shapes, dtypes = open_weights(path, files)
         for name in listed if listed is not None else shapes:
             if name not in shapes:
                 raise CheckpointError(
@@ -152,7 +152,13 @@ def _weight_files(files: SourceFiles) -> dict[Path, list[str] | None]:
     return shards
 
 
-def _open_shard(path: Path, files: SourceFiles) -> tuple[Reader, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+def open_weights(path: Path, files: SourceFiles) -> tuple[Reader, dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+    """One weight file: how a tensor of it is read, and the shapes and dtypes by name.
+
+    Raises:
+        CheckpointError: a file that is not whole, needs code to be read, or is behind a link that
+            leaves the folder.
+    """
     files.note(path)
     check_fetched(path)
     if path.suffix == ".bin":

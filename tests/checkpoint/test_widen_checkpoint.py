@@ -241,11 +241,6 @@ def test_companions_come_along_and_the_rest_is_named(llama: Path, tmp_path: Path
         (llama / name).write_text(name)
     (llama / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Small\nwords\n")
     (llama / "optimizer.pt").write_bytes(b"x")
-    (llama / "modules.json").write_text("[]")
-    (llama / "1_Pooling").mkdir()
-    (llama / "1_Pooling" / "config.json").write_text(
-        '{"word_embedding_dimension": 42, "pooling_mode_mean_tokens": true}'
-    )
     result = growth.widen_checkpoint(llama, tmp_path / "wide")
     wide = tmp_path / "wide"
     assert all(
@@ -253,10 +248,6 @@ def test_companions_come_along_and_the_rest_is_named(llama: Path, tmp_path: Path
         for name in ("tokenizer.json", "LICENSE", "chat_template.jinja", "merges.txt")
     )
     assert (wide / "generation_config.json").read_text() == (llama / "generation_config.json").read_text()
-    assert json.loads((wide / "1_Pooling" / "config.json").read_text()) == {
-        "word_embedding_dimension": 84,
-        "pooling_mode_mean_tokens": True,
-    }
     assert result.left_behind == ("optimizer.pt",) and not (wide / "optimizer.pt").exists()
     card = (wide / "README.md").read_text()
     assert (
