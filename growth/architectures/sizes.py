@@ -94,16 +94,15 @@ def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[
         written = value_at(config, size.field) if size.field else None
         if written is not None and (not isinstance(written, int) or written <= 0):
             raise UnsupportedModelError(
-                f"config field '{size.field}' is {written!r}, but a size must be positive. Check config.json."
+                f"config field '{size.field}' is {written!r}, but a size must be a whole number above 0. Check "
+                "config.json."
             )
         if written:
             sizes[name] = written
         elif size.follows is not None:
             sizes[name] = size.follows(config, sizes)
         else:
-            raise UnsupportedModelError(
-                f"the {model_type} config does not say '{size.field}', which must be positive. Check config.json."
-            )
+            raise UnsupportedModelError(f"the {model_type} config does not say '{size.field}'. Check config.json.")
     return sizes
 
 

@@ -42,7 +42,7 @@ def prepare(
         GrowthError: for anything that stands in the way and can be told without reading a weight.
     """
     config = Config.of(raw)
-    declared = declaration(config, options)
+    declared = declaration(config, options, shapes)
     try:
         if shapes is None:
             plan = plan_config(config, options, declared)
