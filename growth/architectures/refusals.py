@@ -16,8 +16,8 @@ from growth.architectures.sizes import value_at
 from growth.rules.rotary import keeps_frequencies
 
 NEGLIGIBLE_EPSILON = 1e-12
-"""A norm's epsilon that may be off by a factor: BERT's, to which any variance a float32 model can
-have is large."""
+"""A norm's epsilon that may be off by a factor: BERT's, beside which the variances of activations
+are large. That is not certain, so a plan that relies on it says so (`growth.plan.norm_epsilon`)."""
 
 
 @dataclass(frozen=True)

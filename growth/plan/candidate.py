@@ -78,7 +78,9 @@ def candidate(
     changes: dict[str, float] = {field: new[size] for size, field in architecture.fields().items()}
     rope, lossy = _rope(config, architecture, old, new, options, notes)
     gains = [role for combination in roles for role in combination if isinstance(role, Gain)]
-    changes |= grown_epsilons(architecture, parsed, maps, gains, options.scaling)
+    epsilons, said = grown_epsilons(architecture, parsed, maps, gains, options.scaling)
+    changes |= epsilons
+    notes += said
     try:
         new_config = edited(config, changes, rope)
         read_back = architecture.read_sizes(new_config.parsed)

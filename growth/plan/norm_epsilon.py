@@ -9,7 +9,8 @@ Example: a GPT-2 grown from width 24 to 30 carries its mean in 6 of 30 coordinat
 A config has one field for many norms, or none where the code fixes a number. Two norms may need
 different values: under orthogonal scaling BERT's residual stream has another energy than the
 transform of its head, which an elementwise function fixes at 1. Such a growth passes only if
-epsilon is as small as BERT's 1e-12, which is nothing beside the variances of a float32 model."""
+epsilon is as small as BERT's 1e-12, and the plan says what that takes for granted: that what enters
+the norm has a variance beside which 1e-12 is nothing. That depends on the data too, so no weight tells."""
 
 from __future__ import annotations
 
@@ -28,8 +29,9 @@ from growth.errors import IllegalGrowthError, UnsupportedModelError
 
 def grown_epsilons(
     architecture: Architecture, parsed: Any, maps: Mapping[Space, Map], gains: Iterable[Gain], scaling: str
-) -> dict[str, float]:
-    """The epsilons that change.
+) -> tuple[dict[str, float], list[str]]:
+    """The epsilons that change, and what a caller should know of those that are not what a norm
+    needs.
 
     Args:
         architecture: the declaration for the config.
@@ -39,7 +41,7 @@ def grown_epsilons(
         scaling: the caller's; a refusal names the way that is left.
 
     Returns:
-        Config field -> new value.
+        Config field -> new value; notes, a sentence each.
 
     Example:
         >>> from transformers import GPT2Config
@@ -56,7 +58,7 @@ def grown_epsilons(
     needed: dict[str | float, dict[str, float]] = {}  # home -> axis that enters -> epsilon
     for axis, home in sorted(architecture.norms(gains, maps), key=lambda norm: (str(norm[0]), str(norm[1]))):
         needed.setdefault(home, {})[str(axis)] = _value(parsed, home) * (axis.map(maps).energy or 1.0)
-    changes = {}
+    changes, notes = {}, []
     for home, by_axis in needed.items():
         old = _value(parsed, home)
         new = old if isinstance(home, float) else next(iter(by_axis.values()))
@@ -70,9 +72,29 @@ def grown_epsilons(
                     f"cannot set the norms' epsilon ({home}): the norm on '{axis_name}' needs {epsilon:.3g}, but "
                     f"{other} {new:.3g}. Use {remedy}."
                 )
+            if not math.isclose(new, epsilon, rel_tol=1e-9):
+                notes.append(_about_the_variance(axis_name, home, old, abs(new - epsilon) * old / epsilon))
         if isinstance(home, str) and not math.isclose(new, old, rel_tol=1e-12):
             changes[home] = new
-    return changes
+    return changes, notes
+
+
+def _about_the_variance(axis: str, home: str | float, old: float, difference: float) -> str:
+    """What is taken for granted where a norm does not get the epsilon that it needs.
+
+    Args:
+        axis: what enters the norm.
+        home: where its epsilon is.
+        old: that epsilon before growth.
+        difference: by how much it is off, as an epsilon of the old model. A norm of variance v
+            then moves by ``difference / 2 v``.
+    """
+    field = "the epsilon in the code" if isinstance(home, float) else home
+    return (
+        f"--scaling orthogonal needs two values of {field} ({old:g}), and there is one: the outputs of the norm on "
+        f"'{axis}' move by {difference / 2:.2g} over the variance of what enters it (relative), which is nothing "
+        "unless that variance is below 1e-6; grow verify measures it, --scaling unit takes nothing for granted"
+    )
 
 
 def _serves(new: float, needed: float, old: float) -> bool:
