@@ -178,8 +178,9 @@ def _unsupported(
         if name in allowed or is_neutral(name):
             continue
         value = getattr(config, name, raw.get(name))
-        if name == "partial_rotary_factor" and "rotary_dim" in architecture.sizes:
-            supported = value == rotary_fraction(config)  # beside rotary_pct, say, in a dialect that the class ignores
+        turning = architecture.sizes.get("rotary_dim")
+        if name == "partial_rotary_factor" and turning is not None and not turning.field:
+            supported = value == rotary_fraction(config)  # also beside rotary_pct, which the class reads instead
         elif prefix + name in architecture.vouched:
             values = architecture.vouched[prefix + name]
             supported = values is None or value in values

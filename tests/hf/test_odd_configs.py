@@ -128,6 +128,31 @@ def test_partial_rotary_factor_says_again_what_rotary_pct_says_or_is_refused() -
         assert parse(raw).rope_parameters["partial_rotary_factor"] == 0.25
 
 
+def test_a_part_that_turns_is_refused_where_the_config_has_a_size_for_it() -> None:
+    for model_type in ("deepseek_v3", "gptj"):
+        with pytest.raises(growth.UnsupportedModelError, match="partial_rotary_factor"):
+            plan({"model_type": model_type, "num_hidden_layers": 1, "partial_rotary_factor": 0.5})
+
+
+ODD: list[dict[str, Any]] = [
+    {**LLAMA, "model_type": "glm", "architectures": ["GlmForCausalLM"], "head_dim": 6, "pad_token_id": 0},
+    {**NEOX, "rotary_pct": 0.4},
+    {**LLAMA, "hidden_size": 18},
+    {**LLAMA, "model_type": "roformer", "architectures": ["RoFormerForMaskedLM"], "hidden_size": 18},
+    {**LLAMA, "model_type": "stablelm", "architectures": ["StableLmForCausalLM"], "partial_rotary_factor": 0.4},
+]
+
+
+@pytest.mark.parametrize("raw", ODD, ids=lambda raw: raw["model_type"])
+@pytest.mark.parametrize("rope", ["slots", "pairs"])
+def test_an_odd_number_of_coordinates_that_turn_is_refused_in_a_sentence(raw: dict[str, Any], rope: str) -> None:
+    with pytest.raises(growth.IllegalGrowthError, match="of an odd number one has no pair") as caught:
+        plan(raw, attention="head-dim", rope=rope)
+    check_message(str(caught.value), ())
+    if raw["model_type"] != "roformer":  # its own code cannot run such a head
+        prove_twin(plan(raw))
+
+
 def test_an_infinite_field_that_could_matter_is_refused() -> None:
     config = {**LLAMA, "logit_limit": INFINITE}
     assert unsupported_fields(config, growth.architectures.find("llama")) == {"logit_limit": float("inf")}
