@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from growth.checkpoint.results import Distance
+from growth.checkpoint.results import Cosines, Distance
 from growth.proof.outputs import Outputs
 
 ORDER, MEAN_ORDER = 10, 3
@@ -44,6 +44,43 @@ def distance(a: Tensor, b: Tensor, distribution: bool) -> Distance:
         max(kl, 0.0) / count if distribution else None,
         same / count if distribution else None,
     )
+
+
+VECTORS = 512
+"""Tokens between whose hidden states cosines are compared."""
+
+
+def cosines(reference: Outputs, before: Outputs, after: Outputs, eps: float) -> Cosines | None:
+    """How far the cosines between last hidden states move; None if the models return none.
+
+    Args:
+        reference, before, after: the outputs of the three runs.
+        eps: of the weights. Rounding turns a vector of n features by about ``eps / sqrt(n)``.
+    """
+    name = max(
+        (name for name in before if "hidden_states." in name and "encoder" not in name), default=None, key=_layer
+    )
+    name = "last_hidden_state" if "last_hidden_state" in before else name
+    if name is None or name not in after or before[name].ndim < 2:
+        return None
+    old, grown, wide = (_cosines(outputs[name]) for outputs in (before, after, reference))
+    moved, floor, least = (grown - old).abs(), (wide - old).abs(), eps / before[name].shape[-1] ** 0.5
+    return Cosines(
+        name,
+        Distance(float(moved.max()), float(moved.mean()), None, None),
+        Distance(max(float(floor.max()), least), max(float(floor.mean()), least), None, None),
+        float(after[name].double().norm() / before[name].double().norm()),
+    )
+
+
+def _layer(name: str) -> int:
+    return int(name.rpartition(".")[2])
+
+
+def _cosines(hidden: Tensor) -> Tensor:
+    """``[vectors, vectors]`` of hidden states ``[..., features]``, the first `VECTORS` of them."""
+    rows = torch.nn.functional.normalize(hidden.double().flatten(0, -2)[:VECTORS], dim=-1)
+    return rows @ rows.T
 
 
 def perplexities(before: Outputs, after: Outputs, labels: Tensor | None) -> tuple[float, float] | None:

@@ -87,6 +87,31 @@ class Distance:
         return f"{self.largest:.2e}", f"{self.mean:.2e}", kl, "-" if self.top1 is None else f"{100 * self.top1:.2f} %"
 
 
+@dataclass(frozen=True)
+class Cosines:
+    """Cosines between the last hidden states of some tokens, in the grown model and in the source.
+
+    Args:
+        output: the hidden state, as `growth.proof.outputs.forward` names it.
+        difference: how far they move, the largest and the mean over all pairs.
+        floor: how far rounding moves them: the source in two dtypes, or what its weights' dtype
+            explains.
+        length: the length of the grown hidden states over that of the source's.
+    """
+
+    output: str
+    difference: Distance
+    floor: Distance
+    length: float
+
+    def __str__(self) -> str:
+        moved, floor = self.difference, self.floor
+        return (
+            f"cosines between last hidden states move by up to {moved.largest:.1e}, on average {moved.mean:.1e} "
+            f"(floor {floor.largest:.1e}, {floor.mean:.1e}); their lengths are {self.length:.4g} times the source's"
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class EquivalenceReport(Shown):
     """The result of `check_equivalence`.
@@ -112,6 +137,9 @@ class EquivalenceReport(Shown):
             none does, or none can be compared.
         grown_from: where the models are not equal and ``growth.json`` shows that b was grown from
             another model than a, the name of that model; None otherwise.
+        cosines: how far the cosines between last hidden states move; None if the models return none.
+        turned: whether that is further than rounding explains, so that the grown model's hidden
+            states are other embeddings, whatever the other outputs are.
     """
 
     equal: bool
@@ -128,6 +156,8 @@ class EquivalenceReport(Shown):
     perplexity: tuple[float, float] | None
     diverges_at: str | None
     grown_from: str | None = None
+    cosines: Cosines | None = None
+    turned: bool = False
 
     def _parts(self) -> Sequence[Part]:
         what = "tokens of text" if self.text else "random tokens (no tokenizer)" if self.tokens else ""
@@ -142,6 +172,8 @@ class EquivalenceReport(Shown):
         ]
         if self.perplexity:
             lines.append(f"perplexity: source {self.perplexity[0]:.6g}, grown {self.perplexity[1]:.6g}")
+        if self.cosines:
+            lines.append(f"{self.cosines}{': THEY CHANGE, do not take them for embeddings' if self.turned else ''}")
         if self.diverges_at:
             lines.append(f"hidden states diverge first at {self.diverges_at}")
         return [Table(head, rows, right=(1, 2, 3, 4)), "\n".join([*lines, _verdict(self)])]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from growth.arguments import check_function, whole_number
-from growth.checkpoint.distance import ORDER, distance, excess, perplexities
+from growth.checkpoint.distance import ORDER, cosines, distance, excess, perplexities
 from growth.checkpoint.provenance import other_source, recorded_plan
 from growth.checkpoint.results import Distance, EquivalenceReport
 from growth.checkpoint.run_pair import Model, as_model, describe, run_model, text_inputs
@@ -128,6 +128,8 @@ def _report(
             "how they map. Compare the folder that growth wrote, or pass its plan."
         )
     beyond = {name: excess(difference, floor) for name, (difference, floor) in compared.items()}
+    held = torch.finfo(weights).eps  # rounding parts the copies that these weights write
+    moved = cosines(reference, before, after, held)
     # The output that is furthest off; the logits, where none is off.
     shown = max(beyond, key=lambda name: (max(beyond[name], 1.0), "logits" in name))
     return EquivalenceReport(
@@ -143,8 +145,9 @@ def _report(
         difference=compared[shown][0],
         floor=compared[shown][1],
         perplexity=perplexities(before, after, inputs.get("labels")) if is_text else None,
-        # The copies of a hidden state differ by what rounding makes of the weights that write them.
-        diverges_at=_divergence(reference, before, after, plan, torch.finfo(weights).eps) if plan else None,
+        diverges_at=_divergence(reference, before, after, plan, held) if plan else None,
+        cosines=moved,
+        turned=moved is not None and excess(moved.difference, moved.floor) > 1,
     )
 
 

@@ -28,11 +28,12 @@ from growth.hf.model_classes import class_of
 from growth.plan import dead_units
 from growth.plan.candidate import Candidate, candidate
 from growth.plan.declared import Declared
+from growth.plan.hidden_states import equal_hidden_state, hidden_state_notes
 from growth.plan.options import Options
 from growth.plan.plan import Plan, TensorPlan
 from growth.plan.symmetry import UNBROKEN
 from growth.plan.target_sizes import choose, sizes_in_ratio
-from growth.plan.tied_weights import Ties, around_ties
+from growth.plan.tied_weights import Ties, around_ties, read_by_ties
 
 
 def build_plan(
@@ -70,8 +71,15 @@ def build_plan(
     roles = {name: architecture.roles(architecture.canonical(name), model_class.__name__) for name in found.known}
     combinations = set(roles.values())
 
+    def settle(maps: dict[Space, Map]) -> Mapping[Space, Map]:
+        if options.last_hidden_state != "equal":
+            return maps
+        return equal_hidden_state(
+            maps, architecture, model_class, read_by_ties(tied, architecture, model_class.__name__)
+        )
+
     def tried(new: Sizes) -> Candidate:
-        return candidate(config, declared.base, architecture, options, old, new, combinations)
+        return candidate(config, declared.base, architecture, options, old, new, combinations, settle)
 
     if in_ratio_of is None:
         written = frozenset(name for name, field in architecture.fields().items() if is_written(config, field))
@@ -107,6 +115,7 @@ def build_plan(
             *chosen.notes,
             *ties.notes,
             *dead_units.notes(chosen.maps, architecture.laws, combinations),
+            *hidden_state_notes(chosen.maps, architecture, model_class, options.last_hidden_state == "equal"),
             *_about_saving(model_class, tensors),
             *_about_symmetry(options),
         ),

@@ -6,7 +6,7 @@ parameters follow, and the config class reads the new config back with these ver
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from growth.algebra.axes import Space
@@ -54,6 +54,7 @@ def candidate(
     old: Sizes,
     new: Sizes,
     roles: Roles,
+    settle: Callable[[dict[Space, Map]], Mapping[Space, Map]],
 ) -> Candidate:
     """What a growth from ``old`` to ``new`` sizes leads to.
 
@@ -64,6 +65,7 @@ def candidate(
         options: the caller's.
         old, new: size name -> value.
         roles: of every parameter of the model, each combination once.
+        settle: the maps that the laws give -> those that the caller's choices make of them.
 
     Raises:
         IllegalShapeError: if a law or the config class refuses these sizes, but others may do.
@@ -71,7 +73,7 @@ def candidate(
     """
     used = {space for combination in roles for role in combination for space in role.spaces()}
     parsed = config.parsed
-    maps = architecture.maps(parsed, old, new, options.scaling, options.rope, used)
+    maps = settle(architecture.maps(parsed, old, new, options.scaling, options.rope, used))
     for role in {role for combination in roles for role in combination}:
         role.resolve(1, maps)
     notes: list[str] = []

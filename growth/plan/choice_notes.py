@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from growth.hf.model_classes import class_is_guessed
 from growth.plan.choices import CHOICES, OtherSizes
+from growth.plan.hidden_states import LAST
 from growth.plan.plan import Plan
 
 
@@ -58,7 +59,25 @@ def _without_effect(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"rope {options.rope}", f"the {part} not become wider"
     if options.attention != CHOICES["attention"].default and not wider_heads:
         yield f"attention {options.attention}", "the sizes that are named leave the heads as wide as they are"
+    if options.last_hidden_state != CHOICES["last_hidden_state"].default and (why := _is_equal_anyway(plan)):
+        yield f"last_hidden_state {options.last_hidden_state}", why
     if options.seed and not (options.breaking.kind == "noise" or options.breaking.varied):
         yield f"seed {options.seed}", "nothing is drawn at random without noise or a varied split"
     if options.lossy and not plan.lossy:
         yield "lossy", "this growth is exact"
+
+
+def _is_equal_anyway(plan: Plan) -> str | None:
+    """Why the last hidden state needs no choice to be equal, or cannot follow it; None if it does."""
+    space = plan.architecture.output_space(LAST, plan.model_class.__name__)
+    if space is None:
+        return f"a {plan.model_class.__name__} has no last hidden state"
+    if not plan.maps[space].grows:
+        return "it does not grow"
+    default = plan.architecture.maps(
+        plan.old.parsed, plan.old_sizes, plan.new_sizes, plan.options.scaling, plan.options.rope, {space}
+    )
+    if (default[space].write == plan.maps[space].write).all():
+        equal = (default[space].write == 1).all()
+        return "it is equal anyway" if equal else "more than linear maps reads it, so that its law decides"
+    return None

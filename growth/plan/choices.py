@@ -62,6 +62,7 @@ class Choices(TypedDict, total=False):
     attention: Literal["heads", "head-dim"]
     rope: Literal["slots", "pairs"]
     scaling: Literal["unit", "orthogonal"]
+    last_hidden_state: Literal["divided", "equal"]
     symmetry: str
     noise: float
     seed: int
@@ -166,6 +167,13 @@ CHOICES: Mapping[str, Choice] = {
             ("unit", "orthogonal"),
             "unit: activations are copied. orthogonal: copied and divided by sqrt(copies), as in the original "
             "derivation.",
+        ),
+        _listed(
+            "last_hidden_state",
+            ("divided", "equal"),
+            "How the last hidden state of a decoder comes out. divided: by the number of copies, as a head needs it "
+            "that is tied to the embedding; cosines stay. equal: each copy is the small model's, for models that are "
+            "used for their embeddings; not with a tied head.",
         ),
         Choice(
             "symmetry",

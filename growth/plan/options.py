@@ -43,6 +43,7 @@ class Options:
     attention: Literal["heads", "head-dim"] = "heads"
     rope: Literal["slots", "pairs"] = "slots"
     scaling: Scaling = "unit"
+    last_hidden_state: Literal["divided", "equal"] = "divided"
     symmetry: str = "none"
     seed: int = 0
     lossy: bool = False

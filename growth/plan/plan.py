@@ -276,6 +276,7 @@ class Plan(Shown):
         said += [f"rope {options.rope}"] if self.architecture.rotary and "head_dim" in heads else []
         seed = f" (seed {options.seed})" if options.breaking.kind == "noise" or options.breaking.varied else ""
         said += [f"symmetry {options.symmetry}{seed}"] if options.breaking.breaks else []
+        said += [f"last hidden state {options.last_hidden_state}"] if options.last_hidden_state != "divided" else []
         return ", ".join([*said, f"scaling {options.scaling}"])
 
     def _parts(self) -> Sequence[Part]:

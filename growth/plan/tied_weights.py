@@ -90,9 +90,7 @@ def around_ties(
         >>> {str(space): grown.write.round(3).tolist() for space, grown in ties.maps.items()}
         {'final': [0.333, 0.333, 0.333, 0.333, 0.667, 0.667, 0.667, 0.667]}
     """
-    uses = {
-        name: {architecture.declared_roles(member, model_class) for member in group} for name, group in tied.items()
-    }
+    uses = _uses(tied, architecture, model_class)
     # Several uses, or one that is not declared.
     kept_equal = {name for name, used_as in uses.items() if len(used_as) > 1 or None in used_as}
     all_roles = [*roles.values(), *(use for used_as in uses.values() for use in used_as if use is not None)]
@@ -133,6 +131,24 @@ def _with_shares(grown: Map, symmetry: Symmetry) -> Map:
     shares = split_shares(dimension, *symmetry.shares, symmetry.level)
     write = np.divide(shares, grown.read, out=grown.write.copy(), where=dimension.determined)
     return Map(grown.n, grown.source, write, grown.read, grown.mean)
+
+
+def read_by_ties(
+    tied: Mapping[str, Collection[str]], architecture: Architecture, model_class: str
+) -> frozenset[Space]:
+    """The spaces that a tied matrix reads in one use, while it has another role in another: what a
+    tied head reads. Arguments as for `around_ties`."""
+    uses = _uses(tied, architecture, model_class)
+    return frozenset(space for used_as in uses.values() for space in _read_in_one_use(used_as))
+
+
+def _uses(
+    tied: Mapping[str, Collection[str]], architecture: Architecture, model_class: str
+) -> dict[str, set[Roles | None]]:
+    """Tied tensor -> the roles it has under its names; None for a name that nobody declared."""
+    return {
+        name: {architecture.declared_roles(member, model_class) for member in group} for name, group in tied.items()
+    }
 
 
 def _read_in_one_use(uses: Collection[Roles | None]) -> Iterator[Space]:

@@ -149,3 +149,20 @@ def test_rounded_weights_seen_in_a_finer_dtype_are_explained(tmp_path: Path) -> 
     growth.widen_checkpoint(tmp_path / "a", tmp_path / "b", width=3)  # thirds
     report = growth.check_equivalence(tmp_path / "a", tmp_path / "b", tokens=60, device="cpu", dtype="float32")
     assert not report.equal and report.weights_dtype == "bfloat16"
+
+
+def test_a_last_hidden_state_that_turned_is_seen(tmp_path: Path) -> None:
+    """What noise did to the gain before a tied head: the copies add up as before, and point elsewhere."""
+    plain(CASES["LlamaForCausalLM"], tied=True).save_pretrained(tmp_path / "small")
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", noise=1)
+    found = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=60, device="cpu")
+    assert found.equal and not found.turned and found.cosines is not None
+    assert found.cosines.difference.largest < 1e-5 and "cosines between last hidden states move by up to" in str(found)
+    weights = load_file(tmp_path / "wide" / "model.safetensors")
+    gain = weights["model.norm.weight"]
+    moved = 0.5 * torch.linspace(-1, 1, len(gain) // 2) * gain[: len(gain) // 2].abs().mean()
+    weights["model.norm.weight"] = gain + torch.cat([moved, -moved])
+    save_file(weights, tmp_path / "wide" / "model.safetensors", metadata={"format": "pt"})
+    report = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=60, device="cpu")
+    assert report.equal and report.turned and report.diverges_at is not None
+    assert "THEY CHANGE, do not take them for embeddings" in str(report) and report.to_json()["turned"] is True

@@ -200,6 +200,7 @@ def test_plan_as_json(grow: Grow, small: Path) -> None:
         "attention": "head-dim",
         "rope": "slots",
         "scaling": "unit",
+        "last_hidden_state": "divided",
         "symmetry": "noise:1",
         "seed": 7,
         "lossy": False,

@@ -40,8 +40,8 @@ PUBLIC = [
 
 KEYWORDS = (
     "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, sizes=None, "
-    "like=None, attention='heads', rope='slots', scaling='unit', symmetry='none', noise=0.0, seed=0, lossy=False, "
-    "vouch=()"
+    "like=None, attention='heads', rope='slots', scaling='unit', last_hidden_state='divided', symmetry='none', "
+    "noise=0.0, seed=0, lossy=False, vouch=()"
 )
 """What the first three take besides, each of them optional."""
 
@@ -78,6 +78,7 @@ OPTIONS_OF_GROWTH = [
     "--attention heads (heads, head-dim)",
     "--rope slots (slots, pairs)",
     "--scaling unit (unit, orthogonal)",
+    "--last-hidden-state divided (divided, equal)",
     "--symmetry none",
     "--noise 0.0",
     "--seed 0",
@@ -154,9 +155,8 @@ def test_the_choices_are_stated_once() -> None:
     assert [*Choices.__annotations__] == [*CHOICES] and Choices.__optional_keys__ == CHOICES.keys()
     sizes = {name for name, choice in CHOICES.items() if choice.size}
     assert {field.name for field in fields(Options)} == CHOICES.keys() - sizes - {"noise"}
-    assert {
-        name: getattr(Options(), name) for name in ("attention", "rope", "scaling", "symmetry", "seed", "lossy")
-    } == {name: CHOICES[name].default for name in ("attention", "rope", "scaling", "symmetry", "seed", "lossy")}
+    valued = ("attention", "rope", "scaling", "last_hidden_state", "symmetry", "seed", "lossy")
+    assert {name: getattr(Options(), name) for name in valued} == {name: CHOICES[name].default for name in valued}
     for name in ("plan", "widen"):
         options = {option.name: option for option in command.commands[name].params}
         assert [option for option in options if option in CHOICES] == [*CHOICES]

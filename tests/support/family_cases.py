@@ -16,10 +16,10 @@ from transformers import AutoConfig, GenerationMixin, PreTrainedModel
 
 import growth
 from growth import architectures
-from growth.architectures import Asked
+from growth.architectures import Asked, Dual, Scaled
 from growth.errors import IllegalGrowthError
 from growth.hf.configs import Config, parse
-from growth.hf.model_classes import classes
+from growth.hf.model_classes import class_of, classes
 from growth.plan.build import plan_config
 from growth.plan.model_sizes import choosable_sizes
 from growth.plan.options import KEEP, chosen
@@ -64,6 +64,7 @@ def factors(model_type: str) -> dict[str, tuple[Any, ...]]:
         "scaling": ("unit", "orthogonal"),
         "width": (2, 3, 1.5, "5/3"),
         "noise": (0.0, 0.4),
+        "last_hidden_state": ("divided", "equal"),
     }
 
 
@@ -91,10 +92,24 @@ def is_refused(raw: Mapping[str, Any], choice: Choice) -> bool:
     """Whether the declaration says that such a growth is refused. Where the heads times a fraction are
     no whole number, heads may grow in the other way than asked for: then neither may be refused."""
     growth = asked(raw, choice)
+    if choice.get("last_hidden_state") == "equal" and ties_its_last_hidden_state(raw):
+        return True
     ways = [growth]
     if uneven_heads(growth.config, raw["model_type"], Fraction(choice.get("width", 2))):
         ways = [replace(growth, attention=way) for way in ("heads", "head-dim")]
     return any(refusal.applies(way) for refusal in architectures.find(raw["model_type"]).refuses for way in ways)
+
+
+def ties_its_last_hidden_state(raw: Mapping[str, Any]) -> bool:
+    """Whether a head that reads the last hidden state is tied to the embedding, by the model itself."""
+    architecture, kind = architectures.find(raw["model_type"]).at(parse(raw)), class_of(raw)
+    shown = architecture.output_space("last_hidden_state", kind.__name__)
+    if not isinstance(architecture.laws.get(shown), (Dual, Scaled)):
+        return False
+    with torch.device("meta"):
+        model: Any = kind(parse(raw))
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
 
 
 def uneven_heads(config: Any, model_type: str, width: Fraction) -> bool:
