@@ -75,7 +75,7 @@ def build_plan(
         if options.last_hidden_state != "equal":
             return maps
         return equal_hidden_state(
-            maps, architecture, model_class, read_by_ties(tied, architecture, model_class.__name__)
+            maps, architecture, model_class, read_by_ties(found.tied, architecture, model_class.__name__)
         )
 
     def tried(new: Sizes) -> Candidate:
