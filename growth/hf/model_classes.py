@@ -23,7 +23,7 @@ def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
 
     Raises:
         UnsupportedModelError: if ``architectures`` is not a list of names, or names no class of
-            this transformers.
+            this transformers, or one of another ``model_type``.
 
     Example:
         >>> class_of({"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
@@ -48,6 +48,12 @@ def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
         raise UnsupportedModelError(
             f"transformers {transformers.__version__} has no model class '{names[0]}', which the config names in "
             "'architectures'. Check the spelling or upgrade transformers."
+        )
+    if (made_for := found.config_class) is not None and not isinstance(parse(raw), made_for):
+        raise UnsupportedModelError(
+            f"'architectures' in the config names {names[0]}, a class of model_type '{made_for.model_type}', but the "
+            f"config's own is '{raw.get('model_type')}', by which transformers chooses the class. Correct the one that "
+            "is wrong."
         )
     return found
 

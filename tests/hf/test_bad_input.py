@@ -69,7 +69,7 @@ CONFIGS = [
     rejected("unknown model_type", ("'nonsense'",), model_type="nonsense"),
     Case(
         "undeclared model_type",
-        config(model_type="mamba"),
+        config(model_type="mamba", architectures=["MambaForCausalLM"]),
         UnsupportedModelError,
         ("'mamba'", "nearest"),
         step="growth.register",

@@ -241,6 +241,14 @@ def test_what_is_missing_is_said_with_its_reason(
     assert ("architectures" in str(caught.value)) == ("architectures" in step), "said only where it is the reason"
 
 
+@pytest.mark.parametrize("kind", ["MistralForCausalLM", "GPT2LMHeadModel", "BertForMaskedLM"])
+def test_a_class_of_another_model_type(kind: str, sources: Sources, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(sources["llama"], tmp_path / "small"))
+    config(architectures=[kind])(source)
+    says = (f"names {kind}, a class of model_type '", "the config's own is 'llama'")
+    refused(source, tmp_path / "to" / "wide", UnsupportedModelError, *says, step=r"\. Correct the one")
+
+
 def test_a_thousand_layers_that_are_not_there_are_refused_at_once(sources: Sources, tmp_path: Path) -> None:
     source = Path(shutil.copytree(sources["llama"], tmp_path / "small"))
     config(num_hidden_layers=100_000)(source)

@@ -17,7 +17,7 @@ from growth import GrowthError
 from support.small_models import bert, llama
 
 VERBS = (
-    "add|check|choose|convert|fetch|free|load|lower|move|name|remove|repair|save|say|set|spell|take|unwrap|upgrade|"
+    "add|check|choose|convert|correct|fetch|free|load|lower|move|name|remove|repair|save|say|set|spell|take|unwrap|upgrade|"
     "use|widen"
 )
 NEXT_STEP = re.compile(rf"[.;,] ({VERBS}) ", re.IGNORECASE)
