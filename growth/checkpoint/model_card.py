@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from growth.checkpoint.record import source_name
+from growth.errors import printable
 from growth.hf.source_files import SourceFiles, leaves
 from growth.plan.plan import Plan
 from growth.proof.twin import Proof
@@ -33,7 +34,7 @@ def write_card(source: SourceFiles, folder: Path, name: str, plan: Plan, proof: 
         "the loss was accepted and is" if plan.lossy else "it computes the same function; the largest difference is"
     )
     back = "bit for bit" if proof.fold.exact else "within one rounding of each weight"
-    text = f"""# {name}
+    text = f"""# {printable(name)}
 
 Widened from {_source(source.folder, plan)} by growth {__version__}: {exactness} \
 {proof.twin.difference:.1e} in float64, on a miniature of this very config.
@@ -68,7 +69,7 @@ def _card(source: SourceFiles) -> str:
 def _source(folder: Path, plan: Plan) -> str:
     """The source by name, and the hub id that its config notes, which is that of the model it was
     loaded or fine-tuned from."""
-    name, noted = source_name(folder), plan.old.get("_name_or_path")
+    name, noted = printable(source_name(folder)), plan.old.get("_name_or_path")
     if isinstance(noted, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", noted) and noted != name:
         return f"`{name}`, whose config names `{noted}`,"
     return f"`{name}`"

@@ -178,8 +178,18 @@ def inventory(
             )
     left_out = [name for name in shapes if architecture.is_buffer(canonical[name])]
     spare = [name for name in shapes if canonical[name] not in spelled and name not in left_out]
-    ignored, notes = _spare(spare, canonical, highest(spelled), architecture, model_class)
+
+    def ruled(name: str) -> bool:
+        return architecture.declared_roles(canonical[name], model_class.__name__) is not None
+
+    ignored, notes = _spare(spare, {name: canonical[name] for name in spare}, highest(spelled), ruled, model_class)
     known = [name for name in shapes if name not in left_out and name not in ignored]
+    if strange := next((name for name in spare if name in known and not ruled(name)), None):
+        raise UnsupportedModelError(
+            f"no rule of '{architecture.model_type}' matches tensor '{strange}', which is not of {model_class.__name__} "
+            "and which from_pretrained would ignore. If the model has parameters of its own, take them out of the "
+            "weights first."
+        )
     groups = _tied_groups(ties, architecture.canonical)
     tied = {name: frozenset(groups[canonical[name]]) for name in known if canonical[name] in groups}
     return Inventory(known, left_out, tied, notes)
@@ -189,20 +199,19 @@ def _spare(
     names: Sequence[str],
     canonical: Mapping[str, str],
     counted: Mapping[str, int],
-    architecture: Architecture,
+    ruled: Callable[[str], bool],
     model_class: type[PreTrainedModel],
 ) -> tuple[set[str], list[str]]:
     """Tensors in the weights that are not of the class: which of them are left out, and what is to be
     said."""
     whose, patterns = model_class.__name__, model_class._keys_to_ignore_on_load_unexpected or ()
     beyond = [name for name in names if uncounted(canonical[name], counted)]
-    ruled = {name for name in names if architecture.declared_roles(canonical[name], whose) is not None}
     ignored = [
         name
         for name in names
-        if name not in beyond and name not in ruled and any(re.search(pattern, name) for pattern in patterns)
+        if name not in beyond and not ruled(name) and any(re.search(pattern, name) for pattern in patterns)
     ]
-    kept = [name for name in names if name in ruled and name not in beyond]
+    kept = [name for name in names if ruled(name) and name not in beyond]
     notes = [
         f"{_some(found)} {said}"
         for found, said in (

@@ -85,7 +85,7 @@ class Absence:
 
     def _tied(self) -> str:
         config = config_to_build(self.raw)
-        if config.get_text_config().tie_word_embeddings:
+        if getattr(config.get_text_config(), "tie_word_embeddings", True):
             return ""
         for section in {id(part): part for part in (config, config.get_text_config())}.values():
             section.tie_word_embeddings = True

@@ -52,8 +52,8 @@ def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
     if (made_for := found.config_class) is not None and not isinstance(parse(raw), made_for):
         raise UnsupportedModelError(
             f"'architectures' in the config names {names[0]}, a class of model_type '{made_for.model_type}', but the "
-            f"config's own is '{raw.get('model_type')}', by which transformers chooses the class. Correct the one that "
-            "is wrong."
+            f"config's own is '{raw.get('model_type')}', by which transformers chooses the class. Correct the "
+            "one that is wrong."
         )
     return found
 

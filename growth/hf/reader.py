@@ -212,7 +212,7 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and is_dense(value) for name, value in loaded.items()
     ):
         raise CheckpointError(f"{path} does not hold a dictionary of tensors. Save the model's state dict.")
-    return dict(loaded)
+    return {name: value.detach() for name, value in loaded.items()}  # a state dict may hold parameters
 
 
 def is_dense(value: object) -> bool:

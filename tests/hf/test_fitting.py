@@ -286,7 +286,7 @@ def test_a_tensor_that_no_rule_describes_is_refused(sources: Sources, tmp_path: 
     added("model.layers.0.adapter.weight", torch.zeros(3, 3))(source)
     with pytest.raises(UnsupportedModelError) as caught:
         growth.plan_widening(source)
-    check_message(str(caught.value), ("no rule of 'llama'", "take them out first"))
+    check_message(str(caught.value), ("no rule of 'llama'", "not of LlamaForCausalLM", "take them out of the weights"))
 
 
 def test_a_head_that_is_stored_untied_under_a_tied_config(sources: Sources, tmp_path: Path) -> None:

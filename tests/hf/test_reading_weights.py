@@ -1,4 +1,5 @@
-"""A weight file larger than memory is planned from its header."""
+"""Weight files: one larger than memory is planned from its header, and tensors are read as their
+libraries read them."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import growth
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.reader import open_checkpoint
+from support.small_models import llama
 
 
 def sparse(folder: Path, config: LlamaConfig) -> int:
@@ -67,3 +69,16 @@ def test_tensors_are_read_as_the_library_reads_them(tmp_path: Path) -> None:
     for name, tensor in library.items():
         read = opened.read(name)
         assert read.dtype == tensor.dtype == opened.dtypes[name] and torch.equal(read, tensor)
+
+
+def test_a_pickle_of_parameters_is_read_as_one_of_tensors(tmp_path: Path) -> None:
+    small = llama()
+    small.config.save_pretrained(tmp_path / "small")
+    config = {**json.loads((tmp_path / "small" / "config.json").read_text()), "architectures": ["LlamaForCausalLM"]}
+    (tmp_path / "small" / "config.json").write_text(json.dumps(config))
+    torch.save(dict(small.named_parameters()), tmp_path / "small" / "pytorch_model.bin")
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide")
+    small.save_pretrained(tmp_path / "same")
+    growth.widen_checkpoint(tmp_path / "same", tmp_path / "wide2")
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("wide", "wide2"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
