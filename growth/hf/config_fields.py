@@ -18,6 +18,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import rotary_fraction
+from growth.arguments import meant
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import parse
 
@@ -132,7 +133,7 @@ def check_fields(raw: Mapping[str, Any], architecture: Architecture, vouch: Coll
     for name in vouch:
         if name.partition(".")[0] not in fields:
             raise UnsupportedModelError(
-                f"vouch names '{name}', but there is no such config field. Check the spelling."
+                f"vouch names '{name}', but there is no such config field{meant(name, fields)}. Check the spelling."
             )
     if unsupported := unsupported_fields(raw, architecture, vouch):
         listed = ", ".join(f"'{name}' is {value!r}" for name, value in unsupported.items())

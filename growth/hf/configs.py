@@ -12,7 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from growth import architectures
-from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
+from growth.arguments import meant
+from growth.errors import FOREIGN_ERRORS, UnsupportedModelError, shown
 
 Raw = dict[str, Any]
 """The JSON object of a ``config.json``."""
@@ -111,8 +112,9 @@ def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
                         "the model as that class; its config has other fields too."
                     )
         raise UnsupportedModelError(
-            f"transformers {transformers.__version__} does not know model_type '{model_type}'. Check the spelling, "
-            "upgrade transformers, or declare it in Python with growth.register."
+            f"transformers {transformers.__version__} does not know model_type {shown(model_type)}"
+            f"{meant(model_type, CONFIG_MAPPING.keys())}. Check the spelling, upgrade transformers, or declare it in "
+            "Python with growth.register."
         )
     check_counts(raw, PARSED)
     scaling = raw.get("rope_scaling")

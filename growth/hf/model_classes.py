@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import Any
 
 import transformers
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 
 from growth import architectures
-from growth.errors import UnsupportedModelError
+from growth.arguments import meant
+from growth.errors import FOREIGN_ERRORS, UnsupportedModelError, shown
 from growth.hf.configs import parse
 from growth.hf.custom_modules import custom_class
 
@@ -39,15 +40,45 @@ def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
     if (own := custom_class(str(raw.get("model_type")), names)) is not None:
         return own
     if not names:
-        plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parse(raw))]  # type: ignore[assignment]
-        return plain
+        return _plain_class(parse(raw))
     if raw.get("model_type") in architectures.known():
         names = [architectures.find(str(raw["model_type"])).old_classes.get(names[0], names[0])]
-    found = getattr(transformers, names[0], None)
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+    return _stock_class(names[0], parse(raw))
+
+
+def _plain_class(parsed: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class of ``AutoModel``."""
+    try:
+        plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parsed)]  # type: ignore[assignment]
+    except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
-            f"transformers {transformers.__version__} has no model class '{names[0]}', which the config names in "
-            "'architectures'. Check the spelling or upgrade transformers."
+            f"the config names no class in 'architectures', and a '{parsed.model_type}' has no plain one. Name the "
+            "class that was saved there."
+        ) from error
+    return plain
+
+
+def _stock_class(name: str, parsed: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class of that name, if it is one of the config's ``model_type``."""
+    try:
+        found = getattr(transformers, name, None)
+    except FOREIGN_ERRORS:  # a part of transformers that needs what is not installed
+        found = None
+    listed = _listed(parsed.model_type)
+    alike = meant(name, listed)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        known = (
+            f"has no model class {shown(name)}" if found is None else f"has {shown(name)}, but it is no model class"
+        )
+        raise UnsupportedModelError(
+            f"transformers {transformers.__version__} {known}; the config names it in 'architectures'{alike}. "
+            "Check the spelling or upgrade transformers."
+        )
+    wanted: Any = found.config_class
+    if isinstance(wanted, type) and not isinstance(parsed, wanted) and name not in listed:
+        raise UnsupportedModelError(
+            f"the config's model_type is '{parsed.model_type}', but its 'architectures' names {name}, whose is "
+            f"'{getattr(wanted, 'model_type', '')}'{alike}. Check which of the two was saved, and correct the other."
         )
     if (made_for := found.config_class) is not None and not isinstance(parse(raw), made_for):
         raise UnsupportedModelError(
@@ -76,15 +107,18 @@ def classes(model_type: str) -> list[str]:
     own = architectures.find(model_type).module_class
     if own is not None:
         return [own.__name__]
+    names = _listed(model_type) | {*architectures.find(model_type).classes}
+    # Some auto classes list a class of another family; it is not in this one's package.
+    package = import_module(f"transformers.models.{model_type_to_module_name(model_type)}")
+    return sorted((names - architectures.find(model_type).without.keys()) & set(dir(package)))
+
+
+def _listed(model_type: str) -> set[str]:
+    """The names of the classes of a ``model_type`` in transformers' auto classes."""
     tables = [
         getattr(modeling_auto, name)
         for name in dir(modeling_auto)
         if name.startswith("MODEL_") and name.endswith("_MAPPING_NAMES")
     ]
     listed = [table[model_type] for table in tables if model_type in table]
-    names = {name for entry in listed for name in ([entry] if isinstance(entry, str) else entry)} | {
-        *architectures.find(model_type).classes
-    }
-    # Some auto classes list a class of another family; it is not in this one's package.
-    package = import_module(f"transformers.models.{model_type_to_module_name(model_type)}")
-    return sorted((names - architectures.find(model_type).without.keys()) & set(dir(package)))
+    return {name for entry in listed for name in ([entry] if isinstance(entry, str) else entry)}
