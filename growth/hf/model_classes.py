@@ -77,14 +77,9 @@ def _stock_class(name: str, parsed: PreTrainedConfig) -> type[PreTrainedModel]:
     wanted: Any = found.config_class
     if isinstance(wanted, type) and not isinstance(parsed, wanted) and name not in listed:
         raise UnsupportedModelError(
-            f"the config's model_type is '{parsed.model_type}', but its 'architectures' names {name}, whose is "
-            f"'{getattr(wanted, 'model_type', '')}'{alike}. Check which of the two was saved, and correct the other."
-        )
-    if (made_for := found.config_class) is not None and not isinstance(parse(raw), made_for):
-        raise UnsupportedModelError(
-            f"'architectures' in the config names {names[0]}, a class of model_type '{made_for.model_type}', but the "
-            f"config's own is '{raw.get('model_type')}', by which transformers chooses the class. Correct the "
-            "one that is wrong."
+            f"'architectures' in the config names {name}, a class of model_type "
+            f"'{getattr(wanted, 'model_type', '')}', but the config's own is '{parsed.model_type}', by which transformers chooses the class{alike}. Check "
+            "which of the two was saved, and correct the other."
         )
     return found
 

@@ -31,9 +31,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"architectures": [""]}, "no model class"),
     (
         {"architectures": ["MistralForCausalLM"]},
-        "model_type is 'llama', but its 'architectures' names MistralForCausalLM, whose is 'mistral'",
+        "names MistralForCausalLM, a class of model_type 'mistral', but the config's own is 'llama'",
     ),
-    ({"architectures": ["BertModel"]}, "names BertModel, whose is 'bert'"),
+    ({"architectures": ["BertModel"]}, "names BertModel, a class of model_type 'bert'"),
     ({"model_type": "lama"}, "does not know model_type 'lama' .did you mean 'llama'"),
     ({"model_type": "mistrall"}, "did you mean 'mistral'"),
 ]
