@@ -78,8 +78,8 @@ def _stock_class(name: str, parsed: PreTrainedConfig) -> type[PreTrainedModel]:
     if isinstance(wanted, type) and not isinstance(parsed, wanted) and name not in listed:
         raise UnsupportedModelError(
             f"'architectures' in the config names {name}, a class of model_type "
-            f"'{getattr(wanted, 'model_type', '')}', but the config's own is '{parsed.model_type}', by which transformers chooses the class{alike}. Check "
-            "which of the two was saved, and correct the other."
+            f"'{getattr(wanted, 'model_type', '')}', but the config's own is '{parsed.model_type}', by which "
+            f"transformers chooses the class{alike}. Correct the one that is wrong."
         )
     return found
 
