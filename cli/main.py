@@ -235,7 +235,12 @@ def demo(keep: Path | None) -> None:
         progress.load()
         from .demo import run_demo
 
-        run_demo(progress, keep and destination(keep))
+        try:
+            run_demo(progress, keep and destination(keep))
+        except KeyboardInterrupt as stop:
+            if keep and keep.exists():
+                stop.add_note(f"the models that were complete by then are in {keep}")
+            raise
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 from growth.checkpoint.durable import force_one
 from growth.errors import CheckpointError
-from growth.hf.paths import workspace_of
+from growth.hf.paths import moved_aside, workspace_of
 from growth.text import readable
 from growth.version import __version__
 
@@ -48,6 +48,7 @@ def claimed(target: Path) -> Iterator[Path]:
     folder = workspace_of(target)
     lock = _claim(folder, target)
     try:
+        _sign(lock)
         if done := _settle(folder, target):
             _log.warning("%s", done)
         yield folder
@@ -89,9 +90,11 @@ def leftover(target: Path) -> str:
     """What is to be said of a workspace that is still there though its growth has ended; empty if
     it is gone."""
     folder = workspace_of(target)
-    if not os.path.lexists(folder):
-        return ""
-    return f"{folder} could not be removed, and the next growth into {target} removes it"
+    if (old := moved_aside(target)) is not None:
+        return f"the model that was there is in {old}, and the next growth into {target} moves it back"
+    if os.path.lexists(folder):
+        return f"{folder} could not be removed, and the next growth into {target} removes it"
+    return ""
 
 
 def _claim(folder: Path, target: Path) -> int:
@@ -108,6 +111,10 @@ def _claim(folder: Path, target: Path) -> int:
             lock, made = _open(folder / "writer.json")
         except FileNotFoundError:  # its owner has just finished
             continue
+        except OSError:
+            with suppress(OSError):  # it is not empty
+                os.rmdir(folder)
+            raise
         try:
             state = _try_lock(lock)
             record = _record(lock)
@@ -118,7 +125,6 @@ def _claim(folder: Path, target: Path) -> int:
             if state != _FREE:
                 raise CheckpointError(_occupied(folder, target, state, record))
             if _same_file(lock, folder / "writer.json"):
-                _sign(lock)
                 return lock
         except BaseException:
             os.close(lock)
@@ -150,7 +156,7 @@ def _empty(folder: Path, target: Path) -> None:
         _settle(folder, target)
         (folder / "writer.json").unlink(missing_ok=True)
     except OSError as error:
-        _log.warning("%s could not be removed (%s); the next growth into %s removes it", folder, error, target)
+        _log.warning("%s: %s", error, leftover(target))
 
 
 def _remove(path: Path) -> None:

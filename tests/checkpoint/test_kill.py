@@ -3,6 +3,7 @@ of it. The growths are forks of this process that run the command line, with rea
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import shutil
 import signal
 import socket
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,12 +48,14 @@ class Frozen:
         where: ``weights`` (five blocks are written), ``config`` (only config.json is missing),
             ``between`` (the two renames; there is no exchange), ``placed`` (the old model is still
             to be removed).
-        ignoring: signals that the process ignores from the start, as under ``nohup``.
+        prepare: called in the process first.
     """
 
-    def __init__(self, stage: Stage, home: Path, where: str, *options: str, ignoring: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, stage: Stage, home: Path, where: str, *options: str, prepare: Callable[[], Any] = lambda: None
+    ) -> None:
         self.target, self.begun, self.go = home / "wide", home.with_suffix(".begun"), home.with_suffix(".go")
-        self.log, self.where, self.ignoring = home.with_suffix(".log"), where, ignoring
+        self.log, self.where, self.prepare = home.with_suffix(".log"), where, prepare
         arguments = ["widen", str(stage.home / "small"), str(self.target), *options]
         self.child: Child = start(arguments, self.log, self._prepare)
         while not self.begun.exists():
@@ -72,8 +76,7 @@ class Frozen:
             time.sleep(0.005)
 
     def _prepare(self) -> None:
-        for number in self.ignoring:
-            signal.signal(number, signal.SIG_IGN)
+        self.prepare()
         calls: list[str] = []
 
         def stopping(owner: Any, name: str, when: Callable[..., bool]) -> None:
@@ -145,10 +148,34 @@ def test_a_growth_that_is_told_to_stop_too_late_says_so(stage: Stage, tmp_path: 
 def test_a_growth_under_nohup_goes_on(stage: Stage, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    frozen = Frozen(stage, home, "weights", ignoring=(signal.SIGHUP, signal.SIGINT))
+
+    def nohup() -> None:
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+    frozen = Frozen(stage, home, "weights", prepare=nohup)
     os.kill(frozen.child.pid, signal.SIGHUP)
     os.kill(frozen.child.pid, signal.SIGINT)
     assert frozen.end().code == 0 and contents(frozen.target) == stage.whole
+
+
+def test_a_terminal_that_goes_away_ends_a_growth(stage: Stage, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    ours, its = os.openpty()
+
+    def in_terminal() -> None:
+        os.close(ours)
+        os.setsid()
+        fcntl.ioctl(its, termios.TIOCSCTTY, 0)
+        os.dup2(its, 2)
+        os.close(its)
+
+    frozen = Frozen(stage, home, "weights", prepare=in_terminal)
+    os.close(its)
+    os.close(ours)
+    assert frozen.child.wait().code == 128 + signal.SIGHUP
+    assert list(home.iterdir()) == []
 
 
 def test_killed_between_two_renames_the_old_model_comes_back(stage: Stage, tmp_path: Path) -> None:
