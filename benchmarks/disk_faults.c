@@ -60,10 +60,8 @@ static int fails(int which)
     type name parameters { return concerns_at(at, path) && fails(which) ? -1 : REAL(name)(__VA_ARGS__); }
 
 BY_FD(ssize_t, write, WRITE, (int fd, const void *from, size_t size), fd, from, size)
-BY_FD(ssize_t, pwrite64, WRITE, (int fd, const void *from, size_t size, off64_t at), fd, from, size, at)
 BY_FD(int, ftruncate64, WRITE, (int fd, off64_t size), fd, size)
 BY_FD(ssize_t, read, READ, (int fd, void *to, size_t size), fd, to, size)
-BY_FD(ssize_t, pread64, READ, (int fd, void *to, size_t size, off64_t at), fd, to, size, at)
 BY_FD(int, fsync, SYNC, (int fd), fd)
 BY_FD(int, fdatasync, SYNC, (int fd), fd)
 BY_PATH(int, rename, RENAME, AT_FDCWD, (const char *path, const char *to), path, to)

@@ -244,7 +244,7 @@ def look(
     if how != signal.SIGKILL and outcome.leftover:
         outcome.faults.append(f"a leftover after {how.name}: {contents(workspace)} {ended.said}")
     if ended.code == CODES[how] and how != signal.SIGKILL:
-        claimed = "new" if "was complete by then" in ended.said else "nothing was left behind"
+        claimed = "new" if "is complete and stays" in ended.said else "nothing was left behind"
         if (claimed == "new") != (outcome.destination == "new"):
             outcome.faults.append(f"said '{ended.said}', but the destination is {outcome.destination}")
     held = [path for path in workspace.rglob("*") if path.name != "writer.json"]

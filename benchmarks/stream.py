@@ -4,7 +4,8 @@ bytes.
     python benchmarks/stream.py [--parameters 500] [--width 2] [--dtype bfloat16] [--folder DIR]
 
 Makes a random Llama of about the given number of millions of parameters, widens it in a process of
-its own, and copies the result with ``cp`` in the same run. Prints the ratio of the seconds, and the
+its own, and copies the result with ``cp`` in the same run. Both are timed until the files are on
+the disk. Prints the ratio of the seconds, and the
 peak memory above that of the bare interpreter with torch and transformers imported, beside the
 bound: twice the largest grown tensor plus 300 MB."""
 
@@ -23,14 +24,16 @@ from pathlib import Path
 
 import torch
 
+from growth.checkpoint.durable import force
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.hf.expected_tensors import expected_tensors
 
 MEASURED = """
 import sys, time, json
 import torch, transformers, growth
-from growth import checkpoint, model, plan, source
-from growth.equivalence import twin
+from growth.checkpoint import widen
+from growth.proof import twin
+from growth.training import model
 peak = lambda: 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 bare, begun = peak(), time.perf_counter()
 result = growth.widen_checkpoint(sys.argv[1], sys.argv[2], width=int(sys.argv[3]), noise=float(sys.argv[4]))
@@ -74,6 +77,7 @@ def make_source(folder: Path, millions: int, dtype: torch.dtype) -> None:
 def copy_seconds(source: Path, target: Path) -> float:
     begun = time.perf_counter()
     subprocess.run(["cp", "-r", str(source), str(target)], check=True)
+    force(target)
     return time.perf_counter() - begun
 
 

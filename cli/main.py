@@ -132,9 +132,9 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
       grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer --noise 1
     """
     target = destination(dst)
-    check_target(target, options["overwrite"])
-    check_source(src)
     with writing(target):
+        check_target(target, options["overwrite"])
+        check_source(src)
         with Progress() as progress:
             progress.load()
             from growth.checkpoint.widen import widen_checkpoint

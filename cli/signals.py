@@ -80,7 +80,7 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         if (now := _identity(target)) != before and now is not None:
-            stop.add_note(f"{target} was complete by then and stays")
+            stop.add_note(f"{target} is complete and stays")
         if left := leftover(target):
             stop.add_note(left)
         raise

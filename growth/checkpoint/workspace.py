@@ -236,7 +236,7 @@ def _boot() -> str:
 
 def _record(lock: int) -> dict[str, Any]:
     try:
-        read = json.loads(os.pread(lock, 1 << 16, 0))
+        read = json.loads(os.read(lock, 1 << 16))
     except ValueError:  # empty, or cut short
         return {}
     return read if isinstance(read, dict) else {}
@@ -245,7 +245,8 @@ def _record(lock: int) -> dict[str, Any]:
 def _sign(lock: int) -> None:
     record = {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot(), "growth": __version__}
     os.ftruncate(lock, 0)
-    os.pwrite(lock, json.dumps(record).encode(), 0)
+    os.lseek(lock, 0, os.SEEK_SET)
+    os.write(lock, json.dumps(record).encode())
 
 
 def _same_file(lock: int, path: Path) -> bool:

@@ -141,7 +141,7 @@ def test_a_growth_that_is_told_to_stop_too_late_says_so(stage: Stage, tmp_path: 
     shutil.copytree(stage.old, home / "wide")
     ended = Frozen(stage, home, "placed", "--overwrite").end(signal.SIGTERM)
     assert ended.code == 143
-    assert f"grow: stopped by SIGTERM; {home / 'wide'} was complete by then and stays." in ended.said
+    assert f"grow: stopped by SIGTERM; {home / 'wide'} is complete and stays." in ended.said
     assert contents(home / "wide") == stage.whole and list(home.iterdir()) == [home / "wide"]
 
 
