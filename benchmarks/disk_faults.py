@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from kills import Kept, contents, make_source, remembered_twin, start
+from forked import Kept, contents, make_source, remembered_twin, start
 
 import growth.checkpoint.widen as widening
 from growth.checkpoint import destination

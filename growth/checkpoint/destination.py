@@ -28,8 +28,6 @@ def destination(dst: str | os.PathLike[str]) -> Path:
     Raises:
         CheckpointError: it cannot be the name of a folder.
     """
-    if not isinstance(dst, (str, os.PathLike)):
-        raise CheckpointError(f"a destination is a folder, not a {type(dst).__name__}. Name the folder to make.")
     if not os.fspath(dst):
         raise CheckpointError("the name of the destination is empty. Name the folder to make.")
     path = local_path(dst)

@@ -60,8 +60,7 @@ def claimed(target: Path) -> Iterator[Path]:
             raise
         finally:
             os.close(lock)
-            with suppress(OSError):  # it is not empty, or the next one has claimed it already
-                os.rmdir(folder)
+            _drop(folder, target)
 
 
 def recover(target: Path) -> None:
@@ -164,6 +163,15 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _drop(folder: Path, target: Path) -> None:
+    """Remove an empty workspace, unless the next growth has claimed it already."""
+    try:
+        os.rmdir(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            _log.warning("%s: %s", error, leftover(target))
 
 
 def _check_ours(folder: Path) -> None:

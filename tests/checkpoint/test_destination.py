@@ -89,7 +89,6 @@ def test_a_mount_point_is_refused_before_anything_is_written(target: str) -> Non
         ("a/" * 3000, "File name too long"),
         ("\ud800", "cannot be the name of a file"),
         ("~nobody-of-this-name/x", "has no home folder"),
-        (7, "not a int"),
     ],
 )
 def test_a_destination_that_cannot_be(

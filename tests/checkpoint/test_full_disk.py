@@ -15,12 +15,13 @@ from growth.checkpoint import workspace
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import disk_faults
 from disk_faults import PLACES, Stage
+from forked import remembered_twin
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     made = disk_faults.set_stage(tmp_path_factory.mktemp("faults"))
-    with disk_faults.remembered_twin(made.small):
+    with remembered_twin(made.small):
         yield made
 
 

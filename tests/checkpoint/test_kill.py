@@ -26,7 +26,8 @@ from growth.hf.paths import workspace_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import kills
-from kills import Child, Ended, Stage, contents, start
+from forked import Child, Ended, contents, remembered_twin, start
+from kills import Stage
 
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM", signal.SIGHUP: "stopped by SIGHUP"}
 
@@ -35,7 +36,7 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM", sig
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     home = tmp_path_factory.mktemp("kills")
     made = kills.set_stage(home)
-    with kills.remembered_twin(home / "small"):
+    with remembered_twin(home / "small"):
         yield made
 
 

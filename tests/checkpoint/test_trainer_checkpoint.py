@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, Trainer, Traini
 
 import growth
 from growth.checkpoint import optimizer_file, trainer_state
+from growth.checkpoint.model_folder import foreign_entries
 from growth.checkpoint.optimizer_file import trainer_order
 from growth.cli.main import grow
 from growth.proof.miniature import build_exact
@@ -44,6 +45,9 @@ def test_training_goes_on(kind: str, tmp_path: Path) -> None:
     for name in ("scheduler.pt", "rng_state.pth", "training_args.bin"):
         assert (source / name).read_bytes() == (target / name).read_bytes()
     wide = run(AutoModelForCausalLM.from_pretrained(target), tmp_path / "wide", target)
+    for folder in (source, target, tmp_path / "wide" / "checkpoint-60"):  # which --overwrite may replace
+        assert foreign_entries(folder) == []
+    assert "checkpoint-60/" in foreign_entries(tmp_path / "wide")
     assert wide.trainer.state.global_step == 60 and (tmp_path / "wide" / "checkpoint-60" / "optimizer.pt").is_file()
     assert wide.trainer.model.config.hidden_size == 48
 

@@ -17,6 +17,7 @@ from growth.checkpoint.destination import appearing, check_target
 from growth.checkpoint.workspace import claimed, recover
 from growth.hf.folders import check_source
 from growth.hf.paths import workspace_of
+from support.crashes import DISK_FULL, Bomb
 from support.refusals import check_message, snapshot
 
 HERE = {"pid": 2**22 + 1, "host": socket.gethostname(), "boot": "this"}
@@ -177,4 +178,26 @@ def test_what_cannot_be_removed_is_named(
     check_message(str(caught.value), (f"{folder} could not be removed, and the next growth into {target} removes it",))
     assert f"{folder} could not be removed" in caplog.text
     recover(target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_an_empty_workspace_that_stays_is_named(
+    target: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch, appearing(target, overwrite=False) as folder:
+        (folder / "config.json").write_text("{}")
+        patch.setattr(os, "rmdir", Bomb(os.rmdir, lambda: OSError(5, "Input/output error"), 0))
+    assert f"{workspace_of(target)} could not be removed, and the next growth into {target} removes it" in caplog.text
+    recover(target)
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("step", ["open", "write"])
+def test_a_workspace_that_cannot_be_signed_does_not_stay(
+    step: str, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(growth.CheckpointError, match="No space left"):
+        patch.setattr(os, step, Bomb(getattr(os, step), DISK_FULL.raises, 0))
+        with appearing(target, overwrite=False):
+            raise AssertionError("it began")
     assert list(target.parent.iterdir()) == []
