@@ -246,7 +246,7 @@ def demo(keep: Path | None) -> None:
 def main() -> None:
     """Entry point: errors are one sentence on stderr and exit code 1; usage errors exit 2; what is
     interrupted leaves nothing behind, and exits with 128 plus the signal's number."""
-    with stoppable(), told():
+    with told(), stoppable():
         _run()
 
 

@@ -34,41 +34,45 @@ class Stopped(KeyboardInterrupt):
         self.signal = signal.Signals(number)
 
 
+_deaf_until = 0.0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global _deaf_until
+    if time.monotonic() < _deaf_until:
+        return
+    _deaf_until = time.monotonic() + _SAME
+    if signal.Signals(number).name == "SIGHUP" and stat.S_ISCHR(os.fstat(2).st_mode):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the terminal has gone, and refuses every word
+    raise Stopped(number)
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Raise `Stopped` in the block when a signal asks the process to end. One that is ignored
-    (``nohup``), or that the caller handles, stays so."""
-    last = -_SAME
+    (``nohup``), or that the caller handles, stays so.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal last
-        if time.monotonic() - last < _SAME:
-            return
-        last = time.monotonic()
-        if signal.Signals(number).name == "SIGHUP" and stat.S_ISCHR(os.fstat(2).st_mode):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the terminal has gone, and refuses every word
-        raise Stopped(number)
-
-    before = {}
+    The handlers stay after the block, deaf for a second and then as before: the command is done, and
+    what comes while the interpreter shuts down has nothing left to stop.
+    """
+    global _deaf_until
+    _deaf_until = 0.0
     if threading.current_thread() is threading.main_thread():
-        before = {
-            number: signal.signal(number, stop)
-            for number in _STOPPING
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
-        }
+        for number in _STOPPING:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, _stop)
+        atexit.unregister(_shut_down)
+        atexit.register(_shut_down)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        atexit.register(_finish, list(before))
+        _deaf_until = time.monotonic() + _SAME
 
 
-def _finish(numbers: list[signal.Signals]) -> None:
-    """The command is done; the interpreter takes a moment to shut down, and there is nothing left to
-    stop."""
-    for number in numbers:
-        signal.signal(number, signal.SIG_IGN)
+def _shut_down() -> None:
+    for number in _STOPPING:
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

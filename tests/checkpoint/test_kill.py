@@ -12,23 +12,25 @@ import signal
 import socket
 import sys
 import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import growth
-from growth.checkpoint import destination, workspace
-from growth.checkpoint.safetensors_writer import SafetensorsWriter
+from growth.checkpoint import workspace
+from growth.cli import signals
 from growth.hf.paths import workspace_of
+from support.command import Grow, grow
+from support.frozen import Frozen
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import kills
-from forked import Child, Ended, contents, remembered_twin, start
+from forked import Ended, contents, remembered_twin, start
 from kills import Stage
 
+__all__ = ["grow"]  # a fixture
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM", signal.SIGHUP: "stopped by SIGHUP"}
 
 
@@ -38,68 +40,6 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     made = kills.set_stage(home)
     with remembered_twin(home / "small"):
         yield made
-
-
-class Frozen:
-    """A growth that stops at a chosen step until it is told to go on.
-
-    Args:
-        stage: with the source.
-        home: where the destination will be; a model to overwrite may be there.
-        where: ``weights`` (five blocks are written), ``config`` (only config.json is missing),
-            ``between`` (the two renames; there is no exchange), ``placed`` (the old model is still
-            to be removed).
-        prepare: called in the process first.
-    """
-
-    def __init__(
-        self, stage: Stage, home: Path, where: str, *options: str, prepare: Callable[[], Any] = lambda: None
-    ) -> None:
-        self.target, self.begun, self.go = home / "wide", home.with_suffix(".begun"), home.with_suffix(".go")
-        self.log, self.where, self.prepare = home.with_suffix(".log"), where, prepare
-        arguments = ["widen", str(stage.home / "small"), str(self.target), *options]
-        self.child: Child = start(arguments, self.log, self._prepare)
-        while not self.begun.exists():
-            assert os.waitpid(self.child.pid, os.WNOHANG)[0] == 0, f"it ended early: {self.log.read_text()}"
-            time.sleep(0.005)
-
-    def end(self, how: int | None = None) -> Ended:
-        """Send a signal, or let it go on; and wait."""
-        if how is None:
-            self.go.touch()
-        else:
-            os.kill(self.child.pid, how)
-        return self.child.wait()
-
-    def _stop(self) -> None:
-        self.begun.touch()
-        while not self.go.exists():
-            time.sleep(0.005)
-
-    def _prepare(self) -> None:
-        self.prepare()
-        calls: list[str] = []
-
-        def stopping(owner: Any, name: str, when: Callable[..., bool]) -> None:
-            function = getattr(owner, name)
-
-            def called(*arguments: Any, **options: Any) -> Any:
-                calls.append(name)
-                if not self.begun.exists() and when(*arguments):
-                    self._stop()
-                return function(*arguments, **options)
-
-            setattr(owner, name, called)
-
-        if self.where == "weights":
-            stopping(SafetensorsWriter, "append", lambda *_: len(calls) == 5)
-        elif self.where == "config":
-            stopping(Path, "write_text", lambda path, *_: path.name == "config.json")
-        elif self.where == "placed":
-            stopping(workspace, "_remove", lambda path: path.name == "new")
-        else:
-            destination.exchanged = lambda one, other: False  # type: ignore[attr-defined]
-            stopping(os, "rename", lambda one, other: one.name == "new")
 
 
 @pytest.mark.parametrize("where", ["weights", "config"])
@@ -144,6 +84,32 @@ def test_a_growth_that_is_told_to_stop_too_late_says_so(stage: Stage, tmp_path: 
     assert ended.code == 143
     assert f"grow: stopped by SIGTERM; {home / 'wide'} is complete and stays." in ended.said
     assert contents(home / "wide") == stage.whole and list(home.iterdir()) == [home / "wide"]
+
+
+def test_a_signal_after_the_command_is_done_stops_nothing(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+
+    def late() -> None:
+        leave = os._exit
+
+        def leaving(code: int) -> None:
+            for number in WORDS:
+                os.kill(os.getpid(), number)
+            leave(code)
+
+        os._exit = leaving  # type: ignore[assignment]
+
+    arguments = ["widen", str(stage.home / "small"), str(tmp_path / "home" / "wide")]
+    ended = start(arguments, tmp_path / "log", late).wait()
+    assert (ended.code, ended.said) == (0, "")
+
+
+def test_signals_are_heard_again_where_the_process_goes_on(grow: Grow, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert grow("--version").code == 0
+    os.kill(os.getpid(), signal.SIGTERM)  # deaf
+    monkeypatch.setattr(signals, "_deaf_until", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_growth_under_nohup_goes_on(stage: Stage, tmp_path: Path) -> None:
