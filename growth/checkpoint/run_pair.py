@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +19,8 @@ from growth.errors import CheckpointError
 from growth.hf.configs import Config, parse
 from growth.hf.custom_modules import as_transformers
 from growth.hf.dtypes import FLOATS
+from growth.hf.expected_tensors import inventory
+from growth.hf.fitting import fitted
 from growth.hf.model_classes import class_of
 from growth.hf.reader import open_checkpoint, resolve
 from growth.plan.options import Options
@@ -174,15 +177,18 @@ def run_model(
 def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
     """The model in a folder. Raises CheckpointError if transformers would fill missing weights with
     random ones."""
-    checkpoint = open_checkpoint(path)
+    checkpoint = fitted(open_checkpoint(path))
     kind, folder = class_of(checkpoint.config), checkpoint.folder
     architecture = declaration(checkpoint.config, Options()).base.at(parse(checkpoint.config))
-    loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    names = {f"^{re.escape(old)}$": new for new, old in checkpoint.stored_as.items()}
+    renamed: dict[str, Any] = {"key_mapping": names} if names else {}
+    loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True, **renamed)
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
     lacking = {name: architecture.canonical(name) for name in info["missing_keys"]}
     made = (architecture.is_optional, architecture.is_computed, architecture.is_buffer)
     if missing := sorted(name for name, own in lacking.items() if not any(by_itself(own) for by_itself in made)):
+        inventory(checkpoint.config, checkpoint.shapes, architecture, kind)  # says why, where that can be told
         raise CheckpointError(
             f"{folder} lacks {len(missing)} tensors of {kind.__name__}, for example '{missing[0]}'. Check "
             "'architectures' in its config.json."

@@ -23,6 +23,7 @@ from growth.checkpoint.run_pair import Model, as_model, describe, run_model, tex
 from growth.errors import CheckpointError, shown
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
+from growth.hf.reader import open_checkpoint
 from growth.plan.plan import Plan
 from growth.proof.outputs import Outputs, grown_output, output_map
 
@@ -81,6 +82,7 @@ def check_equivalence(
     check_function("step", step)
     where = usable_device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
     a, b = as_model(a), as_model(b)
+    opened = [open_checkpoint(model).files for model in (a, b) if not isinstance(model, PreTrainedModel)]
     raw, kind, own = describe(a)
     _, other_kind, other = describe(b)
     if kind is not other_kind:
@@ -105,6 +107,8 @@ def check_equivalence(
     before = run_model(a, chosen, where, inputs)
     tell(f"grown model in {dtype_name(chosen)}")
     after = run_model(b, chosen, where, inputs)
+    for files in opened:
+        files.check_unchanged()
     report = _report(reference, before, after, plan, inputs, is_text, (chosen, wide, weights, where))
     return report if report.equal else replace(report, grown_from=other_source(a, b))
 

@@ -186,8 +186,8 @@ def inventory(
     known = [name for name in shapes if name not in left_out and name not in ignored]
     if strange := next((name for name in spare if name in known and not ruled(name)), None):
         raise UnsupportedModelError(
-            f"no rule of '{architecture.model_type}' matches tensor '{strange}', which is not of {model_class.__name__} "
-            "and which from_pretrained would ignore. If the model has parameters of its own, take them out of the "
+            f"no rule of '{architecture.model_type}' matches tensor '{strange}', which is not of "
+            f"{model_class.__name__}, so that from_pretrained would ignore it. If the model has parameters of its own, take them out of the "
             "weights first."
         )
     groups = _tied_groups(ties, architecture.canonical)

@@ -173,6 +173,6 @@ def _unreadable(path: Path, error: OSError) -> CheckpointError:
 
 def _changed(path: Path, how: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} changed while it was read ({how}), so the result would have been part old and part new, and was "
-        "given up. Widen the folder again once nothing writes to it."
+        f"{path} changed while it was read ({how}), so what comes of it would be part old and part new, and was "
+        "given up. Name the folder again once nothing writes to it."
     )

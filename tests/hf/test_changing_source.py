@@ -94,6 +94,18 @@ def test_without_the_comparison_the_result_is_part_old_part_new(
     widen_while(replaced, source, tmp_path / "wide")
 
 
+def test_a_source_that_changes_between_two_runs_is_not_compared(sources: Sources, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(sources["llama"], tmp_path / "source"))
+    wide = growth.widen_checkpoint(source, tmp_path / "wide").path
+
+    def step(what: str) -> None:
+        if what == "source in float32":
+            replaced(source)
+
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        growth.check_equivalence(source, wide, tokens=32, device="cpu", dtype="float32", step=step)
+
+
 def test_every_file_that_was_noted_is_compared(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).write_text(name)

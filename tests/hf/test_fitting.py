@@ -87,6 +87,8 @@ def test_what_a_wrapper_puts_before_names_is_taken_off(name: str, tmp_path: Path
     assert not info["missing_keys"] and not info["unexpected_keys"]
     torch.testing.assert_close(logits(wide), logits(model), rtol=1e-4, atol=1e-5)
     assert f"'{name}.lm_head.weight' is taken to be 'lm_head.weight'" in str(result)
+    if name == "module._orig_mod":
+        assert growth.check_equivalence(source, tmp_path / "wide", tokens=32, device="cpu").equal
 
 
 @pytest.mark.parametrize("kind", [LlamaForCausalLM, LlamaModel, GPT2LMHeadModel], ids=lambda kind: kind.__name__)
