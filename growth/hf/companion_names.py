@@ -8,7 +8,18 @@ from pathlib import Path
 
 _PATTERNS = (
     *("tokenizer*", "vocab*", "*_vocab.json", "merges*", "special_tokens_map.json", "added_tokens.json"),
-    *("*.model", "*.model.v*", "spiece*", "sentencepiece*", "*.spm", "*.tiktoken", "*.bpe", "bpe.codes", "dict.txt"),
+    *(
+        "*.model",
+        "*.model.v*",
+        "spiece*",
+        "sentencepiece*",
+        "*.spm",
+        "*.tiktoken",
+        "*.bpe",
+        "*.tokenizer",
+        "bpe.codes",
+        "dict.txt",
+    ),
     *("tekken.json", "byte_maps.json", "normalizer.json", "emoji.json", "word_*.json"),
     *("*.jinja", "chat_template*", "additional_chat_templates/*"),
     *("*processor_config.json", "generation_config.json"),

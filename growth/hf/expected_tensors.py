@@ -187,8 +187,8 @@ def inventory(
     if strange := next((name for name in spare if name in known and not ruled(name)), None):
         raise UnsupportedModelError(
             f"no rule of '{architecture.model_type}' matches tensor '{strange}', which is not of "
-            f"{model_class.__name__}, so that from_pretrained would ignore it. If the model has parameters of its own, take them out of the "
-            "weights first."
+            f"{model_class.__name__}, so that from_pretrained would ignore it. If the model has parameters of its own, "
+            "take them out of the weights first."
         )
     groups = _tied_groups(ties, architecture.canonical)
     tied = {name: frozenset(groups[canonical[name]]) for name in known if canonical[name] in groups}

@@ -121,6 +121,33 @@ def test_refused_by_name(name: str, saved: Path, tmp_path: Path, monkeypatch: py
     assert "\n" not in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json", "scheduler.pt", "rng_state.pth"])
+def test_behind_a_link_that_leaves_the_folder(name: str, saved: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(saved, tmp_path / "from" / "small"))
+    shutil.move(source / name, tmp_path / name)
+    (source / name).symlink_to(tmp_path / name)
+    with pytest.raises(growth.CheckpointError, match=rf"{name} leads through a symbolic link .*cp -rL"):
+        growth.widen_checkpoint(source, tmp_path / "to" / "wide", optimizer=True)
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "trainer_state.json"])
+def test_that_changes_while_it_is_read(name: str, saved: Path, tmp_path: Path) -> None:
+    """As if training went on, and saved over its last checkpoint."""
+    source = Path(shutil.copytree(saved, tmp_path / "small"))
+
+    def progress(done: int, size: int, tensor: str) -> None:
+        if done == size:
+            (source / f"{name}.new").write_bytes((source / name).read_bytes())
+            (source / f"{name}.new").replace(source / name)
+
+    with pytest.raises(
+        growth.CheckpointError, match=rf"{name} changed while it was read \(another file took its place"
+    ):
+        growth.widen_checkpoint(source, tmp_path / "wide", optimizer=True, progress=progress)
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
 def test_choices_that_do_not_fit(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(growth.IllegalGrowthError, match="moments must be one of preserve, fresh, reset, not 'old'"):
         growth.widen_checkpoint(saved, tmp_path / "wide", optimizer=True, moments="old")  # type: ignore[arg-type]
