@@ -25,7 +25,7 @@ from growth.hf.model_classes import class_of
 from growth.hf.reader import open_checkpoint, resolve
 from growth.plan.options import Options
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.inputs import Inputs, class_inputs
+from growth.proof.inputs import Inputs, class_inputs, most_tokens
 from growth.proof.lookalike import declaration
 from growth.proof.outputs import Outputs, forward
 
@@ -100,11 +100,7 @@ def text_inputs(
 def _tokens(a: Model, raw: Mapping[str, Any], text: str | None, tokens: int) -> tuple[Tensor, bool]:
     """Token ids ``[sequences, tokens per sequence]``, and whether they are text."""
     read = parse(raw).get_text_config()
-    fields = ("max_position_embeddings", "n_positions", "max_target_positions")
-    positions = next((int(value) for name in fields if (value := getattr(read, name, None))), SEQUENCE)
-    padding = int(getattr(read, "pad_token_id", None) or 0)
-    # Some families number positions from the padding id on, so that many fewer are usable.
-    length = min(SEQUENCE, tokens, max(2, positions - 2 - (padding if padding < positions // 2 else 0)))
+    length = min(SEQUENCE, tokens, most_tokens(parse(raw)))
     count = max(1, tokens // length)
     vocabulary = int(getattr(read, "vocab_size", None) or 8)
     ids: list[int] = []

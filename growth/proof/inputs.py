@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.hf.custom_modules import ModuleWrapper
 
@@ -42,12 +42,46 @@ def random_inputs(
         mask = mask.flip(1)
     config = model.config.to_dict()
     inputs = class_inputs(type(model), config, ids, mask)
-    if "input_ids" in inputs and "token_type_ids" in inspect.signature(model.forward).parameters:
+    if "input_ids" in inputs and "token_type_ids" in inspect.signature(type(model).forward).parameters:
         last = max(config.get("type_vocab_size", 2), 1) - 1
         inputs["token_type_ids"] = (
             (torch.arange(length) >= length // 2).long().clamp(max=last).expand_as(inputs["input_ids"])
         )
     return inputs
+
+
+TRIED = ((2, 11), (1, 5))
+"""Rows and tokens of the inputs for a real model. The second are for those that take one row at a
+time (a classifier whose config has no padding token), or few tokens."""
+
+
+def few_inputs(model: PreTrainedModel) -> Iterator[Inputs]:
+    """Random inputs for a model of any size, on its device and in its dtype: the first that should do,
+    then others to try.
+
+    Args:
+        model: token ids are below its ``vocab_size``, or below 8 if its config does not say.
+    """
+    vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", None) or 8)
+    for batch, length in TRIED:
+        inputs = random_inputs(model, vocabulary, batch=batch, length=min(length, most_tokens(model.config)))
+        if batch == 1 and "attention_mask" in inputs:
+            inputs["attention_mask"].fill_(1)
+        yield {
+            name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+        }
+
+
+def most_tokens(config: PreTrainedConfig) -> int:
+    """How many tokens a row may have at least, by the number of positions in a config; 128 where it
+    says nothing."""
+    read = config.get_text_config()
+    fields = ("max_position_embeddings", "n_positions", "max_target_positions")
+    positions = next((value for name in fields if (value := int(getattr(read, name, None) or 0)) > 0), 128)
+    padding = int(getattr(read, "pad_token_id", None) or 0)
+    # Some families number positions from the padding id on, so that many fewer are usable.
+    return max(2, positions - 2 - (padding if 0 < padding < positions // 2 else 0))
 
 
 def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Tensor, mask: Tensor) -> Inputs:

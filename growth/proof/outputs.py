@@ -21,23 +21,29 @@ Outputs = dict[str, Tensor]
 
 
 @torch.no_grad()
-def forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Outputs:
+def forward(model: PreTrainedModel, inputs: Mapping[str, Any], *, inner: bool = True) -> Outputs:
     """Every floating-point tensor the model returns, by output field, without the scalar loss.
 
     Entries of the tuples ``hidden_states``, ``router_logits`` and ``feature_maps`` are named
     ``field.index``. Feature maps ``[batch, channels, height, width]`` are returned with their
-    channels last, so that the dimension that grows is the last of every output."""
-    wanted = {"output_hidden_states": True, "return_dict": True}
-    wanted |= {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
-    wanted |= {"output_router_logits": True} if "router_logits" in (model._can_record_outputs or {}) else {}
+    channels last, so that the dimension that grows is the last of every output.
+
+    Args:
+        model: to run.
+        inputs: keyword arguments of its ``forward``.
+        inner: ask for hidden states and router logits too.
+    """
+    wanted = {"output_hidden_states": inner, "return_dict": True}
+    wanted |= {"use_cache": False} if "use_cache" in inspect.signature(type(model).forward).parameters else {}
+    wanted |= {"output_router_logits": inner} if "router_logits" in (model._can_record_outputs or {}) else {}
     outputs: Outputs = {}
-    for name, value in model(**inputs, **wanted).items():
+    for name, value in model(**{**inputs, **wanted}).items():
         if isinstance(value, Tensor):
-            outputs |= {name: value} if value.is_floating_point() and value.ndim else {}
+            outputs |= {name: value.detach()} if value.is_floating_point() and value.ndim else {}
         elif name == "feature_maps":
             outputs |= {f"{name}.{i}": _channels_last(entry) for i, entry in enumerate(value)}
         elif isinstance(value, tuple) and ("hidden_states" in name or "router_logits" in name):
-            outputs |= {f"{name}.{i}": entry for i, entry in enumerate(value) if isinstance(entry, Tensor)}
+            outputs |= {f"{name}.{i}": entry.detach() for i, entry in enumerate(value) if isinstance(entry, Tensor)}
     return outputs
 
 

@@ -30,6 +30,7 @@ from growth.proof.inputs import random_inputs
 from growth.proof.locate import first_difference
 from growth.proof.miniature import VOCABULARY, build_exact, loud, miniature
 from growth.proof.outputs import forward, largest_difference
+from growth.proof.run import RunReport
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
@@ -166,18 +167,21 @@ def _pair(
 
 @dataclass(frozen=True)
 class Proof:
-    """Both proofs of one growth. Printed, it is two lines.
+    """The proofs of one growth. Printed, each is a line.
 
     Args:
         twin: a miniature of the model was grown by the same choices and compared in float64.
         fold: every grown tensor of the real model was read back and compared with its source.
+        run: of a model in memory: it and the grown one were run on a few tokens. None for files.
     """
 
     twin: TwinReport
     fold: Fold
+    run: RunReport | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"twin": asdict(self.twin), "fold": self.fold.to_json()}
+        run = {"run": asdict(self.run)} if self.run is not None else {}
+        return {"twin": asdict(self.twin), "fold": self.fold.to_json(), **run}
 
     def __str__(self) -> str:
         back = (
@@ -190,4 +194,5 @@ class Proof:
             f"twin: max |difference| {self.twin.difference:.1e} in exact arithmetic, tolerance "
             f"{self.twin.tolerance:g}\n"
             f"fold: {self.fold.tensors} tensors read back {back}{held}"
+            + (f"\n{self.run}" if self.run is not None else "")
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar, Unpack, cast, get_args
+from typing import Any, Generic, TypeVar, Unpack, cast, get_args
 
 import torch
 import transformers
@@ -27,13 +27,14 @@ from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.prepare import prepare
+from growth.proof.run import prove_grown, try_model
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, check_optimizer
-from growth.training.rebuild import rebuild, without_ties
+from growth.training.rebuild import rebuild, same_by_config, without_ties
 from growth.training.wrappers import check_unwrapped, uncompiled
 from growth.weights.fold import Fold
 from growth.weights.model_weights import check_dtypes, growing_tensors
@@ -69,7 +70,11 @@ class Grown(Shown, Generic[M]):
     born: tuple[str, ...] = ()
 
     def _parts(self) -> Sequence[Part]:
-        return [grown_table(self.plan), str(self.proof), *note_parts(self.plan)]
+        parts: list[Part] = [grown_table(self.plan), str(self.proof), *note_parts(self.plan)]
+        if (run := self.proof.run) is not None and run.unseen:
+            listed = "; ".join(run.unseen[:3]) + (f"; and {len(run.unseen) - 3} more" if len(run.unseen) > 3 else "")
+            parts.append(f"not kept, as the wider model follows the config: {listed}")
+        return parts
 
     def __repr__(self) -> str:
         return f"Grown({self.plan!r})"
@@ -84,6 +89,7 @@ def widen(
     moments: Moments = "preserve",
     hyper: Hyper = "preserve",
     allow_nonfinite: bool = False,
+    verify_inputs: Mapping[str, Any] | None = None,
     **choices: Unpack[Choices],
 ) -> Grown[M]:
     """A new, wider model that computes the same function. The one given is not touched.
@@ -92,6 +98,12 @@ def widen(
     ``nn.Dropout.p``, gradient checkpointing, the generation config. Not kept: gradients, hooks, and
     attributes that were set on the model. So grow between two steps. Dropout draws other masks in a
     wider model, so "the same function" is that of eval mode.
+
+    The wider model is built from the config. So the model is run on a few tokens beside a new one
+    of its class, config and weights, and refused if it computes something else (a replaced
+    activation, a scaling set by hand, a hook that changes values, a config that was edited later);
+    and the wider model is run on them too. Neither run leaves a trace in the model or in a random
+    generator.
 
     The result has a new model *and* a new optimizer. An optimizer made for the small model goes on
     stepping the small model's parameters, without an error: the wide model then does not train. Use
@@ -113,14 +125,17 @@ def widen(
         hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor so that training
             continues as the small model's would; ``keep`` leaves them as they are.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
+        verify_inputs: a batch to run the models on, as ``model(**verify_inputs)`` takes it. One row
+            is enough. Default: a few random tokens, an image or a spectrogram.
 
     Returns:
         The wider model, how it grew, what was proved, and the optimizer and scheduler to go on
         with.
 
     Raises:
-        UnsupportedModelError: a class that is not declared, or a wrapped model; the message says
-            what to do.
+        UnsupportedModelError: a class that is not declared, a wrapped model, or one that does not
+            compute what its config says; the message says what to do.
+        ProofError: a growth that is not exact.
         GrowthError: anything else that stands in the way.
 
     Example:
@@ -144,10 +159,12 @@ def widen(
     _check_ties(ties, expected, tied)
     plan = prepare(config, options, shapes, dtypes)
     _check_state(plan, state, expected, name)
+    same, tables = same_by_config(stock, config)
+    trial = try_model(stock, same, verify_inputs, allow_nonfinite)
     twin, fold = prove_twin(plan), Fold()
     growing = growing_tensors(plan, plan.tensors, state.__getitem__, dtypes, fold, allow_nonfinite=allow_nonfinite)
-    new = rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties)
-    result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold))
+    new = rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties, tables)
+    result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan)))
     if optimizer is None:
         return result
     trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)

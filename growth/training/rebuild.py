@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from growth.hf.configs import config_to_build
+from growth.hf.configs import Config, config_to_build
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
 
@@ -39,7 +39,9 @@ CHECKPOINTING = ("gradient_checkpointing", "_gradient_checkpointing_func")
 """Attributes of a module with gradient checkpointing: whether it is on, and the function."""
 
 
-def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str]) -> PreTrainedModel:
+def rebuild(
+    model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: dict[str, str], tables: torch.dtype
+) -> PreTrainedModel:
     """A model of the class of ``model``, with the config of the plan and the grown weights.
 
     Args:
@@ -47,29 +49,14 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
         plan: how it grew.
         state: tensor name on disk -> grown tensor.
         ties: parameter name -> the name it is tied to (`without_ties`).
+        tables: the dtype in which its tables are worked out (`same_by_config`).
 
     Returns:
         The wider model, in the modes of ``model``: which parameters train, train or eval of every
         module, dropout, gradient checkpointing, generation config.
     """
-    config = config_to_build(plan.new)
-    with torch.random.fork_rng(devices=[]), no_init_weights():
-        new: PreTrainedModel = type(model)._from_config(
-            config,
-            attn_implementation=model.config._attn_implementation,
-            experts_implementation=model.config._experts_implementation,
-        )
-    parts = dict(new.named_modules())
-    # Modules that were added to the model by hand, such as a loss without weights, have no partner.
-    pairs = [(module, parts[path]) for path, module in model.named_modules() if path in parts]
-    _remove_missing_parts(pairs)
-    old_buffers = dict(model.named_buffers())
-    for name, buffer in new.named_buffers():
-        if name in old_buffers:
-            buffer.data = buffer.data.to(old_buffers[name].device, old_buffers[name].dtype)
-    new.load_state_dict(from_disk(new, state), strict=False, assign=True)
-    for name, shared in ties.items():
-        _set_parameter(new, name, new.get_parameter(shared))
+    new, pairs = _built(model, plan.new, tables)
+    _load(new, from_disk(new, state), ties)
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(trained.get(name, True))
@@ -80,6 +67,65 @@ def rebuild(model: PreTrainedModel, plan: Plan, state: dict[str, Tensor], ties: 
         getattr(new, "activation_checkpointing_enable", new.gradient_checkpointing_enable)()
     _copy_modes(pairs)
     return new
+
+
+def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedModel, torch.dtype]:
+    """A model of the class of ``model``, built anew from its config, on the same weights.
+
+    Tables that are no weights (frequencies, sinusoids) depend on the dtype in which they are worked
+    out: ``from_pretrained`` does that in the default dtype, a constructor under ``dtype=`` in that.
+    A table does not tell which it was, so the one that gives the model's tables is found by trying.
+
+    Returns:
+        The model, and that dtype; the default dtype if neither gives them.
+    """
+    default, own = torch.get_default_dtype(), model.config.dtype
+    stored = model.state_dict().keys()
+    computed = {name: value for name, value in model.named_buffers() if name not in stored}
+    found = []
+    for tables in dict.fromkeys((default, own if isinstance(own, torch.dtype) else default)):
+        new, _ = _built(model, config, tables)
+        found.append((new, tables))
+        buffers = dict(new.named_buffers())
+        if all(name not in buffers or torch.equal(value, buffers[name]) for name, value in computed.items()):
+            break
+    else:
+        new, tables = found[0]
+    _load(new, *without_ties(model))
+    return new, tables
+
+
+def _load(new: PreTrainedModel, state: dict[str, Tensor], ties: dict[str, str]) -> None:
+    """Give a model its weights, and tie them."""
+    new.load_state_dict(state, strict=False, assign=True)
+    for name, shared in ties.items():
+        _set_parameter(new, name, new.get_parameter(shared))
+
+
+def _built(model: PreTrainedModel, config: Config, tables: torch.dtype) -> tuple[PreTrainedModel, Pairs]:
+    """A model of the class of ``model`` with another config, with tables on its devices and weights
+    that are not set; and the modules of the two in pairs."""
+    built = config_to_build(config)
+    configs = [built, *(part for name in built.sub_configs if (part := getattr(built, name)) is not None)]
+    dtypes = [each.dtype for each in configs]
+    with torch.random.fork_rng(devices=[]), no_init_weights():
+        new: PreTrainedModel = type(model)._from_config(
+            built,
+            attn_implementation=model.config._attn_implementation,
+            experts_implementation=model.config._experts_implementation,
+            dtype=tables,
+        )
+    for each, dtype in zip(configs, dtypes, strict=True):
+        each.dtype = dtype
+    parts = dict(new.named_modules())
+    # Modules that were added to the model by hand, such as a loss without weights, have no partner.
+    pairs = [(module, parts[path]) for path, module in model.named_modules() if path in parts]
+    _remove_missing_parts(pairs)
+    old_buffers = dict(model.named_buffers())
+    for name, buffer in new.named_buffers():
+        if name in old_buffers:
+            buffer.data = buffer.data.to(old_buffers[name].device, old_buffers[name].dtype)
+    return new, pairs
 
 
 Pairs = Sequence[tuple[nn.Module, Any]]

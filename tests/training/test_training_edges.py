@@ -212,9 +212,9 @@ def test_stages_are_checked_at_once() -> None:
 
 
 def test_an_optimizer_shares_no_tensor_with_the_old_one() -> None:
-    model = llama()
-    optimizer = AdamW(model.named_parameters(), lr=torch.tensor(1e-2))
     with exact_arithmetic():
+        model = llama(dtype=torch.float64)
+        optimizer = AdamW(model.named_parameters(), lr=torch.tensor(1e-2))
         grown = growth.widen(model, width=2, optimizer=optimizer)
     assert grown.optimizer is not None
     assert (

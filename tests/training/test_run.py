@@ -1,0 +1,251 @@
+"""A model in memory is run beside its class built from its config: what was changed by hand is
+refused by name, what only looks passes, and no run leaves a trace."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import BatchEncoding, GPT2Config, GPT2ForSequenceClassification, LlamaForCausalLM
+
+import growth
+from growth.errors import CheckpointError, GrowthError, ProofError, UnsupportedModelError
+from growth.hf.configs import config_to_build
+from growth.hf.model_classes import class_of
+from growth.proof import foreign, run
+from growth.proof.miniature import loud
+from growth.training import model as growth_model
+from support.family_cases import MAIN, small_config
+from support.optimizers import llama, no_twin, registered
+
+__all__ = ["no_twin", "registered"]  # fixtures
+STRUCTURES = ("bert", "gpt2", "bloom", "falcon", "llama", "gpt_neox", "gemma2", "qwen2_moe", "deepseek_v3", "t5")
+STRUCTURES += ("marian", "albert", "xlnet", "esm", "deberta-v2", "clip")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+Edit = Callable[[Any], Any]
+
+
+class Louder(nn.Linear):
+    """A head with a computation of its own."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 1.1 * super().forward(input)
+
+
+class Added(nn.Module):
+    """A wrapper without a name of its own in the state dict, as a fused LoRA would be."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = [inner]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 1.1 * self.inner[0](x)  # type: ignore[no-any-return]
+
+
+def patched(module: nn.Module) -> None:
+    forward = module.forward
+    module.forward = lambda *given, **named: 1.1 * forward(*given, **named)  # type: ignore[method-assign]
+
+
+def doubled(module: nn.Module, given: Any, output: Any) -> Any:
+    output.logits = 2 * output.logits
+    return output
+
+
+LAYER = "model.layers.1"
+EDITS: dict[str, tuple[Edit, str]] = {
+    "activation": (
+        lambda model: setattr(model.model.layers[1].mlp, "act_fn", nn.ReLU()),
+        f"'{LAYER}.mlp.act_fn' .it is ReLU, by the config SiLUActivation",
+    ),
+    "a module around": (
+        lambda model: setattr(model.model.layers[1].mlp, "act_fn", Added(model.model.layers[1].mlp.act_fn)),
+        f"'{LAYER}.mlp.act_fn' .it is Added, by the config SiLUActivation",
+    ),
+    "scaling": (
+        lambda model: setattr(model.model.layers[1].self_attn, "scaling", 0.41),
+        f"'{LAYER}.self_attn' .scaling is 0.41, by the config 0.408",
+    ),
+    "frequencies": (
+        lambda model: model.model.rotary_emb.inv_freq.mul_(0.5),
+        "'model.rotary_emb' .inv_freq is not the one of the config",
+    ),
+    "epsilon": (
+        lambda model: setattr(model.model.norm, "variance_epsilon", 1e-3),
+        "'model.norm' .variance_epsilon is 0.001, by the config 1e-06",
+    ),
+    "epsilon in the config": (
+        lambda model: setattr(model.config, "rms_norm_eps", 1e-3),
+        "'model.layers.0.input_layernorm' .variance_epsilon is 1e-06, by the config 0.001",
+    ),
+    "activation in the config": (
+        lambda model: setattr(model.config, "hidden_act", "relu"),
+        "'model.layers.0.mlp.act_fn' .it is SiLUActivation, by the config ReLU",
+    ),
+    "class of the head": (
+        lambda model: setattr(model.lm_head, "__class__", Louder),
+        "'lm_head' .it is Louder, by the config Linear",
+    ),
+    "hook": (
+        lambda model: model.model.layers[1].register_forward_hook(lambda module, given, output: 1.01 * output),
+        f"'{LAYER}' .it has a forward hook",
+    ),
+    "pre-hook": (
+        lambda model: model.model.layers[1].mlp.register_forward_pre_hook(lambda module, given: (1.01 * given[0],)),
+        f"'{LAYER}.mlp' .it has a forward pre-hook",
+    ),
+    "hook of the model": (
+        lambda model: model.register_forward_hook(doubled),
+        "the model itself .it has a forward hook",
+    ),
+    "forward": (lambda model: patched(model.model.layers[1].mlp), f"'{LAYER}.mlp' .its forward was replaced"),
+}
+
+
+def loud_llama(dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
+    model = llama()
+    loud(model)
+    return model.to(dtype)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_was_changed_by_hand_is_refused_by_name(edit: str, dtype: torch.dtype) -> None:
+    model = loud_llama(dtype)
+    change, says = EDITS[edit]
+    change(model)
+    with pytest.raises(UnsupportedModelError, match=rf"does not compute what its config says: its .* is {says}"):
+        growth.widen(model, width=2)
+
+
+@pytest.mark.parametrize("model_type", STRUCTURES)
+def test_honest_models_grow_in_every_dtype(model_type: str) -> None:
+    raw = small_config(*next(case for case in MAIN if case[0] == model_type))
+    for dtype in DTYPES:
+        model = class_of(raw)._from_config(config_to_build(raw), experts_implementation="eager")
+        loud(model.to(dtype))
+        report = growth.widen(model, width=2, noise=1).proof.run
+        assert report is not None and report.ok and report.own == 0 and not report.unseen
+        assert report.difference <= 3 * report.floor < report.scale
+
+
+def test_what_only_looks_passes_and_leaves_no_trace() -> None:
+    model = llama(rope_scaling={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}, max_position_embeddings=8)
+    model.train()
+    model.model.layers[0].eval()
+    seen: list[torch.Tensor] = []
+    model.model.layers[0].register_forward_hook(lambda module, given, output: seen.append(output))
+    model.model.norm.register_forward_hook(lambda module, given, output: setattr(module, "calls", module.calls + 1))
+    model.model.norm.calls = 0
+    generators = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    before = {name: (vars(module).copy(), module.training) for name, module in model.named_modules()}
+    hooks = {name: copy.copy(module._forward_hooks) for name, module in model.named_modules()}
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    growth.widen(model, width=2)
+    assert seen and torch.equal(generators[0], torch.get_rng_state()) and generators[1] == random.getstate()
+    assert np.array_equal(generators[2], np.random.get_state()[1])  # type: ignore[index]
+    for name, module in model.named_modules():
+        assert (vars(module), module.training) == before[name] and module._forward_hooks == hooks[name]
+    assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_makes_no_difference_is_said() -> None:
+    model = llama()
+    model.model.layers[1].self_attn.attention_dropout = 0.5
+    grown = growth.widen(model, width=2)
+    assert "not kept, as the wider model follows the config: model.layers.1.self_attn.attention_dropout is 0.5" in str(
+        grown
+    )
+    assert "model: input_ids 2 x 11, float32: computes what its config says bit for bit; after growth" in str(grown)
+    assert grown.proof.run is not None and grown.proof.to_json()["run"]["own"] == 0
+
+
+def test_the_callers_own_batch() -> None:
+    model = llama()
+    ids = torch.arange(14).reshape(2, 7)
+    batch = BatchEncoding({"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids})
+    report = growth.widen(model, width=2, verify_inputs=batch).proof.run
+    assert report is not None and report.inputs["input_ids"] == (2, 7) and report.inputs["labels"] == (2, 7)
+    for wrong in ("pixels", "inputs_embeds"):
+        says = rf"could not be run on {wrong} \[2, 7\] \(.*\. verify_inputs must be what model\(\*\*verify_inputs"
+        with pytest.raises(UnsupportedModelError, match=says):
+            growth.widen(model, width=2, verify_inputs={wrong: ids.float()})
+    embedded = {"inputs_embeds": torch.ones(1, 3, 24)}
+    with pytest.raises(UnsupportedModelError, match=r"grown .* cannot be run .* has a size that grows, leave it out"):
+        growth.widen(model, width=2, verify_inputs=embedded)
+
+
+def test_a_class_that_takes_one_row_at_a_time() -> None:
+    model = GPT2ForSequenceClassification(GPT2Config(n_embd=12, n_head=2, n_layer=1, vocab_size=9, n_positions=9))
+    report = growth.widen(model, width=2).proof.run
+    assert report is not None and report.inputs["input_ids"] == (1, 5)
+
+
+def test_models_that_cannot_be_run_or_say_nothing() -> None:
+    model = llama()
+    hook = model.model.norm.register_forward_hook(lambda module, given, output: output / [])
+    with pytest.raises(UnsupportedModelError, match=r"could not be run on input_ids \[1, 5\].* remove the hook"):
+        growth.widen(model, width=2)
+    hook.remove()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(GrowthError, match="NaN"):
+        growth.widen(model, width=2)
+    assert growth.widen(model, width=2, allow_nonfinite=True).model.config.hidden_size == 48
+    hot = llama(dtype=torch.float16)
+    with torch.no_grad():
+        hot.model.embed_tokens.weight.fill_(6e4)
+        hot.model.layers[0].mlp.down_proj.weight.fill_(6e4)
+        hot.model.norm.weight.fill_(6e4)
+    with pytest.raises(
+        CheckpointError, match=r"the logits of this LlamaForCausalLM are all NaN or infinite on input_ids"
+    ):
+        growth.widen(hot, width=2)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_registered_module_is_run_too() -> None:
+    from support.custom_models import Odd, OddConfig
+
+    module = Odd(OddConfig())
+    assert growth.widen(module, width=2).proof.run is not None
+    module.blocks[0].register_forward_hook(lambda part, given, output: (2 * output[0], output[1]))
+    with pytest.raises(
+        UnsupportedModelError, match=r"The first module to differ is 'blocks.0' \(it has a forward hook"
+    ):
+        growth.widen(module, width=2)
+
+
+def test_a_wrong_wide_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    rebuild = growth_model.rebuild
+
+    def wrong(*given: Any) -> Any:
+        new = rebuild(*given)
+        with torch.no_grad():
+            new.model.norm.weight.mul_(1.5)
+        return new
+
+    monkeypatch.setattr(growth_model, "rebuild", wrong)
+    for dtype in DTYPES:
+        with pytest.raises(ProofError, match=r"grown LlamaForCausalLM does not compute .* Please report"):
+            growth.widen(loud_llama(dtype), width=2)
+
+
+@pytest.mark.parametrize("edit", ["scaling", "forward"])
+def test_the_check_is_what_refuses(edit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the comparison of the model with its class, or with one that allows too much, these
+    pass."""
+    model = loud_llama()
+    EDITS[edit][0](model)
+    monkeypatch.setattr(foreign.Origin, "foreign", property(lambda origin: False))
+    assert growth.widen(model, width=2).proof.run.own > 0  # type: ignore[union-attr]
+    monkeypatch.setattr(run, "same_bits", lambda one, other: True)
+    assert growth.widen(model, width=2).proof.run.own == 0  # type: ignore[union-attr]
