@@ -72,8 +72,8 @@ class RunReport:
         name, shape = next(iter(self.inputs.items()))
         own = "bit for bit" if self.own == 0 else f"up to rounding ({self.own:.1e})"
         return (
-            f"model: {name} {' x '.join(map(str, shape))}, {self.dtype}: computes what its config says {own}; after "
-            f"growth the {self.output} differ by {self.difference:.1e}, rounding alone moves them by {self.floor:.1e}"
+            f"run: model as its config says {own}; grown model's {self.output} off by {self.difference:.1e}, rounding "
+            f"alone by {self.floor:.1e} ({name} {' x '.join(map(str, shape))}, {self.dtype})"
         )
 
 
