@@ -185,10 +185,11 @@ def inventory(
     ignored, notes = _spare(spare, {name: canonical[name] for name in spare}, highest(spelled), ruled, model_class)
     known = [name for name in shapes if name not in left_out and name not in ignored]
     if strange := next((name for name in spare if name in known and not ruled(name)), None):
+        whose = model_class.__name__
         raise UnsupportedModelError(
-            f"no rule of '{architecture.model_type}' matches tensor '{strange}', which is not of "
-            f"{model_class.__name__}, so that from_pretrained would ignore it. If the model has parameters of its own, "
-            "take them out of the weights first."
+            f"no rule of '{architecture.model_type}' matches tensor '{strange}', which is not of {whose}, so that "
+            "from_pretrained would ignore it. If the model has parameters of its own, take them out of the weights "
+            "first."
         )
     groups = _tied_groups(ties, architecture.canonical)
     tied = {name: frozenset(groups[canonical[name]]) for name in known if canonical[name] in groups}

@@ -202,6 +202,12 @@ def unpickle(path: Path) -> Any:
                 f"{path} cannot be read safely: it needs full unpickling, which runs code. Convert it to safetensors "
                 "where you trust it."
             ) from error
+        if "Cannot allocate memory" in str(error):
+            raise CheckpointError(
+                f"{path} is larger than the memory that a process may map here ({path.stat().st_size / 1e9:.1f} GB), "
+                "and a PyTorch file is read by mapping it whole. Convert it to safetensors, which is read tensor by "
+                "tensor, on a machine with more memory."
+            ) from error
         reason = "it is empty or cut short" if isinstance(error, EOFError) else _reason(error)
         raise CheckpointError(f"{path} is not a whole PyTorch file: {reason}. Fetch the file again.") from error
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import growth
+from growth import CheckpointError
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.reader import open_checkpoint
+from support.refusals import check_message
 from support.small_models import llama
 
 
@@ -82,3 +87,34 @@ def test_a_pickle_of_parameters_is_read_as_one_of_tensors(tmp_path: Path) -> Non
     growth.widen_checkpoint(tmp_path / "same", tmp_path / "wide2")
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("wide", "wide2"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@contextmanager
+def little_memory(more: int) -> Iterator[None]:
+    """At most ``more`` bytes of writable memory beyond what the process has: what a file must fit into
+    to be mapped privately."""
+    held = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) * 1024
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (held + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def test_a_file_larger_than_memory_is_read_tensor_by_tensor(tmp_path: Path) -> None:
+    config = LlamaConfig(
+        hidden_size=512, intermediate_size=2048, num_attention_heads=8, num_hidden_layers=48, vocab_size=50
+    )
+    size = sparse(tmp_path / "small", config)
+    opened = open_checkpoint(tmp_path / "small")
+    with little_memory(size // 4):
+        assert sum(opened.read(name).nbytes for name in opened.shapes) == size
+        assert open_checkpoint(tmp_path / "small").shapes == opened.shapes
+    (tmp_path / "small" / "model.safetensors").unlink()
+    state = {name: torch.zeros(shape, dtype=torch.bfloat16) for name, shape in opened.shapes.items()}
+    torch.save(state, tmp_path / "small" / "pytorch_model.bin")
+    del state
+    with little_memory(size // 4), pytest.raises(CheckpointError) as caught:
+        open_checkpoint(tmp_path / "small")
+    check_message(str(caught.value), ("larger than the memory that a process may map here (0.4 GB)",))
