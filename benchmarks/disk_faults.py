@@ -12,7 +12,8 @@ As root, a file system of 20 MB is filled besides, up to a point from no byte fr
 
 After each fault: one sentence and exit code 1, and the destination is what it was; or exit code 0,
 and it is the whole new model. What could not be removed is named, and the next growth removes it.
-The growths are forks, as in ``kills.py``."""
+The source is a checkpoint of `transformers.Trainer`, whose optimizer grows too. The growths are
+forks, as in ``kills.py``."""
 
 from __future__ import annotations
 
@@ -33,6 +34,7 @@ from typing import Any, NoReturn
 
 import torch
 from forked import Kept, contents, make_source, remembered_twin, start
+from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 
 import growth.checkpoint.widen as widening
 from growth.checkpoint import destination
@@ -73,15 +75,18 @@ class Stage:
         self.target.parent.mkdir()
         if place != PLACES[0]:
             shutil.copytree(self.home / "old", self.target)
-        options = [] if place == PLACES[0] else ["--overwrite"]
 
         def prepared() -> None:
             if place == PLACES[2]:
                 destination.exchanged = lambda one, other: False
             prepare()
 
-        ended = start(["widen", str(self.small), str(self.target), *options], self.home / "log", prepared).wait()
+        ended = start(self.command(place), self.home / "log", prepared).wait()
         return ended.code, ended.said
+
+    def command(self, place: str) -> list[str]:
+        options = [] if place == PLACES[0] else ["--overwrite"]
+        return ["widen", str(self.small), str(self.target), "--optimizer", *options]
 
     def faults(self, place: str, code: int, said: str, prepare: Callable[[], Any] = lambda: None) -> list[str]:
         """What is wrong after a growth, and after the next one into the same place."""
@@ -100,8 +105,7 @@ class Stage:
         if left or (workspace.exists() and str(workspace) not in said):
             wrong.append(f"not named: {left or sorted(contents(workspace))}")
         if workspace.exists():
-            again = ["widen", str(self.small), str(self.target), *([] if place == PLACES[0] else ["--overwrite"])]
-            next_one = start(again, self.home / "log", prepare).wait()
+            next_one = start(self.command(place), self.home / "log", prepare).wait()
             others = [path for path in self.target.parent.iterdir() if path != self.target]
             refused_whole = next_one.code == 1 and code == 0 and "exists and was kept" in next_one.said
             if others or contents(self.target) != self.whole or (next_one.code and not refused_whole):
@@ -109,8 +113,20 @@ class Stage:
         return wrong
 
 
+def make_trainer_checkpoint(folder: Path) -> None:
+    """A small Llama after one step of `transformers.Trainer`, with a tokenizer file and a card."""
+    make_source(folder, hidden=32, layers=2)
+    with tempfile.TemporaryDirectory() as run:
+        arguments = TrainingArguments(run, max_steps=1, save_steps=1, report_to=[], use_cpu=True, disable_tqdm=True)
+        text = {"input_ids": torch.arange(16), "labels": torch.arange(16)}
+        trainer = Trainer(AutoModelForCausalLM.from_pretrained(folder), arguments, train_dataset=[text] * 8)
+        trainer.pop_callback(PrinterCallback)
+        trainer.train()
+        shutil.copytree(Path(run) / "checkpoint-1", folder, dirs_exist_ok=True)
+
+
 def set_stage(home: Path) -> Stage:
-    make_source(home / "small", hidden=32, layers=2)
+    make_trainer_checkpoint(home / "small")
     shutil.copytree(home / "small", home / "old")
     stage = Stage(home, {}, contents(home / "old"))
     code, said = stage.grow("fresh", lambda: None)
@@ -246,8 +262,7 @@ def full_at(stage: Stage, place: str, room: int, counts: Counter[tuple[str, ...]
         if place == PLACES[2]:
             destination.exchanged = lambda one, other: False
 
-    options = [] if place == PLACES[0] else ["--overwrite"]
-    ended = start(["widen", str(stage.small), str(target), *options], stage.home / "log", prepare).wait()
+    ended = start(stage.command(place), stage.home / "log", prepare).wait()
     (target.parent / "filler").unlink()
     counts["a file system of 20 MB", "full", place, str(ended.code)] += 1
     found = stage.faults(place, ended.code, ended.said, ample)

@@ -7,6 +7,7 @@ result, and the next growth into the same place deals with it (`growth.checkpoin
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ from growth.errors import CheckpointError
 from growth.hf.paths import local_path
 
 _SHOWN = 3
+_STEPS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may write there"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG), "name another folder"),
+}
 
 
 def destination(dst: str | os.PathLike[str]) -> Path:
@@ -112,9 +118,10 @@ def _take_place(folder: Path, target: Path, aside: Path, parents: list[Path]) ->
 def _not_written(target: Path, error: OSError) -> str:
     where = f" ({error.filename})" if error.filename not in (None, str(target)) else ""
     left = leftover(target)
+    step = _STEPS.get(error.errno or 0, "check the disk")
     return (
         f"{target} could not be written: {error.strerror or error}{where}. {left or 'Nothing was left behind'}; "
-        "free the path and try again."
+        f"{step} and try again."
     )
 
 

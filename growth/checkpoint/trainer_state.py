@@ -142,8 +142,14 @@ class TrainerState:
         copied = [path.name for pattern in COPIED for path in sorted(here.glob(pattern)) if path.is_file()]
         for name in copied:
             self.source.copy(here / name, folder / name)
-        with (folder / OPTIMIZER).open("wb") as file:  # torch.save(path) reports a full disk as RuntimeError
-            torch.save({**self.loaded, "state": self._grown_state(allow_nonfinite)}, file)
+        grown = {**self.loaded, "state": self._grown_state(allow_nonfinite)}
+        with (folder / OPTIMIZER).open("wb") as file:
+            try:
+                torch.save(grown, file)
+            except RuntimeError as error:  # which torch makes of a write that fails
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         (folder / PROGRESS).write_text(
             json.dumps(self._grown_progress(target), indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )

@@ -3,6 +3,8 @@ resumes from there."""
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 from pathlib import Path
@@ -124,6 +126,33 @@ WRONG = {
 def reorder(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (optimizer_file, trainer_state):
         monkeypatch.setattr(module, "trainer_order", lambda model: mutant(trainer_order(model)))
+
+
+class FailsOnce(io.FileIO):
+    """A file on a disk that refuses its third write, and no other."""
+
+    writes = 0
+
+    def write(self, data: Any) -> int:
+        FailsOnce.writes += 1
+        if FailsOnce.writes == 3:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(data)
+
+
+def test_a_write_that_fails_once_is_an_error_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, _, _ = checkpoint(tmp_path, "llama")
+    opened = Path.open
+
+    def open_file(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if path.name == "optimizer.pt" and mode == "wb":
+            return io.BufferedWriter(FailsOnce(path, mode))
+        return opened(path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_file)
+    with pytest.raises(growth.CheckpointError, match=r"could not be written: Input/output error\. Nothing was left"):
+        growth.widen_checkpoint(source, tmp_path / "wide", optimizer=True)
+    assert FailsOnce.writes > 2 and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("mutant", WRONG)
