@@ -58,7 +58,12 @@ def test_every_kind_of_decoder_is_looked_at() -> None:
     assert len(DECODERS) > 40 and {"llama", "bart", "t5", "gemma2", "cohere", "granite", "gpt2"} <= set(DECODERS)
 
 
-@pytest.mark.parametrize("model_type", DECODERS)
+QUICK = ("llama", "gemma2", "gpt2", "opt", "bart", "mbart", "t5", "xlnet", "bloom", "deepseek_v3")
+
+
+@pytest.mark.parametrize(
+    "model_type", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in DECODERS]
+)
 def test_a_model_without_a_head_keeps_its_last_hidden_state(model_type: str) -> None:
     raw = small_config(model_type, base_class(model_type), dict(architectures.find(model_type).branches[0]))
     choice = {"width": 2, "symmetry": "noise:0.4"}

@@ -32,6 +32,7 @@ from growth.plan.tied_weights import Ties, around_ties
 from growth.proof import twin
 from growth.proof.twin import twin_report
 from growth.rules.norm import FINAL, NORMED, RESIDUAL
+from growth.training.factors import factors_of
 from growth.weights import symmetry_breaking
 from support.family_cases import small_config
 
@@ -180,6 +181,14 @@ def test_what_meets_more_than_a_sum_stays_equal_and_the_caller_is_told() -> None
     # declared.
     assert found(llama, roles, {"norm.weight": {"norm.weight"}}) == Ties()
     assert found(llama, roles, {"norm.weight": {"norm.weight", "nobody.weight"}}) == Ties(frozenset({"norm.weight"}))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_optimizer_goes_by_equal_copies(name: str) -> None:
+    """A share scales neither gradients nor the steps of an optimizer."""
+    raw = small_config(*CASES[name][:2], {}, tied=True)
+    equal, uneven = (plan_config(raw, Options(width=2, symmetry=symmetry)) for symmetry in ("none", "noise:1"))
+    assert {factors_of(t) == factors_of(equal.tensors[n]) for n, t in uneven.tensors.items()} == {True}
 
 
 @pytest.mark.parametrize("symmetry", ["noise:0.2", "split:varied"])
