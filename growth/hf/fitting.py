@@ -21,7 +21,7 @@ from growth.architectures.patterns import modern, without_prefix
 from growth.errors import FOREIGN_ERRORS, CheckpointError
 from growth.hf.configs import config_to_build
 from growth.hf.expected_tensors import Shapes, class_tensors, expected_tensors, lacking
-from growth.hf.missing_tensors import layer_counts
+from growth.hf.missing_tensors import counts_of
 from growth.hf.model_classes import class_of
 from growth.hf.reader import Checkpoint
 
@@ -147,7 +147,7 @@ def _check_layer_count(raw: Mapping[str, Any], shapes: Shapes, model_class: type
     """
     held = 1 + max((int(part) for name in shapes for part in name.split(".") if part.isdecimal()), default=0)
     config = config_to_build(raw)
-    counted = {field: value for field, value in layer_counts(config) if value > held + 1}
+    counted = {field: value for field, value in counts_of("layer", config) if value > held + 1}
     if not counted:
         return
     try:

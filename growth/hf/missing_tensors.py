@@ -123,7 +123,8 @@ class Absence:
         if len(beyond) < len(self.missing):
             return ""
         stack, _ = beyond[0]
-        fields = [field for field, value in layer_counts(config_to_build(self.raw)) if value > held[stack] + 1]
+        word = "expert" if "expert" in stack else "layer"
+        fields = [f for f, value in counts_of(word, config_to_build(self.raw)) if value > held[stack] + 1]
         counts = f" ({', '.join(fields)})" if fields else ""
         return (
             f"{self._said()}: the weights end with '{stack}.{held[stack]}', and the config counts more{counts}. "
@@ -137,15 +138,20 @@ class Absence:
         return f"{self._said()}. Check that 'architectures' in the config names the class that was saved."
 
 
-def layer_counts(config: PreTrainedConfig) -> Iterator[tuple[str, int]]:
-    """(Field, value) of the numbers in a config that may count layers, those of its sections too; the
-    likeliest first."""
+def counts_of(word: str, config: PreTrainedConfig) -> Iterator[tuple[str, int]]:
+    """(Field, value) of the numbers in a config that may count layers, or experts, those of its sections
+    too; the likeliest first.
+
+    Example:
+        >>> list(counts_of("layer", GPT2Config(n_layer=3)))
+        [('n_layer', 3)]
+    """
     sections = [config, *(part for name in config.sub_configs if (part := getattr(config, name, None)) is not None)]
     found = [
         (field, value)
         for section in sections
         for field, value in section.to_dict().items()
-        if "layer" in field and type(value) is int
+        if word in field and type(value) is int
     ]
     yield from sorted(found, key=lambda pair: not pair[0].startswith(("num", "n_")))
 
