@@ -102,7 +102,7 @@ def negated(a: Map) -> Map:
 
 
 def epsilon_left(patch: Patch) -> None:
-    patch.setattr(candidate, "grown_epsilons", lambda *_: {})
+    patch.setattr(candidate, "grown_epsilons", lambda *_: ({}, []))
 
 
 def energy_of_all(patch: Patch) -> None:
