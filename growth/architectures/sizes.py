@@ -92,7 +92,7 @@ def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[
     sizes: dict[str, int] = {}
     for name, size in table.items():
         written = value_at(config, size.field) if size.field else None
-        if written is not None and (not isinstance(written, int) or written <= 0):
+        if written is not None and (type(written) is not int or written <= 0):
             raise UnsupportedModelError(
                 f"config field '{size.field}' is {written!r}, but a size must be a whole number above 0. Check "
                 "config.json."
@@ -101,6 +101,8 @@ def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[
             sizes[name] = written
         elif size.follows is not None:
             sizes[name] = size.follows(config, sizes)
+            if sizes[name] < 0:
+                raise UnsupportedModelError(f"{name} would follow as {sizes[name]}. Check the sizes in config.json.")
         else:
             raise UnsupportedModelError(f"the {model_type} config does not say '{size.field}'. Check config.json.")
     return sizes

@@ -138,7 +138,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         before, after = old.get(name), new.get(name)
         if name.endswith("_config") and isinstance(before, Mapping) and isinstance(after, Mapping):
             found |= differences(before, after, f"{prefix}{name}.")
-        elif before != after:
+        elif before is not after and before != after:  # NaN, copied, is itself
             found[prefix + name] = before, after
     return found
 

@@ -23,8 +23,8 @@ BUILT = {"layers": 1000, "n_layer": 1000, "experts": 10_000}
 """How the name of a config field that counts modules ends -> the most that are built. No published
 model has more, and each takes milliseconds."""
 
-PARSED = dict.fromkeys(BUILT, 10**6)
-"""The same, the most for which a config is parsed: some classes list a kind for each layer."""
+PARSED = {**dict.fromkeys(BUILT, 10**6), "num_labels": 10**6}
+"""The same, the most for which a config is parsed: classes list kinds of layers and names of labels."""
 
 
 class Config(Mapping[str, Any]):
@@ -104,7 +104,8 @@ def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
             "Widen the original and quantise the result."
         )
     if model_type not in CONFIG_MAPPING:
-        for name in raw.get("architectures") or ():
+        named = raw.get("architectures")
+        for name in named if isinstance(named, list) else ():
             for known in architectures.known():
                 if (new := architectures.find(known).old_classes.get(name)) is not None:
                     raise UnsupportedModelError(

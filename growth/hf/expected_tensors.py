@@ -19,9 +19,9 @@ from growth.hf.tensor_names import to_disk
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-LARGEST = 2**24
-"""The largest dimension of a tensor. The largest vocabularies hold a sixteenth of it; a plan keeps a
-few numbers for each entry."""
+LARGEST = 2**22
+"""The largest dimension of a tensor. The largest vocabularies hold a quarter of it; a plan keeps a few
+numbers for each entry."""
 
 
 def expected_tensors(

@@ -137,11 +137,6 @@ def twin_report(
         for length in LENGTHS:
             inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
             before, after = (forward(model.to(device), inputs) for model in (twin, grown))  # type: ignore[arg-type]
-            if not all(bool(value.isfinite().all()) for value in before.values()):
-                raise ProofError(
-                    f"a miniature of this {type(twin).__name__} computes infinity or NaN before it grows, so that "
-                    "nothing can be proved. Check the numbers in config.json (epsilon, rope_theta, factors)."
-                )
             differences.append(largest_difference(before, after, plan))
             scale = max(scale, *(float(value.abs().max()) for value in before.values()))
         difference = max(differences, key=lambda value: (math.isnan(value), value))
@@ -153,9 +148,7 @@ def _pair(
 ) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
     """The twin, the grown twin, and the plan from one to the other. Call it under
     `exact_arithmetic`."""
-    small = miniature(config, declared.base.at(config.parsed))
-    twin = build_exact(small)
-    loud(twin, seed=options.seed)
+    small, twin = _twin(config, options.seed, declared)
     weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     plan = build_plan(small, shapes, options, declared, in_ratio_of=in_ratio_of)
@@ -163,6 +156,34 @@ def _pair(
     state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
     grown.load_state_dict(from_disk(grown, state), strict=False)
     return twin, grown, plan
+
+
+def _twin(config: Config, seed: int, declared: Declared) -> tuple[Config, PreTrainedModel]:
+    """The miniature's config and the twin, which must run before it grows: where transformers itself
+    cannot run it, or computes no numbers, growth is not to blame.
+
+    Raises:
+        ProofError: saying why.
+    """
+    try:
+        small = miniature(config, declared.base.at(config.parsed))
+        twin = build_exact(small)
+        loud(twin, seed=seed)
+        outputs = forward(twin, random_inputs(twin, VOCABULARY))
+    except FOREIGN_ERRORS as error:
+        if declared.base.module_class is not None:
+            raise
+        raise ProofError(
+            f"a miniature of this model does not run before it grows ({type(error).__name__}: {str(error)[:200]}), so "
+            "nothing can be proved. Check the values in config.json; if the model itself runs with them, please "
+            "report this config."
+        ) from error
+    if not all(bool(value.isfinite().all()) for value in outputs.values()):
+        raise ProofError(
+            f"a miniature of this {type(twin).__name__} computes infinity or NaN before it grows, so that nothing can "
+            "be proved. Check the numbers in config.json (epsilon, rope_theta, factors)."
+        )
+    return small, twin
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,13 @@ SAID = {
         {"model_type": "clip", "text_config": {"num_hidden_layers": 10**8}},
         r"'text_config\.num_hidden_layers'",
     ),
+    "labels": ({**LLAMA, "num_labels": 10**9}, "'num_labels' is 1000000000"),
+    "another size as truth value": (
+        {"model_type": "roformer", "hidden_size": 48, "num_attention_heads": 6, "head_dim": True},
+        "'head_dim' is True, but a size",
+    ),
+    "more than the head turns": ({**ODD[-1], "partial_rotary_factor": 3}, "pass_dim would follow as -16"),
+    "former class and a number": ({**LLAMA, "model_type": "odd", "architectures": 3.0}, "does not know model_type"),
     "experts": ({"model_type": "mixtral", "num_local_experts": 10**8}, "'num_local_experts' is 100000000"),
 }
 
@@ -237,6 +244,16 @@ def test_a_model_that_is_not_finite_before_it_grows_is_not_called_a_fault_of_gro
     with pytest.raises(growth.ProofError, match="before it grows") as caught:
         prove_twin(plan({**LLAMA, "rope_theta": 0.0}))
     assert "report" not in str(caught.value)
+
+
+def test_a_model_that_transformers_itself_cannot_run_is_not_called_a_fault_of_growth() -> None:
+    with pytest.raises(growth.ProofError, match="does not run before it grows") as caught:
+        prove_twin(plan({**LLAMA, "model_type": "phi", "architectures": ["PhiModel"], "resid_pdrop": float("nan")}))
+    assert "Check the values in config.json" in str(caught.value)
+
+
+def test_nan_is_no_change() -> None:
+    assert "attention_dropout" not in plan({**LLAMA, "attention_dropout": float("nan")}).config_changes
 
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {
