@@ -74,6 +74,12 @@ def choose(
     model = ModelSizes(table, config, old, written)
     requested = requested_sizes(model, options)
     wanted = size_options(model, options, requested)
+    kept = [
+        name
+        for name, size in table.items()
+        if size.grows in ("heads", "head-dim") and size.grows != options.attention and name not in requested.values
+    ]
+    check = _not_beyond(check, model, kept)
     grown = {name: _grown(model, name, options, values) for name, values in wanted.items()}
     found, refusal = first(model, {name: _reachable(table[name], values) for name, values in grown.items()}, check)
     if found is not None:
@@ -108,6 +114,7 @@ def sizes_in_ratio(
         IllegalGrowthError: if there are no such sizes.
     """
     model = ModelSizes(table, config, old)
+    check = _not_beyond(check, model, [name for name in table if real[0].get(name) == real[1].get(name)])
     options = {
         name: _in_ratio(old[name], size, real[0][name], real[1][name]) for name, size in model.choosable.items()
     }
@@ -139,6 +146,29 @@ def _in_ratio(old: int, size: Size, real_old: int, real_new: int) -> SizeOptions
         for value, cost in costs.items()
     ]
     return SizeOptions(tuple(sorted([*priced, *derived], key=by_cost)), "like the model")
+
+
+def _not_beyond(check: Callable[[Sizes], T], model: ModelSizes, kept: Collection[str]) -> Callable[[Sizes], T]:
+    """A check that blames what a choice rules out on the sizes that grow although nobody asked for
+    it, so that the search goes on without them. To refuse wider heads with "use more heads" is no
+    answer to who asked for more heads.
+
+    Args:
+        check: raises GrowthError for sizes that some law or the config class refuses.
+        model: the sizes before growth.
+        kept: the sizes that should stay, but may grow where nothing else fits.
+    """
+
+    def checked(sizes: Sizes) -> T:
+        try:
+            return check(sizes)
+        except IllegalGrowthError as error:
+            beyond = [name for name in kept if sizes[name] != model.old[name]]
+            if isinstance(error, IllegalShapeError) or not beyond:
+                raise
+            raise IllegalShapeError(f"{str(error).rpartition('. ')[0] or error}.", beyond) from error
+
+    return checked
 
 
 def _grown(model: ModelSizes, name: str, options: Options, values: SizeOptions) -> SizeOptions:

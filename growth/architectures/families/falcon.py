@@ -47,12 +47,15 @@ from growth.architectures import (
 _SIZES = standard_sizes("hidden_size", "ffn_hidden_size", kv_heads="num_kv_heads", head_dim="", intermediate_ratio=4)
 
 
-_WIDER = FixedSize("ALiBi slopes are divided by sqrt(head_dim) here", "Use --attention heads.")
+_SLOPES = "ALiBi slopes are divided by sqrt(head_dim) here"
+_FEED_FORWARD = "Name intermediate_size alone: the feed-forward layers of such a model can grow."
+"""Where heads can grow neither in number nor in width."""
+
+_WIDER = FixedSize(_SLOPES, "Use --attention heads.")
 
 
 _MORE = FixedSize(
-    "a new head between two ALiBi slopes shares its values with old heads, so it cannot be silent",
-    "No growth of such a model is exact.",
+    "a new head between two ALiBi slopes shares its values with old heads, so it cannot be silent", _FEED_FORWARD
 )
 
 
@@ -73,7 +76,9 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
         return architecture
     laws = {**architecture.laws, **alibi_laws(), QUERY: _WIDER, KEY: _WIDER, VALUE: _WIDER}
     if shared:
-        return replace(architecture, laws={**laws, KV_HEADS: _MORE, QUERIES_PER_KV: _MORE})
+        wider = FixedSize(_SLOPES, _FEED_FORWARD)
+        laws |= {KV_HEADS: _MORE, QUERIES_PER_KV: _MORE, QUERY: wider, KEY: wider, VALUE: wider}
+        return replace(architecture, laws=laws)
     modules = {
         **architecture.modules,
         "h.*.self_attention.query_key_value": linear(NORMED, ALIBI_QKV),

@@ -1,0 +1,123 @@
+"""What a refusal of a growth says to do next: it is another choice than the one that was made, and it
+works, or is refused with a further step that does. For every family and every branch of its
+declaration."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+from transformers import AutoConfig
+
+from growth import architectures, plan_widening
+from growth.errors import GrowthError, IllegalGrowthError
+from growth.hf.configs import parse
+from growth.hf.model_classes import classes
+from growth.plan import target_sizes
+from growth.plan.plan import TOLERANCE
+from growth.proof.miniature import miniature
+from growth.proof.twin import prove_twin
+
+Choices = dict[str, Any]
+DEFAULTS = {"attention": "heads", "rope": "slots", "scaling": "unit"}
+FARTHEST = 3
+"""How many steps from a refusal a growth may be."""
+
+ASKED: list[Choices] = [
+    {"width": 1.5},
+    {"width": 1.3},
+    {"width": 1.5, "attention": "head-dim"},
+    {"width": 2, "attention": "head-dim", "rope": "pairs"},
+    {"width": 1.5, "scaling": "orthogonal"},
+    {"width": 2},
+]
+BRANCHES = [
+    (name, branch)
+    for name in architectures.known()
+    if classes(name)
+    for branch in range(len(architectures.find(name).branches))
+]
+CONTRADICTED: list[tuple[str, int]] = [
+    (name, branch)
+    for name, branch in BRANCHES
+    if {"alibi", "qk_layernorm", "attn_config"} & architectures.find(name).branches[branch].keys()
+]
+"""Heads that grow in number only, or in width only: these were told to do what they had asked for."""
+
+
+@cache
+def small(model_type: str, branch: int) -> dict[str, Any]:
+    architecture = architectures.find(model_type)
+    config = AutoConfig.for_model(model_type, **architecture.branches[branch]).to_dict()
+    raw = {**config, "architectures": classes(model_type)[:1]}
+    return dict(miniature(raw, architecture.at(parse(raw))))
+
+
+def following(message: str, choices: Choices) -> Choices:
+    """The choices that a refusal says to make instead."""
+    if shape := re.search(r"The nearest shape that works: (.*)\.$", message):
+        sizes = {name: int(size) for name, size in (one.rsplit(" ", 1) for one in shape[1].split(", "))}
+        return {**{name: choices[name] for name in DEFAULTS if name in choices}, "sizes": sizes}
+    if alone := re.search(r"Name (\w+) alone", message):
+        return {"sizes": {alone[1]: 100}}
+    step = re.search(r"--(attention|rope|scaling) ([a-z-]+)", message.rpartition(". ")[2])
+    assert step, f"no next step: {message}"
+    return {**choices, step[1]: step[2]}
+
+
+def check_steps(model_type: str, branch: int, choices: Choices) -> Choices:
+    """Follow what refusals say until one is accepted. Returns the choices that were."""
+    for _ in range(FARTHEST):
+        try:
+            plan_widening(small(model_type, branch), **choices)
+            return choices
+        except IllegalGrowthError as error:
+            then = following(str(error), choices)
+            assert {**DEFAULTS, **then} != {**DEFAULTS, **choices}, f"asked for already: {error}"
+            choices = then
+    raise AssertionError(f"{FARTHEST} steps lead nowhere: {choices}")
+
+
+@pytest.mark.parametrize(("model_type", "branch"), CONTRADICTED)
+def test_no_refusal_asks_for_what_was_asked(model_type: str, branch: int) -> None:
+    for asked in ASKED:
+        check_steps(model_type, branch, asked)
+
+
+def test_what_was_refused_with_the_choice_it_was_asked_for_is_grown() -> None:
+    branches = architectures.find("mpt").branches
+    clipped = next(number for number, one in enumerate(branches) if "clip_qkv" in one.get("attn_config", {}))
+    plan = plan_widening(small("mpt", clipped), width=1.5)
+    assert plan.new_sizes["head_dim"] == plan.old_sizes["head_dim"]
+    assert prove_twin(plan).difference <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_type", "branch"), BRANCHES)
+def test_every_next_step_is_another_and_works(model_type: str, branch: int) -> None:
+    for asked in ASKED:
+        check_steps(model_type, branch, asked)
+
+
+def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals of growths that nobody asked for end the search, as they did."""
+    falcon = [(name, branch) for name, branch in CONTRADICTED if name == "falcon"]
+    monkeypatch.setattr(target_sizes, "_not_beyond", lambda check, model, kept: check)
+    with pytest.raises(AssertionError, match="asked for already"):
+        for name, branch in falcon:
+            for asked in ASKED:
+                check_steps(name, branch, asked)
+
+
+def test_a_shape_that_does_not_work_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = target_sizes._refusal
+
+    def wrong(*args: Any) -> GrowthError:
+        said = str(right(*args))
+        return IllegalGrowthError(re.sub(r"hidden_size (\d+)", lambda found: f"hidden_size {int(found[1]) + 2}", said))
+
+    monkeypatch.setattr(target_sizes, "_refusal", wrong)
+    with pytest.raises(AssertionError):
+        check_steps("bert", 0, {"width": 1.5})
