@@ -93,6 +93,11 @@ def check_equivalence(
     weights = max(own, other, key=lambda held: torch.finfo(held).eps)
     chosen = float_dtype(dtype) if dtype is not None else weights
     wide = torch.float32 if chosen in (torch.float16, torch.bfloat16) else torch.float64
+    if plan is None and recorded_plan(b, a) is not None:
+        raise CheckpointError(
+            f"{_name(a)} was grown from {_name(b)}, by its growth.json. Name the source first, and the grown model "
+            "second."
+        )
     plan = plan or recorded_plan(a, b)
     inputs, is_text = text_inputs(a, raw, kind, text, tokens)
     if text is not None and not is_text:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from growth import architectures
 from growth.architectures.sizes import Sizes
-from growth.errors import FOREIGN_ERRORS, ProofError
+from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, ProofError
 from growth.hf.configs import Config
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.build import build_plan, plan_config
@@ -80,12 +80,15 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
         with torch.random.fork_rng(devices=[]):
             report = twin_report(plan.old, plan.options, device, plan.declared, (plan.old_sizes, plan.new_sizes))
     except FOREIGN_ERRORS as error:
-        step = "Please report this config."
-        if plan.architecture.module_class is not None:
-            step = "Check that the module can be built from its config alone, at any sizes."
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} could not be run ({type(error).__name__}: "
-            f"{str(error)[:200]}), so nothing is proved and nothing was written. {step}"
+            f"{str(error)[:200]}), so nothing is proved and nothing was written. {_why_not_run(plan, device)}"
+        ) from error
+    except IllegalGrowthError as error:  # said of sizes that are the miniature's
+        raise ProofError(
+            f"no miniature of this {plan.model_class.__name__} grows as the model does "
+            f"({str(error).partition('. ')[0]}), so nothing is proved and nothing was written. Please report this "
+            "config and these options."
         ) from error
     if not report.ok and not plan.lossy:
         raise ProofError(
@@ -93,6 +96,25 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
             f"up to {report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. {_where_it_goes_wrong(plan)}"
         )
     return report
+
+
+def _why_not_run(plan: Plan, device: str | torch.device) -> str:
+    """What to do where the twin of a plan could not be run. It is our mistake only if the model's
+    class runs with this config, on the CPU, before it grows."""
+    if plan.architecture.module_class is not None:
+        return "Check that the module can be built from its config alone, at any sizes."
+    try:
+        with exact_arithmetic(), torch.random.fork_rng(devices=[]):
+            twin = build_exact(miniature(plan.old, plan.declared.base.at(plan.old.parsed)))
+            forward(twin, random_inputs(twin, VOCABULARY))
+    except (GrowthError, *FOREIGN_ERRORS):
+        return (
+            "It fails before it grows: check that transformers can run the model with this config.json. If it can, "
+            "please report the config."
+        )
+    if torch.device(device).type != "cpu":
+        return f"Use the device cpu instead of {device}."
+    return "Please report this config and these options."
 
 
 def _where_it_goes_wrong(plan: Plan) -> str:

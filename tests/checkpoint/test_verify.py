@@ -17,7 +17,9 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 import growth
 from growth.checkpoint import provenance
 from growth.checkpoint.verify import ORDER
+from growth.errors import CheckpointError
 from support.families import LANGUAGE_MODELS, OTHER_HEADS, Case, build
+from support.small_models import llama
 
 CASES = {case.model_class: case for case in [*LANGUAGE_MODELS, *OTHER_HEADS]}
 
@@ -166,3 +168,10 @@ def test_a_last_hidden_state_that_turned_is_seen(tmp_path: Path) -> None:
     report = growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=60, device="cpu")
     assert report.equal and report.turned and report.diverges_at is not None
     assert "THEY CHANGE, do not take them for embeddings" in str(report) and report.to_json()["turned"] is True
+
+
+def test_a_source_named_second_is_told(tmp_path: Path) -> None:
+    llama().save_pretrained(tmp_path / "small")
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide")
+    with pytest.raises(CheckpointError, match=r"wide was grown from .*small, by its growth.json. Name the source fir"):
+        growth.check_equivalence(tmp_path / "wide", tmp_path / "small")

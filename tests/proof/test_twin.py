@@ -149,8 +149,28 @@ def test_an_error_in_the_twin_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("some kernel is missing")
 
     monkeypatch.setattr("growth.proof.twin.twin_report", fails)
-    with pytest.raises(ProofError, match=r"could not be run \(RuntimeError: some kernel is missing\), so nothing"):
-        prove_twin(plan_widening(odd("large padding token")))
+    plan = plan_widening(odd("large padding token"))
+    with pytest.raises(
+        ProofError, match=r"could not be run \(RuntimeError: some kernel is missing\), so nothing"
+    ) as ours:
+        prove_twin(plan)
+    assert str(ours.value).endswith("Please report this config and these options.")
+    with pytest.raises(ProofError, match=r"Use the device cpu instead of cuda:1\.$"):
+        prove_twin(plan, "cuda:1")
+    monkeypatch.setattr("growth.proof.twin.forward", fails)  # whatever the model is made of
+    with pytest.raises(ProofError, match=r"It fails before it grows: check that transformers can run the model"):
+        prove_twin(plan)
+
+
+def test_a_miniature_that_cannot_grow_is_not_told_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise IllegalGrowthError("cannot grow 'residual' from 18 to 30: no. Use a multiple of 18: 36.")
+
+    plan = plan_widening(odd("large padding token"))
+    monkeypatch.setattr("growth.proof.twin.build_plan", refuses)
+    with pytest.raises(ProofError, match=r"no miniature of this .* grows as the model does \(cannot grow") as caught:
+        prove_twin(plan)
+    assert "Use a multiple" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options", [{"noise": 1.5}, {"width": 5000}], ids=str)
