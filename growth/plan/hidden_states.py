@@ -104,7 +104,7 @@ def hidden_state_notes(
         >>> print(*hidden_state_notes(twice, architectures.find("llama"), LlamaModel, equal=False))
         the last hidden state comes out times 0.5, which changes no cosine; --last-hidden-state equal (...) keeps it...
     """
-    headless = re.search("For[A-Z]|LMHead|HeadsModel", model_class.__name__) is None
+    headless = re.search("For[A-Z]|LMHead|HeadsModel|MTModel", model_class.__name__) is None
     for output in EMBEDDINGS if headless else (LAST,):
         space = architecture.output_space(output, model_class.__name__)
         if space is None or space not in maps or not maps[space].grows:

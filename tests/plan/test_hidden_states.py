@@ -151,6 +151,7 @@ def test_what_changes_cosines_is_said() -> None:
     assert not notes("t5", "T5EncoderModel", width=2)
     assert "'pooler_output' change" in notes("esm", "EsmModel", width=1.5)
     assert not notes("llama", "LlamaForCausalLM", width=1.5) and not notes("bert", "BertModel", width=2)
+    assert "comes out times 0.5" in notes("marian", "MarianModel") and not notes("marian", "MarianMTModel")
 
 
 def test_a_choice_without_effect_is_said() -> None:
