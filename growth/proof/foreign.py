@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from growth.proof.outputs import forward
-from growth.proof.rounding import epsilon, gaps
+from growth.proof.rounding import epsilon, gaps, product_epsilon
 
 ROUNDED = 8.0
 """Machine epsilons by which the output of a module may differ if it only rounds in another way."""
@@ -76,7 +76,7 @@ def origins(model: PreTrainedModel, same: PreTrainedModel, inputs: Mapping[str, 
     parts = dict(same.named_modules())
     pairs = {name: (module, parts[name]) for name, module in model.named_modules() if name in parts}
     settings = {name: (*_attributes(*pair), *_hooks(*pair)) for name, pair in pairs.items()}
-    frames, found = [_Frame()], []
+    frames, found, least = [_Frame()], [], product_epsilon(model)
 
     def enter(module: nn.Module, arguments: Any, keywords: Any) -> None:
         frames.append(_Frame(_copied(arguments), _copied(keywords)))
@@ -94,7 +94,7 @@ def origins(model: PreTrainedModel, same: PreTrainedModel, inputs: Mapping[str, 
             if not frame.differs:
                 # A module that does not repeat itself differs without a cause.
                 causes = settings[name] if _equal(expected, again) else ()
-                off = _epsilons(expected, returned, epsilon(partner))
+                off = _epsilons(expected, returned, max(epsilon(partner), least))
                 found.append(Origin(name, off, causes, tuple(_replaced(module, partner))))
 
         return compare

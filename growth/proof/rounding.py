@@ -29,7 +29,7 @@ ORDER = 5
 @contextmanager
 def disturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Inside, what each module with parameters or without submodules returns is off by up to one
-    machine epsilon of its dtype (at least of float32, in which model code makes its tables).
+    `epsilon` of the module.
 
     Args:
         model: disturbed by hooks, which are removed at the end.
@@ -51,8 +51,9 @@ def disturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
     def hook(eps: float) -> Callable[[nn.Module, Any, Any], Any]:
         return lambda module, arguments, output: rounded(output, eps)
 
+    least = product_epsilon(model)
     handles = [
-        module.register_forward_hook(hook(epsilon(module, recurse=False)))
+        module.register_forward_hook(hook(max(least, epsilon(module, recurse=False))))
         for module in model.modules()
         if list(module.parameters(recurse=False)) or not list(module.children())
     ]
@@ -64,14 +65,23 @@ def disturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
 
 def epsilon(module: nn.Module, *, recurse: bool = True) -> float:
-    """The machine epsilon of the coarsest dtype that a module computes in: that of its parameters, of
-    autocast, at least float32's."""
-    weights = [value for value in module.parameters(recurse) if value.is_floating_point()]
-    dtypes = {torch.float32, *(value.dtype for value in weights)}
-    for kind in {value.device.type for value in weights}:
-        if torch.is_autocast_enabled(kind):
-            dtypes.add(torch.get_autocast_dtype(kind))
-    return max(torch.finfo(dtype).eps for dtype in dtypes)
+    """The machine epsilon of the coarsest dtype of a module's parameters, at least that of float32,
+    in which model code makes its tables."""
+    dtypes = {value.dtype for value in module.parameters(recurse) if value.is_floating_point()}
+    return max(torch.finfo(dtype).eps for dtype in (*dtypes, torch.float32))
+
+
+def product_epsilon(module: nn.Module) -> float:
+    """The machine epsilon with which products of float32 are really worked out on the devices of a
+    module, by trying: settings and autocast may shorten them to TF32 or bfloat16."""
+    off = 0.0
+    for device in {value.device for value in module.parameters()}:
+        generator = torch.Generator(device).manual_seed(0)
+        values = 1 + torch.rand(128, 128, generator=generator, device=device, dtype=torch.float32)
+        same = torch.eye(128, device=device, dtype=torch.float32)
+        convolved = torch.conv2d(values[None, :, :, None], same[:, :, None, None])[0, :, :, 0]
+        off = max(off, *(float((product - values).abs().max()) for product in (values @ same, convolved)))
+    return max(off, torch.finfo(torch.float32).eps)
 
 
 def gaps(expected: Tensor, found: Tensor) -> Tensor:
@@ -106,7 +116,7 @@ def rounding_floor(
         samples: how many times the model is run.
         read: (name, output) -> what is compared of it.
     """
-    eps = epsilon(model)
+    eps = max(epsilon(model), product_epsilon(model))
     floor = {}
     for name, value in outputs.items():
         ordinary = value[value.abs() < torch.finfo(value.dtype).max ** 0.5].double()  # not a mask's -1e38

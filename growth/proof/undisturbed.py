@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,9 +13,8 @@ from torch import nn
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Inside, a model is in eval mode and runs as it was written, even where it is compiled in place;
-    float32 products are not shortened to TF32. Afterwards the model is as it was before, and so is
-    every random generator.
+    """Inside, a model is in eval mode and runs as it was written, even where it is compiled in place.
+    Afterwards it is as it was before, and so is every random generator.
 
     A forward pass may leave traces: a dynamic rotary embedding replaces its frequencies, a layer
     keeps a cache, transformers adds the hooks by which it collects hidden states. So the attributes
@@ -33,7 +32,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         own["training"] = False
         own["_compiled_call_impl"] = None
     try:
-        with _generators_kept(model), _full_precision(model):
+        with _generators_kept(model):
             yield
     finally:
         for each, entries in before:
@@ -56,17 +55,3 @@ def _generators_kept(model: nn.Module) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-@contextmanager
-def _full_precision(model: nn.Module) -> Iterator[None]:
-    """Products of float32 in float32, on every device."""
-    precision = torch.get_float32_matmul_precision()
-    on_cuda = any(value.is_cuda for value in model.parameters())
-    convolutions = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with convolutions if on_cuda else nullcontext():
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

@@ -80,10 +80,11 @@ def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedMo
         The model, and that dtype; the default dtype if neither gives them.
     """
     default, own = torch.get_default_dtype(), model.config.dtype
+    own = getattr(torch, own) if isinstance(own, str) else own or default  # a string once it was saved
     stored = model.state_dict().keys()
     computed = {name: value for name, value in model.named_buffers() if name not in stored}
     found = []
-    for tables in dict.fromkeys((default, own if isinstance(own, torch.dtype) else default)):
+    for tables in dict.fromkeys((default, own)):
         new, _ = _built(model, config, tables)
         found.append((new, tables))
         buffers = dict(new.named_buffers())

@@ -6,13 +6,20 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BatchEncoding, GPT2Config, GPT2ForSequenceClassification, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BatchEncoding,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    LlamaForCausalLM,
+)
 
 import growth
 from growth.errors import CheckpointError, GrowthError, ProofError, UnsupportedModelError
@@ -21,7 +28,7 @@ from growth.hf.model_classes import class_of
 from growth.proof import foreign, run
 from growth.proof.miniature import loud
 from growth.training import model as growth_model
-from support.family_cases import MAIN, small_config
+from support.family_cases import MAIN, label, small_config
 from support.optimizers import llama, no_twin, registered
 
 __all__ = ["no_twin", "registered"]  # fixtures
@@ -125,9 +132,13 @@ def test_what_was_changed_by_hand_is_refused_by_name(edit: str, dtype: torch.dty
         growth.widen(model, width=2)
 
 
-@pytest.mark.parametrize("model_type", STRUCTURES)
-def test_honest_models_grow_in_every_dtype(model_type: str) -> None:
-    raw = small_config(*next(case for case in MAIN if case[0] == model_type))
+@pytest.mark.parametrize(
+    ("model_type", "model_class", "branch"),
+    [pytest.param(*case, marks=() if case[0] in STRUCTURES else pytest.mark.slow) for case in MAIN],
+    ids=label,
+)
+def test_honest_models_grow_in_every_dtype(model_type: str, model_class: str, branch: dict[str, Any]) -> None:
+    raw = small_config(model_type, model_class, branch)
     for dtype in DTYPES:
         model = class_of(raw)._from_config(config_to_build(raw), experts_implementation="eager")
         loud(model.to(dtype))
@@ -209,6 +220,46 @@ def test_models_that_cannot_be_run_or_say_nothing() -> None:
         CheckpointError, match=r"the logits of this LlamaForCausalLM are all NaN or infinite on input_ids"
     ):
         growth.widen(hot, width=2)
+
+
+def test_a_model_that_runs_under_autocast_only() -> None:
+    model = llama(tied=False, dtype=torch.bfloat16)
+    model.lm_head.float()
+    with pytest.raises(
+        UnsupportedModelError, match=r"could not be run .* under autocast only, widen it under autocast"
+    ):
+        growth.widen(model, width=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        report = growth.widen(model, width=2, noise=1).proof.run
+    assert report is not None and report.own == 0 and 1e-3 * report.scale < report.floor < 0.1 * report.scale
+
+
+def test_tables_are_worked_out_as_the_models_were(tmp_path: Path) -> None:
+    """``from_pretrained`` makes the sinusoids of a 16-bit GPT-J in float32, ``from_config`` in 16
+    bits."""
+    raw = small_config("gptj", "GPTJForCausalLM", {})
+    made = AutoModelForCausalLM.from_config(config_to_build(raw), dtype=torch.bfloat16)
+    made.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    coarse, fine = (model.transformer.h[0].attn.embed_positions for model in (made, loaded))
+    assert not torch.equal(coarse, fine)
+    for model in (made, loaded):
+        grown = growth.widen(model, width=2)
+        assert torch.equal(
+            grown.model.transformer.h[0].attn.embed_positions, model.transformer.h[0].attn.embed_positions
+        )
+        assert grown.model.config.dtype == torch.bfloat16 and not grown.proof.run.unseen  # type: ignore[union-attr]
+
+
+def test_what_an_honest_module_may_differ_by() -> None:
+    """The same function summed in another order passes, with its difference reported."""
+    model = loud_llama()
+    down = model.model.layers[0].mlp.down_proj
+    model.model.layers[0].mlp.down_proj.forward = (  # type: ignore[method-assign]
+        lambda x: x[..., :9] @ down.weight.T[:9] + x[..., 9:] @ down.weight.T[9:]
+    )
+    report = growth.widen(model, width=2).proof.run
+    assert report is not None and report.ok and 0 < report.own < 1e-4
 
 
 @pytest.mark.usefixtures("registered")
