@@ -129,7 +129,7 @@ def _tokenizer(folder: Path) -> Any:
     ):
         return None
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)  # which is not asked for either
     except (OSError, ValueError, KeyError, TypeError, ImportError):
         return None
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from growth.errors import CheckpointError
 
 _PART = 1 << 24
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # not every system has the two
 
 
 def leaves(path: Path, folder: Path) -> Path | None:
@@ -131,7 +132,7 @@ class SourceFiles:
         check_inside(real, self.folder)
         self.note(path)
         try:
-            file = FileIO(os.open(real, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)))
+            file = FileIO(os.open(real, _READ))
         except OSError as error:
             raise _unreadable(path, error) from error
         with file:

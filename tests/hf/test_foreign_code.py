@@ -82,7 +82,16 @@ def test_code_beside_the_config_is_never_executed(sources: Sources, tmp_path: Pa
     assert not marker.exists()
 
 
-def test_code_beside_the_tokenizer_is_never_executed(sources: Sources, tmp_path: Path) -> None:
+def test_code_beside_the_tokenizer_is_never_executed(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def yes(question: str = "") -> str:
+        asked.append(question)
+        return "y"
+
+    monkeypatch.setattr("builtins.input", yes)  # who is asked may well say yes
     marker = tmp_path / "ran"
     source = Path(shutil.copytree(sources["llama"], tmp_path / "source"))
     (source / "evil.py").write_text(
@@ -95,4 +104,4 @@ def test_code_beside_the_tokenizer_is_never_executed(sources: Sources, tmp_path:
     grown = growth.widen_checkpoint(source, tmp_path / "wide")
     assert growth.check_equivalence(source, grown.path, tokens=8).equal
     assert "evil.py" in grown.left_behind and not (grown.path / "evil.py").exists()
-    assert not marker.exists()
+    assert not marker.exists() and not asked
