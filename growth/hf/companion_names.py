@@ -39,7 +39,8 @@ FETCHED = (
 )
 """What is downloaded of a hub model: the same, its weights and its sentence-transformers modules."""
 
-_WEIGHTS = (".bin", ".safetensors", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf")
+_NEVER = (".bin", ".safetensors", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".gguf", ".py", ".so")
+"""Weights, which may have the old sizes, and code, whatever they are called."""
 
 
 def companions(folder: Path) -> list[Path]:
@@ -52,4 +53,4 @@ def companions(folder: Path) -> list[Path]:
     found = {path for pattern in _PATTERNS for path in folder.glob(pattern)}
     found |= {path for path in folder.iterdir() if _LEGAL.search(path.name)}
     found |= {path for path in folder.glob("LICENSES/*")}
-    return sorted(path for path in found if path.suffix not in _WEIGHTS and path.is_file())
+    return sorted(path for path in found if path.suffix not in _NEVER and path.is_file())
