@@ -35,6 +35,7 @@ OTHERS = (
     "tokenizer.bin",
     "vocab.safetensors",
     "license.gguf",
+    "tokenizer_of_mine.py",
     "tf_model.h5",
     "notes.txt",
     "eval.json",
