@@ -91,6 +91,7 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
             "config and these options."
         ) from error
     if not report.ok and not plan.lossy:
+        _check_numbers(plan)
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} differs by {report.difference:.3g} after growth (outputs "
             f"up to {report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. {_where_it_goes_wrong(plan)}"
@@ -115,6 +116,23 @@ def _why_not_run(plan: Plan, device: str | torch.device) -> str:
     if torch.device(device).type != "cpu":
         return f"Use the device cpu instead of {device}."
     return "Please report this config and these options."
+
+
+def _check_numbers(plan: Plan) -> None:
+    """Refuse a model whose miniature computes no numbers even before it grows, by saying that.
+
+    Raises:
+        ProofError: naming what is wrong.
+    """
+    with exact_arithmetic(), torch.random.fork_rng(devices=[]):
+        twin = build_exact(miniature(plan.old, plan.declared.base.at(plan.old.parsed)))
+        loud(twin, seed=plan.options.seed)
+        outputs = forward(twin, random_inputs(twin, VOCABULARY))
+    if not all(bool(value.isfinite().all()) for value in outputs.values()):
+        raise ProofError(
+            f"a miniature of this {plan.model_class.__name__} computes infinity or NaN before it grows, so nothing "
+            "can be proved and nothing was written. Check the numbers in config.json (epsilon, rope_theta, factors)."
+        )
 
 
 def _where_it_goes_wrong(plan: Plan) -> str:
@@ -170,7 +188,9 @@ def _pair(
 ) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
     """The twin, the grown twin, and the plan from one to the other. Call it under
     `exact_arithmetic`."""
-    small, twin = _twin(config, options.seed, declared)
+    small = miniature(config, declared.base.at(config.parsed))
+    twin = build_exact(small)
+    loud(twin, seed=options.seed)
     weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
     plan = build_plan(small, shapes, options, declared, in_ratio_of=in_ratio_of)
@@ -178,34 +198,6 @@ def _pair(
     state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
     grown.load_state_dict(from_disk(grown, state), strict=False)
     return twin, grown, plan
-
-
-def _twin(config: Config, seed: int, declared: Declared) -> tuple[Config, PreTrainedModel]:
-    """The miniature's config and the twin, which must run before it grows: where transformers itself
-    cannot run it, or computes no numbers, growth is not to blame.
-
-    Raises:
-        ProofError: saying why.
-    """
-    try:
-        small = miniature(config, declared.base.at(config.parsed))
-        twin = build_exact(small)
-        loud(twin, seed=seed)
-        outputs = forward(twin, random_inputs(twin, VOCABULARY))
-    except FOREIGN_ERRORS as error:
-        if declared.base.module_class is not None:
-            raise
-        raise ProofError(
-            f"a miniature of this model does not run before it grows ({type(error).__name__}: {str(error)[:200]}), so "
-            "nothing can be proved. Check the values in config.json; if the model itself runs with them, please "
-            "report this config."
-        ) from error
-    if not all(bool(value.isfinite().all()) for value in outputs.values()):
-        raise ProofError(
-            f"a miniature of this {type(twin).__name__} computes infinity or NaN before it grows, so that nothing can "
-            "be proved. Check the numbers in config.json (epsilon, rope_theta, factors)."
-        )
-    return small, twin
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_a_tied_head_is_refused_with_the_next_step_and_a_model_without_one_is_no
 def test_the_only_scale_that_serves_a_tied_head_needs_another_epsilon(monkeypatch: pytest.MonkeyPatch) -> None:
     """``sum(w * w / sqrt(w**2)) = 1`` over k copies makes w = 1/k, whose variance is 1/k**2 of the
     old one."""
-    monkeypatch.setattr(candidate, "grown_epsilons", lambda *_: {})
+    monkeypatch.setattr(candidate, "grown_epsilons", lambda *_: ({}, []))
 
     def difference(exponent: float) -> float:
         mutant = replace(OLMO, for_config=None, laws={**OLMO.laws, RESIDUAL: Power(exponent)})
