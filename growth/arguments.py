@@ -81,6 +81,22 @@ def check_path(name: str, value: Any) -> str:
     return path
 
 
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], what: str) -> None:
+    """A value of some type, which ``what`` calls by its name."""
+    if not isinstance(value, kind):
+        raise IllegalGrowthError(f"{name} must be {what}, not {shown(value)}. Give one.")
+
+
+def check_count(name: str, value: Any) -> int:
+    """A whole number of at least 1."""
+    count = whole_number(value)
+    if count is None or count < 1:
+        raise IllegalGrowthError(
+            f"{name} must be a whole number of at least 1, not {shown(value)}. Use 100, for example."
+        )
+    return count
+
+
 def check_function(name: str, value: Any) -> None:
     """A function, or None."""
     if value is not None and not callable(value):

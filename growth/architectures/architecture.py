@@ -23,7 +23,7 @@ from growth.algebra.laws import Growth, Law
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Role
 from growth.architectures import patterns
-from growth.architectures.declaration_checks import check_complete
+from growth.architectures.declaration_checks import check_complete, check_named
 from growth.architectures.refusals import Refusal
 from growth.architectures.sizes import Constant, Size, Sizes, read_sizes, standard_sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
@@ -134,6 +134,7 @@ class Architecture:
     config_class: type | None = None
 
     def __post_init__(self) -> None:
+        check_named(self.model_type, self.modules, self.laws)
         used = {space for role in self._roles for space in role.spaces()} | self._output_spaces
         check_complete(self.model_type, used, self.laws, self.sizes, self.constants)
 
@@ -211,9 +212,8 @@ class Architecture:
     def _roles(self) -> frozenset[Role]:
         """Every role of every parameter, in all model classes of the family."""
         tables = (self.modules, *(variant.modules for variant in self.variants.values()))
-        return frozenset(
-            role for table in tables for rule in table.values() for roles in rule.values() for role in roles
-        )
+        rules = (rule for table in tables for rule in table.values())
+        return frozenset(role for rule in rules for roles in rule.values() for role in roles)
 
     @cached_property
     def _output_spaces(self) -> frozenset[Space]:

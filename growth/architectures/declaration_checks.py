@@ -7,7 +7,18 @@ from collections.abc import Collection, Mapping
 
 from growth.algebra.axes import Space
 from growth.algebra.laws import Law
-from growth.errors import UnsupportedModelError
+from growth.errors import UnsupportedModelError, shown
+
+
+def check_named(model_type: object, modules: object, laws: object) -> None:
+    """Raise UnsupportedModelError for a declaration without a name, rules or laws."""
+    if not isinstance(model_type, str) or not model_type:
+        raise UnsupportedModelError(f"a declaration's model_type must be a name, not {shown(model_type)}. Name it.")
+    for what, table in (("modules", modules), ("laws", laws)):
+        if not isinstance(table, Mapping):
+            raise UnsupportedModelError(
+                f"the {what} of '{model_type}' must be a dictionary, not {shown(table)}. Use one of them by name."
+            )
 
 
 def check_complete(

@@ -18,7 +18,7 @@ from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Floats, Map, powers_of_two
 from growth.algebra.roles import Keeps, Role
 from growth.architectures.architecture import Architecture
-from growth.errors import GrowthError
+from growth.errors import GrowthError, shown
 from growth.hf.config_json import differences
 from growth.hf.configs import Config
 from growth.plan.choice_checks import width_text
@@ -230,9 +230,9 @@ class Plan(Shown):
             array([0, 1, 2, 3, 0, 1, 2, 3])
         """
         named = {str(known): grown for known, grown in self.maps.items()}
-        if space not in named:
+        if not isinstance(space, str) or space not in named:
             raise GrowthError(
-                f"this plan of a {self.architecture.model_type} has no space {space!r}. Use one of its spaces: "
+                f"this plan of a {self.architecture.model_type} has no space {shown(space)}. Use one of its spaces: "
                 f"{', '.join(sorted(named))}."
             )
         return named[space]

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from growth.arguments import check_kind
 from growth.errors import IllegalGrowthError
 from growth.hf.custom_modules import ModuleWrapper, as_transformers
 from growth.hf.tensor_names import to_disk
@@ -47,6 +48,11 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
         >>> threshold = 1.0 * clip_factor(grown, gradients)
         >>> torch.nn.utils.clip_grad_norm_(grown.model.parameters(), threshold)
     """
+    check_kind("grown", grown, Grown, "what growth.widen returned")
+    check_kind("gradients", gradients, Mapping, "a dictionary of the old model's gradients by parameter name")
+    for name, gradient in gradients.items():
+        check_kind("the name of a gradient", name, str, "text")
+        check_kind(f"the gradient of '{name}'", gradient, (Tensor, type(None)), "a tensor, or None")
     stock = as_transformers(grown.model) or grown.model
     given = {
         name.removeprefix("_orig_mod."): gradient.detach()

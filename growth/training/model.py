@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel
 
-from growth.arguments import check_flag, check_word
+from growth.arguments import check_flag, check_kind, check_word
 from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
 from growth.hf.configs import Config
 from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_module
@@ -148,6 +148,8 @@ def widen(
     check_word("moments", moments, get_args(Moments))
     check_word("hyper", hyper, get_args(Hyper))
     check_flag("allow_nonfinite", allow_nonfinite)
+    if verify_inputs is not None:
+        check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
     _check_training(stock, optimizer, scheduler, moments, hyper)
     name = type(model).__name__
     config = Config({**stock.config.to_dict(), "architectures": [name]})

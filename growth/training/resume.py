@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from growth.arguments import check_kind
 from growth.errors import IllegalGrowthError
 from growth.hf.custom_modules import as_transformers
 from growth.training.lr_schedulers import check_scheduler, repoint
@@ -57,6 +58,9 @@ def resume(
         >>> optimizer, scheduler = resume(model, optimizer, saved["optimizer"], scheduler)
         >>> scheduler.load_state_dict(saved["scheduler"])
     """
+    check_kind("model", model, nn.Module, "the wide model")
+    check_kind("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer")
+    check_kind("state", state, Mapping, "what optimizer.state_dict() returned")
     check_bare(optimizer, "optimizer", Optimizer)
     if scheduler is not None:
         check_scheduler(scheduler, optimizer, "keep")

@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from growth.errors import IllegalGrowthError
+from growth.arguments import check_count, check_kind
+from growth.errors import IllegalGrowthError, shown
 from growth.plan.choices import Choices, takes_choices
 from growth.plan.options import chosen
 from growth.training.model import widen
@@ -76,9 +77,16 @@ def staged(
         >>> for model, optimizer, scheduler, loss in staged(model, optimizer, step, stages, 5000, noise=1.0):
         ...     print(model.config.hidden_size, loss)
     """
-    if never := sorted(stages.keys() - set(range(steps))):
+    check_kind("model", model, nn.Module, "a model in memory")
+    check_kind("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer")
+    check_kind("step", step, Callable, "a function that trains for one step")  # type: ignore[arg-type]
+    check_kind("stages", stages, Mapping, "a dictionary of choices by the number of a step")
+    steps = check_count("steps", steps)
+    for number, choices in stages.items():
+        check_kind(f"the stage at {shown(number)}", choices, Mapping, "a dictionary of choices")
+    if never := [number for number in stages if number not in range(steps)]:
         raise IllegalGrowthError(
-            f"the stage at step {never[0]} is never reached: the steps are 0 to {steps - 1}. Use one of those."
+            f"the stage at step {shown(never[0])} is never reached: the steps are 0 to {steps - 1}. Use one of those."
         )
     if isinstance(scheduler, ReduceLROnPlateau):
         raise IllegalGrowthError(

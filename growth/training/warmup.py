@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from growth.arguments import check_count, check_kind
 from growth.errors import IllegalGrowthError
 from growth.hf.custom_modules import as_transformers
 from growth.hf.tensor_names import from_disk
@@ -59,10 +60,12 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
     References:
         Goyal et al. 2017, arXiv 1706.02677, section 2.2, for warm-up of a whole model.
     """
-    optimizer = grown.optimizer
-    if optimizer is None or steps < 1:
+    check_kind("grown", grown, Grown, "what growth.widen returned")
+    steps, optimizer = check_count("steps", steps), grown.optimizer
+    if optimizer is None:
         raise IllegalGrowthError(
-            "a warm-up needs at least one step and the grown optimizer: growth.widen(model, optimizer=optimizer)."
+            "a warm-up needs the grown optimizer. Give growth.widen the old one: "
+            "growth.widen(model, optimizer=optimizer)."
         )
     held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     masks = {parameter: new for parameter, new in _new_weights(grown).items() if parameter in held}

@@ -176,3 +176,35 @@ def test_a_width_widens_and_is_printed_in_full() -> None:
         assert plan.new_sizes["hidden_size"] > plan.old_sizes["hidden_size"]
         assert f"width {width_text(width)}," in plan.choices
     assert [width_text(width) for width in (2, 1.5, 5 / 3, 1.2345678)] == ["2", "1.5", "5/3", "1.2345678"]
+
+
+def test_training_and_declarations() -> None:
+    model = llama()
+    optimizer = torch.optim.AdamW(model.parameters())
+    grown = growth.widen(model, optimizer=optimizer)
+    training = growth.training
+
+    def step(*_: Any) -> None: ...
+
+    for value in (*NONSENSE, None):
+        check_refused(training.clip_factor, value, {})
+        check_refused(training.clip_factor, grown, value)
+        check_refused(training.fresh_warmup, value, 5)
+        check_refused(training.resume, value, optimizer, {})
+        check_refused(training.resume, model, value, {})
+        check_refused(training.resume, model, optimizer, value)
+        check_refused(training.staged, value, optimizer, step, {0: {}}, 1)
+        check_refused(training.staged, model, value, step, {0: {}}, 1)
+        check_refused(training.staged, model, optimizer, step, value, 1)
+        check_refused(grown.plan.map, value)
+        check_refused(growth.Architecture, "mine", value, {}) if not isinstance(value, dict) else None
+        if not isinstance(value, str) or value == "":
+            check_refused(growth.Architecture, value, {}, {})
+        if not callable(value):
+            check_refused(training.staged, model, optimizer, value, {0: {}}, 1)
+        if value is not None and not isinstance(value, dict):
+            check_refused(growth.widen, model, verify_inputs=value, says="verify_inputs")
+        if not isinstance(value, int) or value < 1 or value is True:
+            check_refused(training.fresh_warmup, grown, value)
+            check_refused(training.staged, model, optimizer, step, {0: {}}, value)
+    check_refused(training.staged, model, optimizer, step, {10**9: {}}, 10**9)
