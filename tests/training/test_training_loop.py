@@ -114,7 +114,7 @@ def test_a_warmup_of_experts_and_of_rotary_slots() -> None:
 
 def test_a_warmup_needs_an_optimizer_and_a_step() -> None:
     grown, _ = grown_pair(MAKERS["SGD"])
-    with pytest.raises(IllegalGrowthError, match="at least one step"):
+    with pytest.raises(IllegalGrowthError, match="at least 1, not 0"):
         fresh_warmup(grown, 0)
     with pytest.raises(IllegalGrowthError, match="the grown optimizer"):
         fresh_warmup(growth.widen(llama(), width=2), 5)
