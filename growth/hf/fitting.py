@@ -70,8 +70,14 @@ def _look_wrapped(names: Collection[str], prefix: str) -> bool:
     return (
         (len(firsts) == 1 and firsts != {prefix})
         or any(name.startswith(f"{prefix}.{prefix}.") for name in names)
-        or any(part.startswith("_") or part in PEFT for name in names for part in name.split("."))
+        or any(_of_a_wrapper(part) or part in PEFT for name in names for part in name.split("."))
     )
+
+
+def _of_a_wrapper(part: str) -> bool:
+    """Whether a part of a name may be a wrapper's wherever it stands: ``_orig_mod``, ``module``. Any other
+    may mean that the weight is not used as it is stored (``parametrizations``)."""
+    return part.startswith("_") or part == "module"
 
 
 def unwrapped(
@@ -89,7 +95,7 @@ def unwrapped(
         >>> unwrapped(names, {"up", "down", "weight"}, lambda bare: set(bare) == {"up.weight", "down.weight"})
         {'module.up._orig_mod.weight': 'up.weight', 'module.down.weight': 'down.weight'}
     """
-    bare = {name: [part for part in name.split(".") if part in parts or not part.startswith("_")] for name in names}
+    bare = {name: [part for part in name.split(".") if part in parts or not _of_a_wrapper(part)] for name in names}
     shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*bare.values(), strict=False)))
     for count in range(shared + 1):
         renamed = {name: ".".join(left[count:]) for name, left in bare.items()}

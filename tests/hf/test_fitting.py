@@ -121,6 +121,15 @@ def test_names_in_the_middle(sources: Sources, tmp_path: Path) -> None:
     assert wide.keys() == same.keys() and all(torch.equal(wide[name], same[name]) for name in same)
 
 
+def test_a_weight_that_is_computed_from_what_is_stored_is_none(sources: Sources, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(sources["llama"], tmp_path / "small"))
+    state = load_file(source / WEIGHTS)
+    kept = {name.replace("q_proj.weight", "q_proj.parametrizations.weight.original"): state[name] for name in state}
+    save_file(kept, source / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"q_proj.weight' of LlamaForCausalLM is missing \(and 1 more\)"):
+        growth.plan_widening(source)
+
+
 def test_a_name_is_taken_off_only_where_all_fits(sources: Sources, tmp_path: Path, monkeypatch: Any) -> None:
     source = wrapped(tmp_path / "small", WRAPPERS["pretrained_model"], llama())
     tensors(lambda state: state.update({"v_head.summary.weight": torch.zeros(1, 24)}))(source)
