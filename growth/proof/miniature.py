@@ -61,7 +61,6 @@ def build_exact(raw: Mapping[str, Any]) -> PreTrainedModel:
     """The config's model class in float64, in eval mode, with eager attention and eager experts
     (the fused kernels have no float64). Call it under `exact_arithmetic`."""
     parsed, kind = config_to_build(raw), class_of(raw)
-    parsed.return_dict = True  # an old config may ask for tuples, which do not say what they hold
     eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
     model: PreTrainedModel = kind._from_config(parsed, **eager, dtype=torch.float64)
     model.to(dtype=torch.float64)  # type: ignore[call-arg]

@@ -6,7 +6,8 @@ space grows, ``new[j] = write[j] * old[source[j]]``, coordinate by coordinate.""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,7 +38,9 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Any], *, inner: bool = 
     wanted |= {"use_cache": False} if "use_cache" in inspect.signature(type(model).forward).parameters else {}
     wanted |= {"output_router_logits": inner} if "router_logits" in (model._can_record_outputs or {}) else {}
     outputs: Outputs = {}
-    for name, value in model(**{**inputs, **wanted}).items():
+    with _named_outputs(model):
+        returned = model(**{**inputs, **wanted})
+    for name, value in returned.items():
         if isinstance(value, Tensor):
             outputs |= {name: value.detach()} if value.is_floating_point() and value.ndim else {}
         elif name == "feature_maps":
@@ -45,6 +48,21 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Any], *, inner: bool = 
         elif isinstance(value, tuple) and ("hidden_states" in name or "router_logits" in name):
             outputs |= {f"{name}.{i}": entry.detach() for i, entry in enumerate(value) if isinstance(entry, Tensor)}
     return outputs
+
+
+@contextmanager
+def _named_outputs(model: PreTrainedModel) -> Iterator[None]:
+    """Let the models inside a model return named outputs too, whatever an old config says
+    (``return_dict: false``)."""
+    configs = [part.config for part in model.modules() if isinstance(part, PreTrainedModel)]
+    before = [config.return_dict for config in configs]
+    for config in configs:
+        config.return_dict = True
+    try:
+        yield
+    finally:
+        for config, value in zip(configs, before, strict=True):
+            config.return_dict = value
 
 
 def _channels_last(value: Tensor) -> Tensor:

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 import growth
 from growth.hf import configs
 from growth.hf.config_fields import unsupported_fields
-from growth.hf.config_json import read_json
 from growth.hf.configs import parse
 from growth.proof.twin import prove_twin
 from support.refusals import check_message
@@ -60,6 +58,14 @@ def test_a_model_whose_config_holds_infinity_is_refused_for_what_it_is(model_typ
     assert "__float__" in (tmp_path / "config.json").read_text()
     with pytest.raises(growth.UnsupportedModelError, match="no architecture is declared"):
         plan(json.loads((tmp_path / "config.json").read_text()))
+
+
+def test_tuples_that_a_config_asks_for_are_named_where_models_are_compared(tmp_path: Path) -> None:
+    model = LlamaForCausalLM(LlamaConfig(**LLAMA, return_dict=False))
+    model.save_pretrained(tmp_path / "small")
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", width=2)
+    assert growth.check_equivalence(tmp_path / "small", tmp_path / "wide", tokens=16).equal
+    assert growth.widen(model, width=2).model.config.return_dict is False is model.config.return_dict
 
 
 DIFFERING: list[tuple[dict[str, Any], str]] = [
@@ -254,37 +260,6 @@ def test_a_model_that_transformers_itself_cannot_run_is_not_called_a_fault_of_gr
 
 def test_nan_is_no_change() -> None:
     assert "attention_dropout" not in plan({**LLAMA, "attention_dropout": float("nan")}).config_changes
-
-
-BAD_FILES: dict[str, tuple[bytes, str]] = {
-    "byte-order mark": (b"\xef\xbb\xbf{}", "BOM"),
-    "UTF-16": ('{"model_type": "llama"}'.encode("utf-16"), "utf-8"),
-    "a key twice": (b'{"hidden_size": 48, "a": {"b": 1, "b": 1}}', "the key 'b' twice"),
-    "deep": (b'{"a":' * 60 + b"1" + b"}" * 60, "nested more than 50 deep"),
-    "deeper": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "recursion"),
-    "deep lists": (b'{"a":' + b"[" * 60 + b"]" * 60 + b"}", "nested more than 50 deep"),
-    "a list": (b"[1]", "does not hold a JSON object"),
-    "empty": (b"", "not readable JSON"),
-    "long number": (b'{"a": ' + b"9" * 5000 + b"}", "not readable JSON"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_FILES)
-def test_a_config_file_that_is_no_config_is_refused(case: str, tmp_path: Path) -> None:
-    content, said = BAD_FILES[case]
-    (tmp_path / "config.json").write_bytes(content)
-    torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(growth.CheckpointError, match=said) as caught:
-        growth.plan_widening(tmp_path, width=2)
-    check_message(str(caught.value), ())
-
-
-def test_a_file_too_large_for_json_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "config.json"
-    with path.open("wb") as file:
-        file.truncate(2**28 + 1)
-    with pytest.raises(growth.CheckpointError, match="more than 268,435,456 bytes"):
-        read_json(path)
 
 
 def test_a_check_that_is_left_out_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
