@@ -116,7 +116,7 @@ def try_model(
     """
     with undisturbed(model), undisturbed(same):
         inputs, found = _first_run(model, given)
-        before = forward(same, inputs)
+        before = _run_anew(same, inputs)
         if found.keys() != before.keys():
             raise UnsupportedModelError(
                 f"this {_name(model)} returns {', '.join(found)}, and by its config {', '.join(before)}. {_UNDO}"
@@ -160,6 +160,23 @@ def _first_run(model: PreTrainedModel, given: Mapping[str, Any] | None) -> tuple
         f"cannot be compared with the grown one. {step}; if a hook raised this, remove the hook; if the model runs "
         "under autocast only, widen it under autocast."
     ) from why
+
+
+def _run_anew(same: PreTrainedModel, inputs: Mapping[str, Any]) -> Outputs:
+    """The outputs of a class built anew.
+
+    Raises:
+        UnsupportedModelError: if it cannot be run where the model itself could.
+    """
+    try:
+        return forward(same, inputs)
+    except FOREIGN_ERRORS as error:
+        raise UnsupportedModelError(
+            f"a new {_name(same)} built from the config cannot be run on {_shapes(inputs)}, though the model can "
+            f"({type(error).__name__}: {str(error)[:200]}), so the wide one could not be either. If the weights are "
+            "on several devices, move the model to one, or grow its checkpoint (growth.widen_checkpoint); else undo what "
+            "was changed after it was built."
+        ) from error
 
 
 def _check_origins(

@@ -13,7 +13,8 @@ from torch import nn
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Inside, a model is in eval mode and runs as it was written, even where it is compiled in place.
+    """Inside, a model is in eval mode and runs as it was written, even where it is compiled in place
+    or prepared by accelerate for mixed precision.
     Afterwards it is as it was before, and so is every random generator.
 
     A forward pass may leave traces: a dynamic rotary embedding replaces its frequencies, a layer
@@ -31,6 +32,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     for own in owned:
         own["training"] = False
         own["_compiled_call_impl"] = None
+        if "_original_forward" in own:  # accelerate has replaced it by one under autocast
+            own["forward"] = own["_original_forward"]
     try:
         with _generators_kept(model):
             yield

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -220,6 +221,29 @@ def test_models_that_cannot_be_run_or_say_nothing() -> None:
         CheckpointError, match=r"the logits of this LlamaForCausalLM are all NaN or infinite on input_ids"
     ):
         growth.widen(hot, width=2)
+
+
+def test_a_model_that_accelerate_prepared_for_mixed_precision() -> None:
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    model = accelerator.unwrap_model(accelerator.prepare(loud_llama()))
+    forward = vars(model)["forward"]
+    report = growth.widen(model, width=2).proof.run
+    assert report is not None and report.own == 0 and vars(model)["forward"] is forward
+    model.model.layers[1].self_attn.scaling *= 1.001
+    with pytest.raises(UnsupportedModelError, match=r"first module to differ is 'model.layers.1.self_attn'"):
+        growth.widen(model, width=2)
+
+
+def test_a_class_built_anew_that_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = growth_model.same_by_config
+
+    def elsewhere(*given: Any) -> Any:
+        same, tables = built(*given)
+        return same.to("meta"), tables
+
+    monkeypatch.setattr(growth_model, "same_by_config", elsewhere)
+    with pytest.raises(UnsupportedModelError, match=r"cannot be run on input_ids .* several devices, move the model"):
+        growth.widen(llama(), width=2)
 
 
 def test_a_model_that_runs_under_autocast_only() -> None:
