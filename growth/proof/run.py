@@ -174,8 +174,8 @@ def _run_anew(same: PreTrainedModel, inputs: Mapping[str, Any]) -> Outputs:
         raise UnsupportedModelError(
             f"a new {_name(same)} built from the config cannot be run on {_shapes(inputs)}, though the model can "
             f"({type(error).__name__}: {str(error)[:200]}), so the wide one could not be either. If the weights are "
-            "on several devices, move the model to one, or grow its checkpoint (growth.widen_checkpoint); else undo what "
-            "was changed after it was built."
+            "on several devices, move the model to one, or grow its checkpoint (growth.widen_checkpoint); else undo "
+            "what was changed after it was built."
         ) from error
 
 

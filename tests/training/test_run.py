@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -223,8 +224,16 @@ def test_models_that_cannot_be_run_or_say_nothing() -> None:
         growth.widen(hot, width=2)
 
 
-def test_a_model_that_accelerate_prepared_for_mixed_precision() -> None:
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+@pytest.fixture
+def mixed_precision() -> Iterator[Accelerator]:
+    """Accelerate keeps one state for a process."""
+    AcceleratorState._reset_state(True)
+    yield Accelerator(cpu=True, mixed_precision="bf16")
+    AcceleratorState._reset_state(True)
+
+
+def test_a_model_that_accelerate_prepared_for_mixed_precision(mixed_precision: Accelerator) -> None:
+    accelerator = mixed_precision
     model = accelerator.unwrap_model(accelerator.prepare(loud_llama()))
     forward = vars(model)["forward"]
     report = growth.widen(model, width=2).proof.run
