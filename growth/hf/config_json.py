@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,16 @@ def read_json(path: Path) -> Any:
         CheckpointError: if it cannot be read or is not JSON.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        if not stat.S_ISREG((found := path.stat()).st_mode):
+            raise ValueError("it is no file")  # a device or a pipe has no end, or none that comes
+        if found.st_size > LARGEST_FILE:
             raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
-        if _is_deeper(found, DEEPEST):
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+        if _is_deeper(content, DEEPEST):
             raise ValueError(f"it is nested more than {DEEPEST} deep")
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON: {error}. Fetch the file again.") from error
-    return found
+    return content
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,11 @@ def test_a_file_too_large_for_json_is_not_read(tmp_path: Path) -> None:
         file.truncate(2**28 + 1)
     with pytest.raises(growth.CheckpointError, match="more than 268,435,456 bytes"):
         read_json(path)
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    pipe = tmp_path / "config.json"
+    os.mkfifo(pipe)
+    for endless in (Path("/dev/zero"), pipe):
+        with pytest.raises(growth.CheckpointError, match="it is no file"):
+            read_json(endless)
