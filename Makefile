@@ -1,6 +1,8 @@
 # Everything runs in .venv, which the first target that needs it builds; nothing but python3 and make is assumed.
 PYTHON ?= python3
 JOBS ?= 2
+CASES ?= 2000
+SEED ?= 0
 COMPAT_TRANSFORMERS := 4.57.1
 
 BIN := .venv/bin
@@ -25,7 +27,7 @@ SMOKE := \
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help env demo smoke test test-slow test-real test-compat check format families clean
+.PHONY: help env demo smoke test test-slow test-real test-compat fuzz check format families clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +52,9 @@ test-real: $(REAL_STAMP) ## Run the tests that need downloaded real weights
 
 test-compat: env $(COMPAT_STAMP) ## Run the tests against another transformers version
 	@GROWTH_COMPAT_PYTHON="$(CURDIR)/$(COMPAT)/bin/python" $(PYTEST) -m compat
+
+fuzz: env ## Damage configs and checkpoints at random: CASES=50000 SEED=0, or one, CASE=17
+	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz --seed $(SEED) $(if $(CASE),--case $(CASE),--cases $(CASES))
 
 check: env ## Check formatting, lint and types, then run the tests
 	@$(BIN)/ruff format -q --check

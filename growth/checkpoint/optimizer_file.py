@@ -85,10 +85,15 @@ def writer_of(loaded: Mapping[str, Any]) -> tuple[type[Optimizer] | None, str]:
             odd = [
                 name
                 for name, value in entries
-                if name not in known or (isinstance(value, Tensor) and not is_dense(value))
+                if name not in known or (isinstance(value, Tensor) and not _grows(name, value))
             ]
             return (None, f"state '{odd[0]}'") if odd else (writer, called)
     return None, f"settings {', '.join(sorted(loaded['param_groups'][0].keys() - {'params', 'initial_lr'}))}"
+
+
+def _grows(name: str, value: Tensor) -> bool:
+    """Whether a state has numbers that a factor can be applied to: not those of 8-bit optimizers."""
+    return is_dense(value) and (name in _COUNTERS or value.is_floating_point())
 
 
 def check_writer(loaded: Mapping[str, Any]) -> None:

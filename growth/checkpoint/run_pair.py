@@ -6,7 +6,7 @@ import copy
 import gc
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 
-from growth.errors import CheckpointError
+from growth.errors import FOREIGN_ERRORS, CheckpointError
 from growth.hf.configs import Config, parse
 from growth.hf.custom_modules import as_transformers
-from growth.hf.dtypes import FLOATS
+from growth.hf.dtypes import FLOATS, dtype_name
 from growth.hf.expected_tensors import inventory
 from growth.hf.fitting import fitted
 from growth.hf.model_classes import class_of
@@ -151,23 +151,43 @@ def run_model(
         exact: run under `growth.proof.float64.exact_arithmetic`, where model code that casts to
             float32 stays in float64.
     """
-    loaded = copy.deepcopy(model) if isinstance(model, PreTrainedModel) else _load(model, dtype)
-    loaded = loaded.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
-    if dtype is torch.float64:  # fused expert kernels have no float64
-        loaded.config._experts_implementation = "eager"
+    name = type(model).__name__ if isinstance(model, PreTrainedModel) else str(model)
+    collected: dict[str, list[Tensor]] = {}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            loaded = copy.deepcopy(model) if isinstance(model, PreTrainedModel) else _load(model, dtype)
+            with exact_arithmetic() if exact else nullcontext():
+                for outputs in _run(loaded, dtype, device, inputs):
+                    for field, value in outputs.items():
+                        collected.setdefault(field, []).append(value.cpu())
+    except FOREIGN_ERRORS as error:
+        said = " ".join(str(error).split())[:200].rstrip(".")
+        raise CheckpointError(
+            f"transformers cannot run {name} in {dtype_name(dtype)} ({type(error).__name__}: {said}). Check its "
+            "config.json, or name another dtype or device."
+        ) from error
+    del loaded
+    gc.collect()
+    return {name: torch.cat(values) for name, values in collected.items()}
+
+
+def _run(
+    model: PreTrainedModel, dtype: torch.dtype, device: torch.device, inputs: Mapping[str, Tensor]
+) -> Iterator[Outputs]:
+    """The outputs for one sequence after another. Changes the model."""
+    model = model.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
+    # The fused kernels have no float64, and none for sizes that are no multiple of 16 bytes.
+    model.config._experts_implementation = "eager"
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel):  # some classes read the fields of their parts' outputs
+            part.config.return_dict = True
     passed = {
         name: value.to(device, dtype if value.is_floating_point() else None)
         for name, value in inputs.items()
         if name != "labels"
     }
-    collected: dict[str, list[Tensor]] = {}
-    with exact_arithmetic() if exact else nullcontext():
-        for row in range(len(next(iter(passed.values())))):
-            for name, value in forward(loaded, {key: entry[row : row + 1] for key, entry in passed.items()}).items():
-                collected.setdefault(name, []).append(value.cpu())
-    del loaded
-    gc.collect()
-    return {name: torch.cat(values) for name, values in collected.items()}
+    for row in range(len(next(iter(passed.values())))):
+        yield forward(model, {key: entry[row : row + 1] for key, entry in passed.items()})
 
 
 def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
@@ -178,13 +198,13 @@ def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
     architecture = declaration(checkpoint.config, Options()).base.at(parse(checkpoint.config))
     names = {f"^{re.escape(old)}$": new for new, old in checkpoint.stored_as.items()}
     renamed: dict[str, Any] = {"key_mapping": names} if names else {}
+    inventory(checkpoint.config, checkpoint.shapes, architecture, kind)  # refuses what would be filled at random
     loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True, **renamed)
     model: PreTrainedModel = loaded[0]
     info: dict[str, Any] = loaded[1]
     lacking = {name: architecture.canonical(name) for name in info["missing_keys"]}
     made = (architecture.is_optional, architecture.is_computed, architecture.is_buffer)
     if missing := sorted(name for name, own in lacking.items() if not any(by_itself(own) for by_itself in made)):
-        inventory(checkpoint.config, checkpoint.shapes, architecture, kind)  # says why, where that can be told
         raise CheckpointError(
             f"{folder} lacks {len(missing)} tensors of {kind.__name__}, for example '{missing[0]}'. Check "
             "'architectures' in its config.json."

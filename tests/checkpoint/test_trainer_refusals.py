@@ -96,6 +96,10 @@ REFUSALS: dict[str, tuple[Any, str]] = {
         lambda f: _edited(f / "optimizer.pt", lambda s: s["state"][0].update(z=torch.ones(3))),
         r"optimizer\.pt \(state 'z'\)",
     ),
+    "8-bit state": (
+        lambda f: _edited(f / "optimizer.pt", lambda s: s["state"][0].update(exp_avg=s["state"][0]["exp_avg"].byte())),
+        r"optimizer\.pt \(state 'exp_avg'\) is not supported: its state has no growth rule",
+    ),
     "other shape": (
         lambda f: _edited(f / "optimizer.pt", lambda s: s["state"][0].update(exp_avg=torch.ones(3))),
         r"'exp_avg' of parameter 0 in optimizer\.pt has shape \[3\], but by Trainer's order that is "

@@ -19,7 +19,7 @@ from growth.checkpoint import provenance
 from growth.checkpoint.verify import ORDER
 from growth.errors import CheckpointError
 from support.families import LANGUAGE_MODELS, OTHER_HEADS, Case, build
-from support.small_models import llama
+from support.small_models import bert, llama
 
 CASES = {case.model_class: case for case in [*LANGUAGE_MODELS, *OTHER_HEADS]}
 
@@ -175,3 +175,16 @@ def test_a_source_named_second_is_told(tmp_path: Path) -> None:
     growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide")
     with pytest.raises(CheckpointError, match=r"wide was grown from .*small, by its growth.json. Name the source fir"):
         growth.check_equivalence(tmp_path / "wide", tmp_path / "small")
+
+
+def test_what_transformers_cannot_run_is_said(tmp_path: Path) -> None:
+    """And what an old config asks for, tuples, is no hindrance; random numbers stay the caller's."""
+    bert().save_pretrained(tmp_path / "small")
+    path, before = tmp_path / "small" / "config.json", torch.get_rng_state()
+    text = path.read_text()
+    path.write_text(text.replace("{", '{"return_dict": false,', 1))
+    assert growth.check_equivalence(tmp_path / "small", tmp_path / "small", tokens=20).equal
+    path.write_text(text.replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": -0.1'))
+    with pytest.raises(CheckpointError, match=r"cannot run .*small in float64 \(ValueError: .*-0\.1\)\. Check"):
+        growth.check_equivalence(tmp_path / "small", tmp_path / "small", tokens=20)
+    assert torch.equal(torch.get_rng_state(), before)
