@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedModel
 
 import growth
 from growth.checkpoint import provenance
@@ -185,6 +185,14 @@ def test_what_transformers_cannot_run_is_said(tmp_path: Path) -> None:
     path.write_text(text.replace("{", '{"return_dict": false,', 1))
     assert growth.check_equivalence(tmp_path / "small", tmp_path / "small", tokens=20).equal
     path.write_text(text.replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": -0.1'))
-    with pytest.raises(CheckpointError, match=r"cannot run .*small in float64 \(ValueError: .*-0\.1\)\. Check"):
+    with pytest.raises(growth.GrowthError, match=r"\(ValueError: .*-0\.1\)\. Check config\.json\."):
         growth.check_equivalence(tmp_path / "small", tmp_path / "small", tokens=20)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_experts_of_sizes_that_no_fused_kernel_takes(tmp_path: Path) -> None:
+    """Rows of a number of bytes that is no multiple of 16."""
+    sizes = {"hidden_size": 18, "intermediate_size": 29, "num_attention_heads": 3, "num_key_value_heads": 3}
+    config = MixtralConfig(**sizes, num_hidden_layers=1, vocab_size=41, num_local_experts=3)
+    MixtralForCausalLM(config).to(torch.bfloat16).save_pretrained(tmp_path / "small")
+    assert growth.check_equivalence(tmp_path / "small", tmp_path / "small", tokens=20).equal
