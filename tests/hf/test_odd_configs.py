@@ -230,7 +230,7 @@ SAID = {
         "'head_dim' is True, but a size",
     ),
     "more than the head turns": ({**ODD[-1], "partial_rotary_factor": 3}, "pass_dim would follow as -16"),
-    "former class and a number": ({**LLAMA, "model_type": "odd", "architectures": 3.0}, "does not know model_type"),
+    "former class and a number": ({**LLAMA, "model_type": "nobody", "architectures": 3.0}, "does not know model_type"),
     "experts": ({"model_type": "mixtral", "num_local_experts": 10**8}, "'num_local_experts' is 100000000"),
 }
 
