@@ -22,6 +22,11 @@ Constant = Callable[[Any, Sizes], float]
 Grows = Literal["width", "heads", "head-dim", "never", "follows"]
 
 
+LARGEST = 2**22
+"""The largest dimension of a tensor. The largest vocabularies hold a quarter of it; a plan keeps a
+few numbers for each entry."""
+
+
 @dataclass(frozen=True)
 class TwinContext:
     """What a size of the twin may depend on.
@@ -92,10 +97,10 @@ def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[
     sizes: dict[str, int] = {}
     for name, size in table.items():
         written = value_at(config, size.field) if size.field else None
-        if written is not None and (type(written) is not int or written <= 0):
+        if written is not None and (type(written) is not int or not 0 < written <= LARGEST):
             raise UnsupportedModelError(
-                f"config field '{size.field}' is {written!r}, but a size must be a whole number above 0. Check "
-                "config.json."
+                f"config field '{size.field}' is {written!r}, but a size must be a whole number above 0 and at most "
+                f"{LARGEST:,}. Check config.json."
             )
         if written:
             sizes[name] = written

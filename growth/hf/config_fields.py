@@ -56,6 +56,7 @@ _NEUTRAL_FIELDS = frozenset(
         # Counts that do not grow: tokens, positions, layers.
         "vocab_size",
         "max_position_embeddings",
+        "n_ctx",
         "num_hidden_layers",
         "n_layer",
         "num_layers",
@@ -81,6 +82,7 @@ _NEUTRAL_FIELDS = frozenset(
         "trust_remote_code",
         "cache_implementation",
         # How it was trained, and what the tokenizer does; tools write these beside the class's own fields.
+        "model_name",
         "neftune_noise_alpha",
         "model_max_length",
         "max_sequence_length",

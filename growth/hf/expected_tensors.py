@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.sizes import LARGEST
 from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
 from growth.hf.configs import Config, check_counts, config_to_build
 from growth.hf.custom_modules import ModuleWrapper
@@ -18,10 +19,6 @@ from growth.hf.missing_tensors import Absence, highest, uncounted
 from growth.hf.tensor_names import to_disk
 
 Shapes = Mapping[str, tuple[int, ...]]
-
-LARGEST = 2**22
-"""The largest dimension of a tensor. The largest vocabularies hold a quarter of it; a plan keeps a few
-numbers for each entry."""
 
 
 def expected_tensors(

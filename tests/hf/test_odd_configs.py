@@ -88,6 +88,8 @@ NEUTRAL = {
     "use_flash_attention_2": True,
     "_attn_implementation": "flash_attention_2",
     "_flash_attn_2_enabled": True,
+    "model_name": "small",
+    "n_ctx": 64,
     "neftune_noise_alpha": 5.0,
     "unsloth_version": "2025.1",
     "unsloth_training": True,
@@ -223,6 +225,10 @@ SAID = {
     "layers of a section": (
         {"model_type": "clip", "text_config": {"num_hidden_layers": 10**8}},
         r"'text_config\.num_hidden_layers'",
+    ),
+    "size that no tensor has": (
+        {"model_type": "modernbert", "num_hidden_layers": 1, "head_dim": 10**8},
+        "'head_dim' is 100000000, but a size must be .* at most",
     ),
     "labels": ({**LLAMA, "num_labels": 10**9}, "'num_labels' is 1000000000"),
     "another size as truth value": (

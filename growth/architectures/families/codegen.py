@@ -48,6 +48,5 @@ CODEGEN: Architecture = replace(
             follows=lambda c, s: quotient(c, s["num_attention_heads"], BLOCKS, ("heads", "blocks of them"))
         ),
     },
-    vouched={**GPTJ.vouched, "n_ctx": None},
     buffers=(*GPTJ.buffers, "h.*.attn.causal_mask"),
 )

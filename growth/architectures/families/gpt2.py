@@ -64,7 +64,6 @@ GPT2 = Architecture(
         "summary_activation": None,
         "summary_proj_to_labels": (True,),
         "summary_first_dropout": None,
-        "n_ctx": None,
     },
     arithmetic={"reorder_and_upcast_attn": False},
     buffers=("h.*.attn.bias", "h.*.attn.masked_bias"),

@@ -74,9 +74,8 @@ GPT_BIGCODE = replace(
             )
         ),
         **dict.fromkeys(
-            ("inference_runner", "max_batch_size", "max_sequence_length", "pad_key_length", "pre_allocate_kv_cache")
+            ("inference_runner", "max_batch_size", "pad_key_length", "pre_allocate_kv_cache", "validate_runner_input")
         ),
-        **dict.fromkeys(("validate_runner_input", "n_ctx")),
     },
     arithmetic={},
     branches=({}, {"multi_query": False, "n_inner": 77}, {"scale_attn_weights": False, "tie_word_embeddings": False}),
