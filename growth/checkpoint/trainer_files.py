@@ -4,12 +4,10 @@ there."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 from growth.checkpoint.optimizer_file import OPTIMIZER
-from growth.errors import CheckpointError, IllegalGrowthError
+from growth.errors import CheckpointError
 from growth.hf.folders import OF_ACCELERATE
-from growth.training.moments import Moments
 
 SCHEDULER, PROGRESS = "scheduler.pt", "trainer_state.json"
 
@@ -29,15 +27,12 @@ _SHARDED = {
 """Files of a training state in a layout that is not supported -> whose layout it is."""
 
 
-def check_trainer_folder(folder: Path, moments: str) -> None:
+def check_trainer_folder(folder: Path) -> None:
     """Refuse a folder that is not a Trainer checkpoint, or lacks what Trainer needs to resume.
 
     Raises:
-        IllegalGrowthError: an unknown value of ``moments``.
         CheckpointError: naming the file that is missing, or that belongs to another layout.
     """
-    if moments not in get_args(Moments):
-        raise IllegalGrowthError(f"moments must be one of {', '.join(get_args(Moments))}, not {moments!r}.")
     alone = "leave --optimizer out to grow the weights alone"
     if (folder / "optimizer.bin").is_file():
         raise CheckpointError(

@@ -133,7 +133,7 @@ def widen_checkpoint(
     source = open_checkpoint(src)
     check_apart(source.folder, target)
     if optimizer:
-        check_trainer_folder(source.folder, moments)
+        check_trainer_folder(source.folder)
     source = completed(source)
     plan = prepare(source.config, options, source.shapes, source.dtypes, source.notes)
     check_dtypes(plan)
