@@ -139,8 +139,8 @@ def look(
         outcome.faults.append(f"destination is neither: {sorted(found)}")
     if foreign := [path.name for path in target.parent.iterdir() if path not in (target, workspace)]:
         outcome.faults.append(f"unknown leftovers: {foreign}")
-    too_late = ended.code == -how and outcome.destination == "new"  # while the interpreter shut down
-    if not (ended.code in (0, CODES[how]) or too_late) or "Traceback" in ended.said:
+    apart = ended.code == -how and not outcome.leftover  # before the command began, or after it was done
+    if not (ended.code in (0, CODES[how]) or apart) or "Traceback" in ended.said:
         outcome.faults.append(f"exit code {ended.code}: {ended.said}")
     if how != signal.SIGKILL and outcome.leftover:
         outcome.faults.append(f"a leftover after {how.name}: {contents(workspace)} {ended.said}")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from growth.checkpoint.interrupts import interrupt
 from growth.checkpoint.workspace import leftover
 
 _STOPPING = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__]
@@ -44,7 +45,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     _deaf_until = time.monotonic() + _SAME
     if signal.Signals(number).name == "SIGHUP" and stat.S_ISCHR(os.fstat(2).st_mode):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the terminal has gone, and refuses every word
-    raise Stopped(number)
+    interrupt(Stopped(number))
 
 
 @contextmanager

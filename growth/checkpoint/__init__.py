@@ -7,8 +7,8 @@ Read in this order:
 * ``preview.py``: `growth.plan_widening`
 * ``results.py``: what comes back, and how it reads
 * ``widen.py``: `growth.widen_checkpoint`; with ``companions.py``, ``record.py``, ``model_card.py``
-* ``destination.py``, ``workspace.py``, ``durable.py``, ``safetensors_writer.py``: a folder that appears whole or not
-  at all; ``model_folder.py``: what may be replaced
+* ``destination.py``, ``workspace.py``, ``durable.py``, ``interrupts.py``, ``safetensors_writer.py``: a folder that
+  appears whole or not at all; ``model_folder.py``: what may be replaced
 * ``verify.py``, ``run_pair.py``: `growth.check_equivalence`
 * ``trainer_state.py``, ``optimizer_file.py``: what ``--optimizer`` grows
 """

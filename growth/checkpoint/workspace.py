@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from growth.checkpoint.durable import force_one
+from growth.checkpoint.interrupts import parted, unparted
 from growth.errors import CheckpointError
 from growth.hf.paths import moved_aside, workspace_of
 from growth.text import readable
@@ -46,21 +47,23 @@ def claimed(target: Path) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     folder = workspace_of(target)
-    lock = _claim(folder, target)
-    try:
-        _sign(lock)
-        if done := _settle(folder, target):
-            _log.warning("%s", done)
-        yield folder
-    finally:
+    with unparted():
+        lock = _claim(folder, target)
         try:
-            _empty(folder, target)
-        except KeyboardInterrupt:  # which must not leave what this removes
-            _empty(folder, target)
-            raise
+            _sign(lock)
+            if done := _settle(folder, target):
+                _log.warning("%s", done)
+            with parted():
+                yield folder
         finally:
-            os.close(lock)
-            _drop(folder, target)
+            try:
+                _empty(folder, target)
+            except KeyboardInterrupt:  # Python's own; it must not leave what this removes
+                _empty(folder, target)
+                raise
+            finally:
+                os.close(lock)
+                _drop(folder, target)
 
 
 def recover(target: Path) -> None:
