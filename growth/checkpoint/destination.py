@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from growth.checkpoint.durable import exchanged, force, force_one
-from growth.checkpoint.interrupts import unparted
 from growth.checkpoint.model_folder import foreign_entries, looks_like_a_model
 from growth.checkpoint.workspace import claimed, leftover, recover
 from growth.errors import CheckpointError
@@ -75,8 +74,7 @@ def appearing(target: Path, overwrite: bool) -> Iterator[Path]:
                 folder.chmod(target.stat().st_mode & 0o7777)
             force(folder)
             _check_place(target, overwrite)
-            with unparted():
-                _take_place(folder, target, workspace / "old", [parent.parent for parent in made])
+            _take_place(folder, target, workspace / "old", [parent.parent for parent in made])
     except BaseException as error:
         for parent in made:
             if parent.is_dir() and not any(parent.iterdir()):
