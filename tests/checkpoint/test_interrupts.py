@@ -106,5 +106,5 @@ def test_an_interrupt_at_every_line(way: str, tmp_path: Path, monkeypatch: pytes
 def test_steps_that_do_not_wait_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("unparted", "parted"):
         monkeypatch.setattr(workspace, name, nullcontext)
-    with pytest.raises(AssertionError, match=".wide.growing"):
+    with pytest.raises(AssertionError, match=r"wide.growing"):
         test_an_interrupt_at_every_line("exchange", tmp_path, monkeypatch)

@@ -42,10 +42,10 @@ class Frozen:
 
     def end(self, how: int | None = None) -> Ended:
         """Send a signal, or let it go on; and wait."""
-        if how is None:
-            self.go.touch()
-        else:
+        if how is not None:
             os.kill(self.child.pid, how)
+        if how is None or self.where == "placed":  # a step that is not parted, so the signal waits for its end
+            self.go.touch()
         return self.child.wait()
 
     def _stop(self) -> None:
