@@ -35,7 +35,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
 }
-RUNS = ("same_by_config", "try_model", "prove_grown")
+RUNS = ("same_by_config", "share_weights", "try_model", "prove_grown")
 """What the runs add to `growth.widen`."""
 
 

@@ -18,7 +18,7 @@ from growth.proof.rounding import epsilon, gaps, product_epsilon
 ROUNDED = 8.0
 """Machine epsilons by which the output of a module may differ if it only rounds in another way."""
 
-_PLAIN = (bool, int, float, str, torch.dtype)
+_PLAIN = (bool, int, float, str, torch.dtype, type(None))
 """Types of the attributes that are compared."""
 
 _MODES = frozenset({"training", "gradient_checkpointing", "p"})

@@ -34,7 +34,7 @@ from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, check_optimizer
-from growth.training.rebuild import rebuild, same_by_config, without_ties
+from growth.training.rebuild import check_parts, rebuild, same_by_config, share_weights, without_ties
 from growth.training.wrappers import check_unwrapped, uncompiled
 from growth.weights.fold import Fold
 from growth.weights.model_weights import check_dtypes, growing_tensors
@@ -158,11 +158,12 @@ def widen(
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     dtypes = {key: value.dtype for key, value in state.items()}
     expected, tied = expected_tensors(config, type(stock))
+    same, tables = same_by_config(stock, config)
+    check_parts(stock, same)
     _check_ties(ties, expected, tied)
     plan = prepare(config, options, shapes, dtypes)
     _check_state(plan, state, expected, name)
-    same, tables = same_by_config(stock, config)
-    trial = try_model(stock, same, verify_inputs, allow_nonfinite)
+    trial = try_model(stock, share_weights(same, stock), verify_inputs, allow_nonfinite)
     twin, fold = prove_twin(plan), Fold()
     growing = growing_tensors(plan, plan.tensors, state.__getitem__, dtypes, fold, allow_nonfinite=allow_nonfinite)
     new = rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties, tables)

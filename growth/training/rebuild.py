@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from growth.errors import UnsupportedModelError
 from growth.hf.configs import Config, config_to_build
+from growth.hf.custom_modules import MODULE
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
 
@@ -70,7 +72,8 @@ def rebuild(
 
 
 def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedModel, torch.dtype]:
-    """A model of the class of ``model``, built anew from its config, on the same weights.
+    """A model of the class of ``model``, built anew from its config; it has no weights yet
+    (`share_weights`).
 
     Tables that are no weights (frequencies, sinusoids) depend on the dtype in which they are worked
     out: ``from_pretrained`` does that in the default dtype, a constructor under ``dtype=`` in that.
@@ -92,8 +95,35 @@ def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedMo
             break
     else:
         new, tables = found[0]
-    _load(new, *without_ties(model))
     return new, tables
+
+
+def share_weights(new: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:
+    """Give a class built anew the weights of a model, which the two share from then on."""
+    _load(new, *without_ties(model))
+    return new
+
+
+def check_parts(model: PreTrainedModel, same: PreTrainedModel) -> None:
+    """Refuse a model in which a module with weights was replaced or wrapped.
+
+    Args:
+        model: the caller's.
+        same: its class built anew.
+
+    Raises:
+        UnsupportedModelError: naming a weight that is missing, and one that is there instead.
+    """
+    held, wanted = model.state_dict().keys(), same.state_dict().keys()
+    if lacking := next((name for name in wanted if name not in held), None):
+        strange = next((name for name in held if name not in wanted), None)
+        named = type(model).__name__
+        raise UnsupportedModelError(
+            f"this {named} has no '{lacking.removeprefix(f'{MODULE}.')}'"
+            + (f", but has '{strange.removeprefix(f'{MODULE}.')}'" if strange else "")
+            + ": a module was replaced or wrapped. A wider model would be built from the config, without that. Put back "
+            f"the module of {named}, and merge or remove what was added (adapters, pruning masks, parametrisations)."
+        )
 
 
 def _load(new: PreTrainedModel, state: dict[str, Tensor], ties: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    BatchEncoding,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    LlamaForCausalLM,
-)
+from transformers import AutoModelForCausalLM, BatchEncoding, GPT2Config, GPT2ForSequenceClassification
 
 import growth
 from growth.errors import CheckpointError, GrowthError, ProofError, UnsupportedModelError
@@ -30,98 +23,13 @@ from growth.hf.model_classes import class_of
 from growth.proof import foreign, run
 from growth.proof.miniature import loud
 from growth.training import model as growth_model
+from support.edits import DTYPES, EDITS, REPLACED, loud_llama
 from support.family_cases import MAIN, label, small_config
 from support.optimizers import llama, no_twin, registered
 
 __all__ = ["no_twin", "registered"]  # fixtures
 STRUCTURES = ("bert", "gpt2", "bloom", "falcon", "llama", "gpt_neox", "gemma2", "qwen2_moe", "deepseek_v3", "t5")
 STRUCTURES += ("marian", "albert", "xlnet", "esm", "deberta-v2", "clip")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-Edit = Callable[[Any], Any]
-
-
-class Louder(nn.Linear):
-    """A head with a computation of its own."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return 1.1 * super().forward(input)
-
-
-class Added(nn.Module):
-    """A wrapper without a name of its own in the state dict, as a fused LoRA would be."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = [inner]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return 1.1 * self.inner[0](x)  # type: ignore[no-any-return]
-
-
-def patched(module: nn.Module) -> None:
-    forward = module.forward
-    module.forward = lambda *given, **named: 1.1 * forward(*given, **named)  # type: ignore[method-assign]
-
-
-def doubled(module: nn.Module, given: Any, output: Any) -> Any:
-    output.logits = 2 * output.logits
-    return output
-
-
-LAYER = "model.layers.1"
-EDITS: dict[str, tuple[Edit, str]] = {
-    "activation": (
-        lambda model: setattr(model.model.layers[1].mlp, "act_fn", nn.ReLU()),
-        f"'{LAYER}.mlp.act_fn' .it is ReLU, by the config SiLUActivation",
-    ),
-    "a module around": (
-        lambda model: setattr(model.model.layers[1].mlp, "act_fn", Added(model.model.layers[1].mlp.act_fn)),
-        f"'{LAYER}.mlp.act_fn' .it is Added, by the config SiLUActivation",
-    ),
-    "scaling": (
-        lambda model: setattr(model.model.layers[1].self_attn, "scaling", 0.41),
-        f"'{LAYER}.self_attn' .scaling is 0.41, by the config 0.408",
-    ),
-    "frequencies": (
-        lambda model: model.model.rotary_emb.inv_freq.mul_(0.5),
-        "'model.rotary_emb' .inv_freq is not the one of the config",
-    ),
-    "epsilon": (
-        lambda model: setattr(model.model.norm, "variance_epsilon", 1e-3),
-        "'model.norm' .variance_epsilon is 0.001, by the config 1e-06",
-    ),
-    "epsilon in the config": (
-        lambda model: setattr(model.config, "rms_norm_eps", 1e-3),
-        "'model.layers.0.input_layernorm' .variance_epsilon is 1e-06, by the config 0.001",
-    ),
-    "activation in the config": (
-        lambda model: setattr(model.config, "hidden_act", "relu"),
-        "'model.layers.0.mlp.act_fn' .it is SiLUActivation, by the config ReLU",
-    ),
-    "class of the head": (
-        lambda model: setattr(model.lm_head, "__class__", Louder),
-        "'lm_head' .it is Louder, by the config Linear",
-    ),
-    "hook": (
-        lambda model: model.model.layers[1].register_forward_hook(lambda module, given, output: 1.01 * output),
-        f"'{LAYER}' .it has a forward hook",
-    ),
-    "pre-hook": (
-        lambda model: model.model.layers[1].mlp.register_forward_pre_hook(lambda module, given: (1.01 * given[0],)),
-        f"'{LAYER}.mlp' .it has a forward pre-hook",
-    ),
-    "hook of the model": (
-        lambda model: model.register_forward_hook(doubled),
-        "the model itself .it has a forward hook",
-    ),
-    "forward": (lambda model: patched(model.model.layers[1].mlp), f"'{LAYER}.mlp' .its forward was replaced"),
-}
-
-
-def loud_llama(dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
-    model = llama()
-    loud(model)
-    return model.to(dtype)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -131,6 +39,15 @@ def test_what_was_changed_by_hand_is_refused_by_name(edit: str, dtype: torch.dty
     change, says = EDITS[edit]
     change(model)
     with pytest.raises(UnsupportedModelError, match=rf"does not compute what its config says: its .* is {says}"):
+        growth.widen(model, width=2)
+
+
+@pytest.mark.parametrize("edit", REPLACED)
+def test_modules_with_weights_that_were_replaced(edit: str) -> None:
+    model = loud_llama()
+    change, says = REPLACED[edit]
+    change(model)
+    with pytest.raises(UnsupportedModelError, match=rf"^this LlamaForCausalLM {says}.* Put back the module of Llama"):
         growth.widen(model, width=2)
 
 
