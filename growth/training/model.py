@@ -157,6 +157,8 @@ def widen(
     state = to_disk(stock, in_memory)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     dtypes = {key: value.dtype for key, value in state.items()}
+    if empty := next((key for key, value in state.items() if value.is_meta), None):
+        raise CheckpointError(f"tensor '{empty}' has no data (device meta). Load the model first.")
     expected, tied = expected_tensors(config, type(stock))
     same, tables = same_by_config(stock, config)
     check_parts(stock, same)
@@ -224,13 +226,10 @@ def _check_ties(ties: Mapping[str, str], expected: Collection[str], tied: Mappin
 
 
 def _check_state(plan: Plan, state: Mapping[str, Tensor], expected: Collection[str], name: str) -> None:
-    """Refuse tensors that a model of this config does not have, or that have no data or no float
-    dtype."""
+    """Refuse tensors that a model of this config does not have, or that have no float dtype."""
     for key in (key for key in state if key not in plan.left_out):
         if key not in expected:
             raise UnsupportedModelError(
                 f"tensor '{key}' does not belong to a {name} with this config. Remove it, or correct the config."
             )
-        if state[key].is_meta:
-            raise CheckpointError(f"tensor '{key}' has no data (device meta). Load the model first.")
     check_dtypes(plan)

@@ -121,8 +121,8 @@ def check_parts(model: PreTrainedModel, same: PreTrainedModel) -> None:
         raise UnsupportedModelError(
             f"this {named} has no '{lacking.removeprefix(f'{MODULE}.')}'"
             + (f", but has '{strange.removeprefix(f'{MODULE}.')}'" if strange else "")
-            + ": a module was replaced or wrapped. A wider model would be built from the config, without that. Put back "
-            f"the module of {named}, and merge or remove what was added (adapters, pruning masks, parametrisations)."
+            + ": a module was replaced or wrapped. A wider model would be built from the config, without that. Put "
+            f"back the module of {named}, and merge or remove what was added (adapters, masks, parametrisations)."
         )
 
 
@@ -168,7 +168,7 @@ def _remove_missing_parts(pairs: Pairs) -> None:
     pooler)."""
     for module, same in pairs:
         for child in list(same._modules):
-            if getattr(module, child) is None:
+            if getattr(module, child, same) is None:
                 setattr(same, child, None)
 
 
