@@ -4,6 +4,7 @@ overwritten and gone at the end, and a bar over the bytes written."""
 from __future__ import annotations
 
 import logging
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,13 +31,13 @@ class Progress:
         self._bar: tqdm[Any] | None = None
 
     def load(self) -> None:
-        """Import transformers, which takes seconds, and keep its own bars and warnings off the
-        screen."""
+        """Import transformers, which takes seconds, and keep its own bars and messages off the screen:
+        some quote a whole config as it is."""
         self.say("loading PyTorch and transformers (some seconds) ...")
         from transformers.utils import logging as of_transformers
 
         of_transformers.disable_progress_bar()
-        of_transformers.set_verbosity_error()
+        of_transformers.set_verbosity(logging.CRITICAL)
 
     def say(self, what: str) -> None:
         """Show a line in place of the last one."""

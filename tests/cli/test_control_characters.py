@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from growth import errors, text
 from growth.errors import GrowthError, printable, shown
 from growth.text import Table, as_html, as_text
-from support.command import Grow, Result, grow
+from support.command import Grow, Result, grow, run
 from support.small_models import llama
 
 __all__ = ["grow"]  # a fixture
@@ -72,6 +72,15 @@ def test_in_a_config(folder: Path, grow: Grow, tmp_path: Path) -> None:
     check(grow("plan", source, "--json"))
     check(grow("plan", folder, "--like", source / "config.json"))
     check(grow("plan", folder, "-v"), refuses=False)
+
+
+def test_what_transformers_logs_stays_off_the_screen(folder: Path, tmp_path: Path) -> None:
+    """Its errors too, one of which quotes the whole config. In a process of its own, whose stderr is
+    the one that the logger was given."""
+    source = Path(shutil.copytree(folder, tmp_path / "source"))
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "use_return_dict": True}))
+    assert "Traceback" not in run("plan", source).complaint
 
 
 def test_in_files_tensors_and_results(folder: Path, grow: Grow, tmp_path: Path) -> None:
