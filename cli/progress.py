@@ -4,7 +4,6 @@ overwritten and gone at the end, and a bar over the bytes written."""
 from __future__ import annotations
 
 import logging
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
