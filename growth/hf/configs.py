@@ -105,7 +105,7 @@ def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
         )
     if model_type not in CONFIG_MAPPING:
         named = raw.get("architectures")
-        for name in named if isinstance(named, list) else ():
+        for name in filter(lambda name: isinstance(name, str), named if isinstance(named, list) else ()):
             for known in architectures.known():
                 if (new := architectures.find(known).old_classes.get(name)) is not None:
                     raise UnsupportedModelError(

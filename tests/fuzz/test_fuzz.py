@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+import growth
 from fuzz import guard
 from fuzz.cases import KINDS, run_case
-from fuzz.guard import Found
+from fuzz.guard import Found, Refused, guarded
 from fuzz.outcome import remembered_twins
 from growth.algebra.laws import Copied
 from growth.algebra.maps import Map
@@ -21,6 +22,7 @@ from growth.checkpoint import destination, widen
 from growth.errors import GrowthError
 from growth.hf import configs, reader
 from growth.proof import twin
+from support.family_cases import small_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what transformers thinks of damaged configs
 SEED, CASES = 0, 160
@@ -137,3 +139,15 @@ def test_a_planted_fault_is_found(name: str, tmp_path: Path, monkeypatch: Patch)
         if finding in found:
             return
     pytest.fail(f"{finding} is not among {found}")
+
+
+FOUND: dict[str, dict[str, Any]] = {
+    "a class that is a list, beside a model_type that nobody has": {"model_type": "lama", "architectures": [["A"]]},
+}
+"""What long runs found, by hand, so that it stays when cases are drawn anew."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_former_finding_is_refused_in_a_sentence(name: str) -> None:
+    config = {**small_config("llama", "LlamaForCausalLM", {}), **FOUND[name]}
+    assert isinstance(guarded(lambda: growth.plan_widening(config)), Refused)
