@@ -179,7 +179,8 @@ def inventory(
     def ruled(name: str) -> bool:
         return architecture.declared_roles(canonical[name], model_class.__name__) is not None
 
-    ignored, notes = _spare(spare, {name: canonical[name] for name in spare}, highest(spelled), ruled, model_class)
+    counted = _with_drafts(highest(spelled), Config.of(raw).parsed)
+    ignored, notes = _spare(spare, {name: canonical[name] for name in spare}, counted, ruled, model_class)
     known = [name for name in shapes if name not in left_out and name not in ignored]
     if strange := next((name for name in spare if name in known and not ruled(name)), None):
         whose = model_class.__name__
@@ -191,6 +192,21 @@ def inventory(
     groups = _tied_groups(ties, architecture.canonical)
     tied = {name: frozenset(groups[canonical[name]]) for name in known if canonical[name] in groups}
     return Inventory(known, left_out, tied, notes)
+
+
+def _with_drafts(counted: Mapping[str, int], config: PreTrainedConfig) -> dict[str, int]:
+    """The highest number of each numbered list, with the layers that draft further tokens
+    (multi-token prediction): transformers' ``MtpModel`` finds them behind the layers that the config
+    counts.
+
+    References:
+        DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.2.
+    """
+    text = config.get_text_config()
+    drafts, last = getattr(text, "num_mtp_layers", None) or 0, getattr(text, "num_hidden_layers", 0) - 1
+    return {
+        stack: number + drafts if number == last and "*" not in stack else number for stack, number in counted.items()
+    }
 
 
 def _spare(
