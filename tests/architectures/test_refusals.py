@@ -56,8 +56,10 @@ def one_by_one(model_type: str) -> list[Choice]:
 
 
 def all_together(model_type: str) -> list[Choice]:
-    """Every attention, scaling and rope with every other, by two widths."""
-    return [as_choice(row) for row in product({**factors(model_type), "width": (2, 3), "noise": (0.0,)})]
+    """Every attention, scaling and rope with every other, by two widths. What a tied head refuses
+    (an equal last hidden state) is no matter of the declaration."""
+    fixed = {"width": (2, 3), "noise": (0.0,), "last_hidden_state": ("divided",)}
+    return [as_choice(row) for row in product({**factors(model_type), **fixed})]
 
 
 def with_rope(raw: Raw, scaling: Raw) -> Raw:

@@ -101,7 +101,7 @@ def is_refused(raw: Mapping[str, Any], choice: Choice) -> bool:
 
 
 def ties_its_last_hidden_state(raw: Mapping[str, Any]) -> bool:
-    """Whether a head that reads the last hidden state is tied to the embedding, by the model itself."""
+    """Whether a head that reads the last hidden state is tied to an embedding, by the model itself."""
     architecture, kind = architectures.find(raw["model_type"]).at(parse(raw)), class_of(raw)
     shown = architecture.output_space("last_hidden_state", kind.__name__)
     if not isinstance(architecture.laws.get(shown), (Dual, Scaled)):
@@ -109,7 +109,8 @@ def ties_its_last_hidden_state(raw: Mapping[str, Any]) -> bool:
     with torch.device("meta"):
         model: Any = kind(parse(raw))
     head = model.get_output_embeddings()
-    return head is not None and head.weight is model.get_input_embeddings().weight
+    embeddings = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    return head is not None and any(head.weight is embedding.weight for embedding in embeddings)
 
 
 def uneven_heads(config: Any, model_type: str, width: Fraction) -> bool:
