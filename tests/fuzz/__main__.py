@@ -60,7 +60,10 @@ def main() -> int:
             except Found as found:
                 if given.case is not None:
                     raise
-                findings.setdefault((found.kind, found.where or found.detail[:60]), []).append((number, found))
+                those = findings.setdefault((found.kind, found.where or found.detail[:60]), [])
+                those.append((number, found))
+                if len(those) == 1:
+                    print(f"CASE={number} {found}"[:600], *found.__notes__, file=sys.stderr, flush=True)
             spent[Case(given.seed, number, Path(root), kinds).kind] += time.process_time() - began
     seconds = time.process_time() - cpu
     print(_table(ended, spent))

@@ -174,7 +174,9 @@ def check_same(before: dict[str, str], after: dict[str, str]) -> None:
 
 
 def terminal(call: Callable[[], Any]) -> tuple[int, str, str]:
-    """Exit code and what was printed, by a call that ends in SystemExit."""
+    """Exit code and what was printed, by a call that ends in SystemExit. Its handlers of signals end with it, as they
+    would with the process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     streams = [io.TextIOWrapper(io.BytesIO(), "utf-8", errors) for errors in ("strict", "backslashreplace")]
     old, code = (sys.stdout, sys.stderr), 0
     sys.stdout, sys.stderr = streams
@@ -184,6 +186,8 @@ def terminal(call: Callable[[], Any]) -> tuple[int, str, str]:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     finally:
         sys.stdout, sys.stderr = old
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     for stream in streams:
         stream.flush()
     out, err = (stream.buffer.getvalue().decode() for stream in streams)  # type: ignore[attr-defined]
