@@ -203,7 +203,8 @@ def _with_drafts(counted: Mapping[str, int], config: PreTrainedConfig) -> dict[s
         DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv:2412.19437, section 2.2.
     """
     text = config.get_text_config()
-    drafts, last = getattr(text, "num_mtp_layers", None) or 0, getattr(text, "num_hidden_layers", 0) - 1
+    said, last = getattr(text, "num_mtp_layers", None), getattr(text, "num_hidden_layers", 0) - 1
+    drafts = said if isinstance(said, int) else 0
     return {
         stack: number + drafts if number == last and "*" not in stack else number for stack, number in counted.items()
     }

@@ -138,7 +138,7 @@ def _rounding_share(tensor: TensorPlan) -> float:
     The coefficient of a weight is the product over dimensions. Dimensions with one coefficient for
     all their coordinates are multiplied first: 1/sqrt(2) along two of them is 1/2, which does not
     round. The others count as rounded wherever their own coefficient is no power of two."""
-    if tensor.exact:
+    if tensor.exact or 0 in tensor.shape:
         return 0.0
     if any(d.shift is not None for d in tensor.dimensions):
         return 1.0
