@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ import click
 
 from growth.errors import GrowthError
 from growth.plan.choices import CHOICES, Choice, check_together
+from growth.text import as_argument, as_command
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ def _option(choice: Choice) -> Callable[[F], F]:
 
 def as_typed(src: str, dst: str, options: Mapping[str, Any]) -> str:
     """The arguments of ``grow widen`` that make these choices."""
-    words = [src, dst]
+    words = [as_argument(src), as_argument(dst)]
     for name, choice in CHOICES.items():
         value = options[name]
         if value in (None, choice.default, (), {}):
@@ -83,7 +83,7 @@ def as_typed(src: str, dst: str, options: Mapping[str, Any]) -> str:
             words += [word for size in value.items() for word in (choice.flag, "=".join(map(str, size)))]
         else:
             words += [word for one in (value if choice.many else [value]) for word in (choice.flag, _plain(one))]
-    return shlex.join(words)
+    return as_command(words)
 
 
 def _plain(value: Any) -> str:

@@ -84,7 +84,7 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
     click.echo(shown)
     if not as_json:
         click.echo()
-        click.echo(printable(f"next: grow widen {as_typed(src, 'DST', options)}"))
+        click.echo(f"next: grow widen {as_typed(src, 'DST', options)}")
 
 
 @grow.command(short_help="Widen SRC into the new folder DST.")

@@ -6,6 +6,8 @@ command line, Python and a notebook say the same."""
 from __future__ import annotations
 
 import html
+import os
+import shlex
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -99,6 +101,28 @@ def as_html(parts: Iterable[Part]) -> str:
         for part in parts
     )
     return f"<div>{''.join(shown)}</div>"
+
+
+def as_command(words: Iterable[str]) -> str:
+    r"""Words as a shell takes them. What a terminal would obey or not show (control characters,
+    bytes that are no text) stands as an escape that the shell reads back.
+
+    Example:
+        >>> print(as_command(["grow", "verify", "my model", "a\x1bb"]))
+        grow verify 'my model' $'a\x1bb'
+    """
+    return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
+
+
+def _escaped(word: str) -> str:
+    plain = word.replace("\\", "\\\\").replace("'", "\\'")
+    shown = (one if one.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(one)) for one in plain)
+    return f"$'{''.join(shown)}'"
+
+
+def as_argument(path: str) -> str:
+    """A path as a command takes it that is no option to it: ``./-x`` for ``-x``."""
+    return f"./{path}" if path.startswith("-") else path
 
 
 def wrapped(text: str, width: int = 100, indent: str = "") -> str:

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from growth.hf.companion_names import companions
+from growth.hf.companion_names import INDICES, companions, is_weights
 from growth.hf.source_files import SourceFiles, leaves
-
-_REPLACED = ("model*.safetensors", "pytorch_model*.bin", "*.index.json")
-"""What the wide model's weights replace."""
 
 
 def copy_companions(source: SourceFiles, folder: Path, covered: Sequence[str]) -> tuple[str, ...]:
@@ -36,17 +33,19 @@ def copy_companions(source: SourceFiles, folder: Path, covered: Sequence[str]) -
         copy = folder / path.relative_to(home)
         copy.parent.mkdir(exist_ok=True)
         source.copy(path, copy)
-    replaced = {*covered, "config.json", "growth.json"} | {path.name for path in wanted}
-    replaced |= {path.name for pattern in _REPLACED for path in home.glob(pattern)}
+    replaced = {*covered, *INDICES, "config.json", "growth.json"}
     replaced |= set() if leaves(home / "README.md", home) else {"README.md"}
-    parents = {path.parent for path in wanted}
-    behind = [path for path in home.iterdir() if path.name not in replaced and path not in parents]
+    parents = {path.parent for path in wanted} - {home}
+    there = [*home.iterdir(), *(path for parent in parents for path in parent.iterdir())]
+    behind = {path for path in there if path.name not in replaced and not is_weights(path.name)}
+    behind -= {*wanted, *parents}
     return tuple(sorted(_named(path, home) for path in behind if not path.name.startswith(".")))
 
 
 def _named(path: Path, home: Path) -> str:
     outside = leaves(path, home)
-    return path.name if outside is None else f"{path.name} (a link to {outside}, outside the folder)"
+    name = path.relative_to(home).as_posix()
+    return name if outside is None else f"{name} (a link to {outside}, outside the folder)"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,36 +1,33 @@
 """What the folder of one model holds: what growth, ``save_pretrained`` and `transformers.Trainer`
-write into it, and the files that go with a model. Only such a folder is ever replaced."""
+write into it. Only such a folder is ever replaced, so a file belongs to it by its exact name, or
+because ``growth.json`` says that growth wrote it; what is in doubt is foreign."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
-from growth.hf.companion_names import companions
+from growth.hf.companion_names import INDICES, is_standard, is_weights
 
-_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
-_FILES = (
-    *_WEIGHTS,
-    *("model*.safetensors.index.json", "pytorch_model*.bin.index.json", "config.json", "growth.json", "README.md"),
-    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
-    *("trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth"),
-    *(".gitattributes", ".DS_Store"),
+_FILES = frozenset(
+    (
+        *(*INDICES, "config.json", "growth.json", "README.md", ".gitattributes", ".DS_Store"),
+        *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+        *("trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"),
+    )
 )
-_MODULE = re.compile(r"\d+_\w+")
-"""The folder of one module of a sentence-transformers model, such as ``1_Pooling`` or ``2_Dense``."""
-_MODULE_FILES = ("config.json", "model*.safetensors", "pytorch_model*.bin")
+_RNG_STATE = re.compile(r"rng_state(_\d+)?\.pth")
+_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 
 
 def looks_like_a_model(folder: Path) -> bool:
     """Whether a folder holds weights and a ``config.json`` with a model_type."""
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
+    config = _json(folder / "config.json")
     typed = isinstance(config, dict) and isinstance(config.get("model_type"), str)
-    return typed and any(path.is_file() for pattern in _WEIGHTS for path in folder.glob(pattern))
+    return typed and any(is_weights(path.name) and path.is_file() for path in folder.iterdir())
 
 
 def foreign_entries(folder: Path) -> list[str]:
@@ -40,22 +37,50 @@ def foreign_entries(folder: Path) -> list[str]:
         >>> foreign_entries(Path("out"))  # of a training run
         ['checkpoint-500/', 'notes.txt', 'runs/']
     """
-    known = set(companions(folder))
+    written, modules = _written(folder), _modules(folder)
     found = []
     for path in sorted(folder.iterdir()):
+        name = path.name
         if not path.is_dir():
-            if path not in known and not _matches(path, _FILES):
-                found.append(path.name)
-        elif _MODULE.fullmatch(path.name):
-            inside = {one for one in path.iterdir() if one.is_dir() or not _matches(one, _MODULE_FILES)}
-            found += [f"{path.name}/{one.name}" for one in sorted(inside - set(companions(path)))]
-        elif inside := set(path.iterdir()):
-            unknown = sorted(inside - known)
-            found += [f"{path.name}/"] if len(unknown) == len(inside) else [f"{path.name}/{p.name}" for p in unknown]
+            if name not in written and name not in _FILES and not _is_own(name):
+                found.append(name)
+            continue
+        inside = sorted(path.iterdir())
+        own = [one for one in inside if _belongs(one, f"{name}/{one.name}", name in modules, written)]
+        if not own and name not in modules:
+            found.append(f"{name}/")
         else:
-            found.append(f"{path.name}/")
+            found += [f"{name}/{one.name}" for one in inside if one not in own]
     return found
 
 
-def _matches(path: Path, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(path.name, pattern) for pattern in patterns)
+def _is_own(name: str) -> bool:
+    return is_weights(name) or is_standard(name) or _RNG_STATE.fullmatch(name) is not None
+
+
+def _belongs(path: Path, name: str, in_module: bool, written: frozenset[str]) -> bool:
+    """Whether an entry of a folder in the folder of a model is the model's."""
+    return not path.is_dir() and (name in written or (in_module and path.name in _MODULE_FILES))
+
+
+def _written(folder: Path) -> frozenset[str]:
+    """The files that growth wrote, by its record."""
+    record = _json(folder / "growth.json")
+    files = record.get("files") if isinstance(record, dict) else None
+    return frozenset(name for name in files if isinstance(name, str)) if isinstance(files, list) else frozenset()
+
+
+def _modules(folder: Path) -> frozenset[str]:
+    """The folders that ``modules.json`` of a sentence-transformers model lists."""
+    listed = _json(folder / "modules.json")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    paths = [entry.get("path") for entry in entries if str(entry.get("type")).startswith("sentence_transformers.")]
+    return frozenset(path for path in paths if isinstance(path, str) and path and path == os.path.basename(path))
+
+
+def _json(path: Path) -> Any:
+    """The content of a JSON file; None where it is none, or no plain file (a pipe has no end)."""
+    try:
+        return json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None

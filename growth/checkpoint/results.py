@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.twin import Proof
-from growth.text import Part, Shown, Table, readable
+from growth.text import Part, Shown, Table, as_argument, as_command, readable
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,8 +48,8 @@ class WidenedCheckpoint(Shown):
         if self.left_behind:
             parts.append(_left_behind(self.left_behind))
         parts += note_parts(self.plan)
-        ahead = f"next: grow verify {shlex.quote(self.source)} {shlex.quote(self.destination)}"
-        return [*parts, f"written: {self.path}\n{ahead}"]
+        ahead = as_command(["grow", "verify", as_argument(self.source), as_argument(self.destination)])
+        return [*parts, f"written: {self.path}\nnext: {ahead}"]
 
     def __repr__(self) -> str:
         return f"WidenedCheckpoint({str(self.path)!r}, {self.plan!r})"

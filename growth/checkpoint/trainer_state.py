@@ -11,6 +11,7 @@ parameter groups before it loads the file, so they cannot be split by tensor, as
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,9 @@ from growth.training.factors import factors_of
 from growth.training.moments import Moments, first_values, grown_values, tensor_plans
 from growth.training.optimizer_kinds import KINDS
 from growth.weights.fold import check_finite
+
+_BEST = ("best_model_checkpoint", "best_metric", "best_global_step")
+"""What ``trainer_state.json`` says of the best checkpoint so far."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,12 +161,13 @@ class TrainerState:
 
     def _grown_progress(self, target: Path) -> dict[str, Any]:
         """The content of ``trainer_state.json``. The best model so far is a small one, which
-        Trainer could not load into the wide one, unless it is the checkpoint that grows."""
-        progress = dict(self.progress)
-        if best := progress.get("best_model_checkpoint"):
-            this_one = Path(str(best)).name == self.source.folder.resolve().name
-            progress["best_model_checkpoint"] = str(target) if this_one else None
-        return progress
+        Trainer could not load into the wide one, unless it is the checkpoint that grows. Its metric
+        goes with it: Trainer would keep no checkpoint that does not beat it, and load none at the
+        end."""
+        best = self.progress.get("best_model_checkpoint")
+        if best is not None and _names(str(best), self.source.folder):
+            return {**self.progress, "best_model_checkpoint": str(target)}
+        return {**self.progress, **{name: None for name in _BEST if name in self.progress}}
 
     def _grown_state(self, allow_nonfinite: bool) -> dict[int, dict[str, Any]]:
         """The entry ``state`` of ``optimizer.pt``: parameter number -> state name -> value."""
@@ -239,6 +244,13 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> Tra
         plan=_by_parameter_names(plan, old),
         moments=moments,
     )
+
+
+def _names(written: str, folder: Path) -> bool:
+    """Whether a path in ``trainer_state.json`` is that of a folder. It is relative to the directory
+    that the training ran in, which is one above the folder if it is not the present one."""
+    real = os.path.realpath(folder)
+    return any(os.path.realpath(base / written) == real for base in (Path.cwd(), *Path(real).parents))
 
 
 def _without_weights(model_class: type[PreTrainedModel], raw: Mapping[str, Any]) -> PreTrainedModel:

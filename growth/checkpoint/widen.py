@@ -156,16 +156,15 @@ def widen_checkpoint(
         record = growth_record(
             plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training
         )
-        write_json(folder / "growth.json", record)
         write_card(source.files, folder, target.name, plan, proof)
         write_json(folder / "config.json", _with_dtype(plan.new, wanted))
+        write_json(folder / "growth.json", {**record, "files": sorted([*_files(folder), "growth.json"])})
         source.files.check_unchanged()
-    files = tuple(sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()))
     return WidenedCheckpoint(
         target,
         plan,
         proof,
-        files,
+        tuple(sorted(_files(target))),
         left_behind,
         plan.bytes(new=False),
         size,
@@ -206,6 +205,12 @@ def _write_weights(
             {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))},
         )
     return fold
+
+
+def _files(folder: Path) -> list[str]:
+    """The files in a folder, except for names that JSON or a terminal could not show."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in names if name.isprintable()]
 
 
 def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[list[str]]:

@@ -126,7 +126,7 @@ def adapter_beside_weights(folder: Path) -> str:
 def _adapter_config(folder: Path) -> dict[str, Any]:
     """What the adapter's config says; empty where it cannot be read."""
     path = folder / ADAPTER
-    if leaves(path, folder) is not None:
+    if leaves(path, folder) is not None or not path.is_file():  # a pipe has no end
         return {}
     try:
         about = json.loads(path.read_text(encoding="utf-8"))

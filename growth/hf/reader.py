@@ -98,18 +98,31 @@ def open_checkpoint(source: str | os.PathLike[str]) -> Checkpoint:
     folder = resolve(source)
     files = SourceFiles(folder)
     checkpoint = Checkpoint(folder, Config(_read_config(files)), files)
+    held_by: dict[str, str] = {}
     for path, listed in _weight_files(files).items():
         checkpoint.weight_files.append(path)
         reader, shapes, dtypes = open_weights(path, files)
-        for name in listed if listed is not None else shapes:
+        for name in dict.fromkeys((*listed, *shapes)):  # transformers loads what no index lists as well
             if name not in shapes:
                 raise CheckpointError(
                     f"the index says tensor '{name}' is in {path.name}, but it is not. Fetch the checkpoint again."
                 )
+            if name in held_by:
+                raise _in_two(name, held_by[name], path)
+            held_by[name] = path.name
             checkpoint.shapes[name], checkpoint.dtypes[name] = shapes[name], dtypes[name]
             checkpoint._readers[name] = reader
     _check_dtypes(checkpoint)
     return checkpoint
+
+
+def _in_two(name: str, one: str, path: Path) -> CheckpointError:
+    """The error for a tensor that two shards hold. Which of the two the index names does not matter
+    to transformers: it reads all that a shard holds, one shard after the other by name."""
+    return CheckpointError(
+        f"tensor '{name}' is in {one} and in {path.name} of {path.parent}; transformers loads that of "
+        f"{max(one, path.name)}, whatever the index names. Fetch the checkpoint again, or load it and save_pretrained."
+    )
 
 
 def _read_config(files: SourceFiles) -> dict[str, Any]:
@@ -121,12 +134,12 @@ def _read_config(files: SourceFiles) -> dict[str, Any]:
     return config
 
 
-def _weight_files(files: SourceFiles) -> dict[Path, list[str] | None]:
-    """File -> the tensors an index lists for it, or None for all it has."""
+def _weight_files(files: SourceFiles) -> dict[Path, list[str]]:
+    """File -> the tensors an index lists for it."""
     folder = files.folder
     name = next(name for name in WEIGHTS if (folder / name).is_file())  # `check_model_folder` has seen to that
     if not name.endswith(".index.json"):
-        return {folder / name: None}
+        return {folder / name: []}
     files.note(folder / name)
     index = read_json(folder / name)
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
@@ -134,7 +147,7 @@ def _weight_files(files: SourceFiles) -> dict[Path, list[str] | None]:
         raise CheckpointError(
             f"{folder / name} has no 'weight_map' of tensor names to file names. Fetch the file again."
         )
-    shards: dict[Path, list[str] | None] = {}
+    shards: dict[Path, list[str]] = {}
     for tensor, shard in weight_map.items():
         if shard != os.path.basename(shard) or shard in ("", ".", ".."):
             raise CheckpointError(
@@ -146,9 +159,7 @@ def _weight_files(files: SourceFiles) -> dict[Path, list[str] | None]:
             raise CheckpointError(
                 f"{name} names shard '{shard}' (tensor '{tensor}'), which is not in {folder}. Fetch the missing file."
             )
-        listed = shards.setdefault(folder / shard, [])
-        assert listed is not None
-        listed.append(tensor)
+        shards.setdefault(folder / shard, []).append(tensor)
     return shards
 
 

@@ -5,8 +5,8 @@ A link that leaves the folder could name any file of yours (``tokenizer.json -> 
 what is copied from a source ends up in a result that people publish. The hub's cache consists of
 such links, into the ``blobs`` beside its ``snapshots``; those are followed.
 
-Every file is looked at (device, inode, size, time of change) before it is read, and once more when
-all is written. Equal looks mean that what was read, and what was hashed, is one file in one state."""
+Every file is looked at (device, inode, size, both times of change) before it is read, and once more
+when all is written. Equal looks mean that what was read, and what was hashed, is one file in one state."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from io import FileIO
 from pathlib import Path
 
 from growth.errors import CheckpointError
+from growth.text import as_argument, as_command
 
 _PART = 1 << 24
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # not every system has the two
@@ -51,7 +52,7 @@ def check_inside(path: Path, folder: Path) -> None:
         raise CheckpointError(
             f"{path} leads through a symbolic link to {outside}, outside {folder}, and such links are not followed: "
             "in a folder from elsewhere they could name any file of yours. Copy the folder with what its links name "
-            f"(cp -rL {folder} COPY), if you trust it."
+            f"({as_command(['cp', '-rL', as_argument(str(folder)), 'COPY'])}), if you trust it."
         )
 
 
@@ -63,10 +64,12 @@ class _Look:
     inode: int
     size: int
     modified: int
+    changed: int
+    """When anything about the file changed. Unlike the time of modification nobody can set it."""
 
     @classmethod
     def of(cls, status: os.stat_result) -> _Look:
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def difference(self, later: _Look) -> str:
         """What became of the file, in words; empty where nothing did."""
@@ -76,7 +79,9 @@ class _Look:
             return "another file took its place"
         if self.size != later.size:
             return f"it went from {self.size} to {later.size} bytes"
-        return "it was written to"
+        if self.modified != later.modified:
+            return "it was written to"
+        return "it was written to and its time put back, or its permissions or links changed"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -31,6 +33,13 @@ def put(folder: Path, name: str) -> None:
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
+
+
+def list_modules(folder: Path) -> None:
+    """What a sentence-transformers model lists."""
+    paths = ("", "1_Pooling", "2_Dense", "3_Normalize")
+    entries = [{"path": path, "type": "sentence_transformers.models.Any"} for path in paths]
+    (folder / "modules.json").write_text(json.dumps(entries))
 
 
 def test_a_web_project_is_no_model(tmp_path: Path) -> None:
@@ -72,6 +81,11 @@ FOREIGN = [
         "logs/x",
         "onnx/model.onnx",
     ),
+    *("model_before_finetune_backup.safetensors", "pytorch_model_mine.bin", "my_noticeable_results.csv"),
+    *("copying_notes.md", "license_server_password.txt", "my-license.txt", "LICENSE-MIT", "LICENSES/private.key"),
+    *("tokenizer_training_corpus.jsonl", "vocab_statistics.csv", "merges_todo.md", "word_counts.json"),
+    *("experiment.model", "additional_chat_templates/mine.jinja", "1_mydata/license_notes.txt", "rng_states.pth"),
+    *("2024_results/config.json", "2024_results/model_a.safetensors", "1_Pooling/model_a.safetensors"),
     *("original/params.json", "model.gguf", "adapter_model.safetensors", "train.py", ".env", "tokenizer/", "all.json"),
     *(
         "global_step500/zero.pt",
@@ -84,6 +98,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_no_model_folder_holds_is_kept_and_named(name: str, model: Path) -> None:
+    list_modules(model)
     put(model, name)
     before = snapshot(model.parent)
     with pytest.raises(growth.CheckpointError) as caught:
@@ -103,13 +118,14 @@ def test_the_first_of_many_foreign_entries_are_named(model: Path) -> None:
 OWN = [
     *("growth.json", "README.md", "LICENSE", "licence.txt", "NOTICE", "chat_template.jinja", "generation_config.json"),
     *("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "merges.txt", "preprocessor_config.json"),
-    *("additional_chat_templates/tool.jinja", "modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors"),
+    *("sentence_bert_config.json", "1_Pooling/config.json", "2_Dense/model.safetensors"),
     *("3_Normalize/", "pytorch_model.bin", "model-00001-of-00002.safetensors", "model.safetensors.index.json"),
     *("optimizer.pt", "scaler.pt", "rng_state.pth", "rng_state_1.pth", "training_args.bin", ".gitattributes"),
 ]
 
 
 def test_what_growth_and_save_pretrained_and_trainer_write_is_a_models_own(model: Path) -> None:
+    list_modules(model)
     for name in (*OWN, PROGRESS, *(pattern.replace("*", "") for pattern in COPIED)):
         if not (model / name).exists():
             put(model, name)
@@ -120,3 +136,30 @@ def test_what_growth_and_save_pretrained_and_trainer_write_is_a_models_own(model
 def test_every_file_of_a_growth_is_its_own(source: Path, tmp_path: Path) -> None:
     grown = growth.widen_checkpoint(source, tmp_path / "wide", max_shard_size="50KB")
     assert foreign_entries(grown.path) == [] and looks_like_a_model(grown.path)
+
+
+def test_what_growth_copied_is_its_own_and_no_more(source: Path, tmp_path: Path) -> None:
+    """Names that could be anybody's are the model's where ``growth.json`` says that growth wrote
+    them."""
+    small = Path(shutil.copytree(source, tmp_path / "small"))
+    copied = ("Gemma-License.pdf", "LICENSES/MIT.txt", "additional_chat_templates/tool.jinja")
+    for name in copied:
+        put(small, name)
+    wide = growth.widen_checkpoint(small, tmp_path / "wide")
+    assert {*copied, "growth.json", "README.md"} <= {*wide.files} and foreign_entries(wide.path) == []
+    assert sorted(wide.files) == json.loads((wide.path / "growth.json").read_text())["files"]
+    for name in ("My-License.pdf", "LICENSES/GPL.txt", "additional_chat_templates/mine.jinja", "licences/MIT.txt"):
+        put(wide.path, name)
+        assert foreign_entries(wide.path) == [
+            name if "LICENSES" in name or "templates" in name else name.replace("MIT.txt", "")
+        ]
+        (wide.path / name).unlink()
+    (wide.path / "licences").rmdir()
+    growth.widen_checkpoint(small, wide.path, width=3, overwrite=True)
+
+
+def test_a_pipe_is_not_waited_for(model: Path) -> None:
+    for name in ("growth.json", "modules.json", "config.json"):
+        (model / name).unlink(missing_ok=True)
+        os.mkfifo(model / name)
+    assert not looks_like_a_model(model) and foreign_entries(model) == []

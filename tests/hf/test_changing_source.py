@@ -33,6 +33,13 @@ def scribbled(folder: Path) -> None:
         file.write(b"\x3f" * 400)
 
 
+def scribbled_and_put_back(folder: Path) -> None:
+    """Written to, and the time of modification put back, as ``cp -p`` and archives do."""
+    before = (folder / WEIGHTS).stat()
+    scribbled(folder)
+    os.utime(folder / WEIGHTS, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def touched(folder: Path) -> None:
     os.utime(folder / WEIGHTS)
 
@@ -54,6 +61,7 @@ def config_replaced(folder: Path) -> None:
 CHANGES: list[tuple[Callable[[Path], None], str]] = [
     (replaced, "another file took its place"),
     (scribbled, "it was written to"),
+    (scribbled_and_put_back, "it was written to and its time put back"),
     (touched, "it was written to"),
     (longer, "bytes"),
     (gone, ""),

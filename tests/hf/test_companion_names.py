@@ -16,7 +16,7 @@ from support.small_models import llama
 
 LICENCES = ("LICENSE", "LICENCE", "license.txt", "Licence.md", "LICENSE-MODEL", "MODEL_LICENSE", "Gemma-License.pdf")
 LICENCES += ("COPYING", "COPYRIGHT.txt", "NOTICE", "Notice.txt", "USE_POLICY.md", "use-policy.md", "LICENSES/MIT.txt")
-LICENCES += ("ThirdPartyNotices.md", "third_party.txt")
+LICENCES += ("ThirdPartyNotices.md", "third_party.txt", "LICENSE-APACHE-2.0", "LICENSE-MIT", "LICENSE.CC-BY-NC-4.0")
 
 TEMPLATES = (utils.hub.CHAT_TEMPLATE_FILE, utils.hub.LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE)
 TEMPLATES += tuple(f"{utils.hub.CHAT_TEMPLATE_DIR}/{name}.jinja" for name in ("rag", "tool_use"))
@@ -28,7 +28,15 @@ PROCESSORS = (
     utils.GENERATION_CONFIG_NAME,
 )
 
-FURTHER = ("tokenizer.model.v3", "tekken.json", "qwen.tiktoken", "added_tokens.json", "special_tokens_map.json")
+FURTHER = (
+    "tokenizer.model.v3",
+    "tokenizer.model.v7m1",
+    "tokenizer.4.0.0.json",
+    "tekken.json",
+    "qwen.tiktoken",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
 
 OTHERS = (
     "optimizer.pt",
@@ -39,6 +47,11 @@ OTHERS = (
     "tf_model.h5",
     "notes.txt",
     "eval.json",
+    "model_before_finetune_backup.safetensors",
+    "pytorch_model_mine.bin",
+    *("my_noticeable_results.csv", "copying_notes.md", "license_server_password.txt", "LICENSES/private.key"),
+    *("tokenizer_training_corpus.jsonl", "vocab_statistics.csv", "merges_todo.md", "word_counts.json"),
+    *("experiment.model", "mine.jinja", "additional_chat_templates/mine.txt", "use_policy_draft.md"),
 )
 
 
