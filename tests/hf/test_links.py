@@ -26,7 +26,8 @@ SECRET = b"the secret of somebody's home folder"
 @pytest.fixture
 def source(sources: Sources, tmp_path: Path) -> Path:
     (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "secret").write_bytes(SECRET)
+    for name in ("secret", "secret.txt"):
+        (tmp_path / "home" / name).write_bytes(SECRET)
     return Path(shutil.copytree(sources["llama"], tmp_path / "source"))
 
 
@@ -114,7 +115,7 @@ def test_followed_links_are_seen(source: Path, tmp_path: Path, monkeypatch: pyte
     for module in (companions, model_card, source_files):
         monkeypatch.setattr(module, "leaves", lambda path, folder: None)
     growth.widen_checkpoint(source, tmp_path / "wide")
-    assert {"tokenizer.json", "LICENSE", "README.md", "secret"} <= set(secrets(tmp_path / "wide"))
+    assert {"tokenizer.json", "LICENSE", "README.md", "secret.txt"} <= set(secrets(tmp_path / "wide"))
 
 
 def test_a_source_that_is_itself_a_link(source: Path, tmp_path: Path) -> None:
