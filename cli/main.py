@@ -171,8 +171,9 @@ def verify(
     """Run SRC and DST on the same text and compare, beside the rounding floor of SRC itself.
 
     The floor is how far SRC is from what it computes in wider arithmetic. Exit 0 if the two differ
-    by no more than its order of magnitude, 1 if they do not. One model is in memory at a time, and
-    sequences are 128 tokens long. A coarse dtype hides small mistakes: where the weights grew bit
+    by no more than its order of magnitude, 1 if they differ by more, or if the floor is so large
+    that unrelated models would pass. One model is in memory at a time, and sequences are 128 tokens
+    long. A coarse dtype hides small mistakes: where the weights grew bit
     for bit, --dtype float32 is the sharper test.
 
     \b

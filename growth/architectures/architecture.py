@@ -23,7 +23,7 @@ from growth.algebra.laws import Growth, Law
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain, Role
 from growth.architectures import patterns
-from growth.architectures.declaration_checks import check_complete, check_named
+from growth.architectures.declaration_checks import check_complete, check_tables
 from growth.architectures.refusals import Refusal
 from growth.architectures.sizes import Constant, Size, Sizes, read_sizes, standard_sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
@@ -38,8 +38,7 @@ class Variant:
     """What one model class declares otherwise than its family.
 
     Args:
-        modules: module pattern -> rule, for the modules that only this class has (its head), or
-            that it uses otherwise.
+        modules: module pattern -> rule, for modules that only this class has, or uses otherwise.
         outputs: field of the model's output -> the space it ranges over.
     """
 
@@ -72,8 +71,7 @@ class Architecture:
         buffers: patterns of tensors that old checkpoints hold and the model computes: left out.
         optional: patterns of parameters that a checkpoint of the class may lack (BERT's pooler).
         computed: likewise, where the class computes them (`growth.hf.computed_tables`).
-        twin: (parsed config, number of layers) -> further fields of the twin's config: lists with
-            one entry per layer, windows under other names.
+        twin: (parsed config, number of layers) -> further fields of its config, lists per layer.
         arithmetic: config fields that choose only *how* the same numbers are computed -> the value
             under which float64 arithmetic runs.
         positions: kind of positions, for the table of architectures.
@@ -82,6 +80,8 @@ class Architecture:
         classes: model classes that no auto class of transformers lists.
         old_classes: name of a class in old configs -> its present name.
         without: model class -> why it cannot be grown.
+        remarks: (config, with its ``parsed`` form; model class) -> what the caller should know of it,
+            where that is not of the growth: that releases of transformers read it differently.
         module_class: for a family that transformers does not know: an ``nn.Module`` that is called
             with its config alone, keeps it as ``config``, takes token ids ``[batch, length]`` (and
             ``attention_mask``) and returns tensors (`growth.hf.custom_modules.named_outputs`).
@@ -130,11 +130,12 @@ class Architecture:
     classes: tuple[str, ...] = ()
     old_classes: Mapping[str, str] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    remarks: Callable[[Any, str], Iterable[str]] = lambda config, model_class: ()
     module_class: type[nn.Module] | None = None
     config_class: type | None = None
 
     def __post_init__(self) -> None:
-        check_named(self.model_type, self.modules, self.laws)
+        check_tables(vars(self), Variant)
         used = {space for role in self._roles for space in role.spaces()} | self._output_spaces
         check_complete(self.model_type, used, self.laws, self.sizes, self.constants)
 
@@ -242,8 +243,7 @@ class Architecture:
 
     @cached_property
     def _axes_with_fixed_epsilon(self) -> frozenset[Axis]:
-        """What enters a norm whose epsilon cannot change: fixed by code, or shared by several
-        sizes."""
+        """What enters a norm whose epsilon cannot change: fixed by code, or shared by sizes."""
         sizes: dict[str | float, set[str]] = {}
         for axis, home in self.norms():
             sizes.setdefault(home, set()).add(axis.size if isinstance(axis, Space) else "")

@@ -3,22 +3,49 @@ needs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from growth.algebra.axes import Space
 from growth.algebra.laws import Law
+from growth.architectures.sizes import Size
 from growth.errors import UnsupportedModelError, shown
 
+_ENTRIES: dict[str, tuple[Any, str]] = {
+    "modules": (Mapping, "a rule"),
+    "laws": (Law, "a law"),
+    "outputs": (Space, "a space"),
+    "sizes": (Size, "a Size"),
+    "constants": (Callable, "a function of config and sizes"),
+    "vouched": ((Collection, type(None)), "a collection of values, or None for any"),
+}
+"""Table of a declaration -> the type of its entries, and what they are called."""
 
-def check_named(model_type: object, modules: object, laws: object) -> None:
-    """Raise UnsupportedModelError for a declaration without a name, rules or laws."""
+
+def check_tables(declared: Mapping[str, Any], variant: type) -> None:
+    """Raise UnsupportedModelError for a declaration without a name, for a table of it that is no
+    dictionary, and for an entry of the wrong kind (a law's class, where a law belongs).
+
+    Args:
+        declared: the arguments of the declaration, by name.
+        variant: the type of the entries of its ``variants``.
+    """
+    model_type = declared["model_type"]
     if not isinstance(model_type, str) or not model_type:
         raise UnsupportedModelError(f"a declaration's model_type must be a name, not {shown(model_type)}. Name it.")
-    for what, table in (("modules", modules), ("laws", laws)):
-        if not isinstance(table, Mapping):
+    for what, (kind, called) in {**_ENTRIES, "variants": (variant, "a Variant")}.items():
+        if not isinstance(declared[what], Mapping):
             raise UnsupportedModelError(
-                f"the {what} of '{model_type}' must be a dictionary, not {shown(table)}. Use one of them by name."
+                f"the {what} of '{model_type}' must be a dictionary, not {shown(declared[what])}. Use one of them by "
+                "name."
             )
+        for name, entry in declared[what].items():
+            if not isinstance(entry, kind) or isinstance(entry, str):  # text is a collection of letters
+                made = f", or call it: {entry.__name__}(...)" if isinstance(entry, type) else ""
+                raise UnsupportedModelError(
+                    f"entry '{name}' in the {what} of '{model_type}' must be {called}, not {shown(entry)}. Give "
+                    f"one{made}."
+                )
 
 
 def check_complete(

@@ -15,6 +15,24 @@ ORDER, MEAN_ORDER = 10, 3
 their mean difference at most 3 times."""
 
 
+RESOLVED = 4
+"""Outputs are found equal only if their mean difference is also at most a quarter of how much they
+vary (`variation`). Unrelated models are 1.4 times as far apart as that, and grown ones up to 0.19
+(docs/numerics.md)."""
+
+
+def variation(outputs: Tensor) -> float:
+    """How much outputs ``[..., features]`` vary: the mean of ``|output - mean over the features|``.
+    A single feature is taken as it is.
+
+    Example:
+        >>> variation(torch.tensor([[1.0, 3.0], [7.0, 7.0]]))
+        0.5
+    """
+    rows = outputs.double()
+    return float((rows - (rows.mean(-1, keepdim=True) if rows.shape[-1] > 1 else 0)).abs().mean())
+
+
 def excess(difference: Distance, floor: Distance) -> float:
     """The difference in units of what rounding explains: up to 1 is equal."""
     if floor.largest == 0:

@@ -120,6 +120,12 @@ def trainer_order(model: PreTrainedModel) -> list[list[str]]:
     return [[name for name in trained if name in decayed], [name for name in trained if name not in decayed]]
 
 
+def is_named(loaded: Mapping[str, Any]) -> bool:
+    """Whether the file holds the names of its parameters: that of an optimizer which was made from
+    ``named_parameters()``, with torch 2.6 or later."""
+    return all(isinstance(group.get("param_names"), list) for group in loaded["param_groups"])
+
+
 def parameter_names(loaded: Mapping[str, Any], model: PreTrainedModel) -> dict[int, str]:
     """Parameter number in the file -> parameter name in ``model``.
 
@@ -133,7 +139,7 @@ def parameter_names(loaded: Mapping[str, Any], model: PreTrainedModel) -> dict[i
         CheckpointError: numbers, names or shapes that do not fit the model.
     """
     groups, whose = loaded["param_groups"], type(model).__name__
-    if all(isinstance(group.get("param_names"), list) for group in groups):
+    if is_named(loaded):
         ordered = [list(map(str, group["param_names"])) for group in groups]
         if unknown := sorted({*chain(*ordered)} - {name for name, _ in model.named_parameters()}):
             raise CheckpointError(

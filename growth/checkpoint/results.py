@@ -116,7 +116,8 @@ class EquivalenceReport(Shown):
     """The result of `check_equivalence`.
 
     Args:
-        equal: whether every output differs by no more than the rounding floor explains.
+        equal: whether every output differs by no more than the rounding floor explains, and by
+            little beside how much it varies (``variation``).
         output: the output that ``difference`` and ``floor`` are of: the one furthest off if any is,
             otherwise the logits.
         outputs: all outputs that were compared.
@@ -139,6 +140,12 @@ class EquivalenceReport(Shown):
         cosines: how far the cosines between last hidden states move; None if the models return none.
         turned: whether that is further than rounding explains, so that the grown model's hidden
             states are other embeddings, whatever the other outputs are.
+        variation: how much the outputs of the source vary over the features, on average
+            (`growth.checkpoint.distance.variation`): unrelated models are about 1.4 times as far
+            apart as that.
+        resolved: False where rounding alone explains a difference that is not small beside
+            ``variation``. Unrelated models would pass there, so that ``equal`` is False as well;
+            a finer ``dtype`` decides.
     """
 
     equal: bool
@@ -157,6 +164,8 @@ class EquivalenceReport(Shown):
     grown_from: str | None = None
     cosines: Cosines | None = None
     turned: bool = False
+    variation: float = 0.0
+    resolved: bool = True
 
     def _parts(self) -> Sequence[Part]:
         what = "tokens of text" if self.text else "random tokens (no tokenizer)" if self.tokens else ""
@@ -178,7 +187,7 @@ class EquivalenceReport(Shown):
         return [Table(head, rows, right=(1, 2, 3, 4)), "\n".join([*lines, _verdict(self)])]
 
     def __repr__(self) -> str:
-        verdict = "equal" if self.equal else "NOT EQUAL"
+        verdict = "equal" if self.equal else "NOT EQUAL" if self.resolved else "NOT RESOLVED"
         return (
             f"EquivalenceReport({verdict}: {self.output} in {self.dtype} differ by {self.difference.largest:.2e}, "
             f"floor {self.floor.largest:.2e})"
@@ -201,6 +210,13 @@ def _plain(value: Any) -> Any:
 def _verdict(report: EquivalenceReport) -> str:
     if report.equal:
         return f"equal: within the order of the rounding floor (on {report.device})"
+    if not report.resolved:
+        finer = "" if report.floor_dtype == report.dtype else f": try --dtype {report.floor_dtype}"
+        return (
+            f"NOT RESOLVED: {report.output} differ by {report.difference.mean:.2e} on average, which rounding in "
+            f"{report.dtype} alone explains, but they vary by {report.variation:.2e} themselves, so that unrelated "
+            f"models would pass{finer} (on {report.device})"
+        )
     verdict = "NOT EQUAL: further apart than rounding explains"
     if report.weights_dtype != report.dtype:
         held = report.weights_dtype

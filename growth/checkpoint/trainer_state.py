@@ -26,6 +26,7 @@ from growth.checkpoint.optimizer_file import (
     OPTIMIZER,
     adagrad_state,
     check_writer,
+    is_named,
     parameter_names,
     read_optimizer,
     trainer_order,
@@ -108,6 +109,11 @@ class TrainerState:
             "learning rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter groups "
             "itself"
         )
+        if self.names and not is_named(self.loaded):
+            kept = (
+                f"parameters are taken to be in the order of Trainer's own groups, since {OPTIMIZER} holds no names; "
+                f"{kept}"
+            )
         if (round(least, 9), round(most, 9)) == (1.0, 1.0):
             return kept
         faster = f" (up to {1 / least:.3g} times faster)" if least < 1 else ""

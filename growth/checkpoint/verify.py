@@ -3,7 +3,8 @@
 In float32 or bfloat16, "the same function" can only mean: no further apart than rounding already
 puts the source from what it would compute in a wider dtype. That distance is the *rounding floor*.
 It takes three runs, with one model in memory at a time: the source in the wider dtype, the source,
-and the grown model.
+and the grown model. Where rounding moves outputs by as much as they vary, any model of the class
+would be within the floor; so a difference must also be small beside how much the outputs vary.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from growth.arguments import check_function, whole_number
-from growth.checkpoint.distance import ORDER, cosines, distance, excess, perplexities
+from growth.checkpoint.distance import ORDER, RESOLVED, cosines, distance, excess, perplexities, variation
 from growth.checkpoint.provenance import other_source, recorded_plan
 from growth.checkpoint.results import Distance, EquivalenceReport
 from growth.checkpoint.run_pair import Model, as_model, describe, run_model, text_inputs
@@ -136,13 +137,15 @@ def _report(
             f"no output of the two models can be compared: {', '.join(before)} differ in shape, and it is not known "
             "how they map. Compare the folder that growth wrote, or pass its plan."
         )
-    beyond = {name: excess(difference, floor) for name, (difference, floor) in compared.items()}
+    beyond = {name: excess(difference, floor) for name, (difference, floor, _) in compared.items()}
     held = torch.finfo(weights).eps  # rounding parts the copies that these weights write
     moved = cosines(reference, before, after, held)
-    # The output that is furthest off; the logits, where none is off.
-    shown = max(beyond, key=lambda name: (max(beyond[name], 1.0), "logits" in name))
+    explained = all(value <= 1 for value in beyond.values())
+    coarse = {name: RESOLVED * difference.mean > varies for name, (difference, _, varies) in compared.items()}
+    # The output that is furthest off; else one that rounding hides; else the logits.
+    shown = max(beyond, key=lambda name: (max(beyond[name], 1.0), coarse[name], "logits" in name))
     return EquivalenceReport(
-        equal=all(value <= 1 for value in beyond.values()),
+        equal=explained and not any(coarse.values()),
         output=shown,
         outputs=tuple(compared),
         tokens=inputs["input_ids"].numel() if "input_ids" in inputs else 0,
@@ -157,15 +160,18 @@ def _report(
         diverges_at=_divergence(reference, before, after, plan, held) if plan else None,
         cosines=moved,
         turned=moved is not None and excess(moved.difference, moved.floor) > 1,
+        variation=compared[shown][2],
+        resolved=not explained or not any(coarse.values()),
     )
 
 
 def _compared(
     reference: Outputs, before: Outputs, after: Outputs, plan: Plan | None, eps: float
-) -> dict[str, tuple[Distance, Distance]]:
-    """Output name -> (how far the grown model is from the source, the rounding floor), for every
-    output that both have and that has one shape, mapped by the plan where there is one."""
-    found: dict[str, tuple[Distance, Distance]] = {}
+) -> dict[str, tuple[Distance, Distance, float]]:
+    """Output name -> (how far the grown model is from the source, the rounding floor, how much the
+    output varies), for every output that both have and that has one shape, mapped by the plan where
+    there is one."""
+    found: dict[str, tuple[Distance, Distance, float]] = {}
     for name in before:
         if name not in after or "hidden_states." in name:
             continue
@@ -177,7 +183,7 @@ def _compared(
             ulp = before[name].double().abs() * eps
             largest, mean = max(floor.largest, float(ulp.max())), max(floor.mean, float(ulp.mean()))
             floor = replace(floor, largest=largest, mean=mean)
-            found[name] = distance(expected, grown, distribution), floor
+            found[name] = distance(expected, grown, distribution), floor, variation(expected)
     return found
 
 

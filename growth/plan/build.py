@@ -111,6 +111,7 @@ def build_plan(
         left_out=tuple(found.left_out),
         notes=(
             *_about_the_declaration(declared, config),
+            *architecture.remarks(config, model_class.__name__),
             *found.notes,
             *chosen.notes,
             *ties.notes,

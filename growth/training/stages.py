@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from growth.arguments import check_count, check_kind
+from growth.arguments import check_count, check_kind, whole_number
 from growth.errors import IllegalGrowthError, shown
 from growth.plan.choices import Choices, takes_choices
 from growth.plan.options import chosen
@@ -82,6 +82,9 @@ def staged(
     check_kind("step", step, Callable, "a function that trains for one step")  # type: ignore[arg-type]
     check_kind("stages", stages, Mapping, "a dictionary of choices by the number of a step")
     steps = check_count("steps", steps)
+    check_kind("scheduler", scheduler, (LRScheduler, ReduceLROnPlateau, type(None)), "a scheduler, or None")
+    if (first := whole_number(start)) is None or first < 0:
+        raise IllegalGrowthError(f"start must be a whole number, not {shown(start)}. Use 0 for the first step.")
     for number, choices in stages.items():
         check_kind(f"the stage at {shown(number)}", choices, Mapping, "a dictionary of choices")
     if never := [number for number in stages if number not in range(steps)]:
@@ -98,7 +101,7 @@ def staged(
     shared: dict[str, Any] = {**common, "moments": moments, "hyper": hyper}
 
     def run(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler | None) -> Iterator[Stepped]:
-        for number in range(start, steps):
+        for number in range(first, steps):
             if number in stages:
                 grown = widen(model, optimizer=optimizer, scheduler=scheduler, **{**shared, **stages[number]})
                 model, optimizer, scheduler = grown.model, grown.optimizer or optimizer, grown.scheduler

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("accelerate", reason="transformers.Trainer needs it")
 
 import growth
-from growth.checkpoint import trainer_state
+from growth.checkpoint import optimizer_file, trainer_state
 from support.trainer_runs import checkpoint
 
 
@@ -170,3 +170,19 @@ def test_a_crash_in_the_optimizer_leaves_nothing(
     with pytest.raises(growth.CheckpointError, match=r"No space left on device.* try again"):
         growth.widen_checkpoint(saved, tmp_path / "new" / "wide", optimizer=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_order_that_the_file_cannot_show_is_said(saved: Path, tmp_path: Path) -> None:
+    """Groups of one's own with Trainer's counts and shapes pass; names in the file decide."""
+    said = "parameters are taken to be in the order of Trainer's own groups, since optimizer.pt holds no names"
+    result = growth.widen_checkpoint(saved, tmp_path / "wide", optimizer=True)
+    assert any(said in note for note in result.plan.notes)
+    source = tmp_path / "named"
+    shutil.copytree(saved, source)
+    loaded = torch.load(source / "optimizer.pt", weights_only=True)
+    model = growth.plan_widening(source).model_class.from_pretrained(source)
+    for group, names in zip(loaded["param_groups"], optimizer_file.trainer_order(model), strict=True):
+        group["param_names"] = names
+    torch.save(loaded, source / "optimizer.pt")
+    result = growth.widen_checkpoint(source, tmp_path / "by_name", optimizer=True)
+    assert not any(said in note for note in result.plan.notes)

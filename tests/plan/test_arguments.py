@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,26 @@ def test_training_and_declarations() -> None:
             check_refused(training.staged, model, optimizer, value, {0: {}}, 1)
         if value is not None and not isinstance(value, dict):
             check_refused(growth.widen, model, verify_inputs=value, says="verify_inputs")
+        if value is not None:
+            check_refused(training.staged, model, optimizer, step, {0: {}}, 1, scheduler=value, says="scheduler")
+        if not isinstance(value, int) or value < 0 or value is True:
+            check_refused(training.staged, model, optimizer, step, {0: {}}, 1, start=value, says="start")
         if not isinstance(value, int) or value < 1 or value is True:
             check_refused(training.fresh_warmup, grown, value)
             check_refused(training.staged, model, optimizer, step, {0: {}}, value)
     check_refused(training.staged, model, optimizer, step, {10**9: {}}, 10**9)
+
+
+def test_entries_of_a_declaration() -> None:
+    """A law's class where a law belongs, a number where values belong."""
+    declared: Any = growth.architectures.find("llama")
+    for table in ("modules", "laws", "outputs", "sizes", "constants", "vouched", "variants"):
+        for value in (5, "x", growth.architectures.LayerNorm):
+            with pytest.raises(growth.UnsupportedModelError, match=f"^the {table} of 'llama' must be a dictionary"):
+                replace(declared, **{table: value})
+            key = next(iter(declared.laws)) if table == "laws" else "entry"
+            if not (table == "constants" and callable(value)):
+                with pytest.raises(growth.UnsupportedModelError, match=f"^entry '.*' in the {table} of 'llama' must"):
+                    replace(declared, **{table: {**getattr(declared, table), key: value}})
+    with pytest.raises(growth.UnsupportedModelError, match=r"Give one, or call it: LayerNorm\(...\)\."):
+        replace(declared, laws={**declared.laws, next(iter(declared.laws)): growth.architectures.LayerNorm})

@@ -4,11 +4,13 @@ head, no attention scale.
 The first T5 multiplies the decoder's output by d_model**(-1/2) before the tied head; the final norm
 makes up for the change of that constant (`growth.algebra.derived_laws.Scaled`). Whether a model
 does so is ``scale_decoder_outputs`` in transformers 5, and ``tie_word_embeddings`` before. mT5
-never does in transformers 5.
+never does in transformers 5. What transformers 5 saves always has ``tie_word_embeddings: true``, so
+that transformers 4 scales where transformers 5 may not: a plan says so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +23,7 @@ from growth.architectures import (
     POOLED,
     RESIDUAL,
     Architecture,
+    Constant,
     Dual,
     Keeps,
     Linear,
@@ -68,6 +71,28 @@ def _output_scale(config: Any, sizes: Sizes) -> float:
     return (
         sizes["hidden_size"] ** -0.5 if getattr(config, "scale_decoder_outputs", config.tie_word_embeddings) else 1.0
     )
+
+
+def output_remarks(scale: Constant, tied: bool) -> Callable[[Any, str], Iterator[str]]:
+    """The remark on a config by which transformers 4 scales the decoder's output and transformers 5
+    does not, or the other way round.
+
+    Args:
+        scale: the constant in transformers 5.
+        tied: the default of ``tie_word_embeddings`` in transformers 4.
+    """
+
+    def remarks(config: Any, model_class: str) -> Iterator[str]:
+        now, before = scale(config.parsed, {"hidden_size": 4}) != 1, bool(config.get("tie_word_embeddings", tied))
+        if now != before and model_class.endswith("ForConditionalGeneration"):
+            yield (
+                "transformers 4 reads this config otherwise: it goes by tie_word_embeddings, which is "
+                f"{str(before).lower()}, and {'multiplies' if before else 'does not multiply'} the decoder's output "
+                f"by d_model**(-1/2), and transformers 5, by which this grows, {'does not' if before else 'does'}; "
+                "loaded in transformers 4, small and wide model compute different logits, so use 5 for both"
+            )
+
+    return remarks
 
 
 T5 = Architecture(
@@ -126,6 +151,7 @@ T5 = Architecture(
     buffers=("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",),
     branches=({}, {"feed_forward_proj": "gated-gelu"}),
     old_classes={"T5WithLMHeadModel": "T5ForConditionalGeneration"},
+    remarks=output_remarks(_output_scale, tied=True),
 )
 
 
@@ -135,4 +161,5 @@ MT5 = replace(
     constants={**T5.constants, "output_scale": no_scale},
     variants={f"M{name}": variant for name, variant in T5.variants.items()},
     vouched={**T5.vouched, "tokenizer_class": None},
+    remarks=output_remarks(no_scale, tied=False),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from growth.architectures.families.t5 import T5
+from growth.architectures.families.t5 import T5, output_remarks
 
 UMT5 = replace(
     T5,
@@ -16,5 +16,6 @@ UMT5 = replace(
         # From other implementations; the class reads neither.
         **dict.fromkeys(("scalable_attention", "n_positions")),
     },
+    remarks=output_remarks(T5.constants["output_scale"], tied=True),
     branches=({}, {"feed_forward_proj": "relu", "num_decoder_layers": 3}),
 )
