@@ -10,7 +10,8 @@ text                 what the copies of a weight that are read together become
 ``split:A/B:varied`` shares drawn between A and B, anew for each weight
 ===================  ============================================================================
 
-Whatever the choice, what is read adds up as before.
+Whatever the choice, what is read adds up as before: to the last bit if copies differ
+(`growth.weights.exact_sums`), up to the rounding of each copy if they are equal.
 """
 
 from __future__ import annotations
