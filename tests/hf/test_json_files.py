@@ -11,6 +11,7 @@ import torch
 import growth
 from growth.hf.config_json import read_json
 from support.refusals import check_message
+from support.small_models import llama
 
 BAD_FILES: dict[str, tuple[bytes, str]] = {
     "byte-order mark": (b"\xef\xbb\xbf{}", "BOM"),
@@ -49,3 +50,22 @@ def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
     for endless in (Path("/dev/zero"), pipe):
         with pytest.raises(growth.CheckpointError, match="it is no file"):
             read_json(endless)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model.safetensors.index.json", "modules.json", "trainer_state.json", "adapter_config.json", "tokenizer.json"],
+)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    """It is refused, or left where it is and named: nothing opens it, which would never return."""
+    llama().save_pretrained(tmp_path / "small")
+    if name == "model.safetensors.index.json":
+        (tmp_path / "small" / "model.safetensors").unlink()
+    os.mkfifo(tmp_path / "small" / name)
+    try:
+        said = str(
+            growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", optimizer=name == "trainer_state.json")
+        )
+    except growth.CheckpointError as error:
+        said = str(error)
+    assert name in said
