@@ -171,7 +171,7 @@ class TrainerState:
         goes with it: Trainer would keep no checkpoint that does not beat it, and load none at the
         end."""
         best = self.progress.get("best_model_checkpoint")
-        if best is not None and _names(str(best), self.source.folder):
+        if best and _names(str(best), self.source.folder):
             return {**self.progress, "best_model_checkpoint": str(target)}
         return {**self.progress, **{name: None for name in _BEST if name in self.progress}}
 
@@ -256,7 +256,10 @@ def _names(written: str, folder: Path) -> bool:
     """Whether a path in ``trainer_state.json`` is that of a folder. It is relative to the directory
     that the training ran in, which is one above the folder if it is not the present one."""
     real = os.path.realpath(folder)
-    return any(os.path.realpath(base / written) == real for base in (Path.cwd(), *Path(real).parents))
+    try:
+        return any(os.path.realpath(base / written) == real for base in (*Path(real).parents, Path()))
+    except (OSError, ValueError):  # no present directory; what cannot be a path
+        return False
 
 
 def _without_weights(model_class: type[PreTrainedModel], raw: Mapping[str, Any]) -> PreTrainedModel:

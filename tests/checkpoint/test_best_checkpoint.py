@@ -45,7 +45,15 @@ def test_it_is_known_by_its_path(saved: Path, tmp_path: Path, monkeypatch: pytes
     for number, best in enumerate([*own, str(tmp_path / "link" / "checkpoint-2")]):
         target = tmp_path / f"wide-{number}"
         assert grown(saved, tmp_path, best, target) == {**BEST, "best_model_checkpoint": str(target)}, best
-    others = ["/data/runA/checkpoint-2", "runA/checkpoint-2", str(tmp_path / "checkpoint-2"), "runB/checkpoint-1"]
+    others = [
+        "/data/runA/checkpoint-2",
+        "runA/checkpoint-2",
+        str(tmp_path / "checkpoint-2"),
+        "runB/checkpoint-1",
+        "",
+        "a\0b",
+        "\ud800",
+    ]
     for number, best in enumerate(others):
         assert grown(saved, tmp_path, best, tmp_path / f"other-{number}") == NONE, best
     assert TrainerState.load_from_json(str(tmp_path / "other-0" / "trainer_state.json")).best_metric is None
