@@ -171,7 +171,9 @@ class TrainerState:
         goes with it: Trainer would keep no checkpoint that does not beat it, and load none at the
         end."""
         best = self.progress.get("best_model_checkpoint")
-        if best and _names(str(best), self.source.folder):
+        if not best:  # a metric without a checkpoint, as early stopping has it, goes on
+            return dict(self.progress)
+        if _names(str(best), self.source.folder):
             return {**self.progress, "best_model_checkpoint": str(target)}
         return {**self.progress, **{name: None for name in _BEST if name in self.progress}}
 
