@@ -4,13 +4,16 @@ what is different about them."""
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
 
 from growth.proof.outputs import forward
 from growth.proof.rounding import epsilon, gaps, product_epsilon
@@ -19,10 +22,26 @@ ROUNDED = 8.0
 """Machine epsilons by which the output of a module may differ if it only rounds in another way."""
 
 _PLAIN = (bool, int, float, str, torch.dtype, type(None))
-"""Types of the attributes that are compared."""
+"""Types whose values are compared as they are."""
+
+_OPAQUE = object()
+"""Stands for a value that is not compared."""
 
 _MODES = frozenset({"training", "gradient_checkpointing", "p"})
 """Attributes that the grown model takes over."""
+
+GRADIENT_SETTINGS = ("padding_idx", "scale_grad_by_freq", "sparse")
+"""Attributes of ``nn.Embedding`` that decide which gradient its weight gets; the grown model takes
+them over."""
+
+_SIZES = "vocab_size|in_features|out_features|num_embeddings|embedding_dim"
+HARMLESS = re.compile(
+    rf"([^ ]*\.)?(\w*drop\w*|layer_idx|layer_id|padding_idx|pad_token_id|inplace|name_or_path|{_SIZES}) is "
+)
+"""Attributes that do not change what a model computes: those of dropout do nothing in eval mode,
+sizes describe a weight (and are left behind where it is resized), a padding id is set in many a
+config after loading, and a layer's number is where its keys lie in a cache (layers that were taken
+out leave gaps). Where a model computes with one after all, the run shows it."""
 
 _HOOKS = {"_forward_hooks": "a forward hook", "_forward_pre_hooks": "a forward pre-hook"}
 
@@ -117,15 +136,30 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
 
 
-def unseen(model: nn.Module, same: nn.Module) -> list[str]:
+def torch_settings(model: nn.Module, same: nn.Module) -> list[str]:
+    """The attributes of modules of torch itself that are not what the config says: a run does not
+    change those."""
+    return unseen(model, same, torch_only=True)
+
+
+def edited(model: nn.Module, same: nn.Module) -> bool:
+    """Whether a model has code that its class does not have: hooks, modules, methods."""
+    parts = dict(same.named_modules())
+    return any(
+        name not in parts or _hooks(module, parts[name]) or list(_replaced(module, parts[name]))
+        for name, module in model.named_modules()
+    )
+
+
+def unseen(model: nn.Module, same: nn.Module, *, torch_only: bool = False) -> list[str]:
     """The attributes of all modules that are not what the config says, such as
     ``model.layers.0.self_attn.attention_dropout is 0.3, by the config 0.0``."""
     parts = dict(same.named_modules())
     return [
         f"{name}.{said}".lstrip(".")
         for name, module in model.named_modules()
-        if name in parts
-        for said in _attributes(module, parts[name])
+        if name in parts and (not torch_only or type(module).__module__.startswith("torch.nn."))
+        for said in (*_attributes(module, parts[name]), *_config_fields(module, model, parts[name], same))
     ]
 
 
@@ -149,15 +183,61 @@ def _attributes(module: nn.Module, same: nn.Module) -> list[str]:
     """The attributes and buffers of a module that are not what the config says. Weights are not
     compared, nor what the grown model takes over."""
     own, new, found = vars(module), vars(same), []
-    for name in new.keys() & own.keys() - _MODES:
-        plain = isinstance(own[name], _PLAIN) and isinstance(new[name], _PLAIN) and not name.startswith("_")
-        if plain and own[name] != new[name]:
-            found.append(f"{name} is {own[name]}, by the config {new[name]}")
+    kept = {*_MODES, *(GRADIENT_SETTINGS if isinstance(module, nn.Embedding) else ())}
+    for name in new.keys() & own.keys() - kept:
+        held, given = _comparable(own[name]), _comparable(new[name])
+        # What was None may be a cache that a run filled.
+        compared = given is not _OPAQUE and not (held is _OPAQUE and given is None) and not name.startswith("_")
+        if compared and held != given:
+            found.append(f"{name} is {_shown(own[name])}, by the config {_shown(new[name])}")
     for name, buffer in same._buffers.items():
         held = module._buffers.get(name)
         if buffer is not None and held is not None and not _close(held, buffer):
             found.append(f"{name} is not the one of the config")
     return sorted(found)
+
+
+def _config_fields(module: nn.Module, model: nn.Module, partner: nn.Module, same: nn.Module) -> list[str]:
+    """Where a module has a config of its own instead of the model's, the fields that differ."""
+    held, whole = vars(module).get("config"), vars(model).get("config")
+    shared = vars(partner).get("config") is vars(same).get("config")
+    if (
+        held is whole
+        or not shared
+        or not isinstance(held, PreTrainedConfig)
+        or not isinstance(whole, PreTrainedConfig)
+    ):
+        return []
+    own, given = held.to_dict(), whole.to_dict()
+    return [
+        f"config.{field} is {_shown(own.get(field))}, by the model's {_shown(given.get(field))}"
+        for field in sorted(own.keys() | given.keys())
+        if own.get(field) != given.get(field)
+    ]
+
+
+def _comparable(value: Any) -> Any:
+    """An attribute's value in a form that equals that of the same value in another model."""
+    if isinstance(value, _PLAIN) or type(value) is BuiltinFunctionType:
+        return value
+    if isinstance(value, FunctionType):
+        return value.__code__  # defined in a constructor, it is another object in each model
+    if isinstance(value, partial):
+        return (
+            _comparable(value.func),
+            _comparable(value.args),
+            tuple(value.keywords),
+            _comparable([*value.keywords.values()]),
+        )
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_comparable, value))
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta:
+        return value.item()
+    return _OPAQUE
+
+
+def _shown(value: Any) -> str:
+    return str(getattr(value, "__name__", value))[:60]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

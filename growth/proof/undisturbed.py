@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from growth.errors import UnsupportedModelError
+from growth.proof.foreign import same_bits
+
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
@@ -28,7 +31,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     owned = [vars(module) for module in model.modules()]
     dictionaries = [value for own in owned for value in own.values() if isinstance(value, dict)]
     before = [(each, dict(each)) for each in (*owned, *dictionaries)]
-    buffers = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
+    buffers = [(buffer, _version(buffer), buffer.clone()) for buffer in model.buffers()]
     for own in owned:
         own["training"] = False
         own["_compiled_call_impl"] = None
@@ -43,8 +46,46 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             each.update(entries)
         with torch.no_grad():
             for buffer, version, value in buffers:
-                if buffer._version != version:
+                if _version(buffer) != version:
                     buffer.copy_(value)
+
+
+@contextmanager
+def weights_kept(model: nn.Module, *, copies: bool) -> Iterator[None]:
+    """Inside, a model is run that may write into its weights, as a hook that limits their norm does.
+
+    Args:
+        model: whose weights are to stay.
+        copies: compare them with copies, and put them back; otherwise torch's counters of changes in
+            place have to do, which code of transformers' own does not evade by ``.data``.
+
+    Raises:
+        UnsupportedModelError: at the end, naming a weight that was changed.
+    """
+    before = [
+        (name, weight, _version(weight), weight.detach().clone() if copies else None)
+        for name, weight in model.named_parameters()
+    ]
+    changed = []
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, weight, version, value in before:
+                if _version(weight) != version or (value is not None and not same_bits(weight, value)):
+                    changed.append(name)
+                    if value is not None:
+                        weight.copy_(value)
+    if changed:
+        raise UnsupportedModelError(
+            f"running this {type(model).__name__} changes its weight '{changed[0]}', so it is not one function. "
+            "Remove what does that (a hook, a forward that was replaced), and add it to the wider model again."
+        )
+
+
+def _version(value: torch.Tensor) -> int:
+    """How often a tensor was changed in place; a tensor made in inference mode does not count."""
+    return 0 if value.is_inference() else value._version
 
 
 @contextmanager

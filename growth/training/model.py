@@ -26,8 +26,9 @@ from growth.plan.choices import Choices, takes_choices
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
+from growth.proof.own_run import try_model
 from growth.proof.prepare import prepare
-from growth.proof.run import prove_grown, try_model
+from growth.proof.run import prove_grown
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown
 from growth.training.lr_schedulers import check_scheduler, repoint
@@ -35,6 +36,7 @@ from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, check_optimizer
 from growth.training.rebuild import check_parts, rebuild, same_by_config, share_weights, without_ties
+from growth.training.shared_memory import check_memory
 from growth.training.wrappers import check_unwrapped, uncompiled
 from growth.weights.fold import Fold
 from growth.weights.model_weights import check_dtypes, growing_tensors
@@ -95,13 +97,15 @@ def widen(
     """A new, wider model that computes the same function. The one given is not touched.
 
     Kept: devices, dtypes, tied weights, ``requires_grad``, train or eval mode of every module,
-    ``nn.Dropout.p``, gradient checkpointing, the generation config. Not kept: gradients, hooks, and
-    attributes that were set on the model. So grow between two steps. Dropout draws other masks in a
-    wider model, so "the same function" is that of eval mode.
+    ``nn.Dropout.p``, ``nn.Embedding.padding_idx``, gradient checkpointing, the generation config.
+    Not kept: gradients, hooks, attributes that the class does not have, and those of dropout that
+    other modules have (the last are listed when the result is printed). So grow between two
+    steps. Dropout draws other masks in a wider model, so "the same function" is that of eval mode.
 
     The wider model is built from the config. So the model is run on a few tokens beside a new one
     of its class, config and weights, and refused if it computes something else (a replaced
-    activation, a scaling set by hand, a hook that changes values, a config that was edited later);
+    activation, a scaling set by hand, a hook that changes values, a config that was edited later), or
+    if an attribute of a module is not what the config gives it;
     and the wider model is run on them too. Neither run leaves a trace in the model or in a random
     generator.
 
@@ -154,6 +158,7 @@ def widen(
     name = type(model).__name__
     config = Config({**stock.config.to_dict(), "architectures": [name]})
     in_memory, ties = without_ties(stock)
+    check_memory(stock)
     state = to_disk(stock, in_memory)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     dtypes = {key: value.dtype for key, value in state.items()}

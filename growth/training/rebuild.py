@@ -17,6 +17,7 @@ from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_modules import MODULE
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
+from growth.proof.foreign import GRADIENT_SETTINGS
 
 
 def without_ties(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -173,11 +174,15 @@ def _remove_missing_parts(pairs: Pairs) -> None:
 
 
 def _copy_modes(pairs: Pairs) -> None:
-    """Give every module the mode of its partner: train or eval, dropout, gradient checkpointing."""
+    """Give every module the mode of its partner: train or eval, dropout, gradient checkpointing,
+    which gradient an embedding gets."""
     for module, same in pairs:
         same.training = module.training
         if isinstance(module, nn.Dropout):
             same.p = module.p
+        if isinstance(module, nn.Embedding):
+            for name in GRADIENT_SETTINGS:
+                setattr(same, name, getattr(module, name))
         for name in CHECKPOINTING:
             if name in vars(module):
                 setattr(same, name, vars(module)[name])

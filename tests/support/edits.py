@@ -101,6 +101,27 @@ def loud_llama(dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
     return model.to(dtype)  # type: ignore[arg-type]
 
 
+UNSEEN: dict[str, tuple[Edit, str]] = {
+    "bidirectional": (
+        lambda model: [setattr(layer.self_attn, "is_causal", False) for layer in model.model.layers],
+        "does not compute what its config says: .* 'model.layers.0.self_attn' .is_causal is False, by the config True",
+    ),
+    "norm of an embedding": (
+        lambda model: setattr(model.model.embed_tokens, "max_norm", 1e-3),
+        r"is not what its config says: model.embed_tokens.max_norm is 0.001, by the config None",
+    ),
+    "kind of norm": (
+        lambda model: setattr(model.model.embed_tokens, "norm_type", 1.0),
+        r"is not what its config says: model.embed_tokens.norm_type is 1.0",
+    ),
+    "loss": (
+        lambda model: setattr(model, "loss_type", "ForMaskedLM"),
+        r"is not what its config says: loss_type is ForMaskedLM, by the config ForCausalLM",
+    ),
+}
+"""Attributes set by hand that the outputs on padded tokens do not show."""
+
+
 class LowRank(nn.Module):
     """A linear map and a correction of low rank, as adapters have it."""
 

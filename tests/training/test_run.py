@@ -20,7 +20,7 @@ import growth
 from growth.errors import CheckpointError, GrowthError, ProofError, UnsupportedModelError
 from growth.hf.configs import config_to_build
 from growth.hf.model_classes import class_of
-from growth.proof import foreign, run
+from growth.proof import foreign, own_run
 from growth.proof.miniature import loud
 from growth.training import model as growth_model
 from support.edits import DTYPES, EDITS, REPLACED, loud_llama
@@ -247,6 +247,7 @@ def test_the_check_is_what_refuses(edit: str, monkeypatch: pytest.MonkeyPatch) -
     model = loud_llama()
     EDITS[edit][0](model)
     monkeypatch.setattr(foreign.Origin, "foreign", property(lambda origin: False))
+    monkeypatch.setattr(own_run, "_check_settings", lambda model, settings: None)
     assert growth.widen(model, width=2).proof.run.own > 0  # type: ignore[union-attr]
-    monkeypatch.setattr(run, "same_bits", lambda one, other: True)
+    monkeypatch.setattr(own_run, "same_bits", lambda one, other: True)
     assert growth.widen(model, width=2).proof.run.own == 0  # type: ignore[union-attr]
