@@ -45,9 +45,6 @@ from growth.training.moments import Moments, first_values, grown_values, tensor_
 from growth.training.optimizer_kinds import KINDS
 from growth.weights.fold import check_finite
 
-_BEST = ("best_model_checkpoint", "best_metric", "best_global_step")
-"""What ``trainer_state.json`` says of the best checkpoint so far."""
-
 
 @dataclass(frozen=True, repr=False)
 class TrainerState:
@@ -60,8 +57,7 @@ class TrainerState:
         writer: the class of the optimizer that wrote it; None if it has no growth rule, which only
             ``moments="reset"`` accepts.
         called: its name, for the record.
-        names: parameter number in ``optimizer.pt`` -> parameter name in memory. Empty where no
-            state grows.
+        names: parameter number in ``optimizer.pt`` -> name in memory; empty where no state grows.
         old, new: the model before and after growth, on the meta device (without weights).
         plan: how it grows, with the names that ``old`` has on disk.
         moments: ``preserve``, ``fresh`` or ``reset``, see
@@ -166,16 +162,15 @@ class TrainerState:
         return [*copied, OPTIMIZER, PROGRESS]
 
     def _grown_progress(self, target: Path) -> dict[str, Any]:
-        """The content of ``trainer_state.json``. The best model so far is a small one, which
-        Trainer could not load into the wide one, unless it is the checkpoint that grows. Its metric
-        goes with it: Trainer would keep no checkpoint that does not beat it, and load none at the
-        end."""
-        best = self.progress.get("best_model_checkpoint")
-        if not best:  # a metric without a checkpoint, as early stopping has it, goes on
-            return dict(self.progress)
-        if _names(str(best), self.source.folder):
-            return {**self.progress, "best_model_checkpoint": str(target)}
-        return {**self.progress, **{name: None for name in _BEST if name in self.progress}}
+        """The content of ``trainer_state.json``. The best model so far is a small one, which Trainer
+        could not load into the wide one, unless it is the checkpoint that grows. Its metric goes
+        with it: Trainer would keep no checkpoint that does not beat it, and load none at the end."""
+        progress, best = dict(self.progress), self.progress.get("best_model_checkpoint")
+        if best and _names(str(best), self.source.folder):
+            progress["best_model_checkpoint"] = str(target)
+        elif best:  # a metric alone, as early stopping has it, stays
+            progress |= dict.fromkeys(progress.keys() & {"best_model_checkpoint", "best_metric", "best_global_step"})
+        return progress
 
     def _grown_state(self, allow_nonfinite: bool) -> dict[int, dict[str, Any]]:
         """The entry ``state`` of ``optimizer.pt``: parameter number -> state name -> value."""
@@ -255,8 +250,8 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> Tra
 
 
 def _names(written: str, folder: Path) -> bool:
-    """Whether a path in ``trainer_state.json`` is that of a folder. It is relative to the directory
-    that the training ran in, which is one above the folder if it is not the present one."""
+    """Whether a path is that of a folder. It is relative to the directory that the training ran in:
+    one above the folder, or the present one."""
     real = os.path.realpath(folder)
     try:
         return any(os.path.realpath(base / written) == real for base in (*Path(real).parents, Path()))

@@ -26,7 +26,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(tmp_path_factory.mktemp("saved"), "gpt2")[0]
 
 
-def grown(saved: Path, root: Path, best: str, target: Path) -> dict[str, Any]:
+def grown(saved: Path, root: Path, best: str | None, target: Path) -> dict[str, Any]:
     """The new ``trainer_state.json`` of ``root/runB/checkpoint-2`` whose own names ``best``."""
     source = root / "runB" / "checkpoint-2"
     shutil.copytree(saved, source, dirs_exist_ok=True)
@@ -50,10 +50,10 @@ def test_it_is_known_by_its_path(saved: Path, tmp_path: Path, monkeypatch: pytes
         "runA/checkpoint-2",
         str(tmp_path / "checkpoint-2"),
         "runB/checkpoint-1",
-        "",
         "a\0b",
         "\ud800",
     ]
     for number, best in enumerate(others):
         assert grown(saved, tmp_path, best, tmp_path / f"other-{number}") == NONE, best
+    assert grown(saved, tmp_path, None, tmp_path / "none") == {**BEST, "best_model_checkpoint": None}
     assert TrainerState.load_from_json(str(tmp_path / "other-0" / "trainer_state.json")).best_metric is None
