@@ -33,6 +33,7 @@ from growth import architectures
 from growth.algebra.laws import Copied, Growth, Law, Linear
 from growth.algebra.maps import Map
 from growth.errors import FOREIGN_ERRORS, GrowthError
+from growth.hf.configs import parse
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.build import plan_config
 from growth.plan.declared import Declared
@@ -48,8 +49,7 @@ from support.family_cases import Choice, as_choice, is_refused, planned, small_c
 WRONG = 1.1
 CHOICES: list[Choice] = [
     as_choice({"width": width, "attention": attention, "scaling": scaling})
-    for width in (2, 1.5)
-    for attention in ("heads", "head-dim", "pairs")
+    for width, attention in ((2, "heads"), (2, "head-dim"), (2, "pairs"), (1.5, "heads"))
     for scaling in ("unit", "orthogonal")
 ]
 
@@ -172,6 +172,8 @@ def laws_made_wrong(raw: dict[str, Any], choice: Choice) -> Iterator[tuple[str, 
         if space not in used or right is None or isinstance(law, Linear) or law.follows() or not one_copy_wrong(right):
             continue
         wrong = Declared(replace(base, laws={**base.laws, space: OneCopyWrong(law)}))
+        if not isinstance(wrong.base.at(parse(raw)).laws[space], OneCopyWrong):
+            continue  # the config's branch of the declaration has a law of its own
         what, sizes = f"law of '{space}' ({law})", (plan.old_sizes, plan.new_sizes)
         try:
             refused = plan_config(raw, plan.options, wrong).new_sizes != plan.new_sizes  # at these sizes

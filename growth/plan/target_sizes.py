@@ -27,9 +27,6 @@ from growth.plan.size_search import PricedSize, SizeOptions, by_cost, first
 
 T = TypeVar("T")
 
-KEPT_UNLIKE_REAL = 2.0
-"""In the miniature: to keep a size that the real model grows."""
-
 LEAST_FEATURES = 0.5
 """How many features a width must add to hidden_size: those that do not round to one add none."""
 
@@ -103,8 +100,8 @@ def sizes_in_ratio(
     check: Callable[[Sizes], T],
 ) -> tuple[TargetSizes, T]:
     """The sizes a miniature grows to, if the real model grows from the first of two sizes to the
-    second: kept where they are kept, whole multiples where they are, and otherwise as near that
-    ratio as the laws allow.
+    second: kept where they are kept, larger where they are larger, whole multiples where they are,
+    and otherwise as near that ratio as the laws allow.
 
     Args:
         table, config, old, check: as for `choose`, of the miniature.
@@ -132,15 +129,14 @@ def _in_ratio(old: int, size: Size, real_old: int, real_new: int) -> SizeOptions
     derived = (DERIVED_INSTEAD,) if size.follows else ()
     if real_old == real_new:
         return SizeOptions((PricedSize(0.0, old), *derived), "kept")
-    costs = {priced.value: priced.cost for priced in near(old, old * real_new / real_old, size).values if priced.value}
+    values = near(old, old * real_new / real_old, size).values
+    costs = {priced.value: priced.cost for priced in values if priced.value not in (None, old)}  # it proves no more
     if old * real_new % real_old == 0:
         costs[old * real_new // real_old] = 0.0
     multiple = real_new % real_old == 0
     priced = [
         PricedSize(
-            cost
-            + (KEPT_UNLIKE_REAL if value == old else 0.0)
-            + (MULTIPLE_UNLIKE_REAL if (value % old == 0) != multiple else 0.0),
+            cost + (MULTIPLE_UNLIKE_REAL if (value % old == 0) != multiple else 0.0),
             value,
         )
         for value, cost in costs.items()

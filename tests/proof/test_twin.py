@@ -16,7 +16,9 @@ from growth import architectures
 from growth.architectures import KV_HEADS, NORMED, QUERIES_PER_KV, QUERY, linear, registry
 from growth.checkpoint.preview import plan_widening
 from growth.errors import IllegalGrowthError, ProofError
+from growth.hf.expected_tensors import expected_tensors
 from growth.plan import candidate
+from growth.plan.build import build_plan
 from growth.plan.options import chosen
 from growth.plan.plan import TOLERANCE
 from growth.proof.miniature import miniature
@@ -230,3 +232,19 @@ def test_a_wrong_declaration_of_a_family_is_located(monkeypatch: pytest.MonkeyPa
     sizes = {"hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 40}
     with pytest.raises(ProofError, match=r"first module whose output is wrong is 'layers\.0\.self_attn\.o_proj'"):
         prove_twin(plan_widening(LlamaConfig(num_hidden_layers=2, vocab_size=60, **sizes), width=3))
+
+
+def test_what_grows_grows_in_the_twin() -> None:
+    """8 key/value heads become 9; the 2 of the miniature stayed 2, which proves nothing about them."""
+    config = {
+        **{"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 4096},
+        **{"num_attention_heads": 32, "num_key_value_heads": 8},
+    }
+    plan = plan_widening(config, width=1.1)
+    assert plan.new_sizes["num_key_value_heads"] == 9
+    small = miniature(plan.old, plan.architecture)
+    shapes, ties = expected_tensors(small, plan.model_class)
+    shapes = {name: shape for name, shape in shapes.items() if name not in ties}
+    twin = build_plan(small, shapes, plan.options, in_ratio_of=(plan.old_sizes, plan.new_sizes))
+    grown = [{name for name, size in each.old_sizes.items() if each.new_sizes[name] > size} for each in (plan, twin)]
+    assert grown[0] <= grown[1]
