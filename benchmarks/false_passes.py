@@ -30,8 +30,12 @@ from architectures.test_declared_parameters import FIRST, UNSEEN, invisible
 from torch import Tensor
 
 from growth import architectures
+from growth.algebra.axes import Space
+from growth.algebra.derived_laws import Normalised
 from growth.algebra.laws import Copied, Growth, Law, Linear
 from growth.algebra.maps import Map
+from growth.algebra.norm_laws import LayerNorm, RMSNorm
+from growth.algebra.roles import Reads, Writes
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.configs import parse
 from growth.hf.tensor_names import from_disk, to_disk
@@ -180,8 +184,20 @@ def laws_made_wrong(raw: dict[str, Any], choice: Choice) -> Iterator[tuple[str, 
             passes = not refused and twin_report(raw, plan.options, declared=wrong, in_ratio_of=sizes).ok
         except (GrowthError, *FOREIGN_ERRORS):
             passes = False
-        relu = isinstance(law, Copied) and "relu" in str(raw)
-        yield what, "seen" if not passes else "relu lets a positive factor through" if relu else ""
+        yield what, _why_the_same(plan, space, raw) if passes else "seen"
+
+
+def _why_the_same(plan: Plan, space: Space, raw: dict[str, Any]) -> str:
+    """Why a factor on one copy, undone where it is read, leaves the function as it is; empty if it should not."""
+    roles = {role for tensor in plan.tensors.values() for role in tensor.roles if space in role.spaces()}
+    law = plan.architecture.laws[space]
+    if isinstance(law, Copied) and "relu" in str(raw):
+        return "relu lets a positive factor through"
+    normed = any(isinstance(other, Normalised) and other.of == space for other in plan.architecture.laws.values())
+    linear = all(isinstance(role, Writes | Reads) for role in roles)
+    if isinstance(law, LayerNorm | RMSNorm) and linear and not normed:
+        return "under this config a projection reads the space, and no norm"
+    return ""
 
 
 def main(names: list[str]) -> int:
