@@ -209,4 +209,7 @@ def _load(path: str | os.PathLike[str], dtype: torch.dtype) -> PreTrainedModel:
             f"{folder} lacks {len(missing)} tensors of {kind.__name__}, for example '{missing[0]}'. Check "
             "'architectures' in its config.json."
         )
+    for name, parameter in model.named_parameters():
+        if name in lacking and parameter.requires_grad:  # a pooler that the file lacks is another one in every model
+            torch.nn.init.zeros_(parameter)
     return model

@@ -157,8 +157,9 @@ def widen_checkpoint(
             plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training
         )
         write_card(source.files, folder, target.name, plan, proof)
+        files = sorted([*_files(folder), "config.json", "growth.json"])
+        write_json(folder / "growth.json", {**record, "files": files})
         write_json(folder / "config.json", _with_dtype(plan.new, wanted))
-        write_json(folder / "growth.json", {**record, "files": sorted([*_files(folder), "growth.json"])})
         source.files.check_unchanged()
     return WidenedCheckpoint(
         target,
