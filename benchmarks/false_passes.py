@@ -51,6 +51,11 @@ from growth.weights.grow import grow_tensor
 from support.family_cases import Choice, as_choice, is_refused, planned, small_config
 
 WRONG = 1.1
+SAME = {
+    **UNSEEN,
+    r"^esm\.\S*key\.weight dimension 0 rolled": "the slot beside has the same stored frequency, and its query is a copy",
+}
+"""Pattern of a mutant -> why it computes the same."""
 CHOICES: list[Choice] = [
     as_choice({"width": width, "attention": attention, "scaling": scaling})
     for width, attention in ((2, "heads"), (2, "head-dim"), (2, "pairs"), (1.5, "heads"))
@@ -134,7 +139,7 @@ def weights_made_wrong(raw: dict[str, Any], choice: Choice, seed: int) -> Iterat
         elif mutant.source is not None and same_in_the_source(mutant):
             yield what, "nothing that the small model returns depends on this weight either"
         else:
-            yield what, next((why for pattern, why in UNSEEN.items() if re.search(pattern, what)), "")
+            yield what, next((why for pattern, why in SAME.items() if re.search(pattern, what)), "")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+import click
+
 from fuzz.values import INTEGERS, TEXTS, argument, junk
+from growth.cli.main import widen
 from growth.plan.choices import CHOICES
 
 SYMMETRIES = ("none", "noise:1", "noise:0.3", "split:1/2", "split:1/8:varied", "split", "noise:2", "split:0/1", "x")
@@ -130,5 +133,15 @@ def command(rng: Random, choices: Mapping[str, Any], source: str, target: str) -
         if rng.random() < 0.04:
             words.append(flag)
     if rng.random() < 0.2:
-        words.insert(rng.randrange(1, len(words) + 1), rng.choice((*TEXTS, "--", "-", "--x", "--width=", "--width=0")))
+        place, word = rng.randrange(1, len(words) + 1), rng.choice((*TEXTS, "--", "-", "--x", "--width=", "--width=0"))
+        words[place:place] = [] if "/" in word else [word]  # it may become the destination
     return words
+
+
+def destination(words: list[str]) -> str:
+    """The destination that the words of a command name, as click reads them; empty if it does not."""
+    try:
+        context = widen.make_context("widen", words[1:], resilient_parsing=True)
+    except (click.ClickException, click.exceptions.Exit):
+        return ""
+    return str(context.params.get("dst") or "")

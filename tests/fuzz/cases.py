@@ -233,7 +233,8 @@ class Case:
         argv = sys.argv
         sys.argv = ["grow", *words]
         try:
-            code, out, err = self._watched(target, lambda: terminal(command_line.main), may_grow=words[0] == "widen")
+            named = arguments.destination(words) or target
+            code, out, err = self._watched(named, lambda: terminal(command_line.main), may_grow=words[0] == "widen")
         finally:
             sys.argv = argv
         if odd := raw_controls(out + err, "\n"):
@@ -274,7 +275,7 @@ class Case:
                 if owned:
                     raise Found("lost", "a folder with notes of its owner was replaced")
             check_same(before, after)
-            if not failed and place.is_dir() and not isinstance(result, tuple):
+            if not failed and os.path.isdir(place) and not isinstance(result, tuple):
                 check_whole(place)
             elif not failed and not isinstance(result, tuple):
                 raise Found("result", f"nothing at {place}")
