@@ -53,7 +53,8 @@ from support.family_cases import Choice, as_choice, is_refused, planned, small_c
 WRONG = 1.1
 SAME = {
     **UNSEEN,
-    r"^esm\.\S*key\.weight dimension 0 rolled": "the slot beside has the same stored frequency, and its query is a copy",
+    r"^esm\.\S*key\.weight dimension 0 rolled": "the slot beside has the same frequency, and its query is a copy",
+    r"^esm\.\S*inv_freq scaled in 0 at \d*[13579]$": "the frequency of a slot whose key starts at zero",
 }
 """Pattern of a mutant -> why it computes the same."""
 CHOICES: list[Choice] = [
