@@ -235,7 +235,26 @@ def rotary_fraction(config: Any) -> float | None:
     if not rope:
         return None
     inner = next((value for value in rope.values() if isinstance(value, Mapping)), rope)
-    return float(inner.get("partial_rotary_factor") or value_at(config, "partial_rotary_factor") or 1.0)
+    factor = inner.get("partial_rotary_factor") or value_at(config, "partial_rotary_factor") or 1.0
+    return rotary_part(factor)
+
+
+def rotary_part(factor: Any) -> float:
+    """A ``partial_rotary_factor`` as a number.
+
+    Raises:
+        UnsupportedModelError: if it is none.
+
+    Example:
+        >>> rotary_part(0.5)
+        0.5
+    """
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+        raise UnsupportedModelError(
+            f"config field 'partial_rotary_factor' is {factor!r}, but it must be a number: the part of each head that "
+            "turns. Check config.json."
+        )
+    return float(factor)
 
 
 def rotary_sizes() -> dict[str, Size]:

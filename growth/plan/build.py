@@ -175,6 +175,11 @@ def _tensor(
 ) -> TensorPlan:
     """One tensor: its roles at these sizes, checked against the shape in the file."""
     canonical = architecture.canonical(name)
+    if 0 in shape:
+        raise CheckpointError(
+            f"tensor '{name}' has shape {list(shape)}, so that it holds nothing that could grow. Check the counts in "
+            "config.json, such as num_labels."
+        )
     if len(roles) != len(shape):
         raise CheckpointError(
             f"tensor '{name}' has {len(shape)} dimensions, but its rule describes {len(roles)}. Check the file."

@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
-from growth.architectures.sizes import TwinContext, rotary_fraction, value_at
+from growth.architectures.sizes import TwinContext, rotary_fraction, rotary_part, value_at
 from growth.hf.config_json import is_written, merged, section_at, spellings
 from growth.hf.configs import Config, Raw, config_to_build
 from growth.hf.model_classes import class_of
@@ -256,7 +256,7 @@ def _small_rope(rope: Mapping[str, Any], head_dim: int, rotary: float = 1.0) -> 
     """
     if rope and all(isinstance(value, Mapping) for value in rope.values()):
         return {kind: _small_rope(value, head_dim) for kind, value in rope.items()}
-    pairs = int(head_dim * float(rope.get("partial_rotary_factor") or rotary)) // 2
+    pairs = int(head_dim * rotary_part(rope.get("partial_rotary_factor") or rotary)) // 2
     small = {name: (value * head_dim)[:pairs] if isinstance(value, list) else value for name, value in rope.items()}
     if _has_factors(rope) and "original_max_position_embeddings" in rope:
         small["original_max_position_embeddings"] = SWITCH

@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 import growth
+from growth.architectures.sizes import rotary_fraction
 from growth.hf import configs
 from growth.hf.config_fields import unsupported_fields
 from growth.hf.configs import parse
@@ -273,3 +275,17 @@ def test_a_check_that_is_left_out_is_missed(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises((growth.GrowthError, RuntimeError)) as caught:
         plan(DIFFERING[0][0])
     assert "declaration describes layers" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factor", ["gelu_new", True, [0.5]])
+def test_a_rotary_part_that_is_no_number_is_refused_by_name(factor: object) -> None:
+    config = SimpleNamespace(rope_parameters={"partial_rotary_factor": factor})
+    with pytest.raises(growth.UnsupportedModelError, match="partial_rotary_factor"):
+        rotary_fraction(config)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_head_without_labels_is_refused_by_name() -> None:
+    raw = {"model_type": "glm", "architectures": ["GlmForSequenceClassification"], "num_hidden_layers": 1}
+    with pytest.raises(growth.CheckpointError, match=r"'score\.weight' has shape \[0, .*num_labels"):
+        plan({**raw, "num_labels": 0, "pad_token_id": 0})
