@@ -2,21 +2,23 @@
 
 May import: `growth.proof` and the rooms below. Imported by: `growth.checkpoint`, for the state that
 a `transformers.Trainer` saves.
-Public: `staged`, `resume`, `fresh_warmup`, `clip_factor`. Read in this order:
+Public: `staged`, `resume`, `fresh_warmup`, `clip_factor`, `train_new_only`, `new_coordinates`. Read in this order:
 
 * ``model.py``, ``rebuild.py``: `growth.widen`
 * ``optimizer_kinds.py``, ``factors.py``, ``moments.py``: how an optimizer's state and settings
 scale
 * ``optimizer_checks.py``, ``optimizer.py``: the grown optimizer and its parameter groups
 * ``lr_schedulers.py``, ``lr_schedulers_by_group.py``: the learning-rate schedule
-* ``stages.py``, ``resume.py``, ``warmup.py``, ``clipping.py``: the four public helpers of a
-training loop
+* ``stages.py``, ``resume.py``, ``clipping.py``: public helpers of a training loop
+* ``coordinates.py``, ``recorded.py``, ``step_hooks.py``, ``warmup.py``, ``frozen.py``: which weights
+are new; warmed up, or trained alone
 * ``wrappers.py``: DDP, FSDP, PEFT, torch.compile: unwrapped, or refused with the remedy
 """
 
 from growth.training.clipping import clip_factor
+from growth.training.frozen import new_coordinates, train_new_only
 from growth.training.resume import resume
 from growth.training.stages import staged
 from growth.training.warmup import fresh_warmup
 
-__all__ = ["clip_factor", "fresh_warmup", "resume", "staged"]
+__all__ = ["clip_factor", "fresh_warmup", "new_coordinates", "resume", "staged", "train_new_only"]

@@ -31,6 +31,7 @@ from growth.proof.prepare import prepare
 from growth.proof.run import prove_grown
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown
+from growth.training.coordinates import masks_of
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
@@ -70,6 +71,30 @@ class Grown(Shown, Generic[M]):
     scheduler: LRScheduler | None = None
     uneven: tuple[str, ...] = ()
     born: tuple[str, ...] = ()
+
+    def new_coordinates(self) -> dict[str, Tensor]:
+        """Which weights of the grown model are new.
+
+        A weight is new unless it belongs to the first copy of an old coordinate along every
+        dimension of its tensor. A parameter that no dimension of grew has no new weight; one that
+        the old model does not have is new throughout. The weights that are not new are the
+        old model's, times the factors of the plan: ``down_proj`` at twice the width holds halves.
+
+        Returns:
+            Parameter name, as in ``model.named_parameters()`` -> boolean tensor of the parameter's
+            shape, on the CPU.
+
+        Raises:
+            IllegalGrowthError: the model is no longer the one that grew.
+
+        Example:
+            Three quarters of a matrix are new at twice the width, half of a gain:
+
+            >>> grown = growth.widen(model, width=2)
+            >>> {name: float(new.float().mean()) for name, new in grown.new_coordinates().items()}
+            {..., 'model.layers.0.mlp.down_proj.weight': 0.75, 'model.norm.weight': 0.5}
+        """
+        return masks_of(self.model, self.plan)
 
     def _parts(self) -> Sequence[Part]:
         parts: list[Part] = [grown_table(self.plan), str(self.proof), *note_parts(self.plan)]

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from growth.arguments import check_count, check_kind
 from growth.errors import IllegalGrowthError
-from growth.hf.custom_modules import as_transformers
-from growth.hf.tensor_names import from_disk
-from growth.plan.plan import TensorPlan
 from growth.training.model import Grown
+from growth.training.step_hooks import Held, Hooks, around_steps
 
 
-@dataclass(frozen=True)
-class Warmup:
+class Warmup(Hooks):
     """A warm-up in progress. It ends by itself after its steps; ``remove()`` ends it at once."""
-
-    handles: tuple[RemovableHandle, ...]
-
-    def remove(self) -> None:
-        """End the warm-up: from now on all coordinates move at the full rate."""
-        for handle in self.handles:
-            handle.remove()
 
 
 def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
@@ -38,8 +26,8 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
     rate.
 
     A weight is new unless it belongs to the first copy of an old coordinate along every dimension
-    of its tensor. The warm-up works through hooks on the optimizer, and keeps a copy of every grown
-    parameter during each step. It does not survive another growth, which makes a new optimizer.
+    of its tensor. The warm-up works through hooks on the optimizer, and keeps a copy of the new
+    weights during each step. It does not survive another growth, which makes a new optimizer.
 
     Args:
         grown: a growth that included its optimizer.
@@ -67,40 +55,17 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
             "a warm-up needs the grown optimizer. Give growth.widen the old one: "
             "growth.widen(model, optimizer=optimizer)."
         )
-    held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-    masks = {parameter: new for parameter, new in _new_weights(grown).items() if parameter in held}
-    before: dict[Tensor, Tensor] = {}
+    masks = grown.new_coordinates()
+    held = Held({grown.model.get_parameter(name): new for name, new in masks.items() if new.any()})
     taken = 0
 
-    def keep(*_: Any) -> None:
-        before.update({parameter: parameter.detach().clone() for parameter in masks})
-
-    @torch.no_grad()
-    def hold_back(*_: Any) -> None:
+    def count(*_: Any) -> None:
         nonlocal taken
         taken += 1
-        for parameter, new in masks.items():
-            rate = torch.where(new, taken / steps, 1.0).to(parameter.dtype)
-            parameter.copy_(torch.lerp(before[parameter], parameter, rate.expand_as(parameter)))
-        before.clear()
-        if taken >= steps:
-            warmup.remove()
+        if taken > steps:
+            held.release()
 
-    warmup = Warmup((optimizer.register_step_pre_hook(keep), optimizer.register_step_post_hook(hold_back)))
-    return warmup
+    def part(before: Tensor, after: Tensor) -> Tensor:
+        return torch.lerp(before, after, taken / steps)
 
-
-def _new_weights(grown: Grown[Any]) -> dict[Tensor, Tensor]:
-    """Parameter -> which of its weights are new, for parameters that have any."""
-    stock = as_transformers(grown.model) or grown.model
-    masks = from_disk(stock, {name: ~_old_block(tensor) for name, tensor in grown.plan.tensors.items()})
-    found = {name: parameter for name, parameter in stock.named_parameters() if name in masks}
-    return {parameter: masks[name].to(parameter.device) for name, parameter in found.items() if masks[name].any()}
-
-
-def _old_block(tensor: TensorPlan) -> Tensor:
-    """Of the grown tensor's shape: which weights are first copies along every dimension."""
-    old = torch.ones(tensor.new_shape, dtype=torch.bool)
-    for axis, d in enumerate(tensor.dimensions):
-        old &= torch.from_numpy(d.first_copies).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
-    return old
+    return Warmup((optimizer.register_step_pre_hook(count), *around_steps(held, optimizer, part)))

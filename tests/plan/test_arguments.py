@@ -191,6 +191,10 @@ def test_training_and_declarations() -> None:
         check_refused(training.clip_factor, value, {})
         check_refused(training.clip_factor, grown, value)
         check_refused(training.fresh_warmup, value, 5)
+        for function in (training.new_coordinates, training.train_new_only):
+            check_refused(function, value)
+            check_refused(function, value, grown.plan)
+            check_refused(function, model, value)
         check_refused(training.resume, value, optimizer, {})
         check_refused(training.resume, model, value, {})
         check_refused(training.resume, model, optimizer, value)

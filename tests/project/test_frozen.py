@@ -63,6 +63,8 @@ TRAINING = {
     "resume": "(model, optimizer, state, scheduler=None)",
     "fresh_warmup": "(grown, steps)",
     "clip_factor": "(grown, gradients)",
+    "new_coordinates": "(model, plan=None)",
+    "train_new_only": "(model, plan=None)",
 }
 GROWN = ["model", "plan", "proof", "optimizer", "scheduler", "uneven", "born"]
 
@@ -142,6 +144,7 @@ def test_frozen() -> None:
     assert {name: bare_signature(getattr(growth, name)) for name in SIGNATURES} == SIGNATURES
     assert {name: bare_signature(getattr(growth.training, name)) for name in TRAINING} == TRAINING
     assert [field.name for field in fields(growth.Grown)] == GROWN
+    assert bare_signature(growth.Grown.new_coordinates) == "(self)"
     for name in ("plan_widening", "widen", "widen_checkpoint"):
         assert get_type_hints(getattr(growth, name))["choices"] == Unpack[Choices]
     assert {

@@ -55,7 +55,8 @@ def grown_pair(make: Make, **choices: Any) -> tuple[growth.Grown[Any], Optimizer
 def test_new_coordinates_move_by_their_part_and_old_ones_as_without(name: str) -> None:
     grown, optimizer = grown_pair(MAKERS[name])
     model = grown.model
-    warmup = fresh_warmup(grown, 4)
+    warmup = fresh_warmup(grown, 4)  # which ends by itself, with hooks of others behind its own
+    others = (optimizer.register_step_pre_hook(_nothing), optimizer.register_step_post_hook(_nothing))
     for number in range(1, 7):
         reference, other = copy.deepcopy((model, optimizer))
         other._optimizer_step_pre_hooks.clear()
@@ -73,8 +74,13 @@ def test_new_coordinates_move_by_their_part_and_old_ones_as_without(name: str) -
             else:
                 assert torch.allclose(moved, torch.where(_corner(moved, corner), wanted, rate * wanted), atol=1e-6)
                 assert moved.shape == free[corner].shape or not torch.allclose(moved, wanted, rtol=0.2, atol=0)
-        assert bool(optimizer._optimizer_step_post_hooks) == (number < 4), "it ends by itself"
     warmup.remove()
+    hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+    assert [[*each] for each in hooks] == [[other.id] for other in others]
+
+
+def _nothing(*_: Any) -> None:
+    """A hook of another library."""
 
 
 def _corner(like: Tensor, corner: tuple[slice, ...]) -> Tensor:

@@ -1,0 +1,79 @@
+"""Which weights of a grown model are new, and which hold the old model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.hf.custom_modules import MODULE, ModuleWrapper, as_transformers
+from growth.hf.tensor_names import from_disk, to_disk
+from growth.plan.plan import Plan, TensorPlan
+from growth.training.wrappers import uncompiled
+
+
+def new_weights(tensor: TensorPlan) -> Tensor:
+    """Of the grown tensor's shape: which weights are not the first copy along every dimension."""
+    old = torch.ones(tensor.new_shape, dtype=torch.bool)
+    for axis, d in enumerate(tensor.dimensions):
+        old &= torch.from_numpy(d.first_copies).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
+    return ~old
+
+
+def masks_of(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """Parameter name -> which of its weights are new, for every parameter of a grown model.
+
+    The plan goes by names on disk, perhaps of a file without the base model's prefix; a model goes
+    by names in memory, where experts are fused and projections stand the other way round.
+
+    Args:
+        model: that grew, as widening returned it or as it was loaded since; on any device.
+        plan: how it grew.
+
+    Returns:
+        Boolean tensors on the CPU; the names are those of ``model.named_parameters()``.
+
+    Raises:
+        IllegalGrowthError: a parameter of which the plan says nothing, or another shape.
+        UnsupportedModelError: a model that is wrapped or sharded.
+    """
+    inner = uncompiled(model)
+    stock = as_transformers(inner) or inner
+    if not isinstance(stock, PreTrainedModel) or any(
+        type(value.data).__name__ == "DTensor" for value in stock.parameters()
+    ):
+        raise UnsupportedModelError(
+            f"{type(inner).__name__} is neither a transformers model nor a registered module, or it is sharded. Give "
+            "the model that growth.widen or from_pretrained returned, before DDP or PEFT wraps it."
+        )
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in stock.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    masks = _in_memory(stock, plan, names)
+    found: dict[str, Tensor] = {}
+    for parameter, spellings in names.items():
+        mask = next((masks[name] for name in spellings if name in masks), None)
+        if mask is None and not parameter.requires_grad:  # a table that the model computes by itself
+            mask = torch.zeros(parameter.shape, dtype=torch.bool)
+        name = spellings[0].removeprefix(f"{MODULE}.") if isinstance(stock, ModuleWrapper) else spellings[0]
+        if mask is None or mask.shape != parameter.shape:
+            raise IllegalGrowthError(
+                f"'{name}', of shape {list(parameter.shape)}, is "
+                + ("none of the tensors of this plan" if mask is None else f"one of {list(mask.shape)} in this plan")
+                + f", which made a {plan.model_class.__name__} of {plan.choices}. Give the model that grew by it."
+            )
+        found[name] = mask
+    return found
+
+
+def _in_memory(stock: PreTrainedModel, plan: Plan, names: Mapping[nn.Parameter, Iterable[str]]) -> dict[str, Tensor]:
+    """Name in memory -> mask, for the parameters that the plan has under any of their names."""
+    planned = {tensor.canonical: tensor for tensor in plan.tensors.values()}
+    empty = {name: torch.empty(parameter.shape, device="meta") for parameter, given in names.items() for name in given}
+    canonical = {name: plan.architecture.canonical(name) for name in to_disk(stock, empty)}
+    return from_disk(
+        stock, {name: new_weights(planned[short]) for name, short in canonical.items() if short in planned}
+    )
