@@ -61,9 +61,14 @@ def masks_of(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
         name = spellings[0].removeprefix(f"{MODULE}.") if isinstance(stock, ModuleWrapper) else spellings[0]
         if mask is None or mask.shape != parameter.shape:
             raise IllegalGrowthError(
-                f"'{name}', of shape {list(parameter.shape)}, is "
-                + ("none of the tensors of this plan" if mask is None else f"one of {list(mask.shape)} in this plan")
-                + f", which made a {plan.model_class.__name__} of {plan.choices}. Give the model that grew by it."
+                f"'{name}' "
+                + (
+                    "is not in"
+                    if mask is None
+                    else f"has shape {list(parameter.shape)}, not the {list(mask.shape)} of"
+                )
+                + f" the plan of this {plan.model_class.__name__} ({plan.choices}). Give the model that grew by it, "
+                "before anything is added to it."
             )
         found[name] = mask
     return found

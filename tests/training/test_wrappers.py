@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import growth
 from growth.errors import CheckpointError, UnsupportedModelError
+from growth.training import train_new_only
 from support.optimizers import llama, no_twin, step
 
 __all__ = ["no_twin"]  # a fixture for every test here
@@ -113,6 +114,10 @@ def test_shards_are_refused(tmp_path: Path) -> None:
     stock.load_state_dict(full)
     stock.save_pretrained(tmp_path / "full")
     growth.widen_checkpoint(tmp_path / "full", tmp_path / "wide", width=2)
+    grown = growth.widen(stock, width=2)
+    fully_shard(grown.model)
+    with pytest.raises(UnsupportedModelError, match=r"FSDPLlamaForCausalLM is neither .* or it is sharded"):
+        train_new_only(grown)
 
 
 ADAPTED: dict[str, Callable[[Any], Any]] = {
@@ -131,6 +136,39 @@ def test_adapters_are_refused_until_they_are_merged(how: str) -> None:
         nn.init.normal_(model.base_model.model.model.layers[0].self_attn.q_proj.lora_B.default.weight)
         merged = model.merge_and_unload()
         same(merged, growth.widen(merged, width=2).model)
+
+
+def scaled(model: Any, optimizer: AdamW) -> None:
+    """A step under autocast and a GradScaler."""
+    scaler, ids = torch.amp.GradScaler("cpu"), torch.arange(9)[None]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(input_ids=ids, labels=ids).loss
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    "one",
+    [
+        lambda model, optimizer: step(DistributedDataParallel(model), optimizer),
+        lambda model, optimizer: step(DistributedDataParallel(model, gradient_as_bucket_view=True), optimizer),
+        lambda model, optimizer: step(*Accelerator(cpu=True).prepare(model, optimizer)),
+        scaled,
+    ],
+    ids=["DDP", "DDP with views", "accelerate", "scaler"],
+)
+def test_only_what_is_new_trains_in_wrappers(one: Callable[[Any, AdamW], None]) -> None:
+    grown = growth.widen(llama(), width=2, noise=0.5)
+    before = {name: parameter.detach().clone() for name, parameter in grown.model.named_parameters()}
+    with train_new_only(grown):
+        optimizer = AdamW(grown.model.parameters(), lr=1e-2, weight_decay=0.5)
+        one(grown.model, optimizer)
+    for name, new in grown.new_coordinates().items():
+        moved = grown.model.get_parameter(name) != before[name]
+        assert not moved[~new].any() and moved[new].any(), name
+        assert not optimizer.state[grown.model.get_parameter(name)]["exp_avg"][~new].any(), name
 
 
 def test_accelerate_by_what_it_wraps() -> None:
