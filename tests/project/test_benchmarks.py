@@ -1,5 +1,5 @@
 """The bookkeeping of `benchmarks/payoff.py`: steps, tokens, FLOPs, arms, and the verdict from
-made-up losses."""
+made-up losses; and that of `benchmarks/frozen.py`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import frozen
 import payoff
 import payoff_training
 from payoff_report import Run, report, rows
 from payoff_training import batches, read_corpus
+
+from support.optimizers import no_twin
+
+__all__ = ["no_twin"]  # a fixture for every test here
 
 TINY = (
     "--hidden 32 --layers 1 --context 16 --batch 2 --small-steps 7 --wide-steps 5 --warmup 2 --eval-windows 4 "
@@ -166,3 +171,17 @@ def test_payoff_extends_what_was_run_under_the_same_settings(tmp_path: Path, mon
     assert [made["lr"] for made in both["runs"]] == [0.01, 0.01, 0.03, 0.03] and "extend" not in both["settings"]
     with pytest.raises(SystemExit, match=r"a.json was made with another --small-steps. Repeat that"):
         run("--small-steps", "3", "--extend", one)
+
+
+def test_frozen_trains_every_arm_on_the_same_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    excerpt = str(frozen.SMALL.parent / "excerpt.txt")
+    tiny = ["--steps", "2", "--batch", "2", "--context", "16", "--eval-windows", "8", "--lrs", "1e-3", "--seeds", "0"]
+    monkeypatch.setattr(sys, "argv", ["frozen.py", excerpt, excerpt, *tiny])
+    frozen.main()
+    *table, _, before, _ = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+    assert [arm for arm, *_ in rows] == [*frozen.ARMS]
+    start = before.split()[1]
+    assert all(old == new != start for _, _, old, new in rows) and len({old for _, _, old, _ in rows}) == len(rows)
