@@ -235,24 +235,24 @@ def rotary_fraction(config: Any) -> float | None:
     if not rope:
         return None
     inner = next((value for value in rope.values() if isinstance(value, Mapping)), rope)
-    factor = inner.get("partial_rotary_factor") or value_at(config, "partial_rotary_factor") or 1.0
-    return rotary_part(factor)
+    said = (inner.get("partial_rotary_factor"), value_at(config, "partial_rotary_factor"))
+    return next((rotary_part(factor) for factor in said if factor is not None), 1.0)
 
 
 def rotary_part(factor: Any) -> float:
     """A ``partial_rotary_factor`` as a number.
 
     Raises:
-        UnsupportedModelError: if it is none.
+        UnsupportedModelError: if it is none, or 0: a head that does not turn has other code.
 
     Example:
         >>> rotary_part(0.5)
         0.5
     """
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not factor > 0:
         raise UnsupportedModelError(
-            f"config field 'partial_rotary_factor' is {factor!r}, but it must be a number: the part of each head that "
-            "turns. Check config.json."
+            f"config field 'partial_rotary_factor' is {factor!r}, but it must be a number above 0: the part of each "
+            "head that turns. Check config.json."
         )
     return float(factor)
 

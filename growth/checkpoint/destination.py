@@ -16,6 +16,7 @@ from pathlib import Path
 
 from growth.checkpoint.durable import exchanged, force, force_one
 from growth.checkpoint.model_folder import foreign_entries, looks_like_a_model
+from growth.checkpoint.private import folder_mode, keep_private
 from growth.checkpoint.workspace import claimed, leftover, recover
 from growth.errors import CheckpointError
 from growth.hf.paths import local_path
@@ -44,12 +45,14 @@ def destination(dst: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def appearing(target: Path, overwrite: bool) -> Iterator[Path]:
+def appearing(target: Path, overwrite: bool, source: Path | None = None) -> Iterator[Path]:
     """A temporary folder that becomes ``target`` when the block ends, and is deleted if it fails.
 
     Args:
         target: the destination; parent folders that do not exist are made.
         overwrite: whether a model that is there is replaced. It is put back if that fails.
+        source: the folder that the result is made of; nobody may read more of the result than of
+            that (`growth.checkpoint.private`). A model that is replaced gives its own permissions.
 
     Yields:
         The temporary folder, in the same parent folder, to write into.
@@ -68,8 +71,10 @@ def appearing(target: Path, overwrite: bool) -> Iterator[Path]:
         with claimed(target) as workspace:
             _check_place(target, overwrite)
             folder = workspace / "new"
-            folder.mkdir()
+            folder.mkdir(0o777 if source is None else folder_mode(source))
             yield folder
+            if source is not None:
+                keep_private(folder, source)
             if target.is_dir():
                 folder.chmod(target.stat().st_mode & 0o7777)
             force(folder)
@@ -156,8 +161,14 @@ def _refusal(target: Path, overwrite: bool) -> str:
     if os.path.ismount(target):
         return "is a mount point, which cannot be replaced. Name a folder in it."
     empty = not target.is_symlink() and target.is_dir() and not any(target.iterdir())
-    if not empty and not overwrite:
-        return "exists and was kept as it is. Name another folder, or replace it with --overwrite."
+    beyond = _never_replaced(target, empty)
+    if empty or overwrite:
+        return beyond
+    return f"exists and was kept as it is. Name another folder{'' if beyond else ', or replace it with --overwrite'}."
+
+
+def _never_replaced(target: Path, empty: bool) -> str:
+    """Why not even ``--overwrite`` replaces what is at a path, with the next step; empty if it does."""
     if not empty and not looks_like_a_model(target):
         return (
             "exists and does not look like a model (weights, and a config.json with a model_type), so --overwrite did "

@@ -111,6 +111,28 @@ class Cosines:
         )
 
 
+@dataclass(frozen=True)
+class ModulesBehind:
+    """What became of the modules behind a transformer.
+
+    Args:
+        same: those whose weights are, bit for bit, what growth makes of the source's.
+        other: those whose weights are not.
+        unknown: why they could not be compared; empty if they could.
+    """
+
+    same: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    unknown: str = ""
+
+    def __str__(self) -> str:
+        if self.unknown:
+            return f"modules behind the transformer were NOT COMPARED: {self.unknown}"
+        said = [f"{', '.join(self.same)}: as growth makes them of the source's, bit for bit"] if self.same else []
+        said += [f"{', '.join(self.other)}: OTHER WEIGHTS than growth makes of the source's"] if self.other else []
+        return f"modules behind the transformer: {'; '.join(said)}"
+
+
 @dataclass(frozen=True, repr=False)
 class EquivalenceReport(Shown):
     """The result of `check_equivalence`.
@@ -146,6 +168,8 @@ class EquivalenceReport(Shown):
         resolved: False where rounding alone explains a difference that is not small beside
             ``variation``. Unrelated models would pass there, so that ``equal`` is False as well;
             a finer ``dtype`` decides.
+        modules: of a sentence-transformers model, what became of the modules behind the
+            transformer; ``equal`` is False where they have other weights. None where there are none.
     """
 
     equal: bool
@@ -166,6 +190,7 @@ class EquivalenceReport(Shown):
     turned: bool = False
     variation: float = 0.0
     resolved: bool = True
+    modules: ModulesBehind | None = None
 
     def _parts(self) -> Sequence[Part]:
         what = "tokens of text" if self.text else "random tokens (no tokenizer)" if self.tokens else ""
@@ -182,6 +207,8 @@ class EquivalenceReport(Shown):
             lines.append(f"perplexity: source {self.perplexity[0]:.6g}, grown {self.perplexity[1]:.6g}")
         if self.cosines:
             lines.append(f"{self.cosines}{': THEY CHANGE, do not take them for embeddings' if self.turned else ''}")
+        if self.modules:
+            lines.append(str(self.modules))
         if self.diverges_at:
             lines.append(f"hidden states diverge first at {self.diverges_at}")
         return [Table(head, rows, right=(1, 2, 3, 4)), "\n".join([*lines, _verdict(self)])]
@@ -217,6 +244,8 @@ def _verdict(report: EquivalenceReport) -> str:
             f"{report.dtype} alone explains, but they vary by {report.variation:.2e} themselves, so that unrelated "
             f"models would pass{finer} (on {report.device})"
         )
+    if report.modules is not None and report.modules.other:
+        return f"NOT EQUAL: {', '.join(report.modules.other)} behind the transformer has other weights"
     verdict = "NOT EQUAL: further apart than rounding explains"
     if report.weights_dtype != report.dtype:
         held = report.weights_dtype

@@ -21,6 +21,7 @@ from growth.checkpoint.distance import ORDER, RESOLVED, cosines, distance, exces
 from growth.checkpoint.provenance import other_source, recorded_plan
 from growth.checkpoint.results import Distance, EquivalenceReport
 from growth.checkpoint.run_pair import Model, as_model, describe, run_model, text_inputs
+from growth.checkpoint.verify_modules import modules_behind
 from growth.errors import CheckpointError, shown
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
@@ -116,6 +117,8 @@ def check_equivalence(
     for files in opened:
         files.check_unchanged()
     report = _report(reference, before, after, plan, inputs, is_text, (chosen, wide, weights, where))
+    behind = modules_behind(a, b, plan)
+    report = replace(report, modules=behind, equal=report.equal and not (behind and behind.other))
     return report if report.equal else replace(report, grown_from=other_source(a, b))
 
 

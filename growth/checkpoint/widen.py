@@ -148,7 +148,7 @@ def widen_checkpoint(
     twin = prove_twin(plan, device)
     read = [source.folder / "config.json", *source.weight_files]
     read += [*(training.files if training else ()), *(pipeline.files if pipeline else ())]
-    with appearing(target, overwrite) as folder, hashing(read, source.files) as hashes:
+    with appearing(target, overwrite, source.folder) as folder, hashing(read, source.files) as hashes:
         proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, allow_nonfinite, progress))
         covered = training.write(folder, target, allow_nonfinite) if training else []
         covered += pipeline.write(folder, allow_nonfinite) if pipeline else []

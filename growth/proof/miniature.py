@@ -256,7 +256,7 @@ def _small_rope(rope: Mapping[str, Any], head_dim: int, rotary: float = 1.0) -> 
     """
     if rope and all(isinstance(value, Mapping) for value in rope.values()):
         return {kind: _small_rope(value, head_dim) for kind, value in rope.items()}
-    pairs = int(head_dim * rotary_part(rope.get("partial_rotary_factor") or rotary)) // 2
+    pairs = int(head_dim * rotary_part(rope.get("partial_rotary_factor", rotary))) // 2
     small = {name: (value * head_dim)[:pairs] if isinstance(value, list) else value for name, value in rope.items()}
     if _has_factors(rope) and "original_max_position_embeddings" in rope:
         small["original_max_position_embeddings"] = SWITCH

@@ -226,3 +226,37 @@ def test_two_paths_change_places(tmp_path: Path) -> None:
     assert snapshot(tmp_path).keys() == {"a", "b", "a/two", "b/one"}
     with pytest.raises(FileNotFoundError):
         durable.exchanged(tmp_path / "a", tmp_path / "gone")
+
+
+@pytest.mark.parametrize("kind", ["notes", "file", "dangling link", "working directory"])
+def test_overwrite_is_not_offered_where_it_would_be_refused(
+    kind: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "wide"
+    if kind == "notes":
+        put(target, "notes.txt")
+    elif kind == "file":
+        target.write_text("mine")
+    elif kind == "dangling link":
+        target.symlink_to(tmp_path / "nowhere")
+    else:
+        shutil.copytree(source, target)
+        monkeypatch.chdir(target)
+    for overwrite in (False, True):
+        with pytest.raises(growth.CheckpointError) as refusal:
+            check_target(target, overwrite)
+        assert "replace it with --overwrite" not in str(refusal.value)
+
+
+def test_a_result_is_as_private_as_its_source(source: Path, tmp_path: Path) -> None:
+    private = Path(shutil.copytree(source, tmp_path / "private"))
+    private.chmod(0o700)
+    for path in private.iterdir():
+        path.chmod(0o640 if path.name == "config.json" else 0o600)
+    growth.widen_checkpoint(private, tmp_path / "wide")
+    assert (tmp_path / "wide").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "wide").iterdir()} == {0o600}
+    growth.widen_checkpoint(source, tmp_path / "open")
+    assert (tmp_path / "open" / "config.json").stat().st_mode & 0o777 == (
+        source / "config.json"
+    ).stat().st_mode & 0o777

@@ -232,3 +232,20 @@ def test_another_file_of_that_name_is_left_behind(tmp_path: Path) -> None:
     bert().save_pretrained(tmp_path / "small")
     (tmp_path / "small" / "modules.json").write_text('["numpy", "torch"]')
     assert growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide").left_behind == ("modules.json",)
+
+
+@pytest.mark.parametrize("choice", [{"width": 2, "noise": 1.0}, {"intermediate_size": 80}], ids=["grown", "copied"])
+def test_verify_looks_at_the_modules_behind_the_transformer(choice: dict[str, Any], tmp_path: Path) -> None:
+    """A Dense with other weights is seen, whether it grew or was copied."""
+    folder = laid(tmp_path / "small", bert(), (f"{IN_NEW}Pooling", POOLING), (f"{IN_NEW}Dense", DENSE))
+    growth.widen_checkpoint(folder, tmp_path / "wide", **choice)
+    report = growth.check_equivalence(folder, tmp_path / "wide")
+    assert report.equal and report.modules is not None and report.modules.same == ("2_Dense",)
+    assert "2_Dense: as growth makes them" in str(report)
+    file = tmp_path / "wide" / "2_Dense" / "model.safetensors"
+    held = load_file(file)
+    save_file({**held, "linear.weight": held["linear.weight"] * 7 + 3}, file)
+    report = growth.check_equivalence(folder, tmp_path / "wide")
+    assert not report.equal and "NOT EQUAL: 2_Dense behind the transformer" in str(report)
+    (tmp_path / "wide" / "growth.json").unlink()
+    assert "NOT COMPARED" in str(growth.check_equivalence(folder, tmp_path / "wide"))

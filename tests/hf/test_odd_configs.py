@@ -277,7 +277,7 @@ def test_a_check_that_is_left_out_is_missed(monkeypatch: pytest.MonkeyPatch) -> 
     assert "declaration describes layers" not in str(caught.value)
 
 
-@pytest.mark.parametrize("factor", ["gelu_new", True, [0.5]])
+@pytest.mark.parametrize("factor", ["gelu_new", True, False, 0, [0.5], float("nan")])
 def test_a_rotary_part_that_is_no_number_is_refused_by_name(factor: object) -> None:
     config = SimpleNamespace(rope_parameters={"partial_rotary_factor": factor})
     with pytest.raises(growth.UnsupportedModelError, match="partial_rotary_factor"):
