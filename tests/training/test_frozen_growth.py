@@ -22,6 +22,7 @@ from growth.errors import IllegalGrowthError
 from growth.training import fresh_warmup, frozen, train_new_only
 from growth.training.frozen import NewOnly, hold_old
 from growth.training.step_hooks import Held
+from support.custom_models import Odd, OddConfig
 from support.optimizers import llama, no_twin, registered, step
 from support.trainer_runs import MODELS, run
 
@@ -166,6 +167,22 @@ def test_gradients_of_a_pass_before_do_not_count() -> None:
     with train_new_only(grown):
         for name, parameter in grown.model.named_parameters():
             assert parameter.grad is not None and not parameter.grad[~masks[name]].any(), name
+
+
+def test_a_registered_module(registered: None) -> None:
+    torch.manual_seed(0)
+    module = Odd(OddConfig())
+    grown = growth.widen(module, width=2, noise=0.5, optimizer=AdamW(module.parameters(), lr=1e-2))
+    before = {name: bits(parameter) for name, parameter in grown.model.named_parameters()}
+    assert grown.optimizer is not None
+    fresh_warmup(grown, 2)
+    with train_new_only(grown):
+        output = grown.model(torch.arange(5)[None])
+        (output if isinstance(output, Tensor) else output[0]).square().mean().backward()
+        grown.optimizer.step()
+    for name, new in grown.new_coordinates().items():
+        moved = bits(grown.model.get_parameter(name)) != before[name]
+        assert not moved[~new].any() and moved[new].any(), name
 
 
 class Slow(Optimizer):
