@@ -3,6 +3,7 @@ remedy; and the remedy works."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -240,11 +241,18 @@ def _rank(rank: int, folder: Path) -> None:
             model, optimizer = grown.model, grown.optimizer
     moments = [optimizer.state[parameter]["exp_avg"] for parameter in model.parameters()]
     torch.save([*(parameter.detach() for parameter in model.parameters()), *moments], folder / f"{rank}.pt")
+    distributed.barrier()  # neither rank closes its connections while the other still needs them
     distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_ranks_grow_alike(tmp_path: Path) -> None:
-    multiprocessing.spawn(_rank, (tmp_path,), nprocs=2)  # type: ignore[attr-defined]
+    ranks = multiprocessing.spawn(_rank, (tmp_path,), nprocs=2, join=False)  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 300
+    while not ranks.join(timeout=5):
+        if time.monotonic() > deadline:
+            for rank in ranks.processes:
+                rank.kill()
+            pytest.fail("the ranks wait for each other")
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert len(one) == len(other) > 0 and all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
