@@ -18,8 +18,9 @@ from growth.errors import CheckpointError, UnsupportedModelError
 from growth.hf.config_json import read_json
 from growth.hf.reader import open_weights
 from growth.hf.source_files import SourceFiles
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
+from growth.plan.tensor_plan import TensorPlan
 
 MODULES = "modules.json"
 

@@ -193,7 +193,9 @@ def _write_weights(
         with SafetensorsWriter(
             folder / file, {name: (plan.tensors[name].new_shape, dtypes[name]) for name in names}
         ) as writer:
-            for growing in growing_tensors(plan, names, source.read, dtypes, fold, allow_nonfinite=allow_nonfinite):
+            for growing in growing_tensors(
+                plan, names, plan.reading(source.read), dtypes, fold, allow_nonfinite=allow_nonfinite
+            ):
                 for block in growing.blocks():
                     writer.append(block)
                     done += block.nbytes

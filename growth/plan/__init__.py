@@ -22,7 +22,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from growth.plan.plan import Plan, TensorPlan
+    from growth.plan.plan import Plan
+from growth.plan.tensor_plan import TensorPlan
 
 __all__ = ["Plan", "TensorPlan"]
 

@@ -1,6 +1,7 @@
 """Building a plan from a config and the shapes of its tensors.
 
-In this order: the declaration adapted to the config; the roles of every tensor; the target sizes,
+In this order: the declaration adapted to the config; what the model gets more of at unchanged
+widths (`growth.extension`); the roles of every tensor; the target sizes,
 and with them how every space grows (`growth.plan.target_sizes`, `growth.plan.candidate`); where
 copies may differ (`growth.plan.tied_weights`); and what all that makes of each tensor."""
 
@@ -20,6 +21,8 @@ from growth.algebra.roles import Role
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes
 from growth.errors import CheckpointError
+from growth.extension.extend import extend
+from growth.extension.request import Request
 from growth.hf.config_fields import check_fields
 from growth.hf.config_json import is_written
 from growth.hf.configs import Config
@@ -30,9 +33,10 @@ from growth.plan.candidate import Candidate, candidate
 from growth.plan.declared import Declared
 from growth.plan.hidden_states import equal_hidden_state, hidden_state_notes
 from growth.plan.options import Options
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
-from growth.plan.target_sizes import choose, sizes_in_ratio
+from growth.plan.target_sizes import TargetSizes, choose, sizes_in_ratio
+from growth.plan.tensor_plan import TensorPlan
 from growth.plan.tied_weights import Ties, around_ties, read_by_ties
 
 
@@ -44,6 +48,7 @@ def build_plan(
     *,
     dtypes: Mapping[str, torch.dtype] | None = None,
     in_ratio_of: tuple[Sizes, Sizes] | None = None,
+    extends: Request | None = None,
 ) -> Plan:
     """The plan for a config and the shapes of its tensors.
 
@@ -55,19 +60,29 @@ def build_plan(
         dtypes: tensor name -> dtype, where the weights are known.
         in_ratio_of: old and new sizes of a model that this one is a miniature of. The miniature grows
             in the same ratios, whatever sizes the options name.
+        extends: what the miniature has more of, then; by default what the options ask for.
 
     Raises:
         UnsupportedModelError: for a model type, config field or tensor that is not declared.
         IllegalGrowthError: for sizes or choices no law allows.
         CheckpointError: for a missing tensor or a wrong shape.
     """
-    config = Config.of(raw)
-    declared = declared or Declared(architectures.find(str(config["model_type"])))
-    architecture = declared.base.at(config.parsed)
-    check_fields(config, architecture, options.vouch)
-    model_class = class_of(config)
-    old = architecture.read_sizes(config.parsed)
-    found = inventory(config, shapes, architecture, model_class)
+    source = Config.of(raw)
+    declared = declared or Declared(architectures.find(str(source["model_type"])))
+    architecture = declared.base.at(source.parsed)
+    check_fields(source, architecture, options.vouch)
+    model_class = class_of(source)
+    found = inventory(source, shapes, architecture, model_class)
+    left_out, said = found.left_out, found.notes
+    before = architecture.read_sizes(source.parsed)
+    held = {name: shapes[name] for name in found.known}
+    extension = extend(source, held, architecture, model_class, extends or options.extends)
+    config, old = source, before
+    if extension is not None:
+        config, shapes, dtypes = extension.new, extension.new_shapes, extension.new_dtypes(dtypes or {})
+        architecture = declared.base.at(config.parsed)
+        old = architecture.read_sizes(config.parsed)
+        found = inventory(config, shapes, architecture, model_class)
     roles = {name: architecture.roles(architecture.canonical(name), model_class.__name__) for name in found.known}
     combinations = set(roles.values())
 
@@ -81,7 +96,9 @@ def build_plan(
     def tried(new: Sizes) -> Candidate:
         return candidate(config, declared.base, architecture, options, old, new, combinations, settle)
 
-    if in_ratio_of is None:
+    if not (options.widens if in_ratio_of is None else in_ratio_of[0] != in_ratio_of[1]):
+        sizes, chosen = TargetSizes(old, dict.fromkeys(old, "kept")), tried(old)
+    elif in_ratio_of is None:
         written = frozenset(name for name, field in architecture.fields().items() if is_written(config, field))
         sizes, chosen = choose(architecture.sizes, config.parsed, old, options, written, tried)
     else:
@@ -95,24 +112,26 @@ def build_plan(
         name: _tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties)
         for name in found.known
     }
+    added = extension.sizes if extension else {}
     return Plan(
         declared,
         architecture,
         model_class,
         options,
-        old_sizes=old,
-        new_sizes=sizes.sizes,
-        why=sizes.why,
+        old_sizes={**before, **{name: pair[0] for name, pair in added.items()}},
+        new_sizes={**sizes.sizes, **{name: pair[1] for name, pair in added.items()}},
+        why={**sizes.why, **(extension.why if extension else {})},
         maps={**chosen.maps, **ties.maps},
         tensors=tensors,
-        old=config,
+        old=source,
         new=chosen.config,
         dtypes=dict(dtypes or {}),
-        left_out=tuple(found.left_out),
+        left_out=tuple(left_out),
         notes=(
             *_about_the_declaration(declared, config),
             *architecture.remarks(config, model_class.__name__),
-            *found.notes,
+            *said,
+            *(extension.notes if extension else ()),
             *chosen.notes,
             *ties.notes,
             *dead_units.notes(chosen.maps, architecture.laws, combinations),
@@ -121,6 +140,7 @@ def build_plan(
             *_about_symmetry(options),
         ),
         lossy=chosen.lossy,
+        extension=extension,
     )
 
 
@@ -157,7 +177,7 @@ def _about_saving(model_class: type[PreTrainedModel], tensors: Iterable[str]) ->
 
 
 def _about_symmetry(options: Options) -> Iterator[str]:
-    if not options.breaking.breaks:
+    if options.widens and not options.breaking.breaks:
         yield (
             "identical copies never separate in training, so that the wide model learns what the "
             "small one would; --noise 1 (in Python noise=1.0) makes them differ without changing the function"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from growth.arguments import check_flag, check_word, meant, real_number, whole_number
 from growth.errors import IllegalGrowthError, shown
+from growth.extension.placement import Insert
 from growth.plan.symmetry import LARGEST_NOISE, NOISE_HINT, Symmetry
 
 LARGEST_WIDTH = 1024
@@ -33,10 +34,6 @@ DEPTH = frozenset(
     | {"decoder_layers"}
 )
 """Names by which people ask for more layers."""
-NO_DEPTH = (
-    "growth makes layers wider; how many there are stays as it is for now. Choose a width, or sizes such as "
-    "hidden_size, intermediate_size and heads."
-)
 
 
 def check_width(value: Any) -> float:
@@ -89,7 +86,7 @@ def size_check(name: str) -> Callable[[Any], int | str]:
 
 
 def check_sizes(value: Mapping[str, Any] | None) -> dict[str, int | str]:
-    """Sizes by name, each a whole number or ``keep``; none of them a number of layers."""
+    """Sizes by name, each a whole number or ``keep``."""
     if not isinstance(value, Mapping):
         raise IllegalGrowthError(
             f"sizes must be a dictionary of sizes by name, such as {{'moe_intermediate_size': 2048}}, not "
@@ -98,8 +95,6 @@ def check_sizes(value: Mapping[str, Any] | None) -> dict[str, int | str]:
     for name in value:
         if not isinstance(name, str):
             raise IllegalGrowthError(f"sizes names {shown(name)}, which is no name of a size. Use text.")
-        if name.rpartition(".")[2] in DEPTH:
-            raise IllegalGrowthError(f"{name} is not a width: {NO_DEPTH}")
     return {name: size_check(name)(size) for name, size in value.items()}
 
 
@@ -127,6 +122,16 @@ def check_seed(value: Any) -> int:
     if seed is None or not -(2**63) <= seed < 2**64:
         raise IllegalGrowthError(f"seed must be a whole number of 64 bits, not {shown(value)}. Use 0, for example.")
     return seed
+
+
+def check_insert(value: Any) -> str:
+    """Where new layers go, as `Insert` spells it."""
+    return str(Insert.parse(value))
+
+
+def check_untie(value: Any) -> bool:
+    """True or False."""
+    return check_flag("untie", value)
 
 
 def check_lossy(value: Any) -> bool:

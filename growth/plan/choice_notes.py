@@ -75,7 +75,7 @@ def _is_equal_anyway(plan: Plan) -> str | None:
     if not plan.maps[space].grows:
         return "it does not grow"
     default = plan.architecture.maps(
-        plan.old.parsed, plan.old_sizes, plan.new_sizes, plan.options.scaling, plan.options.rope, {space}
+        plan.extended.parsed, plan.extended_sizes, plan.new_sizes, plan.options.scaling, plan.options.rope, {space}
     )
     if (default[space].write == plan.maps[space].write).all():
         equal = (default[space].write == 1).all()

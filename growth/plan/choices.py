@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any, ForwardRef, Literal, TypeAlias, TypedDict
 
 from growth.errors import IllegalGrowthError
 from growth.plan.choice_checks import (
+    check_insert,
     check_like,
     check_lossy,
     check_noise,
     check_seed,
     check_sizes,
     check_symmetry,
+    check_untie,
     check_vouch,
     check_width,
     one_of,
@@ -57,6 +59,9 @@ class Choices(TypedDict, total=False):
     heads: int | str | None
     kv_heads: int | str | None
     head_dim: int | str | None
+    layers: int | str | None
+    insert: str
+    untie: bool
     sizes: Mapping[str, int | str] | None
     like: Like | None
     attention: Literal["heads", "head-dim"]
@@ -136,6 +141,25 @@ CHOICES: Mapping[str, Choice] = {
             "Number of key/value heads; 'keep' grows the queries alone, and no KV cache.",
         ),
         _kept_size("head_dim", "head_dim", "Width of each head. Rotary heads grow to whole multiples only."),
+        _kept_size(
+            "layers",
+            "num_hidden_layers",
+            "Number of layers. New ones change nothing at first: what they would add is silent, the rest a copy of a "
+            "neighbour. Of two stacks, name one by --size decoder.num_hidden_layers=N.",
+        ),
+        Choice(
+            "insert",
+            "Where new layers go: even, end, start, or after:0,3 (behind the first and the fourth).",
+            check_insert,
+            default="even",
+            takes="even|end|start|after:LIST",
+        ),
+        Choice(
+            "untie",
+            "Give the head its own matrix, a copy of the embedding's, where the two are tied.",
+            check_untie,
+            default=False,
+        ),
         Choice(
             "sizes",
             "Any other size, by its name in the plan or in config.json, such as moe_intermediate_size.",

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
 from growth.algebra.laws import Scaling
 from growth.errors import IllegalGrowthError
-from growth.plan.choice_checks import DEPTH, KEEP, NO_DEPTH
+from growth.extension.placement import Insert
+from growth.extension.request import Request
+from growth.plan.choice_checks import DEPTH, KEEP
 from growth.plan.choices import CHOICES, Choices, check_together
 from growth.plan.symmetry import Symmetry
 
@@ -47,17 +49,35 @@ class Options:
     symmetry: str = "none"
     seed: int = 0
     lossy: bool = False
+    insert: str = "even"
+    untie: bool = False
     vouch: tuple[str, ...] = ()
     sizes: Mapping[str, int | str] = field(default_factory=dict)
     like: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.width is None and not self.sizes and not self.like:
+        if self.width is None and not self.sizes and not self.like and not self.untie:
             object.__setattr__(self, "width", 2)
         for one in fields(self):
             value = getattr(self, one.name)
             if not (one.name == "width" and value is None):
                 object.__setattr__(self, one.name, CHOICES[one.name].check(value))
+
+    @property
+    def extends(self) -> Request:
+        """What the model is to have more of at unchanged widths."""
+        return Request(self.sizes, Insert.parse(self.insert), untie=self.untie)
+
+    @property
+    def widens(self) -> bool:
+        """Whether anything is to become wider."""
+        return self.width is not None or bool(self.like) or bool(self.extends.for_widening)
+
+    @property
+    def widening(self) -> Options:
+        """The same, without what the model is to have more of at unchanged widths. Something has to
+        become wider."""
+        return replace(self, sizes=self.extends.for_widening, untie=False)
 
     @property
     def breaking(self) -> Symmetry:
@@ -109,8 +129,6 @@ def keyword_of_size(name: str) -> list[str]:
 
 def _unknown(name: str) -> str:
     said = f"unexpected keyword argument '{name}'"
-    if name in DEPTH:
-        return f"{said}: {NO_DEPTH}"
-    near = keyword_of_size(name) or get_close_matches(name, CHOICES, n=1)
+    near = ["layers"] if name in DEPTH else keyword_of_size(name) or get_close_matches(name, CHOICES, n=1)
     meant = f"did you mean '{near[0]}'? The" if near else "the"
     return f"{said}; {meant} choices are {', '.join(CHOICES)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,112 +14,20 @@ import torch
 from transformers import PreTrainedModel
 
 from growth.algebra.axes import Space
-from growth.algebra.dimensions import Dimension
-from growth.algebra.maps import Floats, Map, powers_of_two
-from growth.algebra.roles import Keeps, Role
+from growth.algebra.maps import Map
 from growth.architectures.architecture import Architecture
 from growth.errors import GrowthError, shown
+from growth.extension.extension import Extension, Reader
 from growth.hf.config_json import differences
 from growth.hf.configs import Config
 from growth.plan.choice_checks import width_text
 from growth.plan.declared import Declared
 from growth.plan.options import Options
-from growth.plan.symmetry import UNBROKEN, Symmetry
+from growth.plan.tensor_plan import TensorPlan
 from growth.text import Part, Shown
 
 TOLERANCE = 1e-10
 """Largest difference of outputs in float64 that counts as the same function."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class TensorPlan:
-    """How one tensor grows.
-
-    ``new[j0, j1, ...] = value_0[j0] * value_1[j1] * ... * old[source_0[j0], source_1[j1], ...]``, with
-    one `growth.algebra.dimensions.Dimension` per dimension of the tensor. If the model adds a number
-    to a gain, a shift is added (`growth.algebra.roles.Gain`). Along summed dimensions the copies
-    may differ (`growth.weights.symmetry_breaking`).
-
-    Args:
-        name: in the source file, and in the grown one.
-        canonical: the name in the declaration: without the base model's prefix.
-        shape: before growth.
-        roles: one per dimension, from the declaration.
-        dimensions: one per dimension, what the roles come to at these sizes.
-        symmetry: how the copies are made to differ; `UNBROKEN` if they are equal.
-
-    Example:
-        The value projection of a Llama of 6 heads of 16, grown to 9:
-
-        ``TensorPlan(model.layers.0.self_attn.v_proj.weight: [96, 96] -> [144, 144],
-        writes kv_heads * value; reads normed)``
-    """
-
-    name: str
-    canonical: str
-    shape: tuple[int, ...]
-    roles: tuple[Role, ...]
-    dimensions: tuple[Dimension, ...]
-    symmetry: Symmetry = UNBROKEN
-
-    def __repr__(self) -> str:
-        return (
-            f"TensorPlan({self.name}: {list(self.shape)} -> {list(self.new_shape)}, {'; '.join(map(str, self.roles))})"
-        )
-
-    @property
-    def new_shape(self) -> tuple[int, ...]:
-        """Shape after growth."""
-        return tuple(dimension.new for dimension in self.dimensions)
-
-    @property
-    def unchanged(self) -> bool:
-        """True if every dimension is kept, so that the tensor need not be of a float dtype: a mask, a
-        counter."""
-        return len(self.roles) == len(self.shape) and all(isinstance(role, Keeps) for role in self.roles)
-
-    @property
-    def transposed(self) -> TensorPlan:
-        """The plan of the transpose, ``[a, b] -> [b, a]``; of a vector ``[a]``, that of the row ``[1, a]``."""
-        kept = (Keeps(),) if len(self.shape) == 1 else ()
-        outer = tuple(role.resolve(1, {}) for role in kept)
-        dimensions = outer + tuple(reversed(self.dimensions))
-        shape = (1,) * len(kept) + tuple(reversed(self.shape))
-        return replace(self, shape=shape, roles=kept + tuple(reversed(self.roles)), dimensions=dimensions)
-
-    @cached_property
-    def coefficients(self) -> tuple[Floats, ...]:
-        """One array ``[new]`` per dimension: the factors that scale a weight before it is rounded.
-
-        That is ``value``; along `exact_sum_axis` it is ``1 / gradient``, because there the sum of the
-        copies is rounded and not each copy (0 where the gradient is not determined)."""
-        return tuple(
-            np.divide(1.0, d.gradient, out=np.zeros(d.new), where=d.determined)
-            if axis == self.exact_sum_axis
-            else d.value
-            for axis, d in enumerate(self.dimensions)
-        )
-
-    @cached_property
-    def exact(self) -> bool:
-        """True if no float format rounds: every coefficient is a power of two or zero, and nothing is
-        added or averaged."""
-        if self.symmetry.breaks and self.exact_sum_axis is None:
-            return False
-        if any(
-            d.shift is not None or (d.averages and axis != self.exact_sum_axis)
-            for axis, d in enumerate(self.dimensions)
-        ):
-            return False
-        return all(bool(powers_of_two(factors).all()) for factors in self.coefficients)
-
-    @cached_property
-    def exact_sum_axis(self) -> int | None:
-        """The one dimension along which copies differ and yet add up to the last bit
-        (`growth.weights.exact_sums`), None if there is none."""
-        summed = [axis for axis, d in enumerate(self.dimensions) if d.summed and d.grows]
-        alone = self.symmetry.breaks and len(summed) == 1 and self.dimensions[summed[0]].common_gradient is not None
-        return summed[0] if alone else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,6 +49,8 @@ class Plan(Shown):
         left_out: tensors of the source that the model computes by itself and the result leaves out.
         notes: what the caller should know, a sentence each.
         lossy: whether this is a rotary growth that is not exact, which the caller accepted.
+        extension: what the model gets more of before it is widened; None for nothing. The shapes
+            in ``tensors`` are those of the extended model.
 
     Example:
         >>> import growth
@@ -168,6 +78,21 @@ class Plan(Shown):
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lossy: bool = False
+    extension: Extension | None = None
+
+    @property
+    def extended(self) -> Config:
+        """The config of the extended model; of the model itself, where nothing is added."""
+        return self.old if self.extension is None else self.extension.new
+
+    @cached_property
+    def extended_sizes(self) -> dict[str, int]:
+        """The sizes of the extended model."""
+        return self.architecture.read_sizes(self.extended.parsed)
+
+    def reading(self, read: Reader) -> Reader:
+        """A reader of the extended model's tensors, from one of the model's."""
+        return read if self.extension is None else self.extension.reading(read)
 
     @property
     def config_changes(self) -> dict[str, tuple[Any, Any]]:
@@ -187,15 +112,22 @@ class Plan(Shown):
 
     def parameters(self, *, new: bool) -> int:
         """Number of weights on disk, after growth (``new=True``) or before."""
-        return sum(int(np.prod(t.new_shape if new else t.shape)) for t in self.tensors.values())
+        return sum(int(np.prod(shape)) for shape in self._shapes(new).values())
 
     def bytes(self, *, new: bool) -> int:
         """Bytes on disk, after growth (``new=True``) or before, each tensor in the dtype it has in the
         source (`source_dtypes`)."""
-        dtypes = self.source_dtypes
-        return sum(
-            dtypes[name].itemsize * int(np.prod(t.new_shape if new else t.shape)) for name, t in self.tensors.items()
-        )
+        dtypes = dict(self.source_dtypes)
+        if self.extension is not None and not new:
+            dtypes = {self.extension.parts[name].source: dtype for name, dtype in dtypes.items()}
+        return sum(dtypes[name].itemsize * int(np.prod(shape)) for name, shape in self._shapes(new).items())
+
+    def _shapes(self, new: bool) -> dict[str, tuple[int, ...]]:
+        """Tensor name -> shape, after growth or of the model."""
+        if new or self.extension is None:
+            return {name: t.new_shape if new else t.shape for name, t in self.tensors.items()}
+        read = {part.source for name, part in self.extension.parts.items() if name in self.tensors}
+        return {name: shape for name, shape in self.extension.shapes.items() if name in read}
 
     @cached_property
     def source_dtypes(self) -> dict[str, torch.dtype]:
@@ -272,6 +204,8 @@ class Plan(Shown):
         said = [f"width {width_text(options.width)}"] if options.width is not None else []
         said += ["the sizes of another model"] if options.like else []
         said += [f"{name} {size}" for name, size in options.sizes.items()]
+        said += [f"insert {options.insert}"] if self.extension is not None and self.extension.stacks else []
+        said += ["untied"] if options.untie else []
         said += [f"attention {options.attention}"] if options.width is not None else []
         said += [f"rope {options.rope}"] if self.architecture.rotary and "head_dim" in heads else []
         seed = f" (seed {options.seed})" if options.breaking.kind == "noise" or options.breaking.varied else ""

@@ -74,7 +74,7 @@ def _check_reach(model: ModelSizes, values: Mapping[str, int]) -> None:
 def _named_by_caller(model: ModelSizes, options: Options) -> dict[str, int]:
     standard = _standard_names(model)
     named: dict[str, int] = {}
-    for asked, wanted in options.sizes.items():
+    for asked, wanted in options.extends.for_widening.items():
         name = standard.get(asked, asked)
         if name not in model.choosable:
             raise IllegalGrowthError(

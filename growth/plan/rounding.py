@@ -36,7 +36,8 @@ from growth.errors import GrowthError
 from growth.hf.dtypes import FLOATS, dtype_name
 from growth.plan.build import build_plan
 from growth.plan.options import Options
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
+from growth.plan.tensor_plan import TensorPlan
 
 PER_EPS = math.sqrt(3 / 7 / 12)
 """RMS of rounding over RMS of weights, in units of eps."""
@@ -174,14 +175,14 @@ def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
         "--scaling unit": replace(options, scaling="unit"),
         "--symmetry split:1/2": replace(options, symmetry="split:1/2"),
     }
-    if options.width is not None and not options.sizes:
+    if options.width is not None and not options.extends.for_widening:
         power = 2 ** max(1, round(math.log2(options.width)))
         others[f"--width {power}"] = replace(options, width=power)
     shapes = {name: tensor.shape for name, tensor in plan.tensors.items()}
-    for choice, other in others.items():
+    for choice, other in others.items() if options.widens else ():
         if other != options:
             try:
-                changed = build_plan(plan.old, shapes, other, plan.declared, dtypes=plan.dtypes)
+                changed = build_plan(plan.extended, shapes, other.widening, plan.declared, dtypes=plan.dtypes)
             except GrowthError:
                 continue
             if not _rounds(changed, dtype):

@@ -6,6 +6,8 @@ space grows, ``new[j] = write[j] * old[source[j]]``, coordinate by coordinate.""
 from __future__ import annotations
 
 import inspect
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -105,6 +107,40 @@ def grown_output(value: Tensor, grown: Map | None) -> Tensor:
     return taken * torch.from_numpy(grown.write).to(value.device, value.dtype)
 
 
+def of_old_layers(outputs: Outputs, plan: Plan, *, renumber: bool = True) -> Outputs:
+    """The outputs of a grown model without those of new layers, numbered as the old model's.
+
+    What a layer receives is an entry of ``hidden_states``, and the last entry follows the last
+    layer: entry i of the old model is entry ``kept[i]`` of the new one. Where there are new layers,
+    router logits are left out: not every layer has a router, and the logits follow from them.
+
+    Args:
+        outputs: of the grown model, as `forward` names them.
+        plan: how it grew.
+        renumber: False for the outputs of the old model.
+    """
+    if plan.extension is None or not plan.extension.stacks:
+        return outputs
+    outputs = {name: value for name, value in outputs.items() if "router_logits" not in name}
+    for stack in plan.extension.stacks if renumber else ():
+        entries = {place: number for number, place in enumerate((*stack.kept, len(stack.origins)))}
+        outputs = dict(_renamed(outputs, stack.name.partition(".")[0], entries, len(stack.origins)))
+    return outputs
+
+
+def _renamed(outputs: Outputs, stack: str, entries: Mapping[int, int], layers: int) -> Iterator[tuple[str, Tensor]]:
+    """The outputs, those per layer of one stack renumbered, or left out."""
+    lengths = Counter(name.rpartition(".")[0] for name in outputs)
+    for name, value in outputs.items():
+        base, _, index = name.rpartition(".")
+        of_a_part = re.match(r"(encoder|decoder|cross)_", base)
+        of_this = of_a_part is None or of_a_part[1] == stack or (of_a_part[1] == "cross" and stack == "decoder")
+        if not index.isdigit() or not of_this or lengths[base] - layers not in (0, 1):
+            yield name, value
+        elif int(index) in entries:
+            yield f"{base}.{entries[int(index)]}", value
+
+
 def largest_difference(before: Outputs, after: Outputs, plan: Plan) -> float:
     """The largest ``|after - grown before|`` over all outputs: NaN if any difference is, infinity
     if the models do not return the same fields.
@@ -117,6 +153,7 @@ def largest_difference(before: Outputs, after: Outputs, plan: Plan) -> float:
     Raises:
         ProofError: if an output has another shape than its declared space grows to.
     """
+    before, after = of_old_layers(before, plan, renumber=False), of_old_layers(after, plan)
     if before.keys() != after.keys():
         return float("inf")
     differences = []

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from growth.errors import FOREIGN_ERRORS, ProofError, UnsupportedModelError
 from growth.hf.dtypes import dtype_name
 from growth.plan.plan import Plan
-from growth.proof.outputs import forward, grown_output, output_map
+from growth.proof.outputs import forward, grown_output, of_old_layers, output_map
 from growth.proof.own_run import Trial, class_name, shapes
 from growth.proof.rounding import ORDER, excess, gaps, rounding_floor
 from growth.proof.undisturbed import undisturbed
@@ -86,10 +86,11 @@ def prove_grown(trial: Trial, grown: PreTrainedModel, plan: Plan) -> RunReport:
         UnsupportedModelError: a grown model that cannot be run.
         ProofError: outputs that differ beyond rounding, unless the plan is lossy.
     """
-    inputs, maps = trial.inputs, {name: output_map(name, trial.before, plan) for name in trial.before}
+    inputs, before = trial.inputs, of_old_layers(trial.before, plan, renumber=False)
+    maps = {name: output_map(name, before, plan) for name in before}
     try:
         with undisturbed(grown):
-            after = forward(grown, inputs)
+            after = of_old_layers(forward(grown, inputs), plan)
     except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
             f"the grown {class_name(grown)} cannot be run on {shapes(inputs)}, as the small one can "
@@ -100,7 +101,7 @@ def prove_grown(trial: Trial, grown: PreTrainedModel, plan: Plan) -> RunReport:
     def mapped(name: str, value: Tensor) -> Tensor:
         return grown_output(value.double(), maps[name])
 
-    expected = {name: mapped(name, value) for name, value in trial.before.items()}
+    expected = {name: mapped(name, value) for name, value in before.items()}
     found = {name: after[name].double() for name in expected}
     gap = {name: float(gaps(expected[name], found[name]).median()) for name in expected}
     floor = dict.fromkeys(gap, 0.0)

@@ -9,17 +9,22 @@ before anything is written."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from growth import architectures
 from growth.architectures.sizes import Sizes
 from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, ProofError
+from growth.extension.alike import first_that_fits
+from growth.extension.extension import Extension
+from growth.extension.request import Request
 from growth.hf.configs import Config
+from growth.hf.model_classes import class_of
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.build import build_plan, plan_config
 from growth.plan.declared import Declared
@@ -29,6 +34,7 @@ from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import random_inputs
 from growth.proof.locate import first_difference
 from growth.proof.miniature import VOCABULARY, build_exact, loud, miniature
+from growth.proof.numbered_layers import computes_with_numbers
 from growth.proof.outputs import forward, largest_difference
 from growth.proof.run import RunReport
 from growth.weights.fold import Fold
@@ -78,7 +84,7 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
     """
     try:
         with torch.random.fork_rng(devices=[]):
-            report = twin_report(plan.old, plan.options, device, plan.declared, (plan.old_sizes, plan.new_sizes))
+            report = twin_report(plan.old, plan.options, device, plan.declared, sizes_of(plan), plan.extension)
     except FOREIGN_ERRORS as error:
         raise ProofError(
             f"the twin of this {plan.model_class.__name__} could not be run ({type(error).__name__}: "
@@ -138,8 +144,16 @@ def _check_numbers(plan: Plan) -> None:
 def _where_it_goes_wrong(plan: Plan) -> str:
     """Which module of a twin that differs is the first to be wrong, and what to do."""
     with exact_arithmetic(), torch.random.fork_rng(devices=[]):
-        twin, grown, small = _pair(plan.old, plan.options, plan.declared, (plan.old_sizes, plan.new_sizes))
-        wrong = first_difference(twin, grown, random_inputs(twin, VOCABULARY), small)
+        twin, grown, small = _pair(plan.old, plan.options, plan.declared, sizes_of(plan), plan.extension)
+        inputs = random_inputs(twin, VOCABULARY)
+        if small.extension is not None:
+            if small.extension.stacks and computes_with_numbers(twin, inputs):
+                return (
+                    "The layers of this class compute with their own number, so that one that moves up computes "
+                    "something else. Say --insert end (in Python insert='end'), which leaves every layer its number."
+                )
+            twin = _with_weights(small.extended, small.reading(_weights(twin).__getitem__), small)
+        wrong = first_difference(twin, grown, inputs, small)
     where = "."
     if wrong is not None:
         laws = "check its rule and the laws of what it reads and writes"
@@ -155,6 +169,7 @@ def twin_report(
     device: str | torch.device = "cpu",
     declared: Declared | None = None,
     in_ratio_of: tuple[Sizes, Sizes] | None = None,
+    extension: Extension | None = None,
 ) -> TwinReport:
     """Grow a miniature and compare, without a verdict.
 
@@ -165,14 +180,15 @@ def twin_report(
         declared: the declaration; by default that of the config's ``model_type``.
         in_ratio_of: the sizes the real model grows from and to. The miniature grows in the same
             ratios; by default those that the options make of the config.
+        extension: what the real model has more of, then.
     """
     config = Config.of(raw)
     declared = declared or Declared(architectures.find(str(config["model_type"])))
     if in_ratio_of is None:
         real = plan_config(config, options, declared)
-        in_ratio_of = real.old_sizes, real.new_sizes
+        in_ratio_of, extension = sizes_of(real), real.extension
     with exact_arithmetic():
-        twin, grown, plan = _pair(config, options, declared, in_ratio_of)
+        twin, grown, plan = _pair(config, options, declared, in_ratio_of, extension)
         differences, scale = [], 0.0
         for length in LENGTHS:
             inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
@@ -183,21 +199,48 @@ def twin_report(
     return TwinReport(math.inf if math.isnan(difference) else difference, scale, dict(plan.old_sizes))
 
 
+def sizes_of(plan: Plan) -> tuple[Sizes, Sizes]:
+    """The sizes that a plan widens from and to."""
+    old = plan.extended_sizes
+    return old, {name: plan.new_sizes[name] for name in old}
+
+
 def _pair(
-    config: Config, options: Options, declared: Declared, in_ratio_of: tuple[Sizes, Sizes]
+    config: Config,
+    options: Options,
+    declared: Declared,
+    in_ratio_of: tuple[Sizes, Sizes],
+    extension: Extension | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
     """The twin, the grown twin, and the plan from one to the other. Call it under
     `exact_arithmetic`."""
     small = miniature(config, declared.base.at(config.parsed))
     twin = build_exact(small)
     loud(twin, seed=options.seed)
-    weights = {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
+    weights = _weights(twin)
     shapes = {name: tuple(value.shape) for name, value in weights.items()}
-    plan = build_plan(small, shapes, options, declared, in_ratio_of=in_ratio_of)
-    grown = build_exact(plan.new)
-    state = {name: grow_tensor(weights[name], tensor, seed=options.seed) for name, tensor in plan.tensors.items()}
-    grown.load_state_dict(from_disk(grown, state), strict=False)
-    return twin, grown, plan
+
+    def planned(request: Request) -> Plan:
+        return build_plan(small, shapes, options, declared, in_ratio_of=in_ratio_of, extends=request)
+
+    plan = first_that_fits(extension, small, declared.base.at(small.parsed), class_of(small), planned)
+    read = plan.reading(weights.__getitem__)
+
+    def grow(name: str) -> Tensor:
+        return grow_tensor(read(name), plan.tensors[name], seed=options.seed)
+
+    return twin, _with_weights(plan.new, grow, plan), plan
+
+
+def _weights(twin: PreTrainedModel) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in to_disk(twin, twin.state_dict()).items()}
+
+
+def _with_weights(config: Config, read: Callable[[str], Tensor], plan: Plan) -> PreTrainedModel:
+    """A miniature with the weights that a plan has tensors for."""
+    model = build_exact(config)
+    model.load_state_dict(from_disk(model, {name: read(name) for name in plan.tensors}), strict=False)
+    return model
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.extension.extension import Part
 from growth.hf.custom_modules import MODULE, ModuleWrapper, as_transformers
 from growth.hf.tensor_names import from_disk, to_disk
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
+from growth.plan.tensor_plan import TensorPlan
 from growth.training.wrappers import uncompiled
 
 
-def new_weights(tensor: TensorPlan) -> Tensor:
-    """Of the grown tensor's shape: which weights are not the first copy along every dimension."""
+def new_weights(tensor: TensorPlan, part: Part | None = None) -> Tensor:
+    """Of the grown tensor's shape: which weights are not the first copy along every dimension.
+
+    Args:
+        tensor: how it was widened.
+        part: where it came from before, if the model was extended. All of a tensor that the model
+            did not have is new, and so are entries that it has a second time.
+    """
+    if part is not None and part.new:
+        return torch.ones(tensor.new_shape, dtype=torch.bool)
     old = torch.ones(tensor.new_shape, dtype=torch.bool)
     for axis, d in enumerate(tensor.dimensions):
-        old &= torch.from_numpy(d.first_copies).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
+        first = d.first_copies
+        if part is not None and part.take and (taken := part.take[axis]) is not None:
+            once = np.zeros(len(taken), dtype=np.bool_)
+            once[np.unique(taken, return_index=True)[1]] = True
+            first = first & once[d.source]
+        old &= torch.from_numpy(first).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
     return ~old
 
 
@@ -79,6 +95,12 @@ def _in_memory(stock: PreTrainedModel, plan: Plan, names: Mapping[nn.Parameter, 
     planned = {tensor.canonical: tensor for tensor in plan.tensors.values()}
     empty = {name: torch.empty(parameter.shape, device="meta") for parameter, given in names.items() for name in given}
     canonical = {name: plan.architecture.canonical(name) for name in to_disk(stock, empty)}
+    parts = {} if plan.extension is None else plan.extension.parts
     return from_disk(
-        stock, {name: new_weights(planned[short]) for name, short in canonical.items() if short in planned}
+        stock,
+        {
+            name: new_weights(planned[short], parts.get(planned[short].name))
+            for name, short in canonical.items()
+            if short in planned
+        },
     )

@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from growth.algebra.maps import Floats
-from growth.plan.plan import TensorPlan
+from growth.plan.tensor_plan import TensorPlan
 from growth.training.optimizer_kinds import Kind
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")

@@ -197,7 +197,9 @@ def widen(
     _check_state(plan, state, expected, name)
     trial = try_model(stock, share_weights(same, stock), verify_inputs, allow_nonfinite)
     twin, fold = prove_twin(plan), Fold()
-    growing = growing_tensors(plan, plan.tensors, state.__getitem__, dtypes, fold, allow_nonfinite=allow_nonfinite)
+    growing = growing_tensors(
+        plan, plan.tensors, plan.reading(state.__getitem__), plan.dtypes, fold, allow_nonfinite=allow_nonfinite
+    )
     new = rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties, tables)
     result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan)))
     if optimizer is None:

@@ -22,9 +22,11 @@ from transformers import PreTrainedModel
 from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Floats
 from growth.hf.tensor_names import from_disk, to_disk
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
+from growth.plan.tensor_plan import TensorPlan
 from growth.training.optimizer_kinds import Kind
+from growth.training.parameter_sources import parameter_sources
 from growth.weights.grow import grow_tensor
 
 Moments = Literal["preserve", "fresh", "reset"]
@@ -54,9 +56,11 @@ def grow_state(
     if kind.start is not None:  # torch reads it from the defaults when an optimizer is made, not from the groups
         groups = [{**group, kind.start: optimizer.defaults[kind.start]} for group in groups]
     held = {names[id(parameter)]: state for parameter, state in optimizer.state.items() if id(parameter) in names}
-    for name, state in held.items():
-        target = grown.state[new.get_parameter(name)]
-        for key, value in state.items():
+    for name, source in parameter_sources(old, new, plan).items():
+        if plan.extension is not None and plan.extension.adds(name):
+            continue  # its state starts with its first step
+        target = grown.state[new.get_parameter(name)] if source in held else {}
+        for key, value in held.get(source, {}).items():
             if key not in kind.state:  # a counter
                 target[key] = value.detach().clone() if isinstance(value, Tensor) else value
             elif value is None:
@@ -120,13 +124,17 @@ def grown_values(
         Parameter name in memory -> its grown state.
     """
 
+    def extended(given: Mapping[str, Tensor], degree: int) -> Mapping[str, Tensor]:
+        on_disk = to_disk(old, given)
+        return on_disk if plan.extension is None else plan.extension.state(on_disk, degree)
+
     def grow(given: Mapping[str, Tensor], moments: Moments) -> dict[str, Tensor]:
         return {
             name: grow_tensor(value, state_plan(plan.tensors[name], value, degree, moments, reduced))
             for name, value in given.items()
         }
 
-    result, begun = grow(to_disk(old, values), moments), to_disk(old, starts)
+    result, begun = grow(extended(values, degree), moments), extended(starts, 0)
     # Grown like a state, the start value is 0 in exactly the entries that carry no old state.
     every_copy, carried = grow(begun, "preserve"), grow(begun, moments)
     for name, start in begun.items():

@@ -25,6 +25,7 @@ from growth.training.factors import Factors, SettingFactors, factors_of, rounded
 from growth.training.moments import Moments, grow_state, tensor_plans
 from growth.training.optimizer_checks import Hyper, check_optimizer
 from growth.training.optimizer_kinds import Kind
+from growth.training.parameter_sources import parameter_sources
 
 ORIGIN = "grown_from"
 """Key of a parameter group that growth split off, saved with the optimizer's ``state_dict()``. Its
@@ -98,16 +99,22 @@ def grow_optimizer(
         {0.001, 0.0005}
     """
     kind, names = check_optimizer(optimizer, old, moments, hyper)
-    tensors = tensor_plans(old, plan)
-    factors = {name: factors_of(tensors[name]) for name in names.values()}
-    groups, sources = _grown_groups(optimizer, new, names, factors, kind if hyper == "preserve" else None)
+    tensors = tensor_plans(new, plan)
+    grown_from = _grown_from(parameter_sources(old, new, plan), names)
+    factors = {name: factors_of(tensors[name]) for grown_names in grown_from.values() for name in grown_names}
+    groups, sources = _grown_groups(optimizer, new, grown_from, factors, kind if hyper == "preserve" else None)
     grown = made_like(optimizer, groups)
     if kind is not None and moments != "reset":
         grow_state(optimizer, grown, old, new, plan, names, kind, moments)
     elif kind is not None and kind.start is not None and hyper == "preserve":
         _scale_first_state(grown, new, factors, kind)
-    uneven = _uneven(optimizer, names, factors, kind, moments) if hyper == "preserve" and kind is not None else ()
-    born = tuple(name for name in names.values() if not all(d.active.all() for d in tensors[name].dimensions))
+    uneven = _uneven(optimizer, grown_from, factors, kind, moments) if hyper == "preserve" and kind is not None else ()
+    born = tuple(
+        name
+        for name in factors
+        if (plan.extension is not None and plan.extension.adds(name))
+        or not all(d.active.all() for d in tensors[name].dimensions)
+    )
     return GrownOptimizer(grown, sources, uneven, born)
 
 
@@ -127,6 +134,14 @@ def made_like(optimizer: Optimizer, groups: list[dict[str, Any]]) -> Optimizer:
         ) from error
 
 
+def _grown_from(sources: Mapping[str, str], names: Mapping[int, str]) -> dict[int, list[str]]:
+    """id of each parameter of the old optimizer -> the names of all that grew from it."""
+    grown: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        grown.setdefault(source, []).append(name)
+    return {key: grown[name] for key, name in names.items()}
+
+
 def _scale_first_state(grown: Optimizer, new: PreTrainedModel, factors: Mapping[str, Factors], kind: Kind) -> None:
     """Scale the state that an optimizer has when it is made (Adagrad's), as gradients scale."""
     for name, factor in factors.items():
@@ -135,24 +150,29 @@ def _scale_first_state(grown: Optimizer, new: PreTrainedModel, factors: Mapping[
 
 
 def _uneven(
-    optimizer: Optimizer, names: Mapping[int, str], factors: Mapping[str, Factors], kind: Kind, moments: Moments
+    optimizer: Optimizer,
+    grown_from: Mapping[int, Sequence[str]],
+    factors: Mapping[str, Factors],
+    kind: Kind,
+    moments: Moments,
 ) -> tuple[str, ...]:
     """Parameters for which no settings continue training exactly."""
     found = []
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            name = names[id(parameter)]
-            factor, state = factors[name], {} if moments == "reset" else optimizer.state.get(parameter, {})
-            decayed = factor.shifted and (kind.own_scale or group["weight_decay"])
-            if not factor.even or decayed or (factor.gradient != 1.0 and kind.unsettled(group, state)):
-                found.append(name)
+            state = {} if moments == "reset" else optimizer.state.get(parameter, {})
+            for name in grown_from[id(parameter)]:
+                factor = factors[name]
+                decayed = factor.shifted and (kind.own_scale or group["weight_decay"])
+                if not factor.even or decayed or (factor.gradient != 1.0 and kind.unsettled(group, state)):
+                    found.append(name)
     return tuple(found)
 
 
 def _grown_groups(
     optimizer: Optimizer,
     new: PreTrainedModel,
-    names: Mapping[int, str],
+    grown_from: Mapping[int, Sequence[str]],
     factors: Mapping[str, Factors],
     kind: Kind | None,
 ) -> tuple[list[dict[str, Any]], tuple[tuple[int, float], ...]]:
@@ -164,9 +184,8 @@ def _grown_groups(
     for index, (group, origin) in enumerate(
         zip(optimizer.param_groups, _origins(optimizer.param_groups), strict=True)
     ):
-        for settings, positions in _split(group, names, factors, kind).items():
-            part = _part(group, positions)
-            held = [names[id(group["params"][position])] for position in positions]
+        for settings, held in _split(group, grown_from, factors, kind).items():
+            part = _part(group, held)
             part["params"] = [new.get_parameter(name) for name in held]
             part |= settings.scaled(part)
             if recorded:
@@ -189,23 +208,24 @@ def _origins(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _split(
-    group: Mapping[str, Any], names: Mapping[int, str], factors: Mapping[str, Factors], kind: Kind | None
-) -> dict[SettingFactors, list[int]]:
-    """Factors on the settings -> positions in ``group["params"]`` of the parameters that take
-    them."""
-    parts: dict[SettingFactors, list[int]] = {}
-    for position, parameter in enumerate(group["params"]):
-        unchanged = SettingFactors()
-        settings = (
-            unchanged if kind is None else SettingFactors.of(factors[names[id(parameter)]], kind, group, parameter)
-        )
-        parts.setdefault(settings, []).append(position)
+    group: Mapping[str, Any],
+    grown_from: Mapping[int, Sequence[str]],
+    factors: Mapping[str, Factors],
+    kind: Kind | None,
+) -> dict[SettingFactors, list[str]]:
+    """Factors on the settings -> names of the parameters that take them, of those that grew from the
+    group's."""
+    parts: dict[SettingFactors, list[str]] = {}
+    for parameter in group["params"]:
+        for name in grown_from[id(parameter)]:
+            settings = SettingFactors() if kind is None else SettingFactors.of(factors[name], kind, group, parameter)
+            parts.setdefault(settings, []).append(name)
     return parts or {SettingFactors(): []}  # an empty group stays
 
 
-def _part(group: Mapping[str, Any], positions: Sequence[int]) -> dict[str, Any]:
-    """The settings of a group, for the parameters at some of its positions."""
+def _part(group: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The settings of a group, for some of its parameters."""
     part = {key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()}
     if "param_names" in group:  # where torch was given names
-        part["param_names"] = [group["param_names"][position].removeprefix("_orig_mod.") for position in positions]
+        part["param_names"] = list(names)
     return part

@@ -4,7 +4,7 @@ ties, flags and modes."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,11 +58,14 @@ def rebuild(
         The wider model, in the modes of ``model``: which parameters train, train or eval of every
         module, dropout, gradient checkpointing, generation config.
     """
-    new, pairs = _built(model, plan.new, tables)
-    _load(new, from_disk(new, state), ties)
-    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    source: Callable[[str], str] = str if plan.extension is None else plan.extension.module_source
+    new, pairs = _built(model, plan.new, tables, source)
+    weights = from_disk(new, state)
+    # a tied weight that has become one of its own is among the weights
+    _load(new, weights, {name: shared for name, shared in ties.items() if name not in weights})
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters(remove_duplicate=False)}
     for name, parameter in new.named_parameters():
-        parameter.requires_grad_(trained.get(name, True))
+        parameter.requires_grad_(trained.get(source(name), True))
     if model.can_generate():
         new.generation_config = copy.deepcopy(model.generation_config)
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
@@ -134,9 +137,12 @@ def _load(new: PreTrainedModel, state: dict[str, Tensor], ties: dict[str, str]) 
         _set_parameter(new, name, new.get_parameter(shared))
 
 
-def _built(model: PreTrainedModel, config: Config, tables: torch.dtype) -> tuple[PreTrainedModel, Pairs]:
+def _built(
+    model: PreTrainedModel, config: Config, tables: torch.dtype, source: Callable[[str], str] = str
+) -> tuple[PreTrainedModel, Pairs]:
     """A model of the class of ``model`` with another config, with tables on its devices and weights
-    that are not set; and the modules of the two in pairs."""
+    that are not set; and the modules of the two in pairs: a path in the new model has that of
+    ``source`` in the old one."""
     built = config_to_build(config)
     configs = [built, *(part for name in built.sub_configs if (part := getattr(built, name)) is not None)]
     dtypes = [each.dtype for each in configs]
@@ -149,14 +155,14 @@ def _built(model: PreTrainedModel, config: Config, tables: torch.dtype) -> tuple
         )
     for each, dtype in zip(configs, dtypes, strict=True):
         each.dtype = dtype
-    parts = dict(new.named_modules())
+    parts = dict(model.named_modules())
     # Modules that were added to the model by hand, such as a loss without weights, have no partner.
-    pairs = [(module, parts[path]) for path, module in model.named_modules() if path in parts]
+    pairs = [(parts[source(path)], module) for path, module in new.named_modules() if source(path) in parts]
     _remove_missing_parts(pairs)
     old_buffers = dict(model.named_buffers())
     for name, buffer in new.named_buffers():
-        if name in old_buffers:
-            buffer.data = buffer.data.to(old_buffers[name].device, old_buffers[name].dtype)
+        if (held := old_buffers.get(source(name))) is not None:
+            buffer.data = buffer.data.to(held.device, held.dtype)
     return new, pairs
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from growth.algebra.dimensions import Dimension
 from growth.algebra.roles import Keeps
-from growth.plan.plan import TensorPlan
+from growth.plan.tensor_plan import TensorPlan
 from growth.weights.blocks import column, mean, take, tiled, widened
 from growth.weights.fold import Fold, compare_copies, compare_sums
 from growth.weights.symmetry_breaking import CHUNK, SymmetryBreaking

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from growth.errors import CheckpointError
 from growth.hf.dtypes import FLOATS
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
+from growth.plan.tensor_plan import TensorPlan
 from growth.weights.fold import Fold, check_finite, check_fold
 from growth.weights.grow import grow_blocks, grow_tensor
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from growth.algebra.dimensions import Dimension
 from growth.algebra.roles import Gain
 from growth.algebra.shares import split_shares
-from growth.plan.plan import TensorPlan
+from growth.plan.tensor_plan import TensorPlan
 from growth.weights.blocks import column, fold_dimension, pick, put, widened
 from growth.weights.exact_sums import ExactSums, ulps
 

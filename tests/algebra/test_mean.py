@@ -18,7 +18,7 @@ from growth.algebra.maps import Map
 from growth.algebra.norm_laws import Isometric, LayerNorm, RMSNorm
 from growth.algebra.roles import Gain, Keeps, Reads, Role, Scale, Writes
 from growth.errors import IllegalGrowthError, IllegalShapeError
-from growth.plan.plan import TensorPlan
+from growth.plan.tensor_plan import TensorPlan
 from growth.proof import outputs
 from growth.weights import grow
 from growth.weights.fold import Fold

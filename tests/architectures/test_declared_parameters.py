@@ -14,7 +14,8 @@ from torch import Tensor
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.build import build_plan
 from growth.plan.options import chosen
-from growth.plan.plan import TOLERANCE, Plan, TensorPlan
+from growth.plan.plan import TOLERANCE, Plan
+from growth.plan.tensor_plan import TensorPlan
 from growth.proof.inputs import random_inputs
 from growth.proof.miniature import VOCABULARY, build_exact, loud
 from growth.proof.outputs import forward, largest_difference

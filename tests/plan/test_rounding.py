@@ -11,8 +11,9 @@ from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig, PhiConfig
 
 from growth import plan_widening
 from growth.plan import rounding
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
 from growth.plan.rounding import PER_EPS, Exactness, predict, relative_rounding
+from growth.plan.tensor_plan import TensorPlan
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 

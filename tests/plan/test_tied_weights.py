@@ -26,8 +26,9 @@ from growth.architectures.families.t5 import HEAD_INPUT
 from growth.plan import build as build_module
 from growth.plan.build import plan_config
 from growth.plan.options import Options
-from growth.plan.plan import TOLERANCE, Plan, TensorPlan
+from growth.plan.plan import TOLERANCE, Plan
 from growth.plan.symmetry import Symmetry
+from growth.plan.tensor_plan import TensorPlan
 from growth.plan.tied_weights import Ties, around_ties
 from growth.proof import twin
 from growth.proof.twin import twin_report

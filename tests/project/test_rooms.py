@@ -17,6 +17,7 @@ ROOMS = [
     "rules",
     "architectures",
     "hf",
+    "extension",
     "plan",
     "weights",
     "proof",

@@ -26,7 +26,8 @@ import growth
 from growth.algebra.roles import Writes
 from growth.errors import IllegalGrowthError
 from growth.hf.tensor_names import to_disk
-from growth.plan.plan import TOLERANCE, Plan, TensorPlan
+from growth.plan.plan import TOLERANCE, Plan
+from growth.plan.tensor_plan import TensorPlan
 from growth.proof.inputs import random_inputs
 from growth.proof.miniature import build_exact, loud
 from growth.rules.attention import RAW_KEY, RAW_QUERY

@@ -27,7 +27,8 @@ from growth.algebra.maps import Integers, Map
 from growth.algebra.roles import Reads, Role, Scale, Writes
 from growth.plan.dead_units import never_learn
 from growth.plan.options import chosen
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
+from growth.plan.tensor_plan import TensorPlan
 from growth.proof.inputs import random_inputs
 from growth.proof.miniature import build_exact, loud
 from growth.proof.twin import twin_report

@@ -18,7 +18,7 @@ from growth.algebra.dimensions import Dimension
 from growth.checkpoint.companions import write_json
 from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
 from growth.hf.configs import Config
-from growth.plan.plan import TensorPlan
+from growth.plan.tensor_plan import TensorPlan
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud
 from growth.training import coordinates, new_coordinates

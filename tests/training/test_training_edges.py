@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import growth
 from growth.errors import IllegalGrowthError, UnsupportedModelError
-from growth.plan.plan import TensorPlan
+from growth.plan.tensor_plan import TensorPlan
 from growth.proof.float64 import exact_arithmetic
 from growth.training.stages import staged
 from support.families import exact

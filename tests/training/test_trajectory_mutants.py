@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 import growth
 from growth.algebra.dimensions import Dimension
 from growth.algebra.roles import Gain, Reads, Role, Scale, Writes
-from growth.plan.plan import Plan, TensorPlan
+from growth.plan.plan import Plan
+from growth.plan.tensor_plan import TensorPlan
 from growth.proof.float64 import exact_arithmetic
 from growth.training import moments
 from growth.training.factors import Factors, SettingFactors, factors_of

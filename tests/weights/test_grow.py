@@ -13,8 +13,8 @@ from torch import Tensor
 
 from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map
-from growth.plan.plan import TensorPlan
 from growth.plan.symmetry import Symmetry
+from growth.plan.tensor_plan import TensorPlan
 from growth.weights import blocks, grow, symmetry_breaking
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor

@@ -15,8 +15,8 @@ from torch import Tensor
 from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map
 from growth.algebra.roles import Gain
-from growth.plan.plan import TensorPlan
 from growth.plan.symmetry import Symmetry
+from growth.plan.tensor_plan import TensorPlan
 from growth.rules.norm import FINAL, RESIDUAL
 from growth.weights import exact_sums, grow, symmetry_breaking
 from growth.weights.fold import Fold

@@ -1,0 +1,236 @@
+"""New layers that change nothing: the depth of a pre-norm Transformer.
+
+A layer adds what its sub-layers write to the residual stream, ``x + W f(norm(x))``. With every
+weight that writes the stream at zero it adds exactly 0, in every dtype, whatever its other weights
+are; those are copies of a neighbour's, so that training starts from features that are of use. Where
+a norm stands on what the sub-layer writes, ``x + gain * norm(W f(x))`` (Gemma 2, OLMo 2), the gain
+is silent and W a copy: a norm of zeros would have a Jacobian of ``1 / sqrt(epsilon)``. A gain to
+which 1 is added is silent at -1.
+
+In a post-norm model the norm stands on the stream itself, ``norm(x + f(x))``, which is not x for any
+f. Layers that share their weights cannot be silent one by one.
+
+References:
+    Wu et al. 2024, "LLaMA Pro", arXiv 2401.02415, for identity blocks; Gesmundo and Maile 2023,
+    "Composable function-preserving expansions", arXiv 2308.06103, section 3.6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from transformers import PreTrainedModel
+
+from growth.algebra.axes import Space
+from growth.algebra.roles import Gain, Role, Scale, Writes
+from growth.architectures.architecture import Architecture
+from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError
+from growth.extension.extension import Extension, Part, Shapes, Stack
+from growth.extension.placement import Insert, aligned, placed
+from growth.extension.stacks import Kind, LayerList, built, kinds_of_layers, layer_of, with_layers
+from growth.hf.configs import Config
+
+
+def with_more_layers(
+    config: Config,
+    shapes: Shapes,
+    architecture: Architecture,
+    model_class: type[PreTrainedModel],
+    lists: Sequence[LayerList],
+    layers: LayerList,
+    wanted: int,
+    insert: Insert,
+    silent: bool = True,
+) -> Extension:
+    """The extension of one list of layers.
+
+    Args:
+        config, shapes: of the model.
+        architecture: the declaration at that config.
+        model_class: its class.
+        lists: all its lists of layers.
+        layers: the one that becomes longer.
+        wanted: its new length.
+        insert: where the new layers go.
+        silent: whether they add nothing; else they are plain copies.
+
+    Raises:
+        IllegalGrowthError: where no layer of this kind can be exact, or none fits there.
+    """
+    streams = _streams(shapes, architecture, model_class, layers.name)
+    if silent:
+        _check_norms(shapes, architecture, model_class, layers.name, streams)
+    extended, stack = _places(config, model_class, lists, layers, wanted, insert)
+    copies: dict[int, list[int]] = {}
+    for number, origin in enumerate(stack.origins):
+        copies.setdefault(origin, []).append(number)
+    inside: dict[int, dict[str, Part]] = {}
+    found = {name: layer_of(architecture.canonical(name)) for name in shapes}
+    for name, place in found.items():
+        if place is None or place[0] != layers.name:
+            continue
+        # layers that draft stand behind those that the config counts
+        for number in copies.get(place[1], [place[1] + wanted - layers.count]):
+            added = number in stack.added
+            roles = architecture.declared_roles(architecture.canonical(name), model_class.__name__) or ()
+            fill = _silence(roles, streams) if added and silent else None
+            part = Part(name, fill=fill, gradient=None if added else 1.0, new=added)
+            inside.setdefault(number, {})[_renumbered(name, place, number)] = part
+    parts: dict[str, Part] = {}
+    for name, place in found.items():
+        if place is None or place[0] != layers.name:
+            parts[name] = Part(name)
+        else:  # all layers, in order, where the first tensor of one stands
+            parts |= {new: part for number in sorted(inside) for new, part in inside.pop(number).items()}
+    return Extension(
+        config,
+        extended,
+        shapes,
+        parts,
+        sizes={layers.size: (layers.count, wanted)},
+        why={layers.size: _said(stack, insert)},
+        stacks=(stack,),
+        silent=silent,
+    )
+
+
+def _said(stack: Stack, insert: Insert) -> str:
+    copied = sorted({stack.origins[number] for number in stack.added})
+    listed = ", ".join(map(str, copied[:6])) + (", ..." if len(copied) > 6 else "")
+    return f"insert {insert}: silent copies of {listed}"
+
+
+def _renumbered(name: str, found: tuple[str, int, str], number: int) -> str:
+    """A tensor's name in another layer. The name may have a prefix that the declaration leaves out,
+    and end in ``gamma`` where that says ``weight``."""
+    head, _, tail = name.rpartition(f"{found[0]}.{found[1]}.")
+    return f"{head}{found[0]}.{number}.{tail}"
+
+
+def _written(role: Role) -> frozenset[Space]:
+    """The spaces that a weight writes along a dimension."""
+    if isinstance(role, Writes):
+        return role.axis.spaces()
+    return role.leaves.spaces() if isinstance(role, Scale) else frozenset()
+
+
+def _streams(
+    shapes: Iterable[str], architecture: Architecture, model_class: type[PreTrainedModel], name: str
+) -> frozenset[Space]:
+    """The residual stream of a list of layers: what its layers write, and something outside of all
+    layers writes or reads as well (the embedding, the last norm)."""
+    inside: set[Space] = set()
+    outside: set[Space] = set()
+    for tensor in shapes:
+        canonical = architecture.canonical(tensor)
+        found = layer_of(canonical)
+        roles = architecture.declared_roles(canonical, model_class.__name__) or ()
+        written = {space for role in roles for space in _written(role)}
+        if found is not None and found[0] == name:
+            inside |= written
+        elif found is None:
+            outside |= {space for role in roles for space in role.spaces()}
+    return frozenset(inside & outside)
+
+
+def _check_norms(
+    shapes: Iterable[str],
+    architecture: Architecture,
+    model_class: type[PreTrainedModel],
+    name: str,
+    streams: frozenset[Space],
+) -> None:
+    """Refuse layers that normalise the residual stream itself."""
+    silenced = 0
+    for tensor in shapes:
+        canonical = architecture.canonical(tensor)
+        found = layer_of(canonical)
+        if found is None or found[0] != name:
+            continue
+        for role in architecture.declared_roles(canonical, model_class.__name__) or ():
+            if isinstance(role, Gain) and role.enters.spaces() & streams and role.leaves.spaces() & streams:
+                raise IllegalGrowthError(
+                    f"a new layer of this {architecture.model_type} cannot be exact: its norms stand on the residual "
+                    f"stream itself (post-norm, '{canonical.rpartition('.')[0]}'), and the norm of what a silent "
+                    "layer leaves is not what it was. Keep the number of layers, and grow in width."
+                )
+            silenced += bool(_written(role) & streams)
+    if not silenced:
+        raise IllegalGrowthError(
+            f"nothing in the layers '{name}' of this {architecture.model_type} is known to write the residual "
+            "stream, so that none can be silent. Keep the number of layers."
+        )
+
+
+def _silence(roles: Sequence[Role], streams: frozenset[Space]) -> float | None:
+    """The value at which a weight writes nothing to the residual stream; None if it does not write
+    it."""
+    for role in roles:
+        if _written(role) & streams:
+            return -role.offset if isinstance(role, Gain) and role.offset else 0.0
+    return None
+
+
+def _places(
+    config: Config,
+    model_class: type[PreTrainedModel],
+    lists: Sequence[LayerList],
+    layers: LayerList,
+    wanted: int,
+    insert: Insert,
+) -> tuple[Config, Stack]:
+    """The config with more layers, and which old layer each of them is or copies: one that the class
+    builds alike."""
+    fields = {other.field: other.count for other in lists} | {layers.field: wanted}
+    desired = placed(insert, layers.count, wanted)
+    old = kinds_of_layers(built(config, model_class), layers.name, layers.count)
+    kept, reason = desired, ""
+    for numbers in (False, True):
+        for _ in range(2):  # as wanted; then where the class has layers of the same kinds
+            stack = Stack(layers.name, tuple(_origins(kept, wanted)), tuple(kept))
+            try:
+                new = with_layers(config, fields, stack.origins, numbers=numbers)
+                kinds = kinds_of_layers(built(new, model_class), layers.name, wanted)
+            except (GrowthError, *FOREIGN_ERRORS) as error:
+                reason = str(error).partition(". ")[0]
+                break
+            if (exact := _of_their_kind(stack, old, kinds)) is not None:
+                return new, exact
+            found = aligned(desired, old, kinds)
+            if found is None or found == kept:
+                break
+            kept = found
+        kept = desired
+    raise IllegalGrowthError(
+        f"{wanted} layers of this {config.parsed.model_type} cannot hold its {layers.count}: what a layer is follows "
+        f"from its number{f' ({reason})' if reason else ''}. Add whole periods of the pattern, or say --insert end."
+    )
+
+
+def _origins(kept: Sequence[int], wanted: int) -> list[int]:
+    """For each place, the old layer that is there, or that stands before it; before the first, that."""
+    origins, number = [], -1
+    for place in range(wanted):
+        number += number + 1 < len(kept) and kept[number + 1] == place
+        origins.append(max(number, 0))
+    return origins
+
+
+def _of_their_kind(stack: Stack, old: Sequence[Kind], new: Sequence[Kind]) -> Stack | None:
+    """The stack with each new layer copied from the nearest old one of its kind. None if an old
+    layer would be another than it was, or there is none to copy."""
+    if not old or len(new) != len(stack.origins):
+        return None
+    origins = []
+    for number, near in enumerate(stack.origins):
+        alike = [origin for origin, kind in enumerate(old) if kind == new[number]]
+        if number not in stack.added:
+            if near not in alike:
+                return None
+            origins.append(near)
+            continue
+        # of the same kind; else with weights of the same shapes, which is enough for a silent layer
+        alike = alike or [origin for origin, kind in enumerate(old) if kind.shapes == new[number].shapes]
+        if not alike:
+            return None
+        origins.append(min(alike, key=lambda origin: (abs(origin - near), origin)))
+    return Stack(stack.name, tuple(origins), stack.kept)

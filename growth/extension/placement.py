@@ -1,0 +1,140 @@
+"""Where new layers stand among the old ones."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from growth.errors import IllegalGrowthError, shown
+
+WAYS = ("even", "end", "start", "after:LIST")
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Where new layers go.
+
+    Args:
+        way: ``even``, ``end``, ``start`` or ``after``.
+        after: with ``after``, the numbers of the layers that a new one follows, from 0; -1 for one
+            that stands before the first.
+
+    Example:
+        >>> Insert.parse("after:0,3").behind(4, 6)
+        [1, 0, 0, 1]
+    """
+
+    way: str = "even"
+    after: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, text: object) -> Insert:
+        """Read ``even``, ``end``, ``start`` or ``after:0,3``.
+
+        Raises:
+            IllegalGrowthError: for anything else.
+        """
+        found = (
+            re.fullmatch(r"(even|end|start)|after:\s*(\d+(?:\s*,\s*\d+)*)", text.strip())
+            if isinstance(text, str)
+            else None
+        )
+        if found is None:
+            raise IllegalGrowthError(
+                f"insert must be one of {', '.join(WAYS)}, not {shown(text)}. Say 'after:0,3' for new layers behind "
+                "the first and the fourth."
+            )
+        numbers = tuple(int(number) for number in (found[2] or "").split(",") if number.strip())
+        return cls(found[1] or "after", numbers)
+
+    def __str__(self) -> str:
+        return self.way if self.way != "after" else f"after:{','.join(map(str, self.after))}"
+
+    def behind(self, old: int, new: int) -> list[int]:
+        """How many new layers follow each old one, of ``old`` layers that become ``new``. Where they
+        all stand before the first, that is `Insert.before`.
+
+        Example:
+            Two new layers among six, evenly; as many as there are, one behind each:
+
+            >>> Insert().behind(6, 8), Insert().behind(3, 6)
+            ([0, 1, 0, 0, 1, 0], [1, 1, 1])
+        """
+        more = new - old
+        if self.way == "after":
+            self._check(old, more)
+            return [self.after.count(number) for number in range(old)]
+        if self.way == "start":
+            return [0] * old
+        if self.way == "end":
+            return [0] * (old - 1) + [more]
+        upto = [(2 * number * more + old) // (2 * old) for number in range(old + 1)]
+        return [after - before for before, after in itertools.pairwise(upto)]
+
+    def before(self, old: int, new: int) -> int:
+        """How many new layers stand before the first old one."""
+        return new - old if self.way == "start" else self.after.count(-1)
+
+    def _check(self, old: int, more: int) -> None:
+        if beyond := [number for number in self.after if number >= old]:
+            raise IllegalGrowthError(
+                f"insert after:{beyond[0]} names a layer that the model does not have: its {old} layers are numbered "
+                f"from 0 to {old - 1}. Name one of these."
+            )
+        if len(self.after) != more:
+            raise IllegalGrowthError(
+                f"insert {self} places {len(self.after)} new layers, but {more} are asked for. Name as many layers, "
+                "one of them several times if several new ones are to follow it."
+            )
+
+
+def placed(insert: Insert, old: int, new: int) -> list[int]:
+    """The places of the old layers among the new ones.
+
+    Example:
+        >>> placed(Insert(), 3, 6), placed(Insert("start"), 3, 5), placed(Insert("end"), 3, 5)
+        ([0, 2, 4], [2, 3, 4], [0, 1, 2])
+    """
+    place, places = insert.before(old, new), []
+    for behind in insert.behind(old, new):
+        places.append(place)
+        place += 1 + behind
+    return places
+
+
+def aligned(wanted: Sequence[int], old: Sequence[object], new: Sequence[object]) -> list[int] | None:
+    """The places nearest to the wanted ones, in order, at which every old layer is of its own kind;
+    None if there are none.
+
+    Args:
+        wanted: for each old layer, the place it should have.
+        old: what kind each of the old layers is.
+        new: what kind a layer is at each place.
+
+    Example:
+        Kinds alternate. One more layer of each kind fits in pairs only:
+
+        >>> aligned([0, 2, 3, 4], "ABAB", "ABABAB")
+        [0, 1, 2, 3]
+    """
+    # cost[j]: of placing the layers so far, the last of them at j or before; came[i][j]: where layer i then is
+    best: list[float] = [0.0] * (len(new) + 1)
+    choices: list[list[int]] = []
+    for number, kind in enumerate(old):
+        costs, chosen = [float("inf")], [-1]
+        for place, here in enumerate(new):
+            cost = best[place] + abs(place - wanted[number]) if here == kind else float("inf")
+            better = cost < costs[-1]
+            costs.append(cost if better else costs[-1])
+            chosen.append(place if better else chosen[-1])
+        best = costs
+        choices.append(chosen)
+    if best[-1] == float("inf"):
+        return None
+    places, end = [], len(new)
+    for chosen in reversed(choices):
+        places.append(chosen[end])
+        end = chosen[end]
+    return places[::-1]

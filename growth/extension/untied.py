@@ -1,0 +1,68 @@
+"""A head with a matrix of its own, where it shared that of the embedding.
+
+The head starts as a copy, so that every logit stays bit for bit. From then on the embedding only
+writes the residual stream and the head only reads it, as in a model that was never tied: the final
+norm has no factor to carry for the two of them, and noise may go into the head."""
+
+from __future__ import annotations
+
+import copy
+
+from transformers import PreTrainedModel
+
+from growth.architectures.architecture import Architecture
+from growth.architectures.sizes import value_at
+from growth.errors import IllegalGrowthError
+from growth.extension.extension import Extension, Part, Shapes
+from growth.hf.config_json import section_at
+from growth.hf.configs import Config
+from growth.hf.expected_tensors import expected_tensors
+
+_TIE = "tie_word_embeddings"
+
+
+def with_own_head(
+    config: Config, shapes: Shapes, architecture: Architecture, model_class: type[PreTrainedModel]
+) -> Extension:
+    """The extension by a matrix for each head that is tied to the embedding by the config.
+
+    Args:
+        config, shapes: of the model.
+        architecture: the declaration at that config.
+        model_class: its class.
+
+    Raises:
+        IllegalGrowthError: if nothing is tied, or the class ties it whatever the config says.
+    """
+    _, ties = expected_tensors(config, model_class)
+    if not ties:
+        raise IllegalGrowthError(f"no weights of this {model_class.__name__} are tied. Leave untie out.")
+    untied = copy.deepcopy(dict(config))
+    sections = ["", *(f"{part}." for part in config.parsed.sub_configs if value_at(config.parsed, part) is not None)]
+    for section in sections:
+        owner = value_at(config.parsed, section[:-1]) if section else config.parsed
+        if getattr(owner, _TIE, False) and (not section or _TIE in section_at(untied, section + _TIE)):
+            section_at(untied, section + _TIE)[_TIE] = False
+    new = Config(untied)
+    _, left = expected_tensors(new, model_class)
+    if not (released := [name for name in ties if name not in left]):
+        raise IllegalGrowthError(
+            f"{model_class.__name__} ties {', '.join(ties)} whatever its config says, so that a matrix of its own "
+            "would be overwritten when it is loaded. Leave untie out."
+        )
+    names = {architecture.canonical(name): name for name in shapes}
+    parts = {name: Part(name) for name in shapes}
+    for name in released:
+        source = next(names[one] for one in map(architecture.canonical, (ties[name], name)) if one in names)
+        parts[names.get(architecture.canonical(name), name)] = Part(source, new=True)
+    return Extension(
+        config,
+        new,
+        shapes,
+        parts,
+        untied=True,
+        notes=(
+            f"{', '.join(released)} starts as a copy of {ties[released[0]]} and is trained apart from it from now on; "
+            "an optimizer's moments of the shared matrix, which do not tell the two uses apart, go to both",
+        ),
+    )

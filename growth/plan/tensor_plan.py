@@ -1,0 +1,104 @@
+"""How one tensor grows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from growth.algebra.dimensions import Dimension
+from growth.algebra.maps import Floats, powers_of_two
+from growth.algebra.roles import Keeps, Role
+from growth.plan.symmetry import UNBROKEN, Symmetry
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TensorPlan:
+    """How one tensor grows.
+
+    ``new[j0, j1, ...] = value_0[j0] * value_1[j1] * ... * old[source_0[j0], source_1[j1], ...]``, with
+    one `growth.algebra.dimensions.Dimension` per dimension of the tensor. If the model adds a number
+    to a gain, a shift is added (`growth.algebra.roles.Gain`). Along summed dimensions the copies
+    may differ (`growth.weights.symmetry_breaking`).
+
+    Args:
+        name: in the source file, and in the grown one.
+        canonical: the name in the declaration: without the base model's prefix.
+        shape: before growth.
+        roles: one per dimension, from the declaration.
+        dimensions: one per dimension, what the roles come to at these sizes.
+        symmetry: how the copies are made to differ; `UNBROKEN` if they are equal.
+
+    Example:
+        The value projection of a Llama of 6 heads of 16, grown to 9:
+
+        ``TensorPlan(model.layers.0.self_attn.v_proj.weight: [96, 96] -> [144, 144],
+        writes kv_heads * value; reads normed)``
+    """
+
+    name: str
+    canonical: str
+    shape: tuple[int, ...]
+    roles: tuple[Role, ...]
+    dimensions: tuple[Dimension, ...]
+    symmetry: Symmetry = UNBROKEN
+
+    def __repr__(self) -> str:
+        return (
+            f"TensorPlan({self.name}: {list(self.shape)} -> {list(self.new_shape)}, {'; '.join(map(str, self.roles))})"
+        )
+
+    @property
+    def new_shape(self) -> tuple[int, ...]:
+        """Shape after growth."""
+        return tuple(dimension.new for dimension in self.dimensions)
+
+    @property
+    def unchanged(self) -> bool:
+        """True if every dimension is kept, so that the tensor need not be of a float dtype: a mask, a
+        counter."""
+        return len(self.roles) == len(self.shape) and all(isinstance(role, Keeps) for role in self.roles)
+
+    @property
+    def transposed(self) -> TensorPlan:
+        """The plan of the transpose, ``[a, b] -> [b, a]``; of a vector ``[a]``, that of the row ``[1, a]``."""
+        kept = (Keeps(),) if len(self.shape) == 1 else ()
+        outer = tuple(role.resolve(1, {}) for role in kept)
+        dimensions = outer + tuple(reversed(self.dimensions))
+        shape = (1,) * len(kept) + tuple(reversed(self.shape))
+        return replace(self, shape=shape, roles=kept + tuple(reversed(self.roles)), dimensions=dimensions)
+
+    @cached_property
+    def coefficients(self) -> tuple[Floats, ...]:
+        """One array ``[new]`` per dimension: the factors that scale a weight before it is rounded.
+
+        That is ``value``; along `exact_sum_axis` it is ``1 / gradient``, because there the sum of the
+        copies is rounded and not each copy (0 where the gradient is not determined)."""
+        return tuple(
+            np.divide(1.0, d.gradient, out=np.zeros(d.new), where=d.determined)
+            if axis == self.exact_sum_axis
+            else d.value
+            for axis, d in enumerate(self.dimensions)
+        )
+
+    @cached_property
+    def exact(self) -> bool:
+        """True if no float format rounds: every coefficient is a power of two or zero, and nothing is
+        added or averaged."""
+        if self.symmetry.breaks and self.exact_sum_axis is None:
+            return False
+        if any(
+            d.shift is not None or (d.averages and axis != self.exact_sum_axis)
+            for axis, d in enumerate(self.dimensions)
+        ):
+            return False
+        return all(bool(powers_of_two(factors).all()) for factors in self.coefficients)
+
+    @cached_property
+    def exact_sum_axis(self) -> int | None:
+        """The one dimension along which copies differ and yet add up to the last bit
+        (`growth.weights.exact_sums`), None if there is none."""
+        summed = [axis for axis, d in enumerate(self.dimensions) if d.summed and d.grows]
+        alone = self.symmetry.breaks and len(summed) == 1 and self.dimensions[summed[0]].common_gradient is not None
+        return summed[0] if alone else None
