@@ -7,5 +7,13 @@ silent. So it is described by its config and by where each of its tensors comes 
 (`growth.extension.extension.Extension`), and everything that reads the weights of a model can read
 those of an extended one.
 
-`growth.extension.extend.extend` makes an extension from what the caller asks for:
-`growth.extension.layers` new layers, `growth.extension.untied` a head that is no longer tied."""
+May import: `growth.hf` and the rooms below. Imported by: `growth.plan` and above.
+Read in this order:
+
+* ``extension.py``: the value, and where each tensor comes from
+* ``request.py``, ``placement.py``: what a caller asks for, and where new layers stand
+* ``stacks.py``, ``layers.py``: the lists of layers of a model, and new layers that change nothing
+* ``untied.py``: a head that is no longer tied
+* ``extend.py``: the extension that a caller asks for
+* ``alike.py``: what a miniature is to have more of, to stand for it
+"""

@@ -57,7 +57,9 @@ def layer_lists(config: Config, architecture: Architecture, model_class: type[Pr
         model_class: the class it names.
 
     Example:
-        >>> t5 = Config({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]})
+        >>> from growth.architectures import find
+        >>> from transformers import T5ForConditionalGeneration
+        >>> t5 = Config({"model_type": "t5", "d_model": 8, "num_layers": 6, "num_decoder_layers": 6})
         >>> for found in layer_lists(t5, find("t5"), T5ForConditionalGeneration):
         ...     print(found.name, found.count, found.field, found.size)
         encoder.block 6 num_layers encoder.num_hidden_layers

@@ -33,8 +33,11 @@ class TensorPlan:
     Example:
         The value projection of a Llama of 6 heads of 16, grown to 9:
 
-        ``TensorPlan(model.layers.0.self_attn.v_proj.weight: [96, 96] -> [144, 144],
-        writes kv_heads * value; reads normed)``
+        >>> import growth
+        >>> from transformers import LlamaConfig
+        >>> config = LlamaConfig(hidden_size=96, intermediate_size=160, num_attention_heads=6, num_hidden_layers=1)
+        >>> growth.plan_widening(config, width=1.5).tensors["layers.0.self_attn.v_proj.weight"]
+        TensorPlan(layers.0.self_attn.v_proj.weight: [96, 96] -> [144, 144], writes kv_heads * value; reads normed)
     """
 
     name: str

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("algebra", "rules", "architectures", "plan", "weights")
+ROOMS = ("algebra", "rules", "architectures", "extension", "plan", "weights")
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for room in ROOMS
@@ -21,6 +21,7 @@ MODULES = [
 WITHOUT_EXAMPLE = {
     "growth.architectures.declaration_checks",
     *(f"growth.plan.{name}" for name in ("build", "candidate", "choices", "target_sizes", "text")),
+    *(f"growth.extension.{name}" for name in ("alike", "extend", "layers", "untied")),
     "growth.plan.requested_sizes",
     "growth.weights.model_weights",
 }

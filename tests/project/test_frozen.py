@@ -39,9 +39,9 @@ PUBLIC = [
 ]
 
 KEYWORDS = (
-    "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, sizes=None, "
-    "like=None, attention='heads', rope='slots', scaling='unit', last_hidden_state='divided', symmetry='none', "
-    "noise=0.0, seed=0, lossy=False, vouch=()"
+    "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, layers=None, "
+    "insert='even', untie=False, sizes=None, like=None, attention='heads', rope='slots', scaling='unit', "
+    "last_hidden_state='divided', symmetry='none', noise=0.0, seed=0, lossy=False, vouch=()"
 )
 """What the first three take besides, each of them optional."""
 
@@ -75,6 +75,9 @@ OPTIONS_OF_GROWTH = [
     "--heads None",
     "--kv-heads None",
     "--head-dim None",
+    "--layers None",
+    "--insert even",
+    "--untie",
     "--size ...",
     "--like None",
     "--attention heads (heads, head-dim)",
