@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -41,20 +42,24 @@ def run_demo(progress: Progress, keep: Path | None = None, new_tokens: int = 48)
 
     Args:
         progress: shows what is going on.
-        keep: where to leave the wide models.
+        keep: where to leave the wide models; nothing that is there is replaced.
         new_tokens: how many each model writes.
 
     Raises:
-        GrowthError: if a proof fails, so that the command's exit code says so.
+        GrowthError: if a proof fails, so that the command's exit code says so, or if ``keep`` holds
+            what would have to be replaced.
     """
+    for there in (keep / _folder(label) for label, _ in GROWTHS) if keep else ():
+        if os.path.lexists(there):
+            raise growth.CheckpointError(f"{there} exists and was kept as it is. Name another folder: --keep FOLDER.")
     with tempfile.TemporaryDirectory() as scratch:
         home = keep or Path(scratch)
         said = _continue(EMBEDDED, new_tokens)
         rows = []
         for number, (label, options) in enumerate(GROWTHS, 1):
             progress.say(f"[{number}/{len(GROWTHS)}] {label}: widening, proving, running both models on text ...")
-            target = home / label.replace(", ", "-").replace(" ", "-")
-            grown = widen_checkpoint(EMBEDDED, target, width=2, overwrite=keep is not None, **options)  # type: ignore[arg-type]
+            target = home / _folder(label)
+            grown = widen_checkpoint(EMBEDDED, target, width=2, **options)  # type: ignore[arg-type]
             reports = [
                 check_equivalence(EMBEDDED, target, dtype=dtype, tokens=256) for dtype in ("float32", "bfloat16")
             ]
@@ -82,6 +87,10 @@ def run_demo(progress: Progress, keep: Path | None = None, new_tokens: int = 48)
         click.echo(f"All of them write, token for token:\n\n{written}\n")
         kept = f"the wide models are in {keep}\n" if keep else ""
         click.echo(f"{kept}next: grow plan YOUR_MODEL --width 2 --noise 1, where YOUR_MODEL is a folder or a hub id")
+
+
+def _folder(label: str) -> str:
+    return label.replace(", ", "-").replace(" ", "-")
 
 
 def _whole_words(text: str) -> str:

@@ -19,6 +19,7 @@ from growth.cli.choices import as_typed
 from growth.cli.main import grow as command
 from growth.plan.choices import CHOICES
 from support.command import GROW, Grow, config_of, grow, run, small
+from support.refusals import snapshot
 
 __all__ = ["grow", "small"]  # fixtures
 
@@ -266,6 +267,15 @@ def test_architectures(grow: Grow) -> None:
     listed = grow("architectures", "--json").json
     assert [row["model_type"] for row in listed] == list(rows)
     assert grow("architectures", "nope").err.startswith("grow: no architecture is declared for model_type 'nope'")
+
+
+def test_the_demo_replaces_nothing(grow: Grow, small: Path, tmp_path: Path) -> None:
+    """A model of the user's own under one of the demo's names."""
+    own = Path(shutil.copytree(small, tmp_path / "out" / "more-heads-noise-1"))
+    before = snapshot(tmp_path)
+    refused = grow("demo", "--keep", tmp_path / "out")
+    assert refused.complaint == f"grow: {own} exists and was kept as it is. Name another folder: --keep FOLDER."
+    assert snapshot(tmp_path) == before
 
 
 def test_command_is_installed() -> None:
