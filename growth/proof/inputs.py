@@ -110,7 +110,10 @@ def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Te
     if "bool_masked_pos" in taken and (config.get("use_mask_token") or restores):
         inputs["bool_masked_pos"] = _masked_patches(inputs["pixel_values"], config["patch_size"])
     if decodes:
-        start = torch.full((len(ids), 1), int(config.get("decoder_start_token_id") or 0))
+        first = _first(config.get("decoder_start_token_id"))
+        if first is None or not 0 <= first < config.get("vocab_size", math.inf):
+            first = 0
+        start = torch.full((len(ids), 1), first)
         inputs["decoder_input_ids"] = torch.cat([start, ids[:, :-1]], dim=1)
     if kind.__name__.endswith("MultipleChoice"):
         inputs = {name: value[:, None].expand(-1, 2, -1).contiguous() for name, value in inputs.items()}
@@ -119,12 +122,20 @@ def class_inputs(kind: type[PreTrainedModel], config: Mapping[str, Any], ids: Te
 
 def _ending_at_eos(ids: Tensor, config: Mapping[str, Any]) -> Tensor:
     """``ids`` with exactly one end-of-sequence token in each row, the last: some classes read their
-    result there. Unchanged if the config has no such token."""
-    if (eos := config.get("eos_token_id")) is None:
+    result there. Unchanged if the config has no such token, or one that the vocabulary does not have
+    (SigLIP's default)."""
+    eos = _first(config.get("eos_token_id"))
+    vocabulary = config.get("vocab_size", math.inf)
+    if eos is None or not 0 <= eos < vocabulary:
         return ids
-    eos = int(eos[0] if isinstance(eos, list) else eos)
-    other = eos + 1 if eos + 1 < config["vocab_size"] else eos - 1
+    other = eos + 1 if eos + 1 < vocabulary else eos - 1
     return torch.cat([ids[:, 1:].where(ids[:, 1:] != eos, other), torch.full((len(ids), 1), eos)], dim=1)
+
+
+def _first(token: Any) -> int | None:
+    """A token id of a config, or the first of several; None where there is none."""
+    listed = token if isinstance(token, list) else [token]
+    return None if not listed or listed[0] is None else int(listed[0])
 
 
 def _masked_patches(pixels: Tensor, patch_size: int | Sequence[int]) -> Tensor:
