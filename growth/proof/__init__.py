@@ -8,8 +8,8 @@ Read in this order:
 * ``miniature.py``, ``inputs.py``, ``outputs.py``: the small model, its inputs, how its outputs are compared
 * ``float64.py``: running a transformers model entirely in float64
 * ``run.py``: a model in memory, run before and after it grows
-* ``foreign.py``, ``rounding.py``, ``undisturbed.py``: what in it is not of its config; what rounding alone does;
-  running it without a trace
+* ``foreign.py``, ``settings.py``, ``rounding.py``, ``undisturbed.py``: what in it is not of its config, by a run and
+  by its attributes; what rounding alone does; running it without a trace
 * ``locate.py``: the first module whose output is wrong
 * ``lookalike.py``: a declaration borrowed for an unknown ``model_type``
 """

@@ -4,46 +4,20 @@ what is different about them."""
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedConfig, PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from growth.proof.outputs import forward
-from growth.proof.rounding import epsilon, gaps, product_epsilon
+from growth.proof.rounding import epsilon, gaps, product_epsilon, same_bits
+from growth.proof.settings import attributes, config_fields, hooks, methods
 
 ROUNDED = 8.0
 """Machine epsilons by which the output of a module may differ if it only rounds in another way."""
-
-_PLAIN = (bool, int, float, str, torch.dtype, type(None))
-"""Types whose values are compared as they are."""
-
-_OPAQUE = object()
-"""Stands for a value that is not compared."""
-
-_MODES = frozenset({"training", "gradient_checkpointing", "p"})
-"""Attributes that the grown model takes over."""
-
-GRADIENT_SETTINGS = ("padding_idx", "scale_grad_by_freq", "sparse")
-"""Attributes of ``nn.Embedding`` that decide which gradient its weight gets; the grown model takes
-them over."""
-
-_SIZES = "vocab_size|in_features|out_features|num_embeddings|embedding_dim"
-HARMLESS = re.compile(
-    rf"([^ ]*\.)?(\w*drop\w*|layer_idx|layer_id|padding_idx|pad_token_id|inplace|name_or_path|{_SIZES}) is "
-)
-"""Attributes that do not change what a model computes: those of dropout do nothing in eval mode,
-sizes describe a weight (and are left behind where it is resized), a padding id is set in many a
-config after loading, and a layer's number is where its keys lie in a cache (layers that were taken
-out leave gaps). Where a model computes with one after all, the run shows it."""
-
-_HOOKS = {"_forward_hooks": "a forward hook", "_forward_pre_hooks": "a forward pre-hook"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +68,7 @@ def origins(model: PreTrainedModel, same: PreTrainedModel, inputs: Mapping[str, 
     """
     parts = dict(same.named_modules())
     pairs = {name: (module, parts[name]) for name, module in model.named_modules() if name in parts}
-    settings = {name: (*_attributes(*pair), *_hooks(*pair)) for name, pair in pairs.items()}
+    settings = {name: (*attributes(*pair), *hooks(*pair)) for name, pair in pairs.items()}
     frames, found, least = [_Frame()], [], product_epsilon(model)
 
     def enter(module: nn.Module, arguments: Any, keywords: Any) -> None:
@@ -131,11 +105,6 @@ def origins(model: PreTrainedModel, same: PreTrainedModel, inputs: Mapping[str, 
     return found
 
 
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal; NaN equals NaN."""
-    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
-
-
 def torch_settings(model: nn.Module, same: nn.Module) -> list[str]:
     """The attributes of modules of torch itself that are not what the config says: a run does not
     change those."""
@@ -146,7 +115,10 @@ def edited(model: nn.Module, same: nn.Module) -> bool:
     """Whether a model has code that its class does not have: hooks, modules, methods."""
     parts = dict(same.named_modules())
     return any(
-        name not in parts or _hooks(module, parts[name]) or list(_replaced(module, parts[name]))
+        name not in parts
+        or hooks(module, parts[name])
+        or methods(module, parts[name])
+        or list(_replaced(module, parts[name]))
         for name, module in model.named_modules()
     )
 
@@ -159,7 +131,7 @@ def unseen(model: nn.Module, same: nn.Module, *, torch_only: bool = False) -> li
         f"{name}.{said}".lstrip(".")
         for name, module in model.named_modules()
         if name in parts and (not torch_only or type(module).__module__.startswith("torch.nn."))
-        for said in (*_attributes(module, parts[name]), *_config_fields(module, model, parts[name], same))
+        for said in (*attributes(module, parts[name]), *config_fields(module, model, parts[name], same))
     ]
 
 
@@ -172,86 +144,13 @@ def _epsilons(expected: list[Tensor], returned: list[Tensor], eps: float) -> flo
     for one, other in zip(expected, returned, strict=True):
         if same_bits(one, other):
             continue
-        if not one.is_floating_point() or not one.ndim:
+        if not one.is_floating_point():
             return float("inf")
         unit = max(eps, torch.finfo(one.dtype).eps) * float(one[one.isfinite()].double().square().mean().sqrt())
-        off = max(off, float(gaps(one, other).max()) / unit if unit > 0 else float("inf"))
-    return off
-
-
-def _attributes(module: nn.Module, same: nn.Module) -> list[str]:
-    """The attributes and buffers of a module that are not what the config says. Weights are not
-    compared, nor what the grown model takes over."""
-    own, new, found = vars(module), vars(same), []
-    kept = {*_MODES, *(GRADIENT_SETTINGS if isinstance(module, nn.Embedding) else ())}
-    for name in new.keys() & own.keys() - kept:
-        held, given = _comparable(own[name]), _comparable(new[name])
-        # What was None may be a cache that a run filled.
-        compared = given is not _OPAQUE and not (held is _OPAQUE and given is None) and not name.startswith("_")
-        if compared and held != given:
-            found.append(f"{name} is {_shown(own[name])}, by the config {_shown(new[name])}")
-    for name, buffer in same._buffers.items():
-        held = module._buffers.get(name)
-        if buffer is not None and held is not None and not _close(held, buffer):
-            found.append(f"{name} is not the one of the config")
-    return sorted(found)
-
-
-def _config_fields(module: nn.Module, model: nn.Module, partner: nn.Module, same: nn.Module) -> list[str]:
-    """Where a module has a config of its own instead of the model's, the fields that differ."""
-    held, whole = vars(module).get("config"), vars(model).get("config")
-    shared = vars(partner).get("config") is vars(same).get("config")
-    if (
-        held is whole
-        or not shared
-        or not isinstance(held, PreTrainedConfig)
-        or not isinstance(whole, PreTrainedConfig)
-    ):
-        return []
-    own, given = held.to_dict(), whole.to_dict()
-    return [
-        f"config.{field} is {_shown(own.get(field))}, by the model's {_shown(given.get(field))}"
-        for field in sorted(own.keys() | given.keys())
-        if own.get(field) != given.get(field)
-    ]
-
-
-def _comparable(value: Any) -> Any:
-    """An attribute's value in a form that equals that of the same value in another model."""
-    if isinstance(value, _PLAIN) or type(value) is BuiltinFunctionType:
-        return value
-    if isinstance(value, FunctionType):
-        return value.__code__  # defined in a constructor, it is another object in each model
-    if isinstance(value, partial):
-        return (
-            _comparable(value.func),
-            _comparable(value.args),
-            tuple(value.keywords),
-            _comparable([*value.keywords.values()]),
+        off = max(
+            off, float(gaps(torch.atleast_1d(one), torch.atleast_1d(other)).max()) / unit if unit > 0 else float("inf")
         )
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_comparable, value))
-    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta:
-        return value.item()
-    return _OPAQUE
-
-
-def _shown(value: Any) -> str:
-    return str(getattr(value, "__name__", value))[:60]
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    """Whether two buffers are the same table, which may have been worked out in a wider dtype and
-    cast."""
-    if not other.is_floating_point():
-        return same_bits(one, other)
-    near = 4 * torch.finfo(other.dtype).eps
-    return one.shape == other.shape and torch.allclose(one.double(), other.double(), near, near, equal_nan=True)
-
-
-def _hooks(module: nn.Module, same: nn.Module) -> list[str]:
-    """Which hooks a module has that its partner has not; transformers adds its own to both."""
-    return [f"it has {said}" for name, said in _HOOKS.items() if len(vars(module)[name]) > len(vars(same)[name])]
+    return off
 
 
 def _replaced(module: nn.Module, same: nn.Module) -> Iterator[str]:

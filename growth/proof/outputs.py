@@ -21,11 +21,12 @@ from growth.errors import ProofError
 from growth.plan.plan import Plan
 
 Outputs = dict[str, Tensor]
+LOSS = "loss"
 
 
 @torch.no_grad()
-def forward(model: PreTrainedModel, inputs: Mapping[str, Any], *, inner: bool = True) -> Outputs:
-    """Every floating-point tensor the model returns, by output field, without the scalar loss.
+def forward(model: PreTrainedModel, inputs: Mapping[str, Any], *, inner: bool = True, loss: bool = False) -> Outputs:
+    """Every floating-point tensor the model returns, by output field, without scalars.
 
     Entries of the tuples ``hidden_states``, ``router_logits`` and ``feature_maps`` are named
     ``field.index``. Feature maps ``[batch, channels, height, width]`` are returned with their
@@ -35,6 +36,7 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Any], *, inner: bool = 
         model: to run.
         inputs: keyword arguments of its ``forward``.
         inner: ask for hidden states and router logits too.
+        loss: return the loss too, as ``[1]``, if the inputs hold labels.
     """
     wanted = {"output_hidden_states": inner, "return_dict": True}
     wanted |= {"use_cache": False} if "use_cache" in inspect.signature(type(model).forward).parameters else {}
@@ -44,7 +46,8 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Any], *, inner: bool = 
         returned = model(**{**inputs, **wanted})
     for name, value in returned.items():
         if isinstance(value, Tensor):
-            outputs |= {name: value.detach()} if value.is_floating_point() and value.ndim else {}
+            if value.is_floating_point() and (value.ndim or (loss and name == LOSS)):
+                outputs[name] = value.detach() if value.ndim else value.detach()[None]
         elif name == "feature_maps":
             outputs |= {f"{name}.{i}": _channels_last(entry) for i, entry in enumerate(value)}
         elif isinstance(value, tuple) and ("hidden_states" in name or "router_logits" in name):

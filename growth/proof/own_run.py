@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 from growth.errors import FOREIGN_ERRORS, CheckpointError, GrowthError, UnsupportedModelError
 from growth.hf.custom_modules import MODULE
 from growth.hf.dtypes import dtype_name
-from growth.proof.foreign import HARMLESS, edited, origins, same_bits, torch_settings, unseen
+from growth.proof.foreign import edited, origins, torch_settings, unseen
 from growth.proof.inputs import few_inputs
-from growth.proof.outputs import Outputs, forward
-from growth.proof.rounding import gaps
+from growth.proof.outputs import LOSS, Outputs, forward
+from growth.proof.rounding import gaps, same_bits
+from growth.proof.settings import HARMLESS
 from growth.proof.undisturbed import undisturbed, weights_kept
 
 
@@ -27,7 +28,7 @@ class Trial:
     Args:
         inputs: what it was run on.
         same: its class built anew, on the same weights.
-        before: the outputs of ``same``.
+        before: the outputs of ``same``, without the loss: what the grown model's are compared with.
         own: how far the model itself was from them.
         unseen: harmless attributes that are not what the config says (`RunReport.unseen`).
     """
@@ -67,7 +68,7 @@ def try_model(
             raise UnsupportedModelError(
                 f"this {class_name(model)} returns {', '.join(found)}, and by its config {', '.join(before)}. {_UNDO}"
             )
-        empty = [name for name, value in before.items() if not value.isfinite().any()]
+        empty = [name for name, value in before.items() if name != LOSS and not value.isfinite().any()]
         if empty and not allow_nonfinite:
             raise CheckpointError(
                 f"the {empty[-1]} of this {class_name(model)} are all NaN or infinite on {shapes(inputs)} in "
@@ -79,7 +80,7 @@ def try_model(
         unmasked = {name: value for name, value in inputs.items() if "attention_mask" not in name}
         if len(unmasked) < len(inputs):
             try:
-                found = forward(model, unmasked)
+                found = forward(model, unmasked, loss=True)
             except (*FOREIGN_ERRORS, GrowthError):
                 pass  # a module that cannot do without
             else:
@@ -87,7 +88,8 @@ def try_model(
         # Now that both have run, what a run changes (cached lengths, dynamic frequencies) is the same in both.
         settings = unseen(model, same)
     _check_settings(model, settings)
-    return Trial(inputs, same, before, own, tuple(settings))
+    # Equal logits have an equal loss; its mean over tokens hides how far each may be off by rounding.
+    return Trial(inputs, same, {name: value for name, value in before.items() if name != LOSS}, own, tuple(settings))
 
 
 def _check_settings(model: PreTrainedModel, settings: Sequence[str]) -> None:
@@ -115,7 +117,7 @@ def _first_run(model: PreTrainedModel, given: Mapping[str, Any] | None) -> tuple
     candidates = few_inputs(model) if given is None else iter([_moved(given, model)])
     for inputs in candidates:
         try:
-            found = forward(model, inputs)
+            found = forward(model, inputs, loss=True)
         except (*FOREIGN_ERRORS, GrowthError) as error:
             failed, why = inputs, error
         else:
@@ -138,7 +140,7 @@ def _run_anew(same: PreTrainedModel, inputs: Mapping[str, Any]) -> Outputs:
         UnsupportedModelError: if it cannot be run where the model itself could.
     """
     try:
-        return forward(same, inputs)
+        return forward(same, inputs, loss=True)
     except FOREIGN_ERRORS as error:
         raise UnsupportedModelError(
             f"a new {class_name(same)} built from the config cannot be run on {shapes(inputs)}, though the model can "

@@ -84,6 +84,11 @@ def product_epsilon(module: nn.Module) -> float:
     return max(off, torch.finfo(torch.float32).eps)
 
 
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal; NaN equals NaN."""
+    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+
+
 def gaps(expected: Tensor, found: Tensor) -> Tensor:
     """How far two outputs ``[..., features]`` are apart at each position: the RMS over the features,
     ``[positions]`` in float64. Entries that are infinite or NaN must be so in both, otherwise the

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from growth.errors import UnsupportedModelError
-from growth.proof.foreign import same_bits
+from growth.proof.rounding import same_bits
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_modules import MODULE
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
-from growth.proof.foreign import GRADIENT_SETTINGS
+from growth.proof.settings import GRADIENT_SETTINGS
 
 
 def without_ties(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -45,6 +45,11 @@ def doubled(module: nn.Module, given: Any, output: Any) -> Any:
     return output
 
 
+def smoothed(logits: torch.Tensor, labels: torch.Tensor, vocab_size: int, **_: Any) -> torch.Tensor:
+    """A loss of the user's own."""
+    return nn.functional.cross_entropy(logits.reshape(-1, vocab_size), labels.reshape(-1), label_smoothing=0.2)
+
+
 LAYER = "model.layers.1"
 EDITS: dict[str, tuple[Edit, str]] = {
     "activation": (
@@ -117,6 +122,14 @@ UNSEEN: dict[str, tuple[Edit, str]] = {
     "loss": (
         lambda model: setattr(model, "loss_type", "ForMaskedLM"),
         r"is not what its config says: loss_type is ForMaskedLM, by the config ForCausalLM",
+    ),
+    "loss function": (
+        lambda model: setattr(model, "loss_function", smoothed),
+        r"is not what its config says: loss_function is smoothed, by the config ForCausalLMLoss",
+    ),
+    "constant of the class": (
+        lambda model: setattr(model, "supports_gradient_checkpointing", False),
+        r"is not what its config says: supports_gradient_checkpointing is False, by the config True",
     ),
 }
 """Attributes set by hand that the outputs on padded tokens do not show."""

@@ -15,7 +15,7 @@ import growth
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import Config, config_to_build
 from growth.hf.model_classes import class_of
-from growth.proof import own_run
+from growth.proof import outputs, own_run
 from growth.proof.inputs import few_inputs
 from growth.proof.miniature import loud
 from growth.proof.own_run import try_model
@@ -64,6 +64,38 @@ def test_a_forward_that_differs_without_a_mask_is_refused() -> None:
     attention.forward = patched
     with pytest.raises(UnsupportedModelError, match=r"'model.layers.1.self_attn' .its forward was replaced"):
         growth.widen(model, width=2)
+
+
+def test_a_forward_that_differs_in_the_loss_alone_is_refused_on_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loud_llama()
+    forward = model.forward
+
+    def patched(*given: Any, **named: Any) -> Any:
+        output = forward(*given, **named)
+        return output if output.loss is None else type(output)(output | {"loss": 1.01 * output.loss})
+
+    model.forward = patched  # type: ignore[method-assign]
+    ids = torch.arange(3, 12)[None]
+    batch = {"input_ids": ids, "labels": ids}
+    assert growth.widen(model, width=2).proof.run is not None
+    with pytest.raises(
+        UnsupportedModelError, match=r"its loss differ by .* the model itself .its forward was replaced"
+    ):
+        growth.widen(model, width=2, verify_inputs=batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(own_run, "forward", lambda model, inputs, loss: outputs.forward(model, inputs))
+        assert growth.widen(model, width=2, verify_inputs=batch).proof.run is not None
+    unlabelled = {**batch, "labels": torch.full_like(ids, -100)}  # whose loss is NaN
+    assert growth.widen(loud_llama(), width=2, verify_inputs=unlabelled).proof.run.own == 0  # type: ignore[union-attr]
+
+
+def test_a_method_of_its_own_is_said() -> None:
+    model = loud_llama()
+    model.prepare_inputs_for_generation = lambda *given, **named: {}  # type: ignore[method-assign]
+    grown = growth.widen(model, width=2)
+    assert "not kept, as the wider model follows the config: prepare_inputs_for_generation was replaced" in str(
+        grown
+    ).replace("\n", " ")
 
 
 def test_the_check_is_what_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
