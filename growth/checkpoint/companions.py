@@ -17,7 +17,7 @@ def copy_companions(source: SourceFiles, folder: Path, covered: Sequence[str]) -
     Args:
         source: the source's files. One behind a symbolic link that leaves its folder is not copied.
         folder: where to.
-        covered: names of files and folders that were grown or copied already.
+        covered: files and folders that were grown or copied already, relative to the source's.
 
     Returns:
         The names of the files that were not copied, hidden ones aside; of a link that leaves the
@@ -33,12 +33,12 @@ def copy_companions(source: SourceFiles, folder: Path, covered: Sequence[str]) -
         copy = folder / path.relative_to(home)
         copy.parent.mkdir(exist_ok=True)
         source.copy(path, copy)
-    replaced = {*covered, *INDICES, "config.json", "growth.json"}
-    replaced |= set() if leaves(home / "README.md", home) else {"README.md"}
-    parents = {path.parent for path in wanted} - {home}
+    done = {*wanted, *(home / name for name in (*covered, *INDICES, "config.json", "growth.json"))}
+    done |= set() if leaves(home / "README.md", home) else {home / "README.md"}
+    done |= {path for path in home.iterdir() if is_weights(path.name)}
+    parents = {path for one in done for path in (one, one.parent) if path.is_dir()} - {home}
     there = [*home.iterdir(), *(path for parent in parents for path in parent.iterdir())]
-    behind = {path for path in there if path.name not in replaced and not is_weights(path.name)}
-    behind -= {*wanted, *parents}
+    behind = {*there} - done - parents
     return tuple(sorted(_named(path, home) for path in behind if not path.name.startswith(".")))
 
 

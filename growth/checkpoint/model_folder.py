@@ -10,17 +10,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from growth.hf.companion_names import INDICES, is_standard, is_weights
+from growth.hf.companion_names import INDICES, MODULE_FILES, SENTENCE_CONFIGS, is_standard, is_weights
 
 _FILES = frozenset(
     (
         *(*INDICES, "config.json", "growth.json", "README.md", ".gitattributes", ".DS_Store"),
-        *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+        *("modules.json", *SENTENCE_CONFIGS, "config_sentence_transformers.json"),
         *("trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"),
     )
 )
 _RNG_STATE = re.compile(r"rng_state(_\d+)?\.pth")
-_MODULE_FILES = ("config.json", "model.safetensors", "pytorch_model.bin")
 
 
 def looks_like_a_model(folder: Path) -> bool:
@@ -60,7 +59,7 @@ def _is_own(name: str) -> bool:
 
 def _belongs(path: Path, name: str, in_module: bool, written: frozenset[str]) -> bool:
     """Whether an entry of a folder in the folder of a model is the model's."""
-    return not path.is_dir() and (name in written or (in_module and path.name in _MODULE_FILES))
+    return not path.is_dir() and (name in written or (in_module and path.name in MODULE_FILES))
 
 
 def _written(folder: Path) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """A sentence-transformers model: the modules that its ``modules.json`` puts behind the transformer.
 
-    0  .           Transformer   writes token_embeddings, the last hidden state      [.., hidden_size]
+    0  .           Transformer   writes token_embeddings, as a rule the last hidden state  [.., hidden_size]
     1  1_Pooling   Pooling       token_embeddings -> sentence_embedding              [.., modes * hidden_size]
     2  2_Dense     Dense         sentence_embedding -> sentence_embedding            [.., out_features]
 
@@ -16,22 +16,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import transformers
-from transformers import AutoModel, PreTrainedModel
-
-from growth.algebra.axes import Space
 from growth.checkpoint.companions import write_json
+from growth.checkpoint.first_module import ALONE, MODULES, written_feature
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
-from growth.checkpoint.sentence_modules import ALONE, MODULES, WEIGHTS, Module, Weights, Wide, read_module
+from growth.checkpoint.sentence_modules import Module, Weights, Wide, read_module
 from growth.errors import UnsupportedModelError
+from growth.hf.companion_names import MODULE_WEIGHTS, SENTENCE_CONFIGS
 from growth.hf.config_json import read_json
-from growth.hf.configs import parse
 from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
 from growth.weights.fold import Fold
 from growth.weights.model_weights import growing_tensors
 
-_ABOUT = ("sentence_*_config.json", "config_sentence_transformers.json")
+_ABOUT = (*SENTENCE_CONFIGS, "config_sentence_transformers.json")
 """What else such a model has in its main folder; nothing in it is a width."""
 
 
@@ -64,31 +61,32 @@ class Pipeline:
             allow_nonfinite: carry NaN and infinity over instead of refusing them.
 
         Returns:
-            The names of the source's files and folders that are now covered.
+            The source's files and folders that are now covered, relative to its folder.
 
         Raises:
             CheckpointError: a weight that holds NaN or infinity, a file behind a link.
         """
         home = self.source.folder
-        about = [path for pattern in _ABOUT for path in sorted(home.glob(pattern)) if path.is_file()]
-        for path in (home / MODULES, *about):
-            self.source.copy(path, folder / path.name)
+        covered = [MODULES, *(name for name in _ABOUT if (home / name).is_file())]
+        for name in covered:
+            self.source.copy(home / name, folder / name)
         for module in self.modules:
             self._write_module(module, folder / module.path.name, allow_nonfinite)
-        return [MODULES, *(path.name for path in about), *(module.path.name for module in self.modules)]
+            covered += [module.path.name, *(f"{module.path.name}/{name}" for name in module.files)]
+        return covered
 
     def _write_module(self, module: Module, folder: Path, allow_nonfinite: bool) -> None:
         if not module.path.is_dir():
             return
         folder.mkdir()
-        for path in sorted(module.path.iterdir()):
-            edited = path.name == "config.json" and module.config is not None
-            if not edited and not (module.weights and path.name in WEIGHTS):
-                self.source.copy(path, folder / path.name)
+        for name in module.files:
+            edited = name == "config.json" and module.config is not None
+            if not edited and not (module.weights and name in MODULE_WEIGHTS):
+                self.source.copy(module.path / name, folder / name)
         if module.config is not None:
             write_json(folder / "config.json", module.config)
         if module.weights:
-            _write_weights(folder / WEIGHTS[0], self.plan, module.weights, allow_nonfinite)
+            _write_weights(folder / MODULE_WEIGHTS[0], self.plan, module.weights, allow_nonfinite)
 
 
 def open_pipeline(source: SourceFiles, plan: Plan) -> Pipeline | None:
@@ -101,9 +99,7 @@ def open_pipeline(source: SourceFiles, plan: Plan) -> Pipeline | None:
     listed = _listed(source)
     if not listed:
         return None
-    space = _hidden_space(plan)
-    hidden = None if space is None else plan.maps[space]
-    wide = Wide(space, hidden, plan)
+    wide = Wide(written_feature(source, plan, listed[0][1]), plan)
     modules = [read_module(source, path, kind, wide) for path, kind in listed[1:]]
     return Pipeline(source, plan, modules, wide.note())
 
@@ -129,15 +125,6 @@ def _listed(source: SourceFiles) -> list[tuple[Path, str]]:
                 f"sentence-transformers in folders of their own are understood. {ALONE}"
             )
     return [(source.folder / entry["path"], entry["type"].rpartition(".")[2]) for entry in listed]
-
-
-def _hidden_space(plan: Plan) -> Space | None:
-    """The space of the last hidden state of the class that sentence-transformers loads: that of
-    ``AutoModel``, or of an encoder-decoder its encoder."""
-    plain: type[PreTrainedModel] = AutoModel._model_mapping[type(parse(plan.old))]  # type: ignore[assignment]
-    encoder = f"{plain.__name__.removesuffix('Model')}EncoderModel"
-    name = encoder if getattr(transformers, encoder, None) is not None else plain.__name__
-    return plan.architecture.output_space("last_hidden_state", name)
 
 
 def _write_weights(path: Path, plan: Plan, weights: Weights, allow_nonfinite: bool) -> None:

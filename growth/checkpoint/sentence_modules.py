@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from growth.algebra.axes import Space
-from growth.algebra.maps import Map
 from growth.algebra.roles import Keeps, Reads, Role
+from growth.checkpoint.first_module import ALONE, MODULES, SENTENCE, TOKENS, Feature, widened
 from growth.errors import CheckpointError, UnsupportedModelError
+from growth.hf.companion_names import MODULE_FILES, MODULE_WEIGHTS
 from growth.hf.config_json import read_json
 from growth.hf.reader import open_weights
 from growth.hf.source_files import SourceFiles
@@ -22,19 +22,14 @@ from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
 from growth.plan.tensor_plan import TensorPlan
 
-MODULES = "modules.json"
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
 _NO_WIDTH = frozenset({"Dropout", "WordWeights", "LogitScore", "SpladePooling"})
 """Modules that pass a feature on coordinate by coordinate, or read logits."""
 
-_TOKENS, _SENTENCE = "token_embeddings", "sentence_embedding"
+_OTHERS = ("Pooling", "Dense", "Normalize", "LayerNorm", "LSTM", "CNN", "WeightedLayerPooling", "SparseAutoEncoder")
+_OF_KNOWN_FILES = frozenset({*_NO_WIDTH, *_OTHERS})
+"""Modules of which `MODULE_FILES` are all the files; a Router keeps others in folders of its own."""
 
 _FLAGS = "pooling_mode_"
-
-
-ALONE = f"Move {MODULES} elsewhere to widen the transformer alone."
 
 
 @dataclass(frozen=True)
@@ -71,33 +66,37 @@ class Module:
     config: Mapping[str, Any] | None = None
     weights: Weights | None = None
 
+    @property
+    def files(self) -> list[str]:
+        """The names of its files, without those that somebody else put there."""
+        return [name for name in MODULE_FILES if (self.path / name).is_file()]
+
 
 class Wide:
-    """Which features are copies of the hidden state, and how many times over; updated module by
-    module.
+    """Which features are copies of what the transformer writes, and how many times over; updated
+    module by module.
 
     Args:
-        space: of the last hidden state.
-        hidden: how it grows.
+        written: what it writes.
         plan: of the transformer.
     """
 
-    def __init__(self, space: Space | None, hidden: Map | None, plan: Plan) -> None:
-        self.space, self.hidden, self.plan = space, hidden, plan
-        kept = hidden is None or (hidden.m == hidden.n and bool((hidden.write == 1).all()))
-        self.times = {} if kept else {_TOKENS: 1}
+    def __init__(self, written: Feature, plan: Plan) -> None:
+        self.space, self.plan = written.space, plan
+        self.hidden = hidden = None if written.space is None else plan.maps[written.space]
+        self.times = {written.name: 1} if hidden is not None and widened(hidden) else {}
         self.normalised: set[str] = set()
 
     def note(self) -> str:
         """What becomes of the embedding."""
-        if _SENTENCE not in self.times or self.hidden is None:
+        if SENTENCE not in self.times or self.hidden is None:
             return ""
-        times = self.times[_SENTENCE]
+        times = self.times[SENTENCE]
         energy = None if self.hidden.averages else self.hidden.energy  # of a coordinate, on average
         stay = (
             "cosines stay" if energy is not None else "not even cosines stay, since some have more copies than others"
         )
-        known = _SENTENCE in self.normalised or energy in (None, self.hidden.n / self.hidden.m)
+        known = SENTENCE in self.normalised or energy in (None, self.hidden.n / self.hidden.m)
         scale = "" if known else ", dot products and distances do not"
         return (
             f"the sentence embedding has {times * self.hidden.m} coordinates instead of {times * self.hidden.n}; "
@@ -125,7 +124,16 @@ def read_module(source: SourceFiles, path: Path, kind: str, wide: Wide) -> Modul
     if not isinstance(config, dict) or (not config and kind not in ("Normalize", "Dropout")):
         raise CheckpointError(f"{MODULES} names '{path.name}' ({kind}), whose config.json is not there. Fetch it.")
     copied = Module(path)
-    reads = config.get("module_input_name") or _SENTENCE
+    if (
+        kind not in _OF_KNOWN_FILES
+        and path.is_dir()
+        and (more := {each.name for each in path.iterdir()} - {*copied.files})
+    ):
+        raise UnsupportedModelError(
+            f"{MODULES} names '{path.name}' ({kind}), and whether it needs '{min(more)}' in that folder is not known. "
+            f"{ALONE}"
+        )
+    reads = config.get("module_input_name") or SENTENCE
     writes = config.get("module_output_name") or reads
     if not wide.times or kind in _NO_WIDTH:
         return copied
@@ -151,8 +159,8 @@ def read_module(source: SourceFiles, path: Path, kind: str, wide: Wide) -> Modul
 def _pooled(config: Mapping[str, Any], path: Path, wide: Wide) -> Mapping[str, Any] | None:
     """The config of a pooling of wide token embeddings; None where they are not wide."""
     assert wide.hidden is not None
-    if _TOKENS not in wide.times:
-        wide.times.pop(_SENTENCE, None)
+    if TOKENS not in wide.times:
+        wide.times.pop(SENTENCE, None)
         return None
     modes = config.get("pooling_mode", [name for name, on in config.items() if name.startswith(_FLAGS) and on is True])
     modes = [modes] if isinstance(modes, str) else list(modes)
@@ -160,7 +168,7 @@ def _pooled(config: Mapping[str, Any], path: Path, wide: Wide) -> Mapping[str, A
         raise UnsupportedModelError(
             f"'{path.name}' takes the largest value over tokens, which copies of another sign do not keep. {ALONE}"
         )
-    wide.times[_SENTENCE] = max(1, len(modes))
+    wide.times[SENTENCE] = max(1, len(modes))
     widths = {name: wide.hidden.m for name in ("word_embedding_dimension", "embedding_dimension") if name in config}
     if any(config[name] != wide.hidden.n for name in widths):
         raise CheckpointError(
@@ -178,7 +186,7 @@ def _adds_its_input(config: Mapping[str, Any]) -> bool:
 def _dense(source: SourceFiles, path: Path, config: Mapping[str, Any], reads: str, wide: Wide) -> Module:
     """A Dense that reads the hidden state, some times over."""
     assert wide.hidden is not None
-    times, file = wide.times[reads], next((path / name for name in WEIGHTS if (path / name).is_file()), None)
+    times, file = wide.times[reads], next((path / name for name in MODULE_WEIGHTS if (path / name).is_file()), None)
     width = times * wide.hidden.n
     if file is None:
         raise CheckpointError(f"{MODULES} names '{path.name}' (Dense), whose weights are not there. Fetch them.")

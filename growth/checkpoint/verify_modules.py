@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from growth.checkpoint.first_module import MODULES
 from growth.checkpoint.pipeline import open_pipeline
 from growth.checkpoint.results import ModulesBehind
 from growth.checkpoint.run_pair import Model
-from growth.checkpoint.sentence_modules import MODULES, WEIGHTS, Module
+from growth.checkpoint.sentence_modules import Module
 from growth.errors import GrowthError
+from growth.hf.companion_names import MODULE_WEIGHTS
 from growth.hf.reader import open_weights, resolve
 from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
@@ -42,7 +44,7 @@ def modules_behind(a: Model, b: Model, plan: Plan | None) -> ModulesBehind | Non
     same: list[str] = []
     other: list[str] = []
     for module in pipeline.modules if pipeline else ():
-        if any((module.path / name).is_file() for name in WEIGHTS):
+        if any((module.path / name).is_file() for name in MODULE_WEIGHTS):
             alike = _alike(module, target, target.folder / module.path.name, plan.options.seed)
             (same if alike else other).append(module.path.name)
     return ModulesBehind(tuple(same), tuple(other)) if same or other else None
@@ -51,12 +53,12 @@ def modules_behind(a: Model, b: Model, plan: Plan | None) -> ModulesBehind | Non
 def _alike(module: Module, target: SourceFiles, folder: Path, seed: int) -> bool:
     """Whether a module of the grown model has the weights that growth makes of the source's."""
     if module.weights is None:
-        names = [name for name in WEIGHTS if (module.path / name).is_file()]
+        names = [name for name in MODULE_WEIGHTS if (module.path / name).is_file()]
         return all(
             (folder / name).is_file() and filecmp.cmp(module.path / name, folder / name, shallow=False)
             for name in names
         )
-    file = folder / WEIGHTS[0]
+    file = folder / MODULE_WEIGHTS[0]
     if not file.is_file():
         return False
     held, (read, shapes, dtypes) = module.weights, open_weights(file, target)

@@ -38,6 +38,16 @@ _PLAIN_LEGAL = re.compile(r"(licen[cs]e|copying|notice|use_policy)(\.txt|\.md)?"
 _WEIGHTS = re.compile(r"(model(-\d{5}-of-\d{5})?\.safetensors|pytorch_model(-\d{5}-of-\d{5})?\.bin)")
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
+MODULE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+MODULE_FILES = ("config.json", "lstm_config.json", "cnn_config.json", *MODULE_WEIGHTS)
+"""What the folder of a module of sentence-transformers holds."""
+
+SENTENCE_CONFIGS = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""What it calls the config of a transformer, in the order in which it looks for one."""
+
 FETCHED = (
     *("*.json", "model*.safetensors", "*.md", "*.txt", *sorted(_EXACT), "tokenizer.model.v*"),
     *("additional_chat_templates/*.jinja", "LICENSES/*.txt"),

@@ -26,6 +26,7 @@ from support.small_models import SIZES, bert
 __all__ = ["offline"]
 
 H = 24
+BERT_CONFIG = "sentence_bert_config.json"
 POOLING = {"word_embedding_dimension": H, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
 THREE = {"embedding_dimension": H, "pooling_mode": ["cls", "mean", "max"], "include_prompt": True}
 DENSE = {"in_features": H, "out_features": 16, "bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
@@ -69,7 +70,7 @@ def laid(folder: Path, model: Any, *modules: tuple[str, dict[str, Any] | None]) 
     entries = [{"idx": 0, "name": "0", "path": "", "type": f"{IN_OLD}Transformer"}]
     entries += [module(folder, number, kind, config) for number, (kind, config) in enumerate(modules, 1)]
     (folder / "modules.json").write_text(json.dumps(entries))
-    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 32}')
+    (folder / BERT_CONFIG).write_text('{"max_seq_length": 32}')
     (folder / "config_sentence_transformers.json").write_text('{"prompts": {}, "similarity_fn_name": "cosine"}')
     return folder
 
@@ -79,8 +80,9 @@ def embedding(folder: Path) -> Tensor:
     loaded = T5EncoderModel if (folder / "config.json").read_text().find('"t5"') > 0 else AutoModel
     model = loaded.from_pretrained(folder, dtype=torch.float32).eval()
     with torch.no_grad():
-        tokens: Tensor = model(input_ids=torch.arange(20)[None]).last_hidden_state
-    found = tokens.mean(1)
+        output = model(input_ids=torch.arange(20)[None])
+    tokens: Tensor = output.last_hidden_state
+    found = output.pooler_output if "pooler_output" in (folder / BERT_CONFIG).read_text() else tokens.mean(1)
     for entry in json.loads((folder / "modules.json").read_text())[1:]:
         path = folder / entry["path"]
         config = json.loads((path / "config.json").read_text()) if path.is_dir() else {}
