@@ -10,5 +10,6 @@ Read in this order:
 * ``destination.py``, ``workspace.py``, ``durable.py``, ``interrupts.py``, ``safetensors_writer.py``: a folder that
   appears whole or not at all; ``model_folder.py``: what may be replaced
 * ``verify.py``, ``run_pair.py``: `growth.check_equivalence`
-* ``trainer_state.py``, ``optimizer_file.py``: what ``--optimizer`` grows
+* ``trainer_state.py``, ``optimizer_file.py``, ``parameter_numbers.py``, ``parameter_tensors.py``,
+  ``grown_optimizer.py``: what ``--optimizer`` grows
 """

@@ -1,49 +1,38 @@
 """The training state of a `transformers.Trainer` checkpoint, grown so that
 ``train(resume_from_checkpoint=...)`` continues with the wider model.
 
-A wider model of the same class has the same parameters in the same order, so the parameter numbers
-in ``optimizer.pt`` stay (`growth.checkpoint.optimizer_file`), and each state grows under its number
-(`growth.training.moments`). Learning rate, epsilon and weight decay stay: Trainer makes its two
-parameter groups before it loads the file, so they cannot be split by tensor, as
-`growth.training.optimizer` does in memory.
+Each state in ``optimizer.pt`` grows under the number of its parameter
+(`growth.checkpoint.parameter_numbers`, `growth.checkpoint.grown_optimizer`). Learning rate, epsilon
+and weight decay stay: Trainer makes its two parameter groups before it loads the file, so they
+cannot be split by tensor, as `growth.training.optimizer` does in memory.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Adagrad, Optimizer
 from transformers import PreTrainedModel
 
-from growth.checkpoint.optimizer_file import (
-    OPTIMIZER,
-    adagrad_state,
-    check_writer,
-    is_named,
-    parameter_names,
-    read_optimizer,
-    trainer_order,
-    writer_of,
-)
+from growth.checkpoint.grown_optimizer import grown_optimizer
+from growth.checkpoint.optimizer_file import OPTIMIZER, check_writer, read_optimizer, writer_of
+from growth.checkpoint.parameter_numbers import Numbers, is_named, numbers_of
+from growth.checkpoint.parameter_tensors import by_parameter_names
 from growth.checkpoint.trainer_files import COPIED, PROGRESS
-from growth.errors import CheckpointError, ProofError, UnsupportedModelError
+from growth.errors import CheckpointError
 from growth.hf.config_json import read_json
 from growth.hf.configs import config_to_build
-from growth.hf.expected_tensors import expected_tensors
 from growth.hf.source_files import SourceFiles
-from growth.hf.tensor_names import to_disk
 from growth.plan.plan import Plan
 from growth.training.factors import factors_of
-from growth.training.moments import Moments, first_values, grown_values, tensor_plans
+from growth.training.moments import Moments, tensor_plans
 from growth.training.optimizer_kinds import KINDS
-from growth.weights.fold import check_finite
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,9 +46,10 @@ class TrainerState:
         writer: the class of the optimizer that wrote it; None if it has no growth rule, which only
             ``moments="reset"`` accepts.
         called: its name, for the record.
-        names: parameter number in ``optimizer.pt`` -> name in memory; empty where no state grows.
+        numbers: of the parameters in ``optimizer.pt``; None where no state grows and no parameter is
+            added.
         old, new: the model before and after growth, on the meta device (without weights).
-        plan: how it grows, with the names that ``old`` has on disk.
+        plan: how it grows, by the names that its parameters have on disk.
         moments: ``preserve``, ``fresh`` or ``reset``, see
             `growth.training.optimizer.grow_optimizer`.
     """
@@ -69,7 +59,7 @@ class TrainerState:
     loaded: Mapping[str, Any]
     writer: type[Optimizer] | None
     called: str
-    names: Mapping[int, str]
+    numbers: Numbers | None
     old: PreTrainedModel
     new: PreTrainedModel
     plan: Plan
@@ -93,7 +83,7 @@ class TrainerState:
         if self.writer is None:
             return 1.0, 1.0
         degree = KINDS[self.writer].degree
-        factors = [factors_of(tensor) for tensor in tensor_plans(self.old, self.plan).values()]
+        factors = [factors_of(tensor) for tensor in tensor_plans(self.new, self.plan).values()]
         rates = [factor.value / factor.gradient**degree for factor in factors]
         return min(rates), max(rates)
 
@@ -105,7 +95,9 @@ class TrainerState:
             "learning rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter groups "
             "itself"
         )
-        if self.names and not is_named(self.loaded):
+        if self.numbers is not None and self.numbers.added and self.moments != "reset":
+            kept = f"the parameters of new layers start without moments, at a step count of their own; {kept}"
+        if self.numbers is not None and not is_named(self.loaded):
             kept = (
                 f"parameters are taken to be in the order of Trainer's own groups, since {OPTIMIZER} holds no names; "
                 f"{kept}"
@@ -127,8 +119,14 @@ class TrainerState:
             "moments": self.moments,
             "hyper": "keep",
             "learning_rate_factors": list(self.rates),
-            "parameters": [len(group["params"]) for group in self.loaded["param_groups"]],
+            "parameters": [len(group) for group in self._groups],
         }
+
+    @property
+    def _groups(self) -> Sequence[Sequence[int]]:
+        """The numbers of the parameters in each group of the grown file."""
+        kept = [group["params"] for group in self.loaded["param_groups"]]
+        return kept if self.numbers is None else self.numbers.groups
 
     def write(self, folder: Path, target: Path, allow_nonfinite: bool = False) -> list[str]:
         """Write the grown training state.
@@ -148,7 +146,9 @@ class TrainerState:
         copied = [path.name for pattern in COPIED for path in sorted(here.glob(pattern)) if path.is_file()]
         for name in copied:
             self.source.copy(here / name, folder / name)
-        grown = {**self.loaded, "state": self._grown_state(allow_nonfinite)}
+        grown = grown_optimizer(
+            self.loaded, self.writer, self.numbers, self.old, self.new, self.plan, self.moments, allow_nonfinite
+        )
         with (folder / OPTIMIZER).open("wb") as file:
             try:
                 torch.save(grown, file)
@@ -171,40 +171,6 @@ class TrainerState:
         elif best:  # a metric alone, as early stopping has it, stays
             progress |= dict.fromkeys(progress.keys() & {"best_model_checkpoint", "best_metric", "best_global_step"})
         return progress
-
-    def _grown_state(self, allow_nonfinite: bool) -> dict[int, dict[str, Any]]:
-        """The entry ``state`` of ``optimizer.pt``: parameter number -> state name -> value."""
-        if self.moments == "reset":
-            return adagrad_state(self.loaded, self.names, self.new) if self.writer is Adagrad else {}
-        assert self.writer is not None
-        old: Mapping[int, Mapping[str, Any]] = self.loaded["state"]
-        state = {number: {name: _copied(value) for name, value in held.items()} for number, held in old.items()}
-        numbers = {name: number for number, name in self.names.items()}
-        for key in KINDS[self.writer].state:
-            values = {
-                self.names[number]: held[key] for number, held in old.items() if isinstance(held.get(key), Tensor)
-            }
-            for name, value in values.items():
-                check_finite(f"{key} of {name}", value, allow_nonfinite)
-            for name, value in self._grown_values(key, values).items():
-                state[numbers[name]][key] = _compact(value)
-        return state
-
-    def _grown_values(self, key: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One kind of state, by parameter name, grown and checked against the parameters'
-        shapes."""
-        assert self.writer is not None
-        kind = KINDS[self.writer]
-        starts = first_values(self.loaded["param_groups"], self.names, kind, values)
-        grown = grown_values(values, self.old, self.new, self.plan, kind.state[key], self.moments, False, starts)
-        for name, value in grown.items():
-            wanted = list(self.new.get_parameter(name).shape)
-            if list(value.shape) != wanted:
-                raise ProofError(
-                    f"'{key}' of '{name}' grew to {list(value.shape)}, but its parameter to {wanted}. Please report "
-                    "this."
-                )
-        return grown
 
 
 def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> TrainerState:
@@ -230,21 +196,18 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> Tra
         check_writer(loaded)
     old, new = (_without_weights(plan.model_class, raw) for raw in (plan.old, plan.new))
     writer, called = writer_of(loaded)
-    names = {} if moments == "reset" and writer is not Adagrad else parameter_names(loaded, old)
-    if names and trainer_order(old) != trainer_order(new):
-        raise UnsupportedModelError(
-            f"a wider {type(old).__name__} gives Trainer its parameters in another order. Use --moments reset."
-        )
+    adds = len(list(new.parameters())) > len(list(old.parameters()))
+    numbered = moments != "reset" or writer is Adagrad or adds
     return TrainerState(
         source=source,
         progress=progress,
         loaded=loaded,
         writer=writer,
         called=called if writer else "undeclared",
-        names=names,
+        numbers=numbers_of(loaded, old, new, plan) if numbered else None,
         old=old,
         new=new,
-        plan=_by_parameter_names(plan, old),
+        plan=by_parameter_names(plan, old, new),
         moments=moments,
     )
 
@@ -262,38 +225,3 @@ def _names(written: str, folder: Path) -> bool:
 def _without_weights(model_class: type[PreTrainedModel], raw: Mapping[str, Any]) -> PreTrainedModel:
     with torch.device("meta"):
         return model_class(config_to_build(raw))
-
-
-def _by_parameter_names(plan: Plan, old: PreTrainedModel) -> Plan:
-    """The plan with its tensors under the names that the parameters of ``old`` have on disk.
-
-    The weight files may have older names (``bert.`` left out), or store a tied weight under its
-    other name; the optimizer's parameters are those of the class.
-
-    Raises:
-        CheckpointError: a parameter without a tensor in the weight files.
-    """
-    canonical = plan.architecture.canonical
-    known = {tensor.canonical: tensor for tensor in plan.tensors.values()}
-    for pair in expected_tensors(plan.old, plan.model_class)[1].items():
-        one, other = map(canonical, pair)
-        known |= {a: known[b] for a, b in ((one, other), (other, one)) if a not in known and b in known}
-    on_disk = to_disk(old, {name: parameter.detach() for name, parameter in old.named_parameters()})
-    if missing := [name for name in on_disk if canonical(name) not in known]:
-        raise CheckpointError(
-            f"parameter '{missing[0]}' of {type(old).__name__} has no tensor in the weights. Load the checkpoint and "
-            "save it once with the transformers that is installed here, or leave --optimizer out."
-        )
-    return replace(plan, tensors={name: known[canonical(name)] for name in on_disk})
-
-
-def _copied(value: Any) -> Any:
-    """A counter, copied; anything else as it is."""
-    return value.clone() if isinstance(value, Tensor) and not value.ndim else value
-
-
-def _compact(value: Tensor) -> Tensor:
-    """The tensor in memory of its own size. torch.save writes all of the memory that a view looks
-    into: of one expert's state, that of all experts."""
-    value = value.contiguous()
-    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()

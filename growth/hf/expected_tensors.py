@@ -189,7 +189,7 @@ def inventory(
             "from_pretrained would ignore it. If the model has parameters of its own, take them out of the weights "
             "first."
         )
-    groups = _tied_groups(ties, architecture.canonical)
+    groups = tied_groups(ties, architecture.canonical)
     tied = {name: frozenset(groups[canonical[name]]) for name in known if canonical[name] in groups}
     return Inventory(known, left_out, tied, notes)
 
@@ -256,12 +256,12 @@ def lacking(
 ) -> list[str]:
     """Those of the canonical names ``wanted`` that are not ``present``, and neither is a tensor that
     they are tied with."""
-    groups = _tied_groups(ties, canonical)
+    groups = tied_groups(ties, canonical)
     present = frozenset(present)
     return [name for name in wanted if name not in present and not groups.get(name, set()) & present]
 
 
-def _tied_groups(ties: Mapping[str, str], canonical: Callable[[str], str]) -> dict[str, set[str]]:
+def tied_groups(ties: Mapping[str, str], canonical: Callable[[str], str]) -> dict[str, set[str]]:
     """Canonical name -> canonical names of all tensors tied with it, its own among them. A tie may
     join two groups: of ``a = b`` and ``b = c`` all three are one."""
     groups: dict[str, set[str]] = {}

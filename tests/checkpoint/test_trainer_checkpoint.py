@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, Trainer, TrainingArguments
 
 import growth
-from growth.checkpoint import optimizer_file, trainer_state
+from growth.checkpoint import parameter_numbers
 from growth.checkpoint.model_folder import foreign_entries
-from growth.checkpoint.optimizer_file import trainer_order
+from growth.checkpoint.parameter_numbers import trainer_order
 from growth.cli.main import grow
 from growth.proof.miniature import build_exact
 from support.family_cases import MAIN, first_accepted, label, small_config
@@ -124,8 +124,7 @@ WRONG = {
 
 
 def reorder(mutant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (optimizer_file, trainer_state):
-        monkeypatch.setattr(module, "trainer_order", lambda model: mutant(trainer_order(model)))
+    monkeypatch.setattr(parameter_numbers, "trainer_order", lambda model: mutant(trainer_order(model)))
 
 
 class FailsOnce(io.FileIO):

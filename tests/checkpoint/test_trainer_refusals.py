@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("accelerate", reason="transformers.Trainer needs it")
 
 import growth
-from growth.checkpoint import optimizer_file, trainer_state
+from growth.checkpoint import grown_optimizer, parameter_numbers
 from support.trainer_runs import checkpoint
 
 
@@ -166,7 +166,7 @@ def test_a_crash_in_the_optimizer_leaves_nothing(
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(trainer_state, step, full)
+    monkeypatch.setattr(grown_optimizer, step, full)
     with pytest.raises(growth.CheckpointError, match=r"No space left on device.* try again"):
         growth.widen_checkpoint(saved, tmp_path / "new" / "wide", optimizer=True)
     assert not list(tmp_path.iterdir())
@@ -181,7 +181,7 @@ def test_an_order_that_the_file_cannot_show_is_said(saved: Path, tmp_path: Path)
     shutil.copytree(saved, source)
     loaded = torch.load(source / "optimizer.pt", weights_only=True)
     model = growth.plan_widening(source).model_class.from_pretrained(source)
-    for group, names in zip(loaded["param_groups"], optimizer_file.trainer_order(model), strict=True):
+    for group, names in zip(loaded["param_groups"], parameter_numbers.trainer_order(model), strict=True):
         group["param_names"] = names
     torch.save(loaded, source / "optimizer.pt")
     result = growth.widen_checkpoint(source, tmp_path / "by_name", optimizer=True)

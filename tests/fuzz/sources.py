@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from growth.checkpoint.optimizer_file import trainer_order
+from growth.checkpoint.parameter_numbers import trainer_order
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud
 from support.family_cases import ALL, MAIN, small_config
