@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from growth.arguments import check_function, whole_number
+from growth.checkpoint.depth import entries_of
 from growth.checkpoint.distance import ORDER, RESOLVED, cosines, distance, excess, perplexities, variation
 from growth.checkpoint.provenance import other_source, recorded_plan
 from growth.checkpoint.results import Distance, EquivalenceReport
@@ -134,6 +135,9 @@ def _report(
     """The report of three runs: the source in the wider dtype, the source, the grown model."""
     dtype, wide, weights, where = how
     eps = torch.finfo(dtype).eps
+    known = entries_of(before, after, plan)
+    reference, before = ({name: run[name] for name in known} for run in (reference, before))
+    after = {name: after[entry] for name, entry in known.items()}
     compared = _compared(reference, before, after, plan, eps)
     if not compared:
         raise CheckpointError(
@@ -160,7 +164,7 @@ def _report(
         difference=compared[shown][0],
         floor=compared[shown][1],
         perplexity=perplexities(before, after, inputs.get("labels")) if is_text else None,
-        diverges_at=_divergence(reference, before, after, plan, held) if plan else None,
+        diverges_at=_divergence(reference, before, after, plan, held, known) if plan else None,
         cosines=moved,
         turned=moved is not None and excess(moved.difference, moved.floor) > 1,
         variation=compared[shown][2],
@@ -176,7 +180,7 @@ def _compared(
     there is one."""
     found: dict[str, tuple[Distance, Distance, float]] = {}
     for name in before:
-        if name not in after or "hidden_states." in name:
+        if "hidden_states." in name:
             continue
         mapped = output_map(name, before, plan) if plan else None
         expected, grown = grown_output(before[name].double(), mapped), after[name].double()
@@ -190,17 +194,21 @@ def _compared(
     return found
 
 
-def _divergence(reference: Outputs, before: Outputs, after: Outputs, plan: Plan, eps: float) -> str | None:
-    """The first hidden state that differs by more than its rounding floor explains, with both."""
+def _divergence(
+    reference: Outputs, before: Outputs, after: Outputs, plan: Plan, eps: float, entries: Mapping[str, str]
+) -> str | None:
+    """The first hidden state that differs by more than its rounding floor explains, with both; where
+    layers were added, also which one of the grown model that is."""
     for name, value in before.items():
-        if "hidden_states." in name and name in after:
+        if "hidden_states." in name:
             mapped = output_map(name, before, plan)
             expected = grown_output(value.double(), mapped)
             gap = (expected - after[name].double()).abs().max()
             floor = grown_output(reference[name].double() - value.double(), mapped).abs().max()
             scale = expected.abs().max() * eps
             if not float(gap) <= ORDER * float(torch.maximum(floor, scale)):
-                return f"{name} (max |difference| {float(gap):.3g}, floor {float(floor):.3g})"
+                entry = "" if entries[name] == name else f"{entries[name]} of the grown model; "
+                return f"{name} ({entry}max |difference| {float(gap):.3g}, floor {float(floor):.3g})"
     return None
 
 

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from growth.plan.plan import Plan
 
 Outputs = dict[str, Tensor]
 LOSS = "loss"
+
+T = TypeVar("T")
 
 
 @torch.no_grad()
@@ -110,7 +112,7 @@ def grown_output(value: Tensor, grown: Map | None) -> Tensor:
     return taken * torch.from_numpy(grown.write).to(value.device, value.dtype)
 
 
-def of_old_layers(outputs: Outputs, plan: Plan, *, renumber: bool = True) -> Outputs:
+def of_old_layers(outputs: Mapping[str, T], plan: Plan, *, renumber: bool = True) -> dict[str, T]:
     """The outputs of a grown model without those of new layers, numbered as the old model's.
 
     What a layer receives is an entry of ``hidden_states``, and the last entry follows the last
@@ -118,12 +120,12 @@ def of_old_layers(outputs: Outputs, plan: Plan, *, renumber: bool = True) -> Out
     router logits are left out: not every layer has a router, and the logits follow from them.
 
     Args:
-        outputs: of the grown model, as `forward` names them.
+        outputs: of the grown model, as `forward` names them, or something else by these names.
         plan: how it grew.
         renumber: False for the outputs of the old model.
     """
     if plan.extension is None or not plan.extension.stacks:
-        return outputs
+        return dict(outputs)
     outputs = {name: value for name, value in outputs.items() if "router_logits" not in name}
     for stack in plan.extension.stacks if renumber else ():
         entries = {place: number for number, place in enumerate((*stack.kept, len(stack.origins)))}
@@ -131,7 +133,7 @@ def of_old_layers(outputs: Outputs, plan: Plan, *, renumber: bool = True) -> Out
     return outputs
 
 
-def _renamed(outputs: Outputs, stack: str, entries: Mapping[int, int], layers: int) -> Iterator[tuple[str, Tensor]]:
+def _renamed(outputs: Mapping[str, T], stack: str, entries: Mapping[int, int], layers: int) -> Iterator[tuple[str, T]]:
     """The outputs, those per layer of one stack renumbered, or left out."""
     lengths = Counter(name.rpartition(".")[0] for name in outputs)
     for name, value in outputs.items():
