@@ -10,6 +10,7 @@ from growth.checkpoint.record import source_name
 from growth.errors import printable
 from growth.hf.source_files import SourceFiles, leaves
 from growth.plan.plan import Plan
+from growth.plan.text import new_layers
 from growth.proof.twin import Proof
 from growth.version import __version__
 
@@ -44,7 +45,7 @@ Widened from {_source(source.folder, plan)} by growth {__version__}: {exactness}
 {chr(10).join(sizes)}
 | parameters | {plan.parameters(new=False):,} | {plan.parameters(new=True):,} |
 
-Choices: {plan.choices}.
+{chr(10).join([*(f"{line[0].upper()}{line[1:]}." for line in new_layers(plan)), f"Choices: {plan.choices}."])}
 {proof.fold.tensors} tensors were read back to the source's {back}.
 The whole plan, the proofs and the hashes of the source's files are in `growth.json`.
 

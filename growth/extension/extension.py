@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,6 +186,16 @@ class Extension:
         """Whether a module or parameter of the extended model is of a new layer."""
         places = ((stack, stack.place(path)) for stack in self.stacks)
         return any(place is not None and place[1] in stack.added for stack, place in places)
+
+    def to_json(self) -> dict[str, Any]:
+        """What there is more of, as JSON values; the sizes aside, which the plan has."""
+        return {
+            "layers": [
+                {"list": stack.name, "origins": list(stack.origins), "kept": list(stack.kept)} for stack in self.stacks
+            ],
+            "silent": self.silent,
+            "untied": self.untied,
+        }
 
     def then(self, later: Extension) -> Extension:
         """This extension and one of what it makes, as one."""

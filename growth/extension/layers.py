@@ -56,19 +56,22 @@ def with_more_layers(
     Raises:
         IllegalGrowthError: where no layer of this kind can be exact, or none fits there.
     """
-    streams = _streams(shapes, architecture, model_class, layers.name)
+    found = {name: layer_of(architecture.canonical(name)) for name in shapes}
+    # layers that draft stand behind those that the config counts, and are built otherwise
+    counted = [
+        name for name, place in found.items() if place is None or place[0] != layers.name or place[1] < layers.count
+    ]
+    streams = _streams(counted, architecture, model_class, layers.name)
     if silent:
-        _check_norms(shapes, architecture, model_class, layers.name, streams)
+        _check_norms(counted, architecture, model_class, layers.name, streams)
     extended, stack = _places(config, model_class, lists, layers, wanted, insert)
     copies: dict[int, list[int]] = {}
     for number, origin in enumerate(stack.origins):
         copies.setdefault(origin, []).append(number)
     inside: dict[int, dict[str, Part]] = {}
-    found = {name: layer_of(architecture.canonical(name)) for name in shapes}
     for name, place in found.items():
         if place is None or place[0] != layers.name:
             continue
-        # layers that draft stand behind those that the config counts
         for number in copies.get(place[1], [place[1] + wanted - layers.count]):
             added = number in stack.added
             roles = architecture.declared_roles(architecture.canonical(name), model_class.__name__) or ()

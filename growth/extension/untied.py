@@ -53,8 +53,10 @@ def with_own_head(
     names = {architecture.canonical(name): name for name in shapes}
     parts = {name: Part(name) for name in shapes}
     for name in released:
-        source = next(names[one] for one in map(architecture.canonical, (ties[name], name)) if one in names)
-        parts[names.get(architecture.canonical(name), name)] = Part(source, new=True)
+        shared = {one: names.get(architecture.canonical(one)) for one in (ties[name], name)}
+        source = next(found for found in shared.values() if found is not None)
+        # The file may hold the shared matrix under either name, or under both
+        parts |= {found or one: Part(source, new=one == name) for one, found in shared.items()}
     return Extension(
         config,
         new,

@@ -17,14 +17,14 @@ from growth.algebra.axes import Space
 from growth.algebra.maps import Map
 from growth.architectures.architecture import Architecture
 from growth.errors import GrowthError, shown
-from growth.extension.extension import Extension, Reader
+from growth.extension.extension import Extension, Part, Reader
 from growth.hf.config_json import differences
 from growth.hf.configs import Config
 from growth.plan.choice_checks import width_text
 from growth.plan.declared import Declared
 from growth.plan.options import Options
 from growth.plan.tensor_plan import TensorPlan
-from growth.text import Part, Shown
+from growth.text import Shown, Table
 
 TOLERANCE = 1e-10
 """Largest difference of outputs in float64 that counts as the same function."""
@@ -93,6 +93,15 @@ class Plan(Shown):
     def reading(self, read: Reader) -> Reader:
         """A reader of the extended model's tensors, from one of the model's."""
         return read if self.extension is None else self.extension.reading(read)
+
+    def part(self, name: str) -> Part:
+        """Where a tensor of the extended model comes from."""
+        return Part(name) if self.extension is None else self.extension.parts[name]
+
+    def source_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the tensor that a grown one is made of."""
+        tensor = self.tensors[name]
+        return tensor.shape if self.extension is None else self.extension.shapes[self.part(name).source]
 
     @property
     def config_changes(self) -> dict[str, tuple[Any, Any]]:
@@ -182,10 +191,13 @@ class Plan(Shown):
             "config_changes": {name: list(pair) for name, pair in self.config_changes.items()},
             "bytes": [self.bytes(new=False), self.bytes(new=True)],
             "parameters": [self.parameters(new=False), self.parameters(new=True)],
+            "extension": None if self.extension is None else self.extension.to_json(),
             "tensors": [
                 {
                     "name": t.name,
-                    "old": list(t.shape),
+                    "source": self.part(t.name).source,
+                    "fill": self.part(t.name).fill,
+                    "old": list(self.source_shape(t.name)),
                     "new": list(t.new_shape),
                     "roles": [str(r) for r in t.roles],
                     "exact": t.exact,
@@ -213,7 +225,7 @@ class Plan(Shown):
         said += [f"last hidden state {options.last_hidden_state}"] if options.last_hidden_state != "divided" else []
         return ", ".join([*said, f"scaling {options.scaling}"])
 
-    def _parts(self) -> Sequence[Part]:
+    def _parts(self) -> Sequence[str | Table]:
         from growth.plan.text import plan_parts  # which plans again, to say what would round less
 
         return plan_parts(self)

@@ -46,12 +46,24 @@ def plan_parts(plan: Plan, verbose: bool = False) -> list[Part]:
         exactness_table(predictions(plan)),
         wrapped(_EXACTNESS),
     ]
+    parts += [wrapped(line, indent="  ") for line in new_layers(plan)]
     if plan.left_out:
         more = " ..." if len(plan.left_out) > _SHOWN else ""
         parts.append(f"left out, computed by the model itself: {', '.join(plan.left_out[:_SHOWN])}{more}")
     if verbose:
         parts.append(_tensors(plan))
     return [*parts, *note_parts(plan)]
+
+
+def new_layers(plan: Plan) -> list[str]:
+    """Which new layers there are and of which they are copies, a sentence per list of layers."""
+    stacks = () if plan.extension is None else plan.extension.stacks
+    return [
+        f"new in {stack.name}: "
+        + ", ".join(f"{number} (a copy of {stack.origins[number]})" for number in sorted(stack.added))
+        + f"; those that were there are now {', '.join(map(str, stack.kept))}"
+        for stack in stacks
+    ]
 
 
 def note_parts(plan: Plan) -> list[str]:
@@ -96,14 +108,22 @@ def _tensors(plan: Plan) -> Table:
     rows = [
         (
             t.name,
-            _shape(t.shape),
+            *((_origin(plan, t.name),) if plan.extension else ()),
+            _shape(plan.source_shape(t.name)),
             _shape(t.new_shape),
             f"{rounding[t.name]:.1e}" if rounding[t.name] else "-",
             "; ".join(map(str, t.roles)),
         )
         for t in plan.tensors.values()
     ]
-    return Table(("tensor", "old", "new", "rounding", "roles"), rows)
+    taken = ("from",) if plan.extension else ()
+    return Table(("tensor", *taken, "old", "new", "rounding", "roles"), rows)
+
+
+def _origin(plan: Plan, name: str) -> str:
+    """Where a tensor of an extended model comes from, for the table."""
+    part = plan.part(name)
+    return f"all {part.fill:g}" if part.fill is not None else "-" if part.source == name else part.source
 
 
 def _brief(value: Any) -> str:
