@@ -1,7 +1,7 @@
 """Streaming: seconds and peak memory of widening a large random Llama, beside copying as many
 bytes.
 
-    python benchmarks/stream.py [--parameters 500] [--width 2] [--dtype bfloat16] [--folder DIR]
+    python benchmarks/stream.py [--parameters 500] [--width 2] [--layers 24] [--dtype bfloat16] [--folder DIR]
 
 Makes a random Llama of about the given number of millions of parameters, widens it in a process of
 its own, and copies the result with ``cp`` in the same run. Both are timed until the files are on
@@ -36,15 +36,19 @@ from growth.proof import twin
 from growth.training import model
 peak = lambda: 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 bare, begun = peak(), time.perf_counter()
-result = growth.widen_checkpoint(sys.argv[1], sys.argv[2], width=int(sys.argv[3]), noise=float(sys.argv[4]))
+width, noise, layers = int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
+result = growth.widen_checkpoint(sys.argv[1], sys.argv[2], width=width, noise=noise, layers=layers)
 seconds, exact = time.perf_counter() - begun, result.proof.fold.exact
 print(json.dumps({"seconds": seconds, "bare": bare, "peak": peak(), "exact": exact}))
 """
 
+LAYERS = 24
+"""Of the model that is widened."""
+
 
 def make_source(folder: Path, millions: int, dtype: torch.dtype) -> None:
     """A random Llama, written tensor by tensor."""
-    hidden, layers, vocabulary = 1280, 24, 32000
+    hidden, layers, vocabulary = 1280, LAYERS, 32000
     intermediate = max(
         64, int((millions * 1e6 - 2 * vocabulary * hidden) / layers / hidden - 3 * hidden) // 3 // 64 * 64
     )
@@ -85,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parameters", type=int, default=500, help="millions")
     parser.add_argument("--width", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--rounds", type=int, default=3)
@@ -109,6 +114,7 @@ def main() -> None:
                 str(wide),
                 str(arguments.width),
                 str(arguments.noise),
+                str(arguments.layers),
             ]
             run = json.loads(
                 subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]

@@ -16,7 +16,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from transformers import PreTrainedModel
 
@@ -93,7 +93,18 @@ def with_more_layers(
         why={layers.size: _said(stack, insert)},
         stacks=(stack,),
         silent=silent,
+        notes=tuple(_about_drafts(found.values(), layers, wanted)),
     )
+
+
+def _about_drafts(found: Iterable[tuple[str, int, str] | None], layers: LayerList, wanted: int) -> Iterator[str]:
+    numbers = {place[1] for place in found if place is not None and place[0] == layers.name}
+    if behind := sorted(number for number in numbers if number >= layers.count):
+        yield (
+            f"layer {behind[0]} in the weights, which the config does not count (it drafts further tokens), becomes "
+            f"layer {behind[0] + wanted - layers.count}; transformers' MtpModel finds such layers by a number that "
+            "the class has for the published model, and may not find it there"
+        )
 
 
 def _said(stack: Stack, insert: Insert) -> str:

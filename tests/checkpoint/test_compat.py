@@ -58,8 +58,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-longrope": ("LlamaForCausalLM", {**LLAMA, "rope_theta": 500.0, "rope_scaling": LONG}),
     "mistral": ("MistralForCausalLM", {**LLAMA, "rope_theta": 700.0, "head_dim": 12, "sliding_window": 9}),
     "qwen2": ("Qwen2ForCausalLM", {**LLAMA, "rope_theta": 900.0, "tie_word_embeddings": True}),
+    "gemma2": ("Gemma2ForCausalLM", {**LLAMA, "rope_theta": 900.0, "head_dim": 8, "sliding_window": 9}),
 }
 ROTARY = ("llama", "mistral", "qwen2")
+DEEPER: dict[str, dict[str, Any]] = {
+    "llama": {"layers": 4, "width": 2},
+    "llama-tied": {"layers": 3, "untie": True},
+    "gemma2": {"layers": 4},
+    "qwen2": {"layers": 5, "width": 1.5, "insert": "after:0,0,1"},
+    "t5": {"sizes": {"encoder.num_hidden_layers": 3, "decoder.num_hidden_layers": 4}},
+    "gpt2": {"layers": 4, "width": 2},
+}
 HEADS = {"attention": "heads"}
 SLOTS = {"attention": "head-dim", "rope": "slots"}
 PAIRS = {"attention": "head-dim", "rope": "pairs"}
@@ -160,6 +169,16 @@ def test_transformers_4_loads_what_came_of_its_own(
     assert not any(problem for info in result["info"] for problem in info.values()), result["info"]
     assert 0.05 < result["scale"] < 10, "these logits could hide a difference, or drown in rounding"
     assert result["difference"] <= 1e-4 * result["scale"], result
+
+
+@pytest.mark.parametrize("model", DEEPER)
+def test_transformers_4_loads_what_got_more_layers(saved: dict[str, Path], tmp_path: Path, model: str) -> None:
+    growth.widen_checkpoint(saved[model], tmp_path / "deep", **DEEPER[model])
+    old, new = read_config(saved[model]), read_config(tmp_path / "deep")
+    assert new.keys() >= old.keys() and len(new.get("layer_types", ())) in (0, new.get("num_hidden_layers"))
+    result = json.loads(run(LOAD, saved[model], tmp_path / "deep"))
+    assert not any(problem for info in result["info"] for problem in info.values()), result["info"]
+    assert result["difference"] <= 1e-5 * max(1.0, result["scale"])
 
 
 @pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
