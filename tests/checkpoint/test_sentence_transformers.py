@@ -136,6 +136,24 @@ def test_a_dense_grows_with_what_it_reads(name: str, build: Callable[[], Any], t
     assert any(path.startswith(("2_Dense/", "3_Dense/")) for path in record["source"]["sha256"])
 
 
+@pytest.mark.parametrize(
+    ("build", "choices"),
+    [
+        (qwen3, {"layers": 4, "width": 2, "noise": 1.0}),
+        (t5, {"layers": 3}),
+        (qwen3, {"layers": 3}),
+    ],
+    ids=["qwen3, wider too", "t5", "qwen3"],
+)
+def test_a_deeper_transformer_gives_the_same_embedding(
+    build: Callable[[], Any], choices: dict[str, Any], tmp_path: Path
+) -> None:
+    source = laid(tmp_path / "small", build(), *PIPELINES["mean, dense (.bin)"])
+    result = growth.widen_checkpoint(source, tmp_path / "deep", **choices)
+    assert not result.left_behind and result.plan.extension is not None
+    torch.testing.assert_close(embedding(tmp_path / "deep"), embedding(source), rtol=0, atol=5e-6)
+
+
 def test_a_dense_left_as_it_is_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = laid(tmp_path / "small", bert(), *PIPELINES["mean, dense (.bin)"])
     monkeypatch.setattr(sentence_modules, "Reads", lambda space: sentence_modules.Keeps())

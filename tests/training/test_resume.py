@@ -55,15 +55,22 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+STAGES: dict[str, list[dict[str, Any]]] = {
+    "once": [{"width": 2}],
+    "twice": [{"width": 2}, {"width": 2}],
+    "deeper, then deeper and wider": [{"layers": 3}, {"layers": 5, "width": 2, "insert": "after:0,2"}],
+}
+
+
+@pytest.mark.parametrize("stages", STAGES)
 @pytest.mark.parametrize("name", MAKERS)
-def test_training_resumes_after_growth(name: str, twice: bool, tmp_path: Path) -> None:
+def test_training_resumes_after_growth(name: str, stages: str, tmp_path: Path) -> None:
     model: Any = llama(tied=False)
     optimizer: Any = MAKERS[name](model)
     scheduler: Any = schedule(optimizer)
-    for _ in range(2 if twice else 1):
+    for choices in STAGES[stages]:
         go_on(model, optimizer, scheduler)
-        grown = growth.widen(model, width=2, noise=0.3, optimizer=optimizer, scheduler=scheduler)
+        grown = growth.widen(model, **choices, noise=0.3, optimizer=optimizer, scheduler=scheduler)
         model, optimizer, scheduler = grown.model, grown.optimizer, grown.scheduler
     go_on(model, optimizer, scheduler)
     model.save_pretrained(tmp_path)
