@@ -27,7 +27,7 @@ from growth.checkpoint.parameter_numbers import trainer_order
 from growth.cli.main import grow
 from growth.proof.miniature import build_exact
 from support.family_cases import MAIN, first_accepted, label, small_config
-from support.trainer_runs import MODELS, by_name, checkpoint, loaded, mark, run, same
+from support.trainer_runs import MODELS, by_name, checkpoint, loaded, mark, run, same, stopped
 
 
 def cli(*arguments: object) -> None:
@@ -192,17 +192,7 @@ def test_disk_and_memory_agree_in_every_family(
     model_type: str, model_class: str, branch: dict[str, Any], tmp_path: Path
 ) -> None:
     raw = small_config(model_type, model_class, branch)
-    model = build_exact(raw)
-    model.save_pretrained(tmp_path / "small")
-    optimizer = Trainer(
-        model, TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], optim="adamw_torch")
-    ).create_optimizer()
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    mark(tmp_path / "small", model, optimizer)
-    torch.save({}, tmp_path / "small" / "scheduler.pt")
-    (tmp_path / "small" / "trainer_state.json").write_text('{"global_step": 1}')
+    model, optimizer = stopped(build_exact(raw), tmp_path / "small")
     choice = first_accepted(raw, [{"attention": "head-dim"}, {"attention": "heads"}], 0)
     growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", optimizer=True, **choice)
     wanted = growth.widen(model, optimizer=optimizer, hyper="keep", **choice).optimizer.state_dict()["state"]  # type: ignore[union-attr]

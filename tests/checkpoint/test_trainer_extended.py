@@ -15,8 +15,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 import growth
+from growth.architectures import find
 from growth.checkpoint import parameter_numbers
-from support.trainer_runs import Run, by_name, checkpoint, loaded, mark, run, same
+from growth.checkpoint.parameter_numbers import trainer_order
+from growth.extension.stacks import layer_lists
+from growth.hf.configs import Config
+from growth.hf.model_classes import class_of
+from growth.proof.miniature import build_exact
+from support.family_cases import MAIN, feed_forward_alone, label, small_config
+from support.trainer_runs import Run, by_name, checkpoint, loaded, mark, run, same, stopped
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "AdamW, foreach": {"optim": "adamw_torch"},
@@ -83,6 +90,36 @@ def test_disk_and_memory_agree_bit_for_bit(kind: str, moments: Any, tmp_path: Pa
     if kind == "gpt2":
         held = by_name(wide, read)
         assert torch.equal(held["lm_head.weight"]["step"], held["transformer.wte.weight"]["step"])
+
+
+def is_planned(folder: Path, choices: Any) -> bool:
+    try:
+        return growth.plan_widening(folder, **choices).extension is not None
+    except growth.IllegalGrowthError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_type", "model_class", "branch"), MAIN, ids=label)
+def test_disk_and_memory_agree_in_every_family(
+    model_type: str, model_class: str, branch: dict[str, Any], tmp_path: Path
+) -> None:
+    """With the fewest layers more that the class takes. A family that takes none (post-norm) grows its
+    feed-forward layers."""
+    raw = small_config(model_type, model_class, branch)
+    config = Config.of(raw)
+    lists = layer_lists(config, find(model_type).at(config.parsed), class_of(config))
+    deeper = [
+        {"sizes": {one.size: one.count + more for one in lists}, "insert": "end", "width": 2} for more in (1, 2, 4, 6)
+    ]
+    model, optimizer = stopped(build_exact(raw), tmp_path / "small")
+    choice = next((one for one in deeper if lists and is_planned(tmp_path / "small", one)), feed_forward_alone(raw))
+    growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", optimizer=True, **choice)
+    grown = growth.widen(model, optimizer=optimizer, hyper="keep", **choice)
+    written = torch.load(tmp_path / "wide" / "optimizer.pt", weights_only=True)["state"]
+    names = [name for group in trainer_order(grown.model) for name in group]
+    assert grown.optimizer is not None
+    assert same({names[number]: held for number, held in written.items()}, by_name(grown.model, grown.optimizer))
 
 
 def forgets_the_new_layers(order: list[list[str]]) -> list[list[str]]:

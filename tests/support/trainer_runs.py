@@ -147,6 +147,21 @@ def checkpoint(folder: Path, kind: str, **changes: Any) -> tuple[Path, PreTraine
     return folder / "out" / "checkpoint-2", model, done.trainer.optimizer.optimizer
 
 
+def stopped(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel, torch.optim.Optimizer]:
+    """A checkpoint of any model after a step, with states that say whose they are, and what is in
+    memory."""
+    model.save_pretrained(folder)
+    arguments = TrainingArguments(str(folder.parent), use_cpu=True, report_to=[], optim="adamw_torch")
+    optimizer = Trainer(model, arguments).create_optimizer()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    mark(folder, model, optimizer)
+    torch.save({}, folder / "scheduler.pt")
+    (folder / "trainer_state.json").write_text('{"global_step": 1}')
+    return model, optimizer
+
+
 def same(a: dict[str, dict[str, Any]], b: dict[str, dict[str, Any]]) -> bool:
     """Whether two states are one, bit for bit."""
     return a.keys() == b.keys() and all(
