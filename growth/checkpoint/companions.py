@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from growth.hf.companion_names import INDICES, companions, is_weights
+from growth.hf.config_json import read_json
 from growth.hf.source_files import SourceFiles, leaves
+from growth.plan.plan import Plan
 
 
 def copy_companions(source: SourceFiles, folder: Path, covered: Sequence[str]) -> tuple[str, ...]:
@@ -40,6 +42,34 @@ def copy_companions(source: SourceFiles, folder: Path, covered: Sequence[str]) -
     there = [*home.iterdir(), *(path for parent in parents for path in parent.iterdir())]
     behind = {*there} - done - parents
     return tuple(sorted(_named(path, home) for path in behind if not path.name.startswith(".")))
+
+
+_BY_NUMBER = ("assistant_early_exit", "dola_layers")
+"""Settings of generation that name layers by their number."""
+
+
+def companion_notes(source: SourceFiles, plan: Plan) -> list[str]:
+    """What the caller should know about the files that are copied, a sentence each.
+
+    Args:
+        source: the source's files.
+        plan: how the model grows.
+
+    Raises:
+        CheckpointError: a generation config that is no JSON.
+    """
+    path = source.folder / "generation_config.json"
+    deeper = plan.extension is not None and bool(plan.extension.stacks)
+    if not deeper or not path.is_file() or leaves(path, source.folder) is not None:
+        return []
+    held = read_json(path)
+    fields = {name: held.get(name) for name in _BY_NUMBER} if isinstance(held, dict) else {}
+    return [
+        f"generation_config.json is copied as it is, but its {name} ({value}) names layers by their number, which are "
+        "other layers now; edit it"
+        for name, value in fields.items()
+        if isinstance(value, (int, list)) and value
+    ]
 
 
 def _named(path: Path, home: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from torch import nn
 from transformers import PreTrainedConfig
 
+from growth.checkpoint.companions import companion_notes
 from growth.checkpoint.pipeline import open_pipeline
 from growth.errors import UnsupportedModelError, shown
 from growth.hf.computed_tables import completed
@@ -50,7 +51,8 @@ def plan_widening(
         checkpoint = completed(open_checkpoint(source))
         plan = prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes, checkpoint.notes)
         pipeline = open_pipeline(checkpoint.files, plan)
-        return replace(plan, notes=(*plan.notes, pipeline.note)) if pipeline and pipeline.note else plan
+        more = [*([pipeline.note] if pipeline and pipeline.note else []), *companion_notes(checkpoint.files, plan)]
+        return replace(plan, notes=(*plan.notes, *more))
     raw = source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source
     if not isinstance(raw, Mapping):
         raise UnsupportedModelError(

@@ -18,7 +18,7 @@ import numpy
 import torch
 
 from growth.arguments import check_flag, check_function, check_path, check_word, whole_number
-from growth.checkpoint.companions import copy_companions, write_json
+from growth.checkpoint.companions import companion_notes, copy_companions, write_json
 from growth.checkpoint.destination import appearing, check_apart, check_space, check_target, destination
 from growth.checkpoint.model_card import write_card
 from growth.checkpoint.pipeline import open_pipeline
@@ -143,6 +143,7 @@ def widen_checkpoint(
     training = open_trainer_state(source.files, plan, moments) if optimizer else None
     pipeline = open_pipeline(source.files, plan)
     more = [*([training.note] if training else []), *([pipeline.note] if pipeline and pipeline.note else [])]
+    more += companion_notes(source.files, plan)
     plan = replace(plan, notes=(*plan.notes, *more))
     check_space(target.parent, size + (training.bytes if training else 0))
     twin = prove_twin(plan, device)

@@ -175,3 +175,17 @@ def test_layers_that_draft_stand_behind_the_new_ones(tmp_path: Path, monkeypatch
     with exact_arithmetic():
         before, after = drafts(tmp_path / "small", 3, monkeypatch), drafts(tmp_path / "deep", 5, monkeypatch)
     assert before.abs().max() > 0.01 and (before - after).abs().max() <= 1e-10
+
+
+def test_settings_that_name_layers_by_number_are_said(tmp_path: Path) -> None:
+    model = llama()
+    model.generation_config.assistant_early_exit = 1
+    model.save_pretrained(tmp_path / "small")
+    said = "its assistant_early_exit (1) names layers by their number"
+    result = growth.widen_checkpoint(tmp_path / "small", tmp_path / "deep", layers=3)
+    assert sum(said in note for note in result.plan.notes) == 1
+    assert sum(said in note for note in growth.plan_widening(tmp_path / "small", layers=3).notes) == 1
+    assert not any(said in note for note in growth.plan_widening(tmp_path / "small", width=2).notes)
+    assert (tmp_path / "deep" / "generation_config.json").read_bytes() == (
+        tmp_path / "small" / "generation_config.json"
+    ).read_bytes()
