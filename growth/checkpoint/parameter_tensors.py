@@ -29,7 +29,7 @@ def by_parameter_names(plan: Plan, old: PreTrainedModel, new: PreTrainedModel) -
         CheckpointError: a parameter without a tensor in the weight files.
     """
     grown = _stored(new, plan.extended, plan, plan.tensors)
-    tensors = {name: plan.tensors[stored] for name, stored in grown.items()}
+    tensors = {name: replace(plan.tensors[stored], name=name) for name, stored in grown.items()}
     if plan.extension is None:
         return replace(plan, tensors=tensors)
     extension = plan.extension
