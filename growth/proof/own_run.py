@@ -17,7 +17,7 @@ from growth.proof.foreign import edited, origins, torch_settings, unseen
 from growth.proof.inputs import few_inputs
 from growth.proof.outputs import LOSS, Outputs, forward
 from growth.proof.rounding import gaps, same_bits
-from growth.proof.settings import HARMLESS
+from growth.proof.settings import HARMLESS, not_kept
 from growth.proof.undisturbed import undisturbed, weights_kept
 
 
@@ -30,7 +30,7 @@ class Trial:
         same: its class built anew, on the same weights.
         before: the outputs of ``same``, without the loss: what the grown model's are compared with.
         own: how far the model itself was from them.
-        unseen: harmless attributes that are not what the config says (`RunReport.unseen`).
+        unseen: what is harmless and not what the config says (`RunReport.unseen`).
     """
 
     inputs: Mapping[str, Any]
@@ -89,7 +89,8 @@ def try_model(
         settings = unseen(model, same)
     _check_settings(model, settings)
     # Equal logits have an equal loss; its mean over tokens hides how far each may be off by rounding.
-    return Trial(inputs, same, {name: value for name, value in before.items() if name != LOSS}, own, tuple(settings))
+    outputs = {name: value for name, value in before.items() if name != LOSS}
+    return Trial(inputs, same, outputs, own, (*settings, *not_kept(model, same)))
 
 
 def _check_settings(model: PreTrainedModel, settings: Sequence[str]) -> None:

@@ -49,7 +49,8 @@ class RunReport:
         floor: how far rounding alone moves that output, RMS.
         scale: the RMS of that output.
         unseen: attributes of modules that are not what the config says and act in training alone
-            (dropout), or number the layers (`growth.proof.foreign`). They are not kept.
+            (dropout), or number the layers; hooks; methods that are not the class's
+            (`growth.proof.settings`). They are not kept.
     """
 
     inputs: Mapping[str, tuple[int, ...]]

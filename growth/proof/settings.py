@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from growth.hf.custom_modules import MODULE
 from growth.proof.rounding import same_bits
 
 _PLAIN = (bool, int, float, str, torch.dtype, type(None))
@@ -31,15 +32,15 @@ them over."""
 
 _SIZES = "vocab_size|in_features|out_features|num_embeddings|embedding_dim"
 HARMLESS = re.compile(
-    r"([^ ]*\.)?(\w+ was replaced|"
-    rf"(\w*drop\w*|layer_idx|layer_id|padding_idx|pad_token_id|inplace|name_or_path|use_kernels|{_SIZES}) is )"
+    r"([^ ]*\.)?"
+    rf"(\w*drop\w*|layer_idx|layer_id|padding_idx|pad_token_id|inplace|name_or_path|use_kernels|{_SIZES}) is "
 )
 """Attributes that do not change what a model computes: those of dropout do nothing in eval mode,
 sizes describe a weight (and are left behind where it is resized), a padding id is set in many a
 config after loading, and a layer's number is where its keys lie in a cache (layers that were taken
-out leave gaps). A method that was replaced may do anything, or be a library's, such as
-``model.to`` with a warning. Where a model computes with one of these after all, the run shows it."""
+out leave gaps). Where a model computes with one after all, the run shows it."""
 
+_HOOK_TABLE = re.compile(r"_(forward|backward|state_dict|load_state_dict)(_pre|_post)?_hooks")
 _HOOKS = {"_forward_hooks": "a forward hook", "_forward_pre_hooks": "a forward pre-hook"}
 
 
@@ -54,7 +55,7 @@ def attributes(module: nn.Module, same: nn.Module) -> list[str]:
         compared = given is not _OPAQUE and not (held is _OPAQUE and given is None) and not name.startswith("_")
         if compared and held != given:
             found.append(f"{name} is {_shown(own[name])}, by the config {_shown(new[name])}")
-    found += [*_set_by_hand(module, same), *(f"{name} was replaced" for name in methods(module, same))]
+    found += _set_by_hand(module, same)
     for name, buffer in same._buffers.items():
         held = module._buffers.get(name)
         if buffer is not None and held is not None and not _close(held, buffer):
@@ -73,6 +74,23 @@ def methods(module: nn.Module, same: nn.Module) -> list[str]:
         and not isinstance(given := getattr(kind, name, _OPAQUE), property)
         and given is not _OPAQUE
     ]
+
+
+def not_kept(model: nn.Module, same: nn.Module) -> list[str]:
+    """The hooks of a model's modules and weights, and its methods that are not the class's. They may
+    do anything to the gradients, or be a library's, such as ``model.to`` with a warning."""
+    parts, found = dict(same.named_modules()), []
+    pairs = [(name, module, parts[name]) for name, module in model.named_modules() if name in parts]
+    for name, module, partner in pairs:
+        whose = name.removeprefix(MODULE).lstrip(".") or "the model"
+        own, new = vars(module), vars(partner)
+        for key in (key for key in own if _HOOK_TABLE.fullmatch(key) and len(own[key]) > len(new[key])):
+            found.append(f"{whose} has a {key.strip('_').removesuffix('s').replace('_', ' ')}")
+        found += [f"{whose} has a {method} of its own" for method in methods(module, partner)]
+    for name, weight in model.named_parameters():
+        if weight._backward_hooks or weight._post_accumulate_grad_hooks:
+            found.append(f"{name.removeprefix(f'{MODULE}.')} has a gradient hook")
+    return found
 
 
 def _set_by_hand(module: nn.Module, same: nn.Module) -> Iterator[str]:

@@ -35,7 +35,7 @@ from growth.training.coordinates import masks_of
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
-from growth.training.optimizer_checks import Hyper, check_optimizer
+from growth.training.optimizer_checks import Hyper, check_optimizer, not_kept
 from growth.training.rebuild import check_parts, rebuild, same_by_config, share_weights, without_ties
 from growth.training.shared_memory import check_memory
 from growth.training.wrappers import check_unwrapped, uncompiled
@@ -123,9 +123,10 @@ def widen(
 
     Kept: devices, dtypes, tied weights, ``requires_grad``, train or eval mode of every module,
     ``nn.Dropout.p``, ``nn.Embedding.padding_idx``, gradient checkpointing, the generation config.
-    Not kept: gradients, hooks, attributes that the class does not have, and those of dropout that
-    other modules have (the last are listed when the result is printed). So grow between two
-    steps. Dropout draws other masks in a wider model, so "the same function" is that of eval mode.
+    Not kept: gradients, attributes that the class does not have; and hooks of the model, its
+    weights and the optimizer, methods that are not the class's, and attributes of dropout (these are
+    listed when the result is printed). So grow between two steps. Dropout draws other masks in a
+    wider model, so "the same function" is that of eval mode.
 
     The wider model is built from the config. So the model is run on a few tokens beside a new one
     of its class, config and weights, and refused if it computes something else (a replaced
@@ -204,6 +205,9 @@ def widen(
     result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan)))
     if optimizer is None:
         return result
+    if lost := not_kept(optimizer):
+        note = f"not kept of the optimizer: {', '.join(lost)}; give it to the grown one"
+        result = replace(result, plan=replace(plan, notes=(*plan.notes, note)))
     trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)
     driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
     return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)

@@ -62,6 +62,27 @@ def check_optimizer(
     return kind, names
 
 
+def not_kept(optimizer: Optimizer) -> list[str]:
+    """What was put into an optimizer by hand, and one made anew does not have: hooks, and methods that
+    are not its class's."""
+    own, found = vars(optimizer), []
+    for key, table in own.items():
+        if key.endswith("_hooks") and isinstance(table, Mapping):
+            said = key.removeprefix("_optimizer_").removesuffix("s").replace("_", " ")
+            found += [f"a {said} ({_called(hook)})" for hook in table.values()]
+    for name in sorted(own):
+        given, held = getattr(type(optimizer), name, None), own[name]
+        if getattr(held, "_wrapped_by_lr_sched", False):  # counts the steps for a scheduler; the new one does so too
+            held = held.__wrapped__
+        if callable(given) and callable(held) and held is not given:
+            found.append(f"a {name} of its own ({_called(held)})")
+    return found
+
+
+def _called(function: object) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
+
+
 def _check_states(optimizer: Optimizer, kind: Kind) -> None:
     """Raise UnsupportedModelError for states that are sparse, or that have no growth rule."""
     whose = type(optimizer).__name__

@@ -4,6 +4,7 @@ other inputs read, weights that a run changes, parameters in the same memory."""
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import pytest
@@ -89,13 +90,49 @@ def test_a_forward_that_differs_in_the_loss_alone_is_refused_on_labels(monkeypat
     assert growth.widen(loud_llama(), width=2, verify_inputs=unlabelled).proof.run.own == 0  # type: ignore[union-attr]
 
 
-def test_a_method_of_its_own_is_said() -> None:
+def test_hooks_and_methods_that_are_not_kept_are_said() -> None:
     model = loud_llama()
+    assert not growth.widen(model, width=2).proof.run.unseen  # type: ignore[union-attr]
     model.prepare_inputs_for_generation = lambda *given, **named: {}  # type: ignore[method-assign]
+    model._compiled_call_impl = model._call_impl  # as model.compile() does
+    layers = model.model.layers
+    layers[0].register_forward_hook(lambda module, given, output: None)
+    layers[0].register_full_backward_hook(lambda module, given, output: None)
+    layers[1].register_state_dict_pre_hook(lambda *given: None)
+    layers[1].mlp.up_proj.weight.register_hook(lambda gradient: 2 * gradient)
+    layers[1].mlp.gate_proj.weight.register_post_accumulate_grad_hook(lambda weight: None)
     grown = growth.widen(model, width=2)
-    assert "not kept, as the wider model follows the config: prepare_inputs_for_generation was replaced" in str(
-        grown
-    ).replace("\n", " ")
+    assert grown.proof.run is not None and set(grown.proof.run.unseen) == {
+        "the model has a _compiled_call_impl of its own",
+        "the model has a prepare_inputs_for_generation of its own",
+        "model.layers.0 has a forward hook",
+        "model.layers.0 has a backward hook",
+        "model.layers.1 has a state dict pre hook",
+        "model.layers.1.mlp.up_proj.weight has a gradient hook",
+        "model.layers.1.mlp.gate_proj.weight has a gradient hook",
+    }
+    assert "not kept, as the wider model follows the config: the model has a" in str(grown)
+
+
+def test_what_an_optimizer_was_given_by_hand_is_said() -> None:
+    model = llama()
+    optimizer = torch.optim.AdamW(model.parameters())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+    def averaged(*given: Any) -> None:
+        """An average of the weights, as it is kept after each step."""
+
+    plain = growth.widen(model, width=2, optimizer=optimizer, scheduler=scheduler)
+    assert not any("not kept of the optimizer" in note for note in plain.plan.notes), "a scheduler's counter is kept"
+    optimizer.register_step_post_hook(averaged)
+    optimizer.zero_grad = lambda *given, **named: None  # type: ignore[method-assign]
+    note = growth.widen(model, width=2, optimizer=optimizer, scheduler=scheduler).plan.notes[-1]
+    assert "a step post hook (test_what_an_optimizer_was_given_by_hand_is_said.<locals>.averaged)" in note
+    assert "a zero_grad of its own" in note and note.endswith("give it to the grown one") and "a step of" not in note
+    mine = torch.optim.SGD(model.parameters(), lr=0.1)
+    step_of_class = type(mine).step
+    mine.step = functools.wraps(step_of_class)(lambda *given: None)  # type: ignore[method-assign]
+    assert "a step of its own" in growth.widen(model, width=2, optimizer=mine).plan.notes[-1]
 
 
 def test_the_check_is_what_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
