@@ -17,6 +17,7 @@ from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
 from growth.hf.reader import open_checkpoint
 from growth.plan.choices import Choices, takes_choices
+from growth.plan.loading import loading_note
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.proof.prepare import prepare
@@ -51,8 +52,8 @@ def plan_widening(
         checkpoint = completed(open_checkpoint(source))
         plan = prepare(checkpoint.config, options, checkpoint.shapes, checkpoint.dtypes, checkpoint.notes)
         pipeline = open_pipeline(checkpoint.files, plan)
-        more = [*([pipeline.note] if pipeline and pipeline.note else []), *companion_notes(checkpoint.files, plan)]
-        return replace(plan, notes=(*plan.notes, *more))
+        more = [pipeline.note if pipeline else "", loading_note(plan), *companion_notes(checkpoint.files, plan)]
+        return replace(plan, notes=(*plan.notes, *filter(None, more)))
     raw = source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source
     if not isinstance(raw, Mapping):
         raise UnsupportedModelError(

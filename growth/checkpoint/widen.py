@@ -33,6 +33,7 @@ from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
 from growth.hf.reader import Checkpoint, open_checkpoint
 from growth.plan.choices import Choices, takes_choices
+from growth.plan.loading import loading_note
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.rounding import result_dtypes
@@ -142,9 +143,9 @@ def widen_checkpoint(
     size = sum(_size(plan, name, dtypes) for name in plan.tensors)
     training = open_trainer_state(source.files, plan, moments) if optimizer else None
     pipeline = open_pipeline(source.files, plan)
-    more = [*([training.note] if training else []), *([pipeline.note] if pipeline and pipeline.note else [])]
-    more += companion_notes(source.files, plan)
-    plan = replace(plan, notes=(*plan.notes, *more))
+    more = [training.note if training else "", pipeline.note if pipeline else ""]
+    more += ["" if wanted else loading_note(plan), *companion_notes(source.files, plan)]
+    plan = replace(plan, notes=(*plan.notes, *filter(None, more)))
     check_space(target.parent, size + (training.bytes if training else 0))
     twin = prove_twin(plan, device)
     read = [source.folder / "config.json", *source.weight_files]

@@ -14,7 +14,7 @@ Read in this order:
   ``size_reasons.py``: from a ratio to sizes
 * ``candidate.py``, ``norm_epsilon.py``: what some sizes lead to
 * ``tied_weights.py``, ``dead_units.py``, ``choice_notes.py``: what to know before
-* ``rounding.py``: what a dtype leaves of it
+* ``rounding.py``, ``loading.py``: what a dtype leaves of it, and what loading in a coarser one does
 """
 
 from __future__ import annotations
