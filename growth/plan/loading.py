@@ -19,6 +19,16 @@ def loading_note(plan: Plan) -> str:
 
     Args:
         plan: of a checkpoint; its result keeps the dtypes of the source.
+
+    Example:
+        >>> import growth
+        >>> from dataclasses import replace
+        >>> from transformers import LlamaConfig
+        >>> plan = growth.plan_widening(LlamaConfig(num_hidden_layers=1, dtype="bfloat16"), width=2, noise=1)
+        >>> loading_note(plan)
+        ''
+        >>> loading_note(replace(plan, dtypes=dict.fromkeys(plan.tensors, torch.float32)))
+        'the weights are float32, but config.json says bfloat16, ...'
     """
     said = parse(plan.old).dtype
     loaded = getattr(torch, said, None) if isinstance(said, str) else said
