@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from transformers import PreTrainedModel
 
@@ -11,7 +12,7 @@ from growth.errors import IllegalGrowthError
 from growth.extension.extension import Extension, Shapes, unextended
 from growth.extension.layers import with_more_layers
 from growth.extension.request import Request, counts_layers
-from growth.extension.stacks import LAYERS, LayerList, layer_lists
+from growth.extension.stacks import LAYERS, LayerList, layer_lists, no_such_list
 from growth.extension.untied import with_own_head
 from growth.hf.configs import Config
 
@@ -39,7 +40,7 @@ def extend(
         result = result.then(with_own_head(config, shapes, architecture, model_class))
     if asked := {name: size for name, size in request.sizes.items() if counts_layers(name)}:
         lists = layer_lists(config, architecture, model_class)
-        for layers, wanted in _numbers(asked, lists, architecture.model_type).values():
+        for layers, wanted in _numbers(asked, lists, config, model_class).values():
             step = with_more_layers(
                 result.new,
                 result.new_shapes,
@@ -52,22 +53,19 @@ def extend(
                 request.silent,
             )
             result = result.then(step)
-            lists = [one if one != layers else LayerList(one.name, wanted, one.field, one.size) for one in lists]
+            lists = [one if one != layers else replace(one, count=wanted) for one in lists]
     return result if result.sizes or result.untied else None
 
 
 def _numbers(
-    asked: Mapping[str, int | str], lists: list[LayerList], model_type: str
+    asked: Mapping[str, int | str], lists: list[LayerList], config: Config, model_class: type[PreTrainedModel]
 ) -> dict[str, tuple[LayerList, int]]:
     """List of layers -> the list and its new length, for those that become longer."""
     found: dict[str, tuple[LayerList, int]] = {}
     for name, size in asked.items():
         named = [one for one in lists if name in (one.size, one.field) or (name == LAYERS and len(lists) == 1)]
         if not named:
-            raise IllegalGrowthError(
-                f"{name} is no number of layers of a {model_type} that can be chosen. "
-                + (f"Choose among {', '.join(one.size for one in lists)}." if lists else "Leave it out.")
-            )
+            raise IllegalGrowthError(no_such_list(name, lists, config, model_class))
         layers, wanted = named[0], named[0].count if size == "keep" else int(size)
         if wanted < layers.count:
             raise IllegalGrowthError(

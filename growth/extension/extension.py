@@ -24,8 +24,8 @@ class Part:
 
     Args:
         source: the name of that tensor.
-        take: for each dimension, which entries, in order; None for all. Empty: all of every
-            dimension.
+        take: for each dimension, which entries, in order; -1 for an entry that is 0. None for all.
+            Empty: all of every dimension.
         fill: the value of every entry instead of the source's; None to take the source's.
         gradient: the gradient of an entry over that of the source's; None where the model does not
             determine it, as in a new layer, whose optimizer state starts at zero.
@@ -55,7 +55,9 @@ class Part:
         dimension of size 1 that stands for all (a mean over rows) stays."""
         for axis, taken in enumerate(self.take):
             if taken is not None and value.shape[axis] != 1:
-                value = value.index_select(axis, torch.from_numpy(taken).to(value.device))
+                value = value.index_select(axis, torch.from_numpy(np.maximum(taken, 0)).to(value.device))
+                if (taken < 0).any():
+                    value.index_fill_(axis, torch.from_numpy(np.flatnonzero(taken < 0)).to(value.device), 0)
         return value if self.fill is None else torch.full_like(value, self.fill)
 
     def after(self, first: Part) -> Part:
@@ -75,7 +77,7 @@ def _at(take: tuple[Integers | None, ...], axis: int) -> Integers | None:
 def _after(later: Integers | None, first: Integers | None) -> Integers | None:
     if later is None or first is None:
         return first if later is None else later
-    taken: Integers = first[later]
+    taken: Integers = np.where(later < 0, -1, first[later])
     return taken
 
 
@@ -85,6 +87,7 @@ class Stack:
 
     Args:
         name: of the list, as the declaration spells it: ``layers``, ``encoder.block``.
+        path: of the list in memory: ``model.layers``.
         origins: for each layer of the extended model, the number of the layer that it is, or is
             copied from.
         kept: for each layer of the model, its number in the extended one.
@@ -92,24 +95,25 @@ class Stack:
     Example:
         A copy of each of two layers behind it:
 
-        >>> Stack("layers", (0, 0, 1, 1), (0, 2)).added
+        >>> Stack("layers", "model.layers", (0, 0, 1, 1), (0, 2)).added
         frozenset({1, 3})
     """
 
     name: str
+    path: str
     origins: tuple[int, ...]
     kept: tuple[int, ...]
 
-    def place(self, path: str) -> tuple[str, int, str] | None:
-        """The path of the list, the number of the layer and the rest of a path; None for a path
-        outside of the list.
+    def place(self, path: str) -> tuple[int, str] | None:
+        """The number of the layer and the rest of a path in memory; None for one outside of the
+        list.
 
         Example:
-            >>> Stack("layers", (0, 0), (0,)).place("model.layers.1.mlp")
-            ('model.layers', 1, '.mlp')
+            >>> Stack("layers", "model.layers", (0, 0), (0,)).place("model.layers.1.mlp")
+            (1, '.mlp')
         """
-        found = re.fullmatch(rf"((?:.*\.)?{re.escape(self.name)})\.(\d+)(.*)", path)
-        return None if found is None else (found[1], int(found[2]), found[3])
+        found = re.fullmatch(rf"{re.escape(self.path)}\.(\d+)(|\..*)", path)
+        return None if found is None else (int(found[1]), found[2])
 
     @property
     def added(self) -> frozenset[int]:
@@ -178,14 +182,14 @@ class Extension:
             path: in memory, such as ``model.layers.3.mlp``.
         """
         for stack in self.stacks:
-            if (place := stack.place(path)) is not None and place[1] < len(stack.origins):
-                path = f"{place[0]}.{stack.origins[place[1]]}{place[2]}"
+            if (place := stack.place(path)) is not None and place[0] < len(stack.origins):
+                path = f"{stack.path}.{stack.origins[place[0]]}{place[1]}"
         return path
 
     def adds(self, path: str) -> bool:
         """Whether a module or parameter of the extended model is of a new layer."""
         places = ((stack, stack.place(path)) for stack in self.stacks)
-        return any(place is not None and place[1] in stack.added for stack, place in places)
+        return any(place is not None and place[0] in stack.added for stack, place in places)
 
     def to_json(self) -> dict[str, Any]:
         """What there is more of, as JSON values; the sizes aside, which the plan has."""

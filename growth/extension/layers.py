@@ -17,17 +17,21 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from growth.algebra.axes import Space
-from growth.algebra.roles import Gain, Role, Scale, Writes
+from growth.algebra.maps import Integers
+from growth.algebra.roles import Gain, Reads, Role, Scale, Writes
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError
 from growth.extension.extension import Extension, Part, Shapes, Stack
 from growth.extension.placement import Insert, aligned, placed
-from growth.extension.stacks import Kind, LayerList, built, kinds_of_layers, layer_of, with_layers
+from growth.extension.stacks import Kind, LayerList, kinds_of_layers, layer_of, with_layers
 from growth.hf.configs import Config
+from growth.hf.expected_tensors import expected_tensors
 
 
 def with_more_layers(
@@ -78,10 +82,11 @@ def with_more_layers(
             fill = _silence(roles, streams) if added and silent else None
             part = Part(name, fill=fill, gradient=None if added else 1.0, new=added)
             inside.setdefault(number, {})[_renumbered(name, place, number)] = part
+    longer = _longer_readers(shapes, extended, architecture, model_class, layers, stack)
     parts: dict[str, Part] = {}
     for name, place in found.items():
         if place is None or place[0] != layers.name:
-            parts[name] = Part(name)
+            parts[name] = Part(name, take=longer.get(name, ()))
         else:  # all layers, in order, where the first tensor of one stands
             parts |= {new: part for number in sorted(inside) for new, part in inside.pop(number).items()}
     return Extension(
@@ -90,7 +95,7 @@ def with_more_layers(
         shapes,
         parts,
         sizes={layers.size: (layers.count, wanted)},
-        why={layers.size: _said(stack, insert)},
+        why={layers.size: _said(stack, insert, silent)},
         stacks=(stack,),
         silent=silent,
         notes=tuple(_about_drafts(found.values(), layers, wanted)),
@@ -107,10 +112,54 @@ def _about_drafts(found: Iterable[tuple[str, int, str] | None], layers: LayerLis
         )
 
 
-def _said(stack: Stack, insert: Insert) -> str:
+def _said(stack: Stack, insert: Insert, silent: bool) -> str:
     copied = sorted({stack.origins[number] for number in stack.added})
     listed = ", ".join(map(str, copied[:6])) + (", ..." if len(copied) > 6 else "")
-    return f"insert {insert}: silent copies of {listed}"
+    near = (
+        ""
+        if [*stack.kept] == placed(insert, len(stack.kept), len(stack.origins))
+        else ", where its kind of layer fits"
+    )
+    return f"insert {insert}{near}: {'silent copies' if silent else 'copies'} of {listed}"
+
+
+def _longer_readers(
+    shapes: Shapes,
+    extended: Config,
+    architecture: Architecture,
+    model_class: type[PreTrainedModel],
+    layers: LayerList,
+    stack: Stack,
+) -> dict[str, tuple[Integers | None, ...]]:
+    """Tensors outside of the layers that read something of each of them (ESM's contact head, the
+    attention maps): name -> which entries, 0 for those that read a new layer.
+
+    Raises:
+        IllegalGrowthError: for a tensor with an entry per layer that is no such reader.
+    """
+    expected, _ = expected_tensors(extended, model_class)
+    wanted = {architecture.canonical(name): shape for name, shape in expected.items()}
+    found: dict[str, tuple[Integers | None, ...]] = {}
+    for name, shape in shapes.items():
+        canonical = architecture.canonical(name)
+        if layer_of(canonical) is not None or wanted.get(canonical, shape) == tuple(shape):
+            continue
+        roles = architecture.declared_roles(canonical, model_class.__name__) or ()
+        taken: list[Integers | None] = []
+        for role, old, new in zip(roles, shape, wanted[canonical], strict=True):
+            each = old // layers.count
+            if old != new and not (isinstance(role, Reads) and new == each * len(stack.origins)):
+                raise IllegalGrowthError(
+                    f"'{name}' has an entry for each layer (shape {list(shape)}, and {list(wanted[canonical])} with "
+                    "more layers), and with any value for a new layer the function would be another. Keep the number "
+                    "of layers, and grow in width."
+                )
+            origins = np.full(len(stack.origins), -1)
+            origins[[*stack.kept]] = np.arange(layers.count)
+            entries = np.where(origins < 0, -each, origins * each)[:, None] + np.arange(each)
+            taken.append(np.maximum(entries, -1).reshape(-1) if old != new else None)
+        found[name] = tuple(taken)
+    return found
 
 
 def _renumbered(name: str, found: tuple[str, int, str], number: int) -> str:
@@ -130,20 +179,26 @@ def _written(role: Role) -> frozenset[Space]:
 def _streams(
     shapes: Iterable[str], architecture: Architecture, model_class: type[PreTrainedModel], name: str
 ) -> frozenset[Space]:
-    """The residual stream of a list of layers: what its layers write, and something outside of all
-    layers writes or reads as well (the embedding, the last norm)."""
+    """The residual stream of a list of layers: what its layers write, and an embedding writes or the
+    last norm reads as well."""
     inside: set[Space] = set()
-    outside: set[Space] = set()
+    outside: list[Role] = []
     for tensor in shapes:
         canonical = architecture.canonical(tensor)
         found = layer_of(canonical)
         roles = architecture.declared_roles(canonical, model_class.__name__) or ()
-        written = {space for role in roles for space in _written(role)}
         if found is not None and found[0] == name:
-            inside |= written
+            inside |= {space for role in roles for space in _written(role)}
         elif found is None:
-            outside |= {space for role in roles for space in role.spaces()}
-    return frozenset(inside & outside)
+            # The bias of a norm does not say what entered the norm
+            outside += [role for role in roles if len(roles) > 1 or isinstance(role, Gain)]
+    streams: set[Space] = set()
+    for role in outside:
+        if isinstance(role, Gain):  # the last norm, or one of the embedding
+            streams |= role.enters.spaces() if role.enters.spaces() & inside else role.leaves.spaces()
+        elif isinstance(role, Writes):
+            streams |= _written(role)
+    return frozenset(inside & streams)
 
 
 def _check_norms(
@@ -194,29 +249,32 @@ def _places(
 ) -> tuple[Config, Stack]:
     """The config with more layers, and which old layer each of them is or copies: one that the class
     builds alike."""
-    fields = {other.field: other.count for other in lists} | {layers.field: wanted}
+    fields = {other.field: other.count for other in lists} | dict.fromkeys((layers.field, *layers.also), wanted)
     desired = placed(insert, layers.count, wanted)
-    old = kinds_of_layers(built(config, model_class), layers.name, layers.count)
-    kept, reason = desired, ""
+    old = kinds_of_layers(config, model_class, layers)
+    kept, reason, nearest = desired, "", ""
     for numbers in (False, True):
         for _ in range(2):  # as wanted; then where the class has layers of the same kinds
-            stack = Stack(layers.name, tuple(_origins(kept, wanted)), tuple(kept))
+            stack = Stack(layers.name, layers.path, tuple(_origins(kept, wanted)), tuple(kept))
             try:
-                new = with_layers(config, fields, stack.origins, numbers=numbers)
-                kinds = kinds_of_layers(built(new, model_class), layers.name, wanted)
+                new = with_layers(config, fields, stack.origins, stack.kept, numbers=numbers)
+                kinds = kinds_of_layers(new, model_class, layers)
             except (GrowthError, *FOREIGN_ERRORS) as error:
                 reason = str(error).partition(". ")[0]
                 break
             if (exact := _of_their_kind(stack, old, kinds)) is not None:
-                return new, exact
+                if kept == desired or insert.way == "even":
+                    return new, exact
+                nearest = nearest or f" The nearest places are --insert {Insert.at(kept, wanted)}."
             found = aligned(desired, old, kinds)
             if found is None or found == kept:
                 break
             kept = found
         kept = desired
+    follows = f"what a layer is follows from its number{f' ({reason})' if reason else ''}"
     raise IllegalGrowthError(
-        f"{wanted} layers of this {config.parsed.model_type} cannot hold its {layers.count}: what a layer is follows "
-        f"from its number{f' ({reason})' if reason else ''}. Add whole periods of the pattern, or say --insert end."
+        f"{wanted} layers of this {config.parsed.model_type} cannot hold its {layers.count} with insert {insert}: "
+        f"{follows}." + (nearest or " Keep the number of layers, and grow in width.")
     )
 
 
@@ -247,4 +305,4 @@ def _of_their_kind(stack: Stack, old: Sequence[Kind], new: Sequence[Kind]) -> St
         if not alike:
             return None
         origins.append(min(alike, key=lambda origin: (abs(origin - near), origin)))
-    return Stack(stack.name, tuple(origins), stack.kept)
+    return replace(stack, origins=tuple(origins))

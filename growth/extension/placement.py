@@ -37,7 +37,7 @@ class Insert:
             IllegalGrowthError: for anything else.
         """
         found = (
-            re.fullmatch(r"(even|end|start)|after:\s*(\d+(?:\s*,\s*\d+)*)", text.strip())
+            re.fullmatch(r"(even|end|start)|after:\s*((?:-1|\d+)(?:\s*,\s*(?:-1|\d+))*)", text.strip())
             if isinstance(text, str)
             else None
         )
@@ -48,6 +48,18 @@ class Insert:
             )
         numbers = tuple(int(number) for number in (found[2] or "").split(",") if number.strip())
         return cls(found[1] or "after", numbers)
+
+    @classmethod
+    def at(cls, kept: Sequence[int], new: int) -> Insert:
+        """The way to place new layers that leaves old ones at these numbers, of ``new`` in all.
+
+        Example:
+            >>> str(Insert.at([0, 3, 4], 5)), str(Insert.at([0, 1], 4)), str(Insert.at([2, 3], 4))
+            ('after:0,0', 'end', 'start')
+        """
+        after = [sum(place < number for place in kept) - 1 for number in range(new) if number not in kept]
+        way = {len(kept) - 1: "end", -1: "start"}.get(after[0], "after") if len({*after}) == 1 else "after"
+        return cls(way, () if way != "after" else tuple(after))
 
     def __str__(self) -> str:
         return self.way if self.way != "after" else f"after:{','.join(map(str, self.after))}"

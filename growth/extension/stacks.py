@@ -20,13 +20,14 @@ from growth.architectures.sizes import value_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.extension.request import counts_layers
 from growth.hf.config_json import section_at, spellings
-from growth.hf.configs import Config, config_to_build
+from growth.hf.configs import Config, Raw, config_to_build
 from growth.hf.expected_tensors import expected_tensors
+from growth.hf.tensor_names import to_disk
 
 LAYERS = "num_hidden_layers"
 """The standard name of a number of layers."""
 
-_PER_LAYER = re.compile(r"layer|block|pattern")
+_PER_LAYER = re.compile(r"layer|block|pattern|attention_types")
 """What the config fields have in their name that say something of every layer."""
 
 
@@ -40,12 +41,19 @@ class LayerList:
         field: the config field that counts them, dotted inside a nested config.
         size: the name under which the caller asks for a number of them: ``num_hidden_layers``, or
             ``decoder.num_hidden_layers`` where there are several lists.
+        path: of the list in memory, where it may have another name than on disk (ViT's ``layers``
+            are saved as ``encoder.layer``).
+        also: the standard config field, where the class builds nothing by it and it has the same
+            value. A decoder alone is counted by ``decoder_layers``, but its cache by
+            ``encoder_layers``, if that is what the config calls ``num_hidden_layers``.
     """
 
     name: str
     count: int
     field: str
     size: str
+    path: str
+    also: tuple[str, ...] = ()
 
 
 def layer_lists(config: Config, architecture: Architecture, model_class: type[PreTrainedModel]) -> list[LayerList]:
@@ -70,6 +78,7 @@ def layer_lists(config: Config, architecture: Architecture, model_class: type[Pr
         field for field in _counting_fields(config.parsed) if value_at(config.parsed, field) in {*counts.values()}
     ]
     fields: dict[str, str] = {}
+    idle: list[str] = []
     for field in candidates:
         count = value_at(config.parsed, field)
         try:
@@ -83,8 +92,58 @@ def layer_lists(config: Config, architecture: Architecture, model_class: type[Pr
         longer = [name for name in counts if grown.get(name) == counts[name] + 1]
         if len(longer) == 1 and all(grown.get(name) == counts[name] for name in counts if name not in longer):
             fields.setdefault(longer[0], field)
+        elif grown == counts and field == config.parsed.attribute_map.get(LAYERS, LAYERS):
+            idle.append(field)
     several = len({field.rpartition(".")[0] for field in fields.values()}) < len(fields)
-    return [LayerList(name, counts[name], field, _size(name, field, several)) for name, field in fields.items()]
+    paths = _paths(built(config, model_class), architecture)
+    return [
+        LayerList(name, counts[name], field, _size(name, field, several), paths[name], () if several else (*idle,))
+        for name, field in fields.items()
+        if name in paths
+    ]
+
+
+def no_such_list(name: str, lists: Sequence[LayerList], config: Config, model_class: type[PreTrainedModel]) -> str:
+    """Why a number of layers cannot be chosen, and what to do instead.
+
+    Args:
+        name: the size that was asked for.
+        lists: those of the model.
+        config, model_class: of the model.
+    """
+    kind = config.parsed.model_type
+    fields = [field for field in _counting_fields(config.parsed) if name in (field, _standard(config.parsed, field))]
+    if fields and not lists:
+        count = value_at(config.parsed, fields[0])
+        more = with_layers(config, {fields[0]: count + 1}, [*range(count), count - 1])
+        if expected_tensors(more, model_class) == expected_tensors(config, model_class):
+            return (
+                f"the {count} layers of this {kind} share their weights (with one more it has no weight more), so that "
+                "a new layer cannot be silent alone. Keep the number of layers, and grow in width."
+            )
+    return f"{name} is no number of layers of this {kind} that can be chosen. " + (
+        f"Choose among {', '.join(one.size for one in lists)}." if lists else "Leave it out."
+    )
+
+
+def _standard(parsed: PreTrainedConfig, field: str) -> str:
+    """The standard name of a config field, where it is the number of layers."""
+    section, dot, last = field.rpartition(".")
+    owner = value_at(parsed, section) if section else parsed
+    return section + dot + LAYERS if owner.attribute_map.get(LAYERS, LAYERS) == last else field
+
+
+def _paths(model: PreTrainedModel, architecture: Architecture) -> dict[str, str]:
+    """Name of a list of layers -> its path in memory. Loading renames tensors, and keeps their
+    number."""
+    in_memory = model.state_dict()
+    on_disk = {id(value): name for name, value in to_disk(model, in_memory).items()}
+    paths: dict[str, str] = {}
+    for name, value in in_memory.items():
+        here, there = layer_of(name), layer_of(architecture.canonical(on_disk.get(id(value), "")))
+        if here is not None and there is not None and here[1] == there[1]:
+            paths.setdefault(there[0], here[0])
+    return paths
 
 
 def _size(name: str, field: str, several: bool) -> str:
@@ -129,7 +188,14 @@ def layer_of(canonical: str) -> tuple[str, int, str] | None:
     return None if found is None else (found[1], int(found[2]), found[3])
 
 
-def with_layers(config: Config, fields: Mapping[str, int], origins: Sequence[int], *, numbers: bool = False) -> Config:
+def with_layers(
+    config: Config,
+    fields: Mapping[str, int],
+    origins: Sequence[int],
+    kept: Sequence[int] = (),
+    *,
+    numbers: bool = False,
+) -> Config:
     """The config with another number of layers. What it lists per layer follows.
 
     Args:
@@ -137,6 +203,7 @@ def with_layers(config: Config, fields: Mapping[str, int], origins: Sequence[int
         fields: config field -> its new value.
         origins: for each new layer, the old one it is or copies, of the field whose value is as
             many.
+        kept: for each old layer, its number among the new ones; by default the same.
         numbers: read a list as the numbers of some layers (``mlp_only_layers``) also where it is as
             long as there are layers.
     """
@@ -152,16 +219,52 @@ def with_layers(config: Config, fields: Mapping[str, int], origins: Sequence[int
         for name, listed in section.items():
             if _PER_LAYER.search(name) and isinstance(listed, list):
                 section[name] = _followed(listed, before, origins, numbers)
+        part = path.rpartition(".")[0]
+        owner = value_at(config.parsed, part) if part else config.parsed
+        _follow_stages(section, owner, before, kept or range(before), value)
     return Config(result)
 
 
+def _words(listed: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in listed)
+
+
+def _follow_stages(section: Raw, owner: PreTrainedConfig, before: int, kept: Sequence[int], wanted: int) -> None:
+    """Which hidden states a backbone returns: entry i is what layer i receives, and the last one
+    follows the last layer. Their names are those of the class."""
+    names, indices = getattr(owner, "stage_names", None), getattr(owner, "out_indices", None)
+    if not isinstance(names, list) or len(names) != before + 1 or indices is None:
+        return
+    entries = (*kept, wanted)
+    written = [section.pop(name, None) for name in ("stage_names", "out_features", "out_indices")]
+    if any(value is not None for value in written[1:]):
+        section["out_indices"] = [entries[number % len(entries)] for number in indices]
+
+
 def _followed(listed: list[Any], before: int, origins: Sequence[int], numbers: bool) -> list[Any]:
-    """What a config lists per layer, or the numbers of the layers that it lists, for other layers."""
+    """What a config lists per layer, or the numbers of the layers that it lists, for other layers.
+
+    Example:
+        Kinds with how often they are repeated (GPT-Neo), for three layers that become four:
+
+        >>> _followed([[["global", "local"], 1], [["local"], 1]], 3, [0, 1, 1, 2], False)
+        [[['global', 'local', 'local', 'local'], 1]]
+    """
+    if repeated := _repeated(listed):
+        return [[[repeated[origin] for origin in origins], 1]] if len(repeated) == before else listed
     if len(listed) == before and not numbers:
         return [listed[origin] for origin in origins]
     if all(type(number) is int for number in listed):
         return [number for number, origin in enumerate(origins) if origin in listed]
     return listed
+
+
+def _repeated(listed: list[Any]) -> list[str]:
+    """``[[kinds, times], ...]`` in full; empty for another list."""
+    pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
+    if len(pairs) < len(listed) or not all(isinstance(kinds, list) and type(times) is int for kinds, times in pairs):
+        return []
+    return [kind for kinds, times in pairs for kind in kinds * times]
 
 
 def built(config: Config, model_class: type[PreTrainedModel]) -> PreTrainedModel:
@@ -177,26 +280,37 @@ class Kind:
 
     Args:
         modules: the path, the class and the plain attributes of every module in it.
+        listed: what the config lists of it, by field: the model's own code may read that.
         shapes: the path and shape of every weight.
     """
 
     modules: tuple[Any, ...]
+    listed: tuple[tuple[str, str], ...]
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def kinds_of_layers(model: PreTrainedModel, name: str, count: int) -> list[Kind]:
+def kinds_of_layers(config: Config, model_class: type[PreTrainedModel], layers: LayerList) -> list[Kind]:
     """For each layer of a list, what kind it is: two of one kind are built alike, but for their
-    numbers.
+    numbers, and the config lists the same for both.
 
     Args:
-        model: without weights.
-        name: of the list, as the declaration spells it.
-        count: its length.
+        config: of the model; its list may be longer than ``layers`` says.
+        model_class: its class.
+        layers: the list.
     """
-    for path, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count and f".{path}".endswith(f".{name}"):
-            return [_kind(layer) for layer in module]
-    return []
+    modules = list(built(config, model_class).get_submodule(layers.path).children())
+    # Numbers of layers (``mlp_only_layers``) may be as many as there are layers, so only words count
+    section = layers.field.rpartition(".")[0]
+    owner: PreTrainedConfig = value_at(config.parsed, section) if section else config.parsed
+    listed = {
+        name: values
+        for name, values in owner.to_dict().items()
+        if _PER_LAYER.search(name) and isinstance(values, list) and len(values) == len(modules) and _words(values)
+    }
+    return [
+        _kind(layer, tuple((name, str(values[number])) for name, values in listed.items()))
+        for number, layer in enumerate(modules)
+    ]
 
 
 _PLAIN = (bool, int, float, str, torch.dtype, type(None))
@@ -204,7 +318,7 @@ _NUMBERS = re.compile(r"layer_(idx|id|number|index)$|^layer$|^(idx|index)$|^trai
 """Attributes that hold a layer's own number."""
 
 
-def _kind(layer: nn.Module) -> Kind:
+def _kind(layer: nn.Module, listed: tuple[tuple[str, str], ...]) -> Kind:
     found = []
     for name, module in layer.named_modules():
         plain = {
@@ -213,4 +327,4 @@ def _kind(layer: nn.Module) -> Kind:
             if isinstance(value, _PLAIN) and not key.startswith("_") and not _NUMBERS.search(key)
         }
         found.append((name, type(module).__qualname__, tuple(sorted(plain.items()))))
-    return Kind(tuple(found), tuple((name, tuple(value.shape)) for name, value in layer.named_parameters()))
+    return Kind(tuple(found), listed, tuple((name, tuple(value.shape)) for name, value in layer.named_parameters()))

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from growth.algebra.maps import Map
 from growth.errors import ProofError
-from growth.plan.plan import Plan
+from growth.plan.plan import TOLERANCE, Plan
 
 Outputs = dict[str, Tensor]
 LOSS = "loss"
@@ -172,3 +172,14 @@ def largest_difference(before: Outputs, after: Outputs, plan: Plan) -> float:
             )
         differences.append((after[name] - grown_output(value, mapped)).abs().max())
     return float(torch.stack(differences).max())
+
+
+def differ(before: Outputs, after: Outputs, plan: Plan) -> bool:
+    """Whether a model that was extended, and is as wide as before, returns something else.
+
+    Args:
+        before, after: outputs of the model before and after.
+        plan: how it is extended.
+    """
+    before, after = of_old_layers(before, plan, renumber=False), of_old_layers(after, plan)
+    return any(not float((after[name] - value).abs().max()) <= TOLERANCE for name, value in before.items())

@@ -35,7 +35,7 @@ from growth.proof.inputs import random_inputs
 from growth.proof.locate import first_difference
 from growth.proof.miniature import VOCABULARY, build_exact, loud, miniature
 from growth.proof.numbered_layers import computes_with_numbers
-from growth.proof.outputs import forward, largest_difference
+from growth.proof.outputs import differ, forward, largest_difference
 from growth.proof.run import RunReport
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
@@ -152,7 +152,14 @@ def _where_it_goes_wrong(plan: Plan) -> str:
                     "The layers of this class compute with their own number, so that one that moves up computes "
                     "something else. Say --insert end (in Python insert='end'), which leaves every layer its number."
                 )
+            before = forward(twin, inputs)
             twin = _with_weights(small.extended, small.reading(_weights(twin).__getitem__), small)
+            if small.extension.stacks and small.extension.silent and differ(before, forward(twin, inputs), small):
+                return (
+                    "A layer of this class changes what it receives even if nothing in it writes to the residual "
+                    "stream (in post-norm models a norm stands on the stream itself), so that no new layer is exact. "
+                    "Keep the number of layers, and grow in width."
+                )
         wrong = first_difference(twin, grown, inputs, small)
     where = "."
     if wrong is not None:
