@@ -17,7 +17,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -26,10 +25,11 @@ from growth.algebra.axes import Space
 from growth.algebra.maps import Integers
 from growth.algebra.roles import Gain, Reads, Role, Scale, Writes
 from growth.architectures.architecture import Architecture
-from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError
+from growth.errors import IllegalGrowthError
 from growth.extension.extension import Extension, Part, Shapes, Stack
-from growth.extension.placement import Insert, aligned, placed
-from growth.extension.stacks import Kind, LayerList, kinds_of_layers, layer_of, with_layers
+from growth.extension.kinds import places
+from growth.extension.placement import Insert, placed
+from growth.extension.stacks import LayerList, layer_of
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import expected_tensors
 
@@ -68,7 +68,7 @@ def with_more_layers(
     streams = _streams(counted, architecture, model_class, layers.name)
     if silent:
         _check_norms(counted, architecture, model_class, layers.name, streams)
-    extended, stack = _places(config, model_class, lists, layers, wanted, insert)
+    extended, stack = places(config, model_class, lists, layers, wanted, insert)
     copies: dict[int, list[int]] = {}
     for number, origin in enumerate(stack.origins):
         copies.setdefault(origin, []).append(number)
@@ -237,72 +237,3 @@ def _silence(roles: Sequence[Role], streams: frozenset[Space]) -> float | None:
         if _written(role) & streams:
             return -role.offset if isinstance(role, Gain) and role.offset else 0.0
     return None
-
-
-def _places(
-    config: Config,
-    model_class: type[PreTrainedModel],
-    lists: Sequence[LayerList],
-    layers: LayerList,
-    wanted: int,
-    insert: Insert,
-) -> tuple[Config, Stack]:
-    """The config with more layers, and which old layer each of them is or copies: one that the class
-    builds alike."""
-    fields = {other.field: other.count for other in lists} | dict.fromkeys((layers.field, *layers.also), wanted)
-    desired = placed(insert, layers.count, wanted)
-    old = kinds_of_layers(config, model_class, layers)
-    kept, reason, nearest = desired, "", ""
-    for numbers in (False, True):
-        for _ in range(2):  # as wanted; then where the class has layers of the same kinds
-            stack = Stack(layers.name, layers.path, tuple(_origins(kept, wanted)), tuple(kept))
-            try:
-                new = with_layers(config, fields, stack.origins, stack.kept, numbers=numbers)
-                kinds = kinds_of_layers(new, model_class, layers)
-            except (GrowthError, *FOREIGN_ERRORS) as error:
-                reason = str(error).partition(". ")[0]
-                break
-            if (exact := _of_their_kind(stack, old, kinds)) is not None:
-                if kept == desired or insert.way == "even":
-                    return new, exact
-                nearest = nearest or f" The nearest places are --insert {Insert.at(kept, wanted)}."
-            found = aligned(desired, old, kinds)
-            if found is None or found == kept:
-                break
-            kept = found
-        kept = desired
-    follows = f"what a layer is follows from its number{f' ({reason})' if reason else ''}"
-    raise IllegalGrowthError(
-        f"{wanted} layers of this {config.parsed.model_type} cannot hold its {layers.count} with insert {insert}: "
-        f"{follows}." + (nearest or " Keep the number of layers, and grow in width.")
-    )
-
-
-def _origins(kept: Sequence[int], wanted: int) -> list[int]:
-    """For each place, the old layer that is there, or that stands before it; before the first, that."""
-    origins, number = [], -1
-    for place in range(wanted):
-        number += number + 1 < len(kept) and kept[number + 1] == place
-        origins.append(max(number, 0))
-    return origins
-
-
-def _of_their_kind(stack: Stack, old: Sequence[Kind], new: Sequence[Kind]) -> Stack | None:
-    """The stack with each new layer copied from the nearest old one of its kind. None if an old
-    layer would be another than it was, or there is none to copy."""
-    if not old or len(new) != len(stack.origins):
-        return None
-    origins = []
-    for number, near in enumerate(stack.origins):
-        alike = [origin for origin, kind in enumerate(old) if kind == new[number]]
-        if number not in stack.added:
-            if near not in alike:
-                return None
-            origins.append(near)
-            continue
-        # of the same kind; else with weights of the same shapes, which is enough for a silent layer
-        alike = alike or [origin for origin, kind in enumerate(old) if kind.shapes == new[number].shapes]
-        if not alike:
-            return None
-        origins.append(min(alike, key=lambda origin: (abs(origin - near), origin)))
-    return replace(stack, origins=tuple(origins))

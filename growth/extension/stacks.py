@@ -5,30 +5,24 @@ built with one more there, has one more layer in that list and as many as before
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import value_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
+from growth.extension.layer_config import with_layers
 from growth.extension.request import counts_layers
-from growth.hf.config_json import section_at, spellings
-from growth.hf.configs import Config, Raw, config_to_build
+from growth.hf.configs import Config, config_to_build
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.tensor_names import to_disk
 
 LAYERS = "num_hidden_layers"
 """The standard name of a number of layers."""
-
-_PER_LAYER = re.compile(r"layer|block|pattern|attention_types")
-"""What the config fields have in their name that say something of every layer."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +112,8 @@ def no_such_list(name: str, lists: Sequence[LayerList], config: Config, model_cl
         more = with_layers(config, {fields[0]: count + 1}, [*range(count), count - 1])
         if expected_tensors(more, model_class) == expected_tensors(config, model_class):
             return (
-                f"the {count} layers of this {kind} share their weights (with one more it has no weight more), so that "
-                "a new layer cannot be silent alone. Keep the number of layers, and grow in width."
+                f"the {count} layers of this {kind} share their weights (with one more it has no weight more), so "
+                "that a new layer cannot be silent alone. Keep the number of layers, and grow in width."
             )
     return f"{name} is no number of layers of this {kind} that can be chosen. " + (
         f"Choose among {', '.join(one.size for one in lists)}." if lists else "Leave it out."
@@ -188,143 +182,8 @@ def layer_of(canonical: str) -> tuple[str, int, str] | None:
     return None if found is None else (found[1], int(found[2]), found[3])
 
 
-def with_layers(
-    config: Config,
-    fields: Mapping[str, int],
-    origins: Sequence[int],
-    kept: Sequence[int] = (),
-    *,
-    numbers: bool = False,
-) -> Config:
-    """The config with another number of layers. What it lists per layer follows.
-
-    Args:
-        config: of the model.
-        fields: config field -> its new value.
-        origins: for each new layer, the old one it is or copies, of the field whose value is as
-            many.
-        kept: for each old layer, its number among the new ones; by default the same.
-        numbers: read a list as the numbers of some layers (``mlp_only_layers``) also where it is as
-            long as there are layers.
-    """
-    result = copy.deepcopy(dict(config))
-    for path, value in fields.items():
-        before = value_at(config.parsed, path)
-        if before == value and path.rpartition(".")[2] not in section_at(result, path):
-            continue
-        section = section_at(result, path)
-        section.update(dict.fromkeys(spellings(config, path), value))
-        if value == before:
-            continue
-        for name, listed in section.items():
-            if _PER_LAYER.search(name) and isinstance(listed, list):
-                section[name] = _followed(listed, before, origins, numbers)
-        part = path.rpartition(".")[0]
-        owner = value_at(config.parsed, part) if part else config.parsed
-        _follow_stages(section, owner, before, kept or range(before), value)
-    return Config(result)
-
-
-def _words(listed: list[Any]) -> bool:
-    return all(isinstance(value, str) for value in listed)
-
-
-def _follow_stages(section: Raw, owner: PreTrainedConfig, before: int, kept: Sequence[int], wanted: int) -> None:
-    """Which hidden states a backbone returns: entry i is what layer i receives, and the last one
-    follows the last layer. Their names are those of the class."""
-    names, indices = getattr(owner, "stage_names", None), getattr(owner, "out_indices", None)
-    if not isinstance(names, list) or len(names) != before + 1 or indices is None:
-        return
-    entries = (*kept, wanted)
-    written = [section.pop(name, None) for name in ("stage_names", "out_features", "out_indices")]
-    if any(value is not None for value in written[1:]):
-        section["out_indices"] = [entries[number % len(entries)] for number in indices]
-
-
-def _followed(listed: list[Any], before: int, origins: Sequence[int], numbers: bool) -> list[Any]:
-    """What a config lists per layer, or the numbers of the layers that it lists, for other layers.
-
-    Example:
-        Kinds with how often they are repeated (GPT-Neo), for three layers that become four:
-
-        >>> _followed([[["global", "local"], 1], [["local"], 1]], 3, [0, 1, 1, 2], False)
-        [[['global', 'local', 'local', 'local'], 1]]
-    """
-    if repeated := _repeated(listed):
-        return [[[repeated[origin] for origin in origins], 1]] if len(repeated) == before else listed
-    if len(listed) == before and not numbers:
-        return [listed[origin] for origin in origins]
-    if all(type(number) is int for number in listed):
-        return [number for number, origin in enumerate(origins) if origin in listed]
-    return listed
-
-
-def _repeated(listed: list[Any]) -> list[str]:
-    """``[[kinds, times], ...]`` in full; empty for another list."""
-    pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
-    if len(pairs) < len(listed) or not all(isinstance(kinds, list) and type(times) is int for kinds, times in pairs):
-        return []
-    return [kind for kinds, times in pairs for kind in kinds * times]
-
-
 def built(config: Config, model_class: type[PreTrainedModel]) -> PreTrainedModel:
     """The class at a config, without weights."""
     with torch.device("meta"):
         model: PreTrainedModel = model_class._from_config(config_to_build(config), attn_implementation="eager")
     return model
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a layer is built, but for its number.
-
-    Args:
-        modules: the path, the class and the plain attributes of every module in it.
-        listed: what the config lists of it, by field: the model's own code may read that.
-        shapes: the path and shape of every weight.
-    """
-
-    modules: tuple[Any, ...]
-    listed: tuple[tuple[str, str], ...]
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
-
-
-def kinds_of_layers(config: Config, model_class: type[PreTrainedModel], layers: LayerList) -> list[Kind]:
-    """For each layer of a list, what kind it is: two of one kind are built alike, but for their
-    numbers, and the config lists the same for both.
-
-    Args:
-        config: of the model; its list may be longer than ``layers`` says.
-        model_class: its class.
-        layers: the list.
-    """
-    modules = list(built(config, model_class).get_submodule(layers.path).children())
-    # Numbers of layers (``mlp_only_layers``) may be as many as there are layers, so only words count
-    section = layers.field.rpartition(".")[0]
-    owner: PreTrainedConfig = value_at(config.parsed, section) if section else config.parsed
-    listed = {
-        name: values
-        for name, values in owner.to_dict().items()
-        if _PER_LAYER.search(name) and isinstance(values, list) and len(values) == len(modules) and _words(values)
-    }
-    return [
-        _kind(layer, tuple((name, str(values[number])) for name, values in listed.items()))
-        for number, layer in enumerate(modules)
-    ]
-
-
-_PLAIN = (bool, int, float, str, torch.dtype, type(None))
-_NUMBERS = re.compile(r"layer_(idx|id|number|index)$|^layer$|^(idx|index)$|^training$")
-"""Attributes that hold a layer's own number."""
-
-
-def _kind(layer: nn.Module, listed: tuple[tuple[str, str], ...]) -> Kind:
-    found = []
-    for name, module in layer.named_modules():
-        plain = {
-            key: value
-            for key, value in vars(module).items()
-            if isinstance(value, _PLAIN) and not key.startswith("_") and not _NUMBERS.search(key)
-        }
-        found.append((name, type(module).__qualname__, tuple(sorted(plain.items()))))
-    return Kind(tuple(found), listed, tuple((name, tuple(value.shape)) for name, value in layer.named_parameters()))
