@@ -38,7 +38,7 @@ class WidenedCheckpoint(Shown):
             twin = self.proof.twin
             parts.append(
                 f"LOSSY, as you asked: outputs of the miniature move by up to {twin.difference:.3g} (they go up to "
-                f"{twin.scale:.3g})."
+                f"{twin.scale:.3g}). What that does to the loss on text, the next command measures."
             )
         if told := self.training:
             parts.append(
@@ -204,7 +204,9 @@ class EquivalenceReport(Shown):
             f"{', '.join(self.outputs)}",
         ]
         if self.perplexity:
-            lines.append(f"perplexity: source {self.perplexity[0]:.6g}, grown {self.perplexity[1]:.6g}")
+            source, grown = self.perplexity
+            moved = "" if self.equal else f"; loss {math.log(grown / source):+.4f} nats per token"
+            lines.append(f"perplexity: source {source:.6g}, grown {grown:.6g}{moved}")
         if self.cosines:
             lines.append(f"{self.cosines}{': THEY CHANGE, do not take them for embeddings' if self.turned else ''}")
         if self.modules:

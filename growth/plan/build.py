@@ -139,7 +139,7 @@ def build_plan(
             *_about_saving(model_class, tensors),
             *_about_symmetry(options),
         ),
-        lossy=chosen.lossy,
+        lossy=chosen.lossy or not (extension is None or extension.silent),
         extension=extension,
     )
 

@@ -63,6 +63,10 @@ def _without_effect(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"last_hidden_state {options.last_hidden_state}", why
     if options.seed and not (options.breaking.kind == "noise" or options.breaking.varied):
         yield f"seed {options.seed}", "nothing is drawn at random without noise or a varied split"
+    if plan.extension is None or not plan.extension.stacks:
+        for name in ("insert", "new_layers"):
+            if (value := getattr(options, name)) != CHOICES[name].default:
+                yield f"{name} {value}", "no number of layers grows"
     if options.lossy and not plan.lossy:
         yield "lossy", "this growth is exact"
 

@@ -61,6 +61,7 @@ class Choices(TypedDict, total=False):
     head_dim: int | str | None
     layers: int | str | None
     insert: str
+    new_layers: Literal["silent", "copied"]
     untie: bool
     sizes: Mapping[str, int | str] | None
     like: Like | None
@@ -154,6 +155,9 @@ CHOICES: Mapping[str, Choice] = {
             default="even",
             takes="even|end|start|after:LIST",
         ),
+        _listed(
+            "new_layers", ("silent", "copied"), "What new layers do at first: nothing; or as those they copy (lossy)."
+        ),
         Choice(
             "untie",
             "Give the head its own matrix, a copy of the embedding's, where the two are tied.",
@@ -220,7 +224,8 @@ CHOICES: Mapping[str, Choice] = {
         Choice("seed", "Seed of noise and varied splits.", check_seed, default=0, takes="N", parse=read_whole),
         Choice(
             "lossy",
-            "Accept rope pairs where the config cannot hold the frequencies; the loss is measured and shown.",
+            "Accept a growth that is not exact: copied layers, or rope pairs where the config cannot hold the "
+            "frequencies. The loss is measured and shown.",
             check_lossy,
             default=False,
         ),
@@ -241,8 +246,13 @@ def check_together(choices: Mapping[str, Any]) -> None:
     """Refuse choices that contradict each other.
 
     Raises:
-        IllegalGrowthError: for a width beside another model's sizes, or two kinds of symmetry.
+        IllegalGrowthError: for a width beside another model's sizes, two kinds of symmetry, or an
+            exact growth by copied layers.
     """
+    if choices.get("new_layers", "silent") == "copied" and not choices.get("lossy"):
+        raise IllegalGrowthError(
+            "new_layers copied makes another function. Accept that with lossy, or take silent ones."
+        )
     if choices.get("like") and choices.get("width") is not None:
         raise IllegalGrowthError(
             "like takes all sizes from another model and leaves no room for a width. Choose one of the two."

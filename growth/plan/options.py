@@ -50,6 +50,7 @@ class Options:
     seed: int = 0
     lossy: bool = False
     insert: str = "even"
+    new_layers: Literal["silent", "copied"] = "silent"
     untie: bool = False
     vouch: tuple[str, ...] = ()
     sizes: Mapping[str, int | str] = field(default_factory=dict)
@@ -66,7 +67,7 @@ class Options:
     @property
     def extends(self) -> Request:
         """What the model is to have more of at unchanged widths."""
-        return Request(self.sizes, Insert.parse(self.insert), untie=self.untie)
+        return Request(self.sizes, Insert.parse(self.insert), self.new_layers == "silent", self.untie)
 
     @property
     def widens(self) -> bool:

@@ -48,7 +48,8 @@ class Plan(Shown):
         dtypes: tensor name -> dtype in the source; empty if only a config is known.
         left_out: tensors of the source that the model computes by itself and the result leaves out.
         notes: what the caller should know, a sentence each.
-        lossy: whether this is a rotary growth that is not exact, which the caller accepted.
+        lossy: whether this growth is not exact, which the caller accepted: a rotary one, or new
+            layers that are plain copies.
         extension: what the model gets more of before it is widened; None for nothing. The shapes
             in ``tensors`` are those of the extended model.
 
@@ -216,7 +217,9 @@ class Plan(Shown):
         said = [f"width {width_text(options.width)}"] if options.width is not None else []
         said += ["the sizes of another model"] if options.like else []
         said += [f"{name} {size}" for name, size in options.sizes.items()]
-        said += [f"insert {options.insert}"] if self.extension is not None and self.extension.stacks else []
+        if self.extension is not None and self.extension.stacks:
+            copied = [] if options.new_layers == "silent" else [f"new_layers {options.new_layers}"]
+            said += [f"insert {options.insert}", *copied]
         said += ["untied"] if options.untie else []
         said += [f"attention {options.attention}"] if options.width is not None else []
         said += [f"rope {options.rope}"] if self.architecture.rotary and "head_dim" in heads else []

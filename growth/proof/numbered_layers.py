@@ -1,5 +1,6 @@
-"""Whether the layers of a class compute with their own number (GPT-2's
-``scale_attn_by_inverse_layer_idx``): then a layer that moves up computes something else."""
+"""What the twin of a model with more layers is asked besides: whether its layers compute with their
+own number, so that one that moves up computes something else; and, of layers that are copies, whether
+they are widened exactly."""
 
 from __future__ import annotations
 
@@ -9,8 +10,12 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from growth.plan.plan import TOLERANCE
-from growth.proof.outputs import forward
+from growth.architectures.sizes import Sizes
+from growth.errors import ProofError
+from growth.extension.request import Request
+from growth.plan.build import build_plan
+from growth.plan.plan import TOLERANCE, Plan
+from growth.proof.outputs import forward, largest_difference
 
 _NUMBERS = ("layer_idx", "layer_id", "layer_number", "layer_index")
 
@@ -38,3 +43,31 @@ def _shift(model: PreTrainedModel, by: int) -> None:
         for name in _NUMBERS:
             if type(held.get(name)) is int:
                 held[name] += by
+
+
+def check_widening(
+    deep: PreTrainedModel,
+    grown: PreTrainedModel,
+    plan: Plan,
+    in_ratio_of: tuple[Sizes, Sizes],
+    inputs: Mapping[str, Tensor],
+) -> None:
+    """Compare a grown miniature with one that only has the new layers.
+
+    Args:
+        deep, grown: in float64.
+        plan: of the growth of the miniature.
+        in_ratio_of: the sizes that the real model is widened from and to.
+        inputs: keyword arguments of ``forward``.
+
+    Raises:
+        ProofError: if they differ, and not by a rotary growth that the caller accepted.
+    """
+    shapes = {name: tensor.shape for name, tensor in plan.tensors.items()}
+    wider = build_plan(plan.extended, shapes, plan.options, plan.declared, in_ratio_of=in_ratio_of, extends=Request())
+    difference = largest_difference(forward(deep, inputs), forward(grown, inputs), wider)
+    if not difference <= TOLERANCE and not wider.lossy:
+        raise ProofError(
+            f"the twin of this {plan.model_class.__name__} differs by {difference:.3g} from one with the same layers that "
+            f"is not wider (tolerance {TOLERANCE:g}), so nothing was written. Please report this config and options."
+        )

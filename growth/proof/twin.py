@@ -34,7 +34,7 @@ from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import random_inputs
 from growth.proof.locate import first_difference
 from growth.proof.miniature import VOCABULARY, build_exact, loud, miniature
-from growth.proof.numbered_layers import computes_with_numbers
+from growth.proof.numbered_layers import check_widening, computes_with_numbers
 from growth.proof.outputs import differ, forward, largest_difference
 from growth.proof.run import RunReport
 from growth.weights.fold import Fold
@@ -102,7 +102,17 @@ def prove_twin(plan: Plan, device: str | torch.device = "cpu") -> TwinReport:
             f"the twin of this {plan.model_class.__name__} differs by {report.difference:.3g} after growth (outputs "
             f"up to {report.scale:.3g}, tolerance {TOLERANCE:g}), so nothing was written. {_where_it_goes_wrong(plan)}"
         )
+    if plan.extension is not None and not plan.extension.silent:
+        _check_widening(plan)
     return report
+
+
+def _check_widening(plan: Plan) -> None:
+    """Of copied layers nothing can be proved; that what they make is widened exactly, can."""
+    with exact_arithmetic(), torch.random.fork_rng(devices=[]):
+        twin, grown, small = _pair(plan.old, plan.options, plan.declared, sizes_of(plan), plan.extension)
+        deep = _with_weights(small.extended, small.reading(_weights(twin).__getitem__), small)
+        check_widening(deep, grown, small, sizes_of(plan), random_inputs(twin, VOCABULARY))
 
 
 def _why_not_run(plan: Plan, device: str | torch.device) -> str:
