@@ -224,8 +224,7 @@ CHOICES: Mapping[str, Choice] = {
         Choice("seed", "Seed of noise and varied splits.", check_seed, default=0, takes="N", parse=read_whole),
         Choice(
             "lossy",
-            "Accept a growth that is not exact: copied layers, or rope pairs where the config cannot hold the "
-            "frequencies. The loss is measured and shown.",
+            "Accept copied layers, or rope pairs where the config cannot hold the frequencies; the loss is measured.",
             check_lossy,
             default=False,
         ),

@@ -68,6 +68,6 @@ def check_widening(
     difference = largest_difference(forward(deep, inputs), forward(grown, inputs), wider)
     if not difference <= TOLERANCE and not wider.lossy:
         raise ProofError(
-            f"the twin of this {plan.model_class.__name__} differs by {difference:.3g} from one with the same layers that "
-            f"is not wider (tolerance {TOLERANCE:g}), so nothing was written. Please report this config and options."
+            f"the twin of this {plan.model_class.__name__} differs by {difference:.3g} from one with the same layers "
+            f"that is not wider (tolerance {TOLERANCE:g}), so nothing was written. Please report these options."
         )
