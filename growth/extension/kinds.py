@@ -121,7 +121,12 @@ def places(
 
 
 def _origins(kept: Sequence[int], wanted: int) -> list[int]:
-    """For each place, the old layer that is there, or that stands before it; before the first, that."""
+    """For each place, the old layer that is there, or that stands before it; before the first, that.
+
+    Example:
+        >>> _origins([1, 3], 5)
+        [0, 0, 0, 1, 1]
+    """
     origins, number = [], -1
     for place in range(wanted):
         number += number + 1 < len(kept) and kept[number + 1] == place
