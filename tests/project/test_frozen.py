@@ -40,8 +40,8 @@ PUBLIC = [
 
 KEYWORDS = (
     "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, layers=None, "
-    "insert='even', new_layers='silent', untie=False, sizes=None, like=None, attention='heads', rope='slots', scaling='unit', "
-    "last_hidden_state='divided', symmetry='none', noise=0.0, seed=0, lossy=False, vouch=()"
+    "insert='even', new_layers='silent', untie=False, sizes=None, like=None, attention='heads', rope='slots', "
+    "scaling='unit', last_hidden_state='divided', symmetry='none', noise=0.0, seed=0, lossy=False, vouch=()"
 )
 """What the first three take besides, each of them optional."""
 
