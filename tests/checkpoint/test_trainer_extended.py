@@ -22,7 +22,7 @@ from growth.extension.stacks import layer_lists
 from growth.hf.configs import Config
 from growth.hf.model_classes import class_of
 from growth.proof.miniature import build_exact
-from support.family_cases import MAIN, feed_forward_alone, label, small_config
+from support.family_cases import MAIN, first_accepted, label, small_config
 from support.trainer_runs import Run, by_name, checkpoint, loaded, mark, run, same, stopped
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -104,8 +104,8 @@ def is_planned(folder: Path, choices: Any) -> bool:
 def test_disk_and_memory_agree_in_every_family(
     model_type: str, model_class: str, branch: dict[str, Any], tmp_path: Path
 ) -> None:
-    """With the fewest layers more that the class takes. A family that takes none (post-norm) grows its
-    feed-forward layers."""
+    """With the fewest layers more that the class takes. A family that takes none (post-norm) grows in
+    width."""
     raw = small_config(model_type, model_class, branch)
     config = Config.of(raw)
     lists = layer_lists(config, find(model_type).at(config.parsed), class_of(config))
@@ -113,7 +113,8 @@ def test_disk_and_memory_agree_in_every_family(
         {"sizes": {one.size: one.count + more for one in lists}, "insert": "end", "width": 2} for more in (1, 2, 4, 6)
     ]
     model, optimizer = stopped(build_exact(raw), tmp_path / "small")
-    choice = next((one for one in deeper if lists and is_planned(tmp_path / "small", one)), feed_forward_alone(raw))
+    accepted = next((one for one in deeper if lists and is_planned(tmp_path / "small", one)), None)
+    choice = accepted or first_accepted(raw, [{"attention": "head-dim"}, {"attention": "heads"}], 0)
     growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", optimizer=True, **choice)
     grown = growth.widen(model, optimizer=optimizer, hyper="keep", **choice)
     written = torch.load(tmp_path / "wide" / "optimizer.pt", weights_only=True)["state"]
