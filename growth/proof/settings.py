@@ -5,6 +5,7 @@ were put there by hand, compared with those of its partner in a model built anew
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from types import BuiltinFunctionType, FunctionType
@@ -76,6 +77,18 @@ def methods(module: nn.Module, same: nn.Module) -> list[str]:
     ]
 
 
+def _hook_counts(module: nn.Module) -> Counter[str]:
+    """Kind of hook -> how many a module has, without those by which transformers collects hidden
+    states, which a run puts there for good."""
+    return Counter(
+        key
+        for key, table in vars(module).items()
+        if _HOOK_TABLE.fullmatch(key)
+        for hook in table.values()
+        if not str(getattr(hook, "__module__", "")).startswith("transformers.utils.")
+    )
+
+
 def not_kept(model: nn.Module, same: nn.Module) -> list[str]:
     """The hooks of a model's modules and weights, and its methods that are not the class's. They may
     do anything to the gradients, or be a library's, such as ``model.to`` with a warning."""
@@ -83,8 +96,7 @@ def not_kept(model: nn.Module, same: nn.Module) -> list[str]:
     pairs = [(name, module, parts[name]) for name, module in model.named_modules() if name in parts]
     for name, module, partner in pairs:
         whose = name.removeprefix(MODULE).lstrip(".") or "the model"
-        own, new = vars(module), vars(partner)
-        for key in (key for key in own if _HOOK_TABLE.fullmatch(key) and len(own[key]) > len(new[key])):
+        for key in _hook_counts(module) - _hook_counts(partner):
             found.append(f"{whose} has a {key.strip('_').removesuffix('s').replace('_', ' ')}")
         found += [f"{whose} has a {method} of its own" for method in methods(module, partner)]
     for name, weight in model.named_parameters():
