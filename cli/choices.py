@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from growth.errors import GrowthError
-from growth.plan.choices import CHOICES, Choice, check_together
+from growth.plan.choice_checks import check_together
+from growth.plan.choices import CHOICES, Choice
 from growth.text import as_argument, as_command
 
 F = TypeVar("F", bound=Callable[..., Any])

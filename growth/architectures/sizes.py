@@ -36,12 +36,15 @@ class TwinContext:
         sizes: the sizes of that model.
         written: names of the sizes that its config.json states.
         small: the twin's sizes before this one.
+        queries: how many times as many queries share a key and value as usual, so that they can be
+            parted and still be several.
     """
 
     config: Any
     sizes: Sizes
     written: frozenset[str]
     small: Sizes
+    queries: int = 1
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,8 @@ def standard_sizes(
         return quotient(c, s[at("hidden_size")], s[at("num_attention_heads")], ("features (hidden_size)", "heads"))
 
     def heads_small(user: TwinContext) -> int:
-        return 5 if _multi_query(user, at) else 6 if user.sizes[at("queries_per_kv")] > 1 else 3
+        grouped = user.sizes[at("queries_per_kv")] > 1
+        return (5 if _multi_query(user, at) else 6) * user.queries if grouped else 3
 
     def kv_small(user: TwinContext) -> int:
         return 1 if _multi_query(user, at) else 2 if user.sizes[at("queries_per_kv")] > 1 else 3

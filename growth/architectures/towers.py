@@ -115,6 +115,7 @@ def _size_in(section: str, size: Size) -> Size:
             _inner_sizes(prefix, outer.sizes),
             written,
             _inner_sizes(prefix, outer.small),
+            outer.queries,
         )
 
     def follows_in(follows: Callable[[Any, Sizes], int]) -> Callable[[Any, Sizes], int]:

@@ -83,7 +83,8 @@ class TrainerState:
         if self.writer is None:
             return 1.0, 1.0
         degree = KINDS[self.writer].degree
-        factors = [factors_of(tensor) for tensor in tensor_plans(self.new, self.plan).values()]
+        tensors = tensor_plans(self.new, self.plan).values()
+        factors = [factors_of(tensor, self.plan.part(tensor.name)) for tensor in tensors]
         rates = [factor.value / factor.gradient**degree for factor in factors]
         return min(rates), max(rates)
 

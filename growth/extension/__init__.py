@@ -1,4 +1,4 @@
-"""Extending a model at unchanged widths: more layers, a head of its own.
+"""Extending a model at unchanged widths: more layers, a head of its own, more key/value heads.
 
 A growth has two steps. The model is extended, where the caller asks for that, and what comes out is
 widened. An extended model computes the same function, has the model's class, and takes every
@@ -10,10 +10,12 @@ those of an extended one.
 May import: `growth.hf` and the rooms below. Imported by: `growth.plan` and above.
 Read in this order:
 
-* ``extension.py``: the value, and where each tensor comes from
+* ``part.py``, ``extension.py``: where each tensor comes from, and the value
 * ``request.py``, ``placement.py``: what a caller asks for, and where new layers stand
 * ``stacks.py``, ``layers.py``: the lists of layers of a model, and new layers that change nothing
 * ``untied.py``: a head that is no longer tied
+* ``coordinates.py``, ``kv_heads.py``: more key/value heads for the same queries
+* ``experts.py``, ``expert_copies.py``, ``split.py``: more experts, and finer ones
 * ``extend.py``: the extension that a caller asks for
 * ``alike.py``: what a miniature is to have more of, to stand for it
 """

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.choosable import choosable_sizes
+from growth.architectures.sizes import Sizes
 from growth.errors import IllegalGrowthError
+from growth.extension.expert_copies import with_more_experts
+from growth.extension.experts import asked_copies, expert_size, experts_of
 from growth.extension.extension import Extension, Shapes, unextended
+from growth.extension.kv_heads import HEADS, KV_HEADS, parted, with_more_key_value_heads
 from growth.extension.layers import with_more_layers
-from growth.extension.request import Request, counts_layers
+from growth.extension.request import (
+    CHOSEN,
+    EXPERT_SIZE,
+    EXPERTS,
+    Request,
+    counts_chosen,
+    counts_experts,
+    counts_layers,
+)
 from growth.extension.stacks import LAYERS, LayerList, layer_lists, no_such_list
 from growth.extension.untied import with_own_head
 from growth.hf.configs import Config
+
+LARGEST_RATIO = 64
+"""The largest denominator of a width that is meant as a fraction, such as 5/3."""
 
 
 def extend(
@@ -38,9 +55,30 @@ def extend(
     result = unextended(config, shapes)
     if request.untie:
         result = result.then(with_own_head(config, shapes, architecture, model_class))
-    if asked := {name: size for name, size in request.sizes.items() if counts_layers(name)}:
+    for prefix, copies in _key_value_heads(config, architecture, request):
+        result = result.then(
+            with_more_key_value_heads(result.new, result.new_shapes, architecture, model_class, prefix, copies)
+        )
+    sizes = architecture.read_sizes(config.parsed)
+    if asked := _asked_of_experts(sizes, request):
+        experts = experts_of(config, architecture, model_class)
+        copies, parts = asked_copies(experts, asked, sizes[expert_size(sizes)])
+        if experts is not None and copies > 1:
+            step = with_more_experts(
+                result.new,
+                result.new_shapes,
+                architecture,
+                model_class,
+                experts,
+                copies,
+                parts,
+                request.noise,
+                request.seed,
+            )
+            result = result.then(step)
+    if layers_asked := {name: size for name, size in request.sizes.items() if counts_layers(name)}:
         lists = layer_lists(config, architecture, model_class)
-        for layers, wanted in _numbers(asked, lists, config, model_class).values():
+        for layers, wanted in _numbers(layers_asked, lists, config, model_class).values():
             step = with_more_layers(
                 result.new,
                 result.new_shapes,
@@ -55,6 +93,48 @@ def extend(
             result = result.then(step)
             lists = [one if one != layers else replace(one, count=wanted) for one in lists]
     return result if result.sizes or result.untied else None
+
+
+def _key_value_heads(config: Config, architecture: Architecture, request: Request) -> Iterator[tuple[str, int]]:
+    """(prefix of the names of sizes, how many copies of each key/value head), where those that are
+    asked for are more than their heads become."""
+    old = architecture.read_sizes(config.parsed)
+    standard = {field: name for name, field in architecture.fields().items()}
+    named = {standard.get(name, name): size for name, size in {**request.like, **request.sizes}.items()}
+    asked = {name: old[name] if size == "keep" else int(size) for name, size in named.items() if name in old}
+    choosable = choosable_sizes(architecture.sizes, config.parsed)
+    for name in (name for name in asked if name in choosable and name.rpartition(".")[2] == KV_HEADS):
+        prefix = name.removesuffix(KV_HEADS)
+        heads = _heads(prefix, old, asked, request)
+        if asked[name] > old[name] and heads >= old[prefix + HEADS]:
+            copies = parted(old, prefix, asked[name], heads)
+            yield from [(prefix, copies)] if copies > 1 else []
+
+
+def _heads(prefix: str, old: Sizes, asked: Sizes, request: Request) -> Fraction:
+    """How many heads a model is to have: as named; else as the features, or as many as now."""
+    now, named = old[prefix + HEADS], asked.get(prefix + HEADS)
+    head_dim = prefix + "head_dim"
+    if named is not None or not request.more_heads or asked.get(head_dim, 0) > old.get(head_dim, 0):
+        return Fraction(now if named is None else named)
+    hidden = next((name for name in (f"{prefix}hidden_size", "hidden_size") if name in asked), "")
+    ratio = Fraction(asked[hidden], old[hidden]) if hidden else Fraction(1)
+    return now * (ratio if request.width is None else Fraction(request.width).limit_denominator(LARGEST_RATIO))
+
+
+def _asked_of_experts(sizes: Sizes, request: Request) -> dict[str, int]:
+    """What is asked for of experts, under its standard names: more of them, or smaller ones."""
+    asked: dict[str, int] = {}
+    size = expert_size(sizes)
+    for name, value in request.sizes.items():
+        keys = {EXPERTS: counts_experts(name), CHOSEN: counts_chosen(name), EXPERT_SIZE: name in (EXPERT_SIZE, size)}
+        key = next((key for key, is_meant in keys.items() if is_meant), None)
+        if key is None or value == "keep":
+            continue
+        if asked.setdefault(key, int(value)) != int(value):
+            raise IllegalGrowthError(f"{name} is named twice, as {asked[key]} and as {value}. Name it once.")
+    own = size != "intermediate_size" and asked.get(EXPERT_SIZE, sizes[size]) < sizes[size]
+    return asked if own or EXPERT_SIZE in request.sizes or {EXPERTS, CHOSEN} & asked.keys() else {}
 
 
 def _numbers(

@@ -7,78 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from growth.algebra.maps import Integers
+from growth.extension.part import Part
 from growth.hf.configs import Config
 
 Shapes = Mapping[str, tuple[int, ...]]
 Reader = Callable[[str], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Where one tensor of an extended model comes from: entries of one tensor of the model.
-
-    Args:
-        source: the name of that tensor.
-        take: for each dimension, which entries, in order; -1 for an entry that is 0. None for all.
-            Empty: all of every dimension.
-        fill: the value of every entry instead of the source's; None to take the source's.
-        gradient: the gradient of an entry over that of the source's; None where the model does not
-            determine it, as in a new layer, whose optimizer state starts at zero.
-        new: whether the model has no such tensor: one of a new layer, a head that was tied.
-
-    Example:
-        Each of two rows twice:
-
-        >>> part = Part("weight", (np.array([0, 0, 1, 1]), None), gradient=0.5)
-        >>> part.shape((2, 3)), part.of(torch.eye(2, 3))[:, 0].tolist()
-        ((4, 3), [1.0, 1.0, 0.0, 0.0])
-    """
-
-    source: str
-    take: tuple[Integers | None, ...] = ()
-    fill: float | None = None
-    gradient: float | None = 1.0
-    new: bool = False
-
-    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the new tensor, if the source has ``shape``."""
-        taken = self.take or (None,) * len(shape)
-        return tuple(size if one is None else len(one) for size, one in zip(shape, taken, strict=True))
-
-    def of(self, value: Tensor) -> Tensor:
-        """The new tensor, from the source's values or from what is stored for each of them. A
-        dimension of size 1 that stands for all (a mean over rows) stays."""
-        for axis, taken in enumerate(self.take):
-            if taken is not None and value.shape[axis] != 1:
-                value = value.index_select(axis, torch.from_numpy(np.maximum(taken, 0)).to(value.device))
-                if (taken < 0).any():
-                    value.index_fill_(axis, torch.from_numpy(np.flatnonzero(taken < 0)).to(value.device), 0)
-        return value if self.fill is None else torch.full_like(value, self.fill)
-
-    def after(self, first: Part) -> Part:
-        """Where the tensor comes from if its source is itself a part: ``first``, then this."""
-        axes = range(max(len(self.take), len(first.take)))
-        take = tuple(_after(_at(self.take, axis), _at(first.take, axis)) for axis in axes)
-        gradient = None if self.gradient is None or first.gradient is None else self.gradient * first.gradient
-        return Part(
-            first.source, take, first.fill if self.fill is None else self.fill, gradient, self.new or first.new
-        )
-
-
-def _at(take: tuple[Integers | None, ...], axis: int) -> Integers | None:
-    return take[axis] if take else None
-
-
-def _after(later: Integers | None, first: Integers | None) -> Integers | None:
-    if later is None or first is None:
-        return first if later is None else later
-    taken: Integers = np.where(later < 0, -1, first[later])
-    return taken
 
 
 @dataclass(frozen=True)
@@ -121,6 +57,31 @@ class Stack:
         return frozenset(range(len(self.origins))) - frozenset(self.kept)
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Lists of modules that were repeated as a whole: module i is a copy of i mod ``count``.
+
+    Args:
+        lists: their names, as the declaration spells them, with ``*`` for the numbers in them.
+        count: how many modules each had.
+
+    Example:
+        >>> Copies(("layers.*.mlp.experts",), 4).source("model.layers.11.mlp.experts.6.up_proj")
+        'model.layers.11.mlp.experts.2.up_proj'
+    """
+
+    lists: tuple[str, ...]
+    count: int
+
+    def source(self, path: str) -> str:
+        """The path that a module, or a parameter, has in the model."""
+        for name in self.lists:
+            pattern = re.escape(name).replace(r"\*", r"\d+")
+            if found := re.fullmatch(rf"((?:.*\.)?{pattern}\.)(\d+)((?:\..*)?)", path):
+                return f"{found[1]}{int(found[2]) % self.count}{found[3]}"
+        return path
+
+
 @dataclass(frozen=True, eq=False)
 class Extension:
     """A model with more parts that computes the same function.
@@ -132,8 +93,10 @@ class Extension:
         sizes: name -> the number before and after, of what there is more of.
         why: name -> why it becomes that, in a few words.
         stacks: the lists of layers that became longer.
+        copies: the lists of experts that were repeated.
         silent: whether new layers add nothing at first.
         untied: whether the head has become a matrix of its own.
+        noise, seed: of copies that are made to differ.
         notes: what the caller should know, a sentence each.
     """
 
@@ -144,8 +107,11 @@ class Extension:
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     why: Mapping[str, str] = field(default_factory=dict)
     stacks: tuple[Stack, ...] = ()
+    copies: tuple[Copies, ...] = ()
     silent: bool = True
     untied: bool = False
+    noise: float = 0.0
+    seed: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -169,7 +135,7 @@ class Extension:
             degree: of that in the gradient: 1 for Adam's ``exp_avg``, 2 for its ``exp_avg_sq``.
         """
         return {
-            name: part.of(state[part.source]) * part.gradient**degree
+            name: part.state(state[part.source], degree)
             for name, part in self.parts.items()
             if part.source in state and part.gradient is not None
         }
@@ -184,6 +150,8 @@ class Extension:
         for stack in self.stacks:
             if (place := stack.place(path)) is not None and place[0] < len(stack.origins):
                 path = f"{stack.path}.{stack.origins[place[0]]}{place[1]}"
+        for copies in self.copies:
+            path = copies.source(path)
         return path
 
     def adds(self, path: str) -> bool:
@@ -212,8 +180,11 @@ class Extension:
             sizes={**self.sizes, **later.sizes},
             why={**self.why, **later.why},
             stacks=(*self.stacks, *later.stacks),
+            copies=(*self.copies, *later.copies),
             silent=self.silent and later.silent,
             untied=self.untied or later.untied,
+            noise=self.noise or later.noise,
+            seed=self.seed or later.seed,
             notes=(*self.notes, *later.notes),
         )
 
@@ -221,8 +192,3 @@ class Extension:
 def unextended(config: Config, shapes: Shapes) -> Extension:
     """The extension that adds nothing, to begin with."""
     return Extension(config, config, shapes, {name: Part(name) for name in shapes})
-
-
-def positions(taken: list[int]) -> Integers:
-    """Numbers of entries as an array, for `Part`."""
-    return np.array(taken, dtype=np.int64)

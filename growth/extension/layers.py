@@ -26,8 +26,9 @@ from growth.algebra.maps import Integers
 from growth.algebra.roles import Gain, Reads, Role, Scale, Writes
 from growth.architectures.architecture import Architecture
 from growth.errors import IllegalGrowthError
-from growth.extension.extension import Extension, Part, Shapes, Stack
+from growth.extension.extension import Extension, Shapes, Stack
 from growth.extension.kinds import places
+from growth.extension.part import Part
 from growth.extension.placement import Insert, placed
 from growth.extension.stacks import LayerList, layer_of
 from growth.hf.configs import Config

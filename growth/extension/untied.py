@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import value_at
 from growth.errors import IllegalGrowthError
-from growth.extension.extension import Extension, Part, Shapes
+from growth.extension.extension import Extension, Shapes
+from growth.extension.part import Part
 from growth.hf.config_json import section_at
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import expected_tensors

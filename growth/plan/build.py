@@ -21,8 +21,10 @@ from growth.algebra.roles import Role
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes
 from growth.errors import CheckpointError
+from growth.extension.experts import expert_size
 from growth.extension.extend import extend
-from growth.extension.request import Request
+from growth.extension.extension import Extension
+from growth.extension.request import EXPERT_SIZE, Request
 from growth.hf.config_fields import check_fields
 from growth.hf.config_json import is_written
 from growth.hf.configs import Config
@@ -32,7 +34,7 @@ from growth.plan import dead_units
 from growth.plan.candidate import Candidate, candidate
 from growth.plan.declared import Declared
 from growth.plan.hidden_states import equal_hidden_state, hidden_state_notes
-from growth.plan.options import Options
+from growth.plan.options import KEEP, Options
 from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
 from growth.plan.target_sizes import TargetSizes, choose, sizes_in_ratio
@@ -96,7 +98,10 @@ def build_plan(
     def tried(new: Sizes) -> Candidate:
         return candidate(config, declared.base, architecture, options, old, new, combinations, settle)
 
-    if not (options.widens if in_ratio_of is None else in_ratio_of[0] != in_ratio_of[1]):
+    widens = (
+        _widens(options, architecture, old, extension) if in_ratio_of is None else in_ratio_of[0] != in_ratio_of[1]
+    )
+    if not widens:
         sizes, chosen = TargetSizes(old, dict.fromkeys(old, "kept")), tried(old)
     elif in_ratio_of is None:
         written = frozenset(name for name, field in architecture.fields().items() if is_written(config, field))
@@ -118,9 +123,9 @@ def build_plan(
         architecture,
         model_class,
         options,
-        old_sizes={**before, **{name: pair[0] for name, pair in added.items()}},
-        new_sizes={**sizes.sizes, **{name: pair[1] for name, pair in added.items()}},
-        why={**sizes.why, **(extension.why if extension else {})},
+        old_sizes={**before, **{name: pair[0] for name, pair in added.items() if name not in before}},
+        new_sizes={**sizes.sizes, **{name: pair[1] for name, pair in added.items() if name not in before}},
+        why=_why(sizes, old, extension),
         maps={**chosen.maps, **ties.maps},
         tensors=tensors,
         old=source,
@@ -137,7 +142,7 @@ def build_plan(
             *dead_units.notes(chosen.maps, architecture.laws, combinations),
             *hidden_state_notes(chosen.maps, architecture, model_class, options.last_hidden_state == "equal"),
             *_about_saving(model_class, tensors),
-            *_about_symmetry(options),
+            *_about_symmetry(options, widens),
         ),
         lossy=chosen.lossy or not (extension is None or extension.silent),
         extension=extension,
@@ -160,6 +165,28 @@ def plan_config(raw: Mapping[str, Any], options: Options, declared: Declared | N
     return build_plan(config, {name: shape for name, shape in shapes.items() if name not in ties}, options, declared)
 
 
+def _widens(options: Options, architecture: Architecture, old: Sizes, extension: Extension | None) -> bool:
+    """Whether anything is left to become wider once a model is extended to sizes ``old``."""
+    if extension is None or options.width is not None:
+        return options.widens
+    standard = {field: name for name, field in architecture.fields().items()}
+    standard[EXPERT_SIZE] = expert_size(old)
+    like = {standard.get(name, name): size for name, size in options.like.items()}
+    named = {standard.get(name, name): size for name, size in options.extends.for_widening.items()}
+    return any(size not in (KEEP, old.get(name)) for name, size in named.items()) or any(
+        size != old.get(name, size) for name, size in like.items() if name not in named
+    )
+
+
+def _why(sizes: TargetSizes, old: Sizes, extension: Extension | None) -> dict[str, str]:
+    """Why each size becomes what it does: by extension, by widening, or by one after the other."""
+    why, added = dict(sizes.why), extension.why if extension else {}
+    for name, reason in added.items():
+        also = name in old and sizes.sizes[name] != old[name]
+        why[name] = f"{reason}, then {why[name]}" if also and name in why else reason
+    return why
+
+
 def _about_the_declaration(declared: Declared, config: Config) -> Iterator[str]:
     if declared.looks_like is not None:
         yield (
@@ -176,8 +203,8 @@ def _about_saving(model_class: type[PreTrainedModel], tensors: Iterable[str]) ->
         )
 
 
-def _about_symmetry(options: Options) -> Iterator[str]:
-    if options.widens and not options.breaking.breaks:
+def _about_symmetry(options: Options, widens: bool) -> Iterator[str]:
+    if widens and not options.breaking.breaks:
         yield (
             "identical copies never separate in training, so that the wide model learns what the "
             "small one would; --noise 1 (in Python noise=1.0) makes them differ without changing the function"

@@ -161,6 +161,28 @@ def check_like(value: Any) -> Any:
     return value
 
 
+def check_together(choices: Mapping[str, Any]) -> None:
+    """Refuse choices that contradict each other.
+
+    Raises:
+        IllegalGrowthError: for a width beside another model's sizes, two kinds of symmetry, or an
+            exact growth by copied layers.
+    """
+    if choices.get("new_layers", "silent") == "copied" and not choices.get("lossy"):
+        raise IllegalGrowthError(
+            "new_layers copied makes another function. Accept that with lossy, or take silent ones."
+        )
+    if choices.get("like") and choices.get("width") is not None:
+        raise IllegalGrowthError(
+            "like takes all sizes from another model and leaves no room for a width. Choose one of the two."
+        )
+    noise, symmetry = choices.get("noise", 0.0), choices.get("symmetry", "none")
+    if noise and symmetry != "none":
+        raise IllegalGrowthError(
+            f"noise {noise} and symmetry {symmetry} contradict each other. Choose one of the two."
+        )
+
+
 def read_whole(text: str) -> int | str:
     """A text as a whole number where it is one."""
     try:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ForwardRef, Literal, TypeAlias, TypedDict, TypeVar
 
-from growth.errors import IllegalGrowthError
 from growth.plan.choice_checks import (
     check_insert,
     check_like,
@@ -60,6 +59,9 @@ class Choices(TypedDict, total=False):
     kv_heads: int | str | None
     head_dim: int | str | None
     layers: int | str | None
+    experts: int | str | None
+    experts_per_token: int | str | None
+    expert_size: int | str | None
     insert: str
     new_layers: Literal["silent", "copied"]
     untie: bool
@@ -139,7 +141,7 @@ CHOICES: Mapping[str, Choice] = {
         _kept_size(
             "kv_heads",
             "num_key_value_heads",
-            "Number of key/value heads; 'keep' grows the queries alone, and no KV cache.",
+            "Number of key/value heads, up to one for each head; 'keep' grows the queries alone, and no KV cache.",
         ),
         _kept_size("head_dim", "head_dim", "Width of each head. Rotary heads grow to whole multiples only."),
         _kept_size(
@@ -148,6 +150,9 @@ CHOICES: Mapping[str, Choice] = {
             "Number of layers. New ones change nothing at first: what they would add is silent, the rest a copy of a "
             "neighbour. Of two stacks, name one by --size decoder.num_hidden_layers=N.",
         ),
+        _kept_size("experts", "num_experts", "Number of experts: a multiple of it. As many more are chosen."),
+        _kept_size("experts_per_token", "num_experts_per_tok", "Experts that a token takes. Follows from experts."),
+        _kept_size("expert_size", "expert_size", "Width of an expert. With more of them, a part of what it is."),
         Choice(
             "insert",
             "Where new layers go: even, end, start, or after:0,3 (behind the first and the fourth).",
@@ -239,28 +244,6 @@ CHOICES: Mapping[str, Choice] = {
     )
 }
 """Keyword -> what it is, in the order they are listed."""
-
-
-def check_together(choices: Mapping[str, Any]) -> None:
-    """Refuse choices that contradict each other.
-
-    Raises:
-        IllegalGrowthError: for a width beside another model's sizes, two kinds of symmetry, or an
-            exact growth by copied layers.
-    """
-    if choices.get("new_layers", "silent") == "copied" and not choices.get("lossy"):
-        raise IllegalGrowthError(
-            "new_layers copied makes another function. Accept that with lossy, or take silent ones."
-        )
-    if choices.get("like") and choices.get("width") is not None:
-        raise IllegalGrowthError(
-            "like takes all sizes from another model and leaves no room for a width. Choose one of the two."
-        )
-    noise, symmetry = choices.get("noise", 0.0), choices.get("symmetry", "none")
-    if noise and symmetry != "none":
-        raise IllegalGrowthError(
-            f"noise {noise} and symmetry {symmetry} contradict each other. Choose one of the two."
-        )
 
 
 def keyword_lines(width: int = 96) -> str:

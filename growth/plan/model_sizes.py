@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from growth.architectures.sizes import Size, Sizes, value_at
+from growth.architectures.choosable import choosable_sizes, has_field
+from growth.architectures.sizes import Size, Sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
 
 
@@ -107,27 +108,3 @@ class ModelSizes:
             return follows(self.config, sizes)
         except UnsupportedModelError as error:
             raise IllegalShapeError(str(error).removesuffix(" Check config.json.")) from error
-
-
-def choosable_sizes(table: Mapping[str, Size], config: Any) -> dict[str, Size]:
-    """The sizes that a caller can choose: those with a field in the config.
-
-    A head_dim for which the config has no field can be chosen all the same, since hidden_size = heads
-    * head_dim then goes along; key/value heads for which it has none are always the heads.
-    """
-    return {
-        name: size
-        for name, size in table.items()
-        if size.field
-        and size.grows != "follows"
-        and (size.follows is None or size.grows == "head-dim" or has_field(config, size))
-    }
-
-
-def has_field(config: Any, size: Size) -> bool:
-    """Whether the config's class has a field for a size, so that it need not follow from others."""
-    section, _, name = size.field.rpartition(".")
-    return bool(name) and (
-        value_at(config, size.field) is not None
-        or name in (value_at(config, section) if section else config).to_dict()
-    )

@@ -12,8 +12,8 @@ from growth.algebra.laws import Scaling
 from growth.errors import IllegalGrowthError
 from growth.extension.placement import Insert
 from growth.extension.request import Request
-from growth.plan.choice_checks import DEPTH, KEEP
-from growth.plan.choices import CHOICES, Choices, check_together
+from growth.plan.choice_checks import DEPTH, KEEP, check_together
+from growth.plan.choices import CHOICES, Choices
 from growth.plan.symmetry import Symmetry
 
 __all__ = ["KEEP", "Choices", "Options", "chosen"]
@@ -67,7 +67,17 @@ class Options:
     @property
     def extends(self) -> Request:
         """What the model is to have more of at unchanged widths."""
-        return Request(self.sizes, Insert.parse(self.insert), self.new_layers == "silent", self.untie)
+        return Request(
+            self.sizes,
+            Insert.parse(self.insert),
+            self.new_layers == "silent",
+            self.untie,
+            like=self.like,
+            width=self.width,
+            more_heads=self.attention == "heads",
+            noise=self.breaking.noise,
+            seed=self.seed,
+        )
 
     @property
     def widens(self) -> bool:

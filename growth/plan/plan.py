@@ -17,7 +17,8 @@ from growth.algebra.axes import Space
 from growth.algebra.maps import Map
 from growth.architectures.architecture import Architecture
 from growth.errors import GrowthError, shown
-from growth.extension.extension import Extension, Part, Reader
+from growth.extension.extension import Extension, Reader
+from growth.extension.part import Part
 from growth.hf.config_json import differences
 from growth.hf.configs import Config
 from growth.plan.choice_checks import width_text

@@ -9,6 +9,8 @@ from fractions import Fraction
 
 from growth.arguments import meant
 from growth.errors import IllegalGrowthError
+from growth.extension.experts import expert_size
+from growth.extension.request import EXPERT_SIZE
 from growth.plan.choice_checks import LARGEST_WIDTH
 from growth.plan.model_sizes import ModelSizes
 from growth.plan.options import KEEP, Options
@@ -111,8 +113,9 @@ def _from_other_model(model: ModelSizes, options: Options) -> dict[str, int]:
 
 
 def _standard_names(model: ModelSizes) -> dict[str, str]:
-    """Config field -> size name."""
-    return {size.field: name for name, size in model.table.items() if size.field}
+    """Config field, or what a choice calls it -> size name."""
+    known = {size.field: name for name, size in model.table.items() if size.field}
+    return {**known, EXPERT_SIZE: expert_size(model.table)}
 
 
 def listed(sizes: Mapping[str, int]) -> str:

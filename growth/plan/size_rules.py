@@ -156,13 +156,6 @@ def like_requested_heads(asked: Asked) -> SizeOptions | None:
     return asked.in_step_with("num_attention_heads")
 
 
-def like_requested_key_value_heads(asked: Asked) -> SizeOptions | None:
-    """The heads where only key/value heads are requested, and grow: likewise."""
-    if asked.name != asked.beside("num_attention_heads") or asked.ratio != 1:
-        return None
-    return asked.in_step_with("num_key_value_heads") if asked.grows_on_request("num_key_value_heads") else None
-
-
 def kept_as_head_dim_grows(asked: Asked) -> SizeOptions | None:
     """Numbers of heads where a larger head_dim is requested: attention grows by that, so they stay,
     unless they must grow for hidden_size to divide."""
@@ -201,7 +194,6 @@ RULES: tuple[Callable[[Asked], SizeOptions | None], ...] = (
     requested_size,
     head_dim_of_requested_sizes,
     like_requested_heads,
-    like_requested_key_value_heads,
     kept_as_head_dim_grows,
     kept,
     left_to_be_derived,

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import TwinContext, rotary_fraction, rotary_part, value_at
+from growth.extension.experts import expert_size
 from growth.hf.config_json import is_written, merged, section_at, spellings
 from growth.hf.configs import Config, Raw, config_to_build
 from growth.hf.model_classes import class_of
@@ -57,6 +58,19 @@ LARGEST_TOKEN_ID = 3
 """Special tokens of a miniature are small: some families count positions from the padding id on."""
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What of a miniature an extension parts.
+
+    Args:
+        queries: how many times as many queries as usual share a key and value, where several do.
+        features: what the size of an expert must be a multiple of.
+    """
+
+    queries: int = 1
+    features: int = 1
+
+
 def build_exact(raw: Mapping[str, Any]) -> PreTrainedModel:
     """The config's model class in float64, in eval mode, with eager attention and eager experts
     (the fused kernels have no float64). Call it under `exact_arithmetic`."""
@@ -88,7 +102,7 @@ def loud(model: PreTrainedModel, seed: int = 0) -> None:
                 buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator, dtype=torch.float64))
 
 
-def miniature(raw: Mapping[str, Any], architecture: Architecture) -> Config:
+def miniature(raw: Mapping[str, Any], architecture: Architecture, parts: Parts | None = None) -> Config:
     """The user's config with small, distinct sizes and everything else as it is.
 
     A field is written in the miniature if the user's config writes it, or if its default would make
@@ -97,6 +111,7 @@ def miniature(raw: Mapping[str, Any], architecture: Architecture) -> Config:
     Args:
         raw: the user's config.
         architecture: the declaration at that config.
+        parts: what it must be possible to part.
 
     Returns:
         The miniature's config, under the field names that ``raw`` uses.
@@ -115,7 +130,7 @@ def miniature(raw: Mapping[str, Any], architecture: Architecture) -> Config:
     parsed = config.parsed
     small = _Miniature(config, copy.deepcopy(dict(config)))
     ropes = _remove_rope_factors(small)
-    _write_sizes(small, architecture)
+    _write_sizes(small, architecture, parts or Parts())
     for section in ("", *(f"{part}." for part in parsed.sub_configs if value_at(parsed, part) is not None)):
         _write_counts(small, section)
         _write_token_ids(small, section)
@@ -169,7 +184,7 @@ def _remove_rope_factors(small: _Miniature) -> dict[str, Raw]:
     return ropes
 
 
-def _write_sizes(small: _Miniature, architecture: Architecture) -> None:
+def _write_sizes(small: _Miniature, architecture: Architecture, parts: Parts) -> None:
     """Write a small value for every size that grows, except those that follow from others.
 
     A size that the user's config does not write may still have a default of its class: Mistral has
@@ -185,8 +200,10 @@ def _write_sizes(small: _Miniature, architecture: Architecture) -> None:
     values: dict[str, int] = {}
     for name, size in architecture.sizes.items():
         if size.field and (name in written or value_at(parsed, size.field)):
-            context = TwinContext(parsed, old, written, values)
+            context = TwinContext(parsed, old, written, values, parts.queries)
             values[name] = size.small if isinstance(size.small, int) else size.small(context)
+            if name == expert_size(architecture.sizes):
+                values[name] += -values[name] % parts.features
             if name in written or size.follows is None:
                 small.write(size.field, values[name])
     filled = Config(small.fields)

@@ -116,15 +116,16 @@ def of_old_layers(outputs: Mapping[str, T], plan: Plan, *, renumber: bool = True
     """The outputs of a grown model without those of new layers, numbered as the old model's.
 
     What a layer receives is an entry of ``hidden_states``, and the last entry follows the last
-    layer: entry i of the old model is entry ``kept[i]`` of the new one. Where there are new layers,
-    router logits are left out: not every layer has a router, and the logits follow from them.
+    layer: entry i of the old model is entry ``kept[i]`` of the new one. Where there are new layers
+    or experts, router logits are left out: not every layer has a router, and the logits follow
+    from what they choose.
 
     Args:
         outputs: of the grown model, as `forward` names them, or something else by these names.
         plan: how it grew.
         renumber: False for the outputs of the old model.
     """
-    if plan.extension is None or not plan.extension.stacks:
+    if plan.extension is None or not (plan.extension.stacks or plan.extension.copies):
         return dict(outputs)
     outputs = {name: value for name, value in outputs.items() if "router_logits" not in name}
     for stack in plan.extension.stacks if renumber else ():

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from growth import architectures
 from growth.architectures.sizes import Sizes
 from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, ProofError
-from growth.extension.alike import first_that_fits
+from growth.extension.alike import first_that_fits, queries_to_part, shared_out
 from growth.extension.extension import Extension
 from growth.extension.request import Request
 from growth.hf.configs import Config
@@ -33,7 +33,7 @@ from growth.plan.plan import TOLERANCE, Plan
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import random_inputs
 from growth.proof.locate import first_difference
-from growth.proof.miniature import VOCABULARY, build_exact, loud, miniature
+from growth.proof.miniature import VOCABULARY, Parts, build_exact, loud, miniature
 from growth.proof.numbered_layers import check_widening, computes_with_numbers
 from growth.proof.outputs import differ, forward, largest_difference
 from growth.proof.run import RunReport
@@ -231,7 +231,8 @@ def _pair(
 ) -> tuple[PreTrainedModel, PreTrainedModel, Plan]:
     """The twin, the grown twin, and the plan from one to the other. Call it under
     `exact_arithmetic`."""
-    small = miniature(config, declared.base.at(config.parsed))
+    parts = Parts(queries_to_part(extension, in_ratio_of[0]), shared_out(extension))
+    small = miniature(config, declared.base.at(config.parsed), parts)
     twin = build_exact(small)
     loud(twin, seed=options.seed)
     weights = _weights(twin)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from growth.errors import IllegalGrowthError, UnsupportedModelError
-from growth.extension.extension import Part
+from growth.extension.part import Part
 from growth.hf.custom_modules import MODULE, ModuleWrapper, as_transformers
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
@@ -31,9 +30,7 @@ def new_weights(tensor: TensorPlan, part: Part | None = None) -> Tensor:
     old = torch.ones(tensor.new_shape, dtype=torch.bool)
     for axis, d in enumerate(tensor.dimensions):
         first = d.first_copies
-        if part is not None and part.take and (taken := part.take[axis]) is not None:
-            once = np.zeros(len(taken), dtype=np.bool_)
-            once[np.unique(taken, return_index=True)[1]] = True
+        if part is not None and part.take and (once := part.firsts[axis]) is not None:
             first = first & once[d.source]
         old &= torch.from_numpy(first).reshape([-1 if i == axis else 1 for i in range(old.ndim)])
     return ~old

@@ -40,6 +40,7 @@ import torch
 from torch import Tensor
 
 from growth.algebra.maps import Floats
+from growth.extension.part import Part
 from growth.plan.tensor_plan import TensorPlan
 from growth.training.optimizer_kinds import Kind
 
@@ -66,8 +67,13 @@ class Factors:
     shifted: bool
 
 
-def factors_of(tensor: TensorPlan) -> Factors:
+def factors_of(tensor: TensorPlan, part: Part | None = None) -> Factors:
     """The factors of one parameter, over its active coordinates.
+
+    Args:
+        tensor: how it becomes wider.
+        part: where it came from before that, if the model was extended: of c copies of an entry each
+            has a c-th of the gradient.
 
     Example:
         A matrix that is doubled along both dimensions: its input is read with 1/2, and the gradient
@@ -79,6 +85,10 @@ def factors_of(tensor: TensorPlan) -> Factors:
     value, same_value = _product_of_means(d.value[d.active] for d in tensor.dimensions)
     gradient, same_gradient = _product_of_means(d.gradient[d.active] for d in tensor.dimensions)
     shifted = any(d.shift is not None for d in tensor.dimensions)
+    if part is not None:
+        share, same_share = _product_of_means(shares for shares in part.shares if shares is not None)
+        gradient *= share if part.gradient is None else share * part.gradient
+        same_gradient &= same_share and not part.uneven
     return Factors(value, gradient, same_value and same_gradient, shifted)
 
 

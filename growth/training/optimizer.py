@@ -101,7 +101,11 @@ def grow_optimizer(
     kind, names = check_optimizer(optimizer, old, moments, hyper)
     tensors = tensor_plans(new, plan)
     grown_from = _grown_from(parameter_sources(old, new, plan), names)
-    factors = {name: factors_of(tensors[name]) for grown_names in grown_from.values() for name in grown_names}
+    factors = {
+        name: factors_of(tensors[name], plan.part(tensors[name].name))
+        for grown_names in grown_from.values()
+        for name in grown_names
+    }
     groups, sources = _grown_groups(optimizer, new, grown_from, factors, kind if hyper == "preserve" else None)
     grown = made_like(optimizer, groups)
     if kind is not None and moments != "reset":

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from transformers import BertConfig, GPTNeoXConfig
+from transformers import BertConfig, FalconConfig, GPTNeoXConfig
 
 from growth import plan_widening
 from growth.errors import CheckpointError, GrowthError, UnsupportedModelError
@@ -69,13 +69,29 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     "like a model of another type": (
         SMOLLM,
         {"like": BertConfig(hidden_size=1152, intermediate_size=4096, num_attention_heads=12)},
-        "queries_per_kv would shrink from 3 to 1. None was found near it that works. Name hidden_size and "
-        "intermediate_size of the other model, or a width alone. The other model is a bert, this one a llama",
+        r"cannot grow 'query' \(head_dim\) from 64 to 96: .* The nearest shape that works: .*, head_dim 128\. The "
+        "other model is a bert, this one a llama",
+    ),
+    "queries that do not part": (
+        SMOLLM,
+        {"kv_heads": 6},
+        "num_key_value_heads 6 beside 9 heads: each of the 3 serves 3 heads now, which part into equal groups only. "
+        "Name 9, or num_attention_heads 18 too.",
+    ),
+    "a key and value to each head": (
+        {**SMOLLM, "num_key_value_heads": 9},
+        {"kv_heads": 18},
+        "num_key_value_heads 18 beside 9 heads: each of the 9 serves one head already. Name num_attention_heads 18",
+    ),
+    "one key and value by code": (
+        FalconConfig(hidden_size=32, num_attention_heads=4, num_hidden_layers=1, vocab_size=97),
+        {"kv_heads": 2},
+        "num_key_value_heads is no size of a falcon that can be chosen; it stays 1",
     ),
     "sizes that do not fit": (
         SMOLLM,
         {"sizes": {"hidden_size": 1152, "num_attention_heads": 12, "num_key_value_heads": 12, "head_dim": 96}},
-        "None was found near it that works. Name fewer sizes, or a width alone.",
+        r"from 64 to 96: .* The nearest shape that works: hidden_size 1152, .*num_key_value_heads 12, head_dim 128\.",
     ),
     "an odd rotary part": (
         GPTNeoXConfig(hidden_size=24, num_attention_heads=2, intermediate_size=40, rotary_pct=0.25, **FEW),

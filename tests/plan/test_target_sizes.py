@@ -101,7 +101,7 @@ def test_one_size_by_name_takes_along_what_must_go_along() -> None:
     assert grown(SMOLLM, intermediate_size=2000) == {"intermediate_size": 2000}
     assert grown(GPT2, intermediate_size=4000) == {"intermediate_size": 4000}
     assert grown(SMOLLM, heads=12) == {"num_attention_heads": 12, "num_key_value_heads": 4}
-    assert grown(SMOLLM, kv_heads=6) == {"num_attention_heads": 18, "num_key_value_heads": 6}
+    assert grown(SMOLLM, kv_heads=9) == {"num_key_value_heads": 9, "queries_per_kv": 1}
     assert grown(SMOLLM, head_dim=128) == {"head_dim": 128}
     wide = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_key_value_heads": 16}
     assert grown(GPT2, heads=16) == grown(GPT2, hidden_size=1024) == wide  # hidden_size = heads * head_dim

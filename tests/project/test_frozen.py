@@ -40,8 +40,9 @@ PUBLIC = [
 
 KEYWORDS = (
     "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, layers=None, "
-    "insert='even', new_layers='silent', untie=False, sizes=None, like=None, attention='heads', rope='slots', "
-    "scaling='unit', last_hidden_state='divided', symmetry='none', noise=0.0, seed=0, lossy=False, vouch=()"
+    "experts=None, experts_per_token=None, expert_size=None, insert='even', new_layers='silent', untie=False, "
+    "sizes=None, like=None, attention='heads', rope='slots', scaling='unit', last_hidden_state='divided', "
+    "symmetry='none', noise=0.0, seed=0, lossy=False, vouch=()"
 )
 """What the first three take besides, each of them optional."""
 
@@ -76,6 +77,9 @@ OPTIONS_OF_GROWTH = [
     "--kv-heads None",
     "--head-dim None",
     "--layers None",
+    "--experts None",
+    "--experts-per-token None",
+    "--expert-size None",
     "--insert even",
     "--new-layers silent (silent, copied)",
     "--untie",

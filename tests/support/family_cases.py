@@ -17,11 +17,11 @@ from transformers import AutoConfig, GenerationMixin, PreTrainedModel
 import growth
 from growth import architectures
 from growth.architectures import Asked, Dual, Scaled
+from growth.architectures.choosable import choosable_sizes
 from growth.errors import IllegalGrowthError
 from growth.hf.configs import Config, parse
 from growth.hf.model_classes import class_of, classes
 from growth.plan.build import plan_config
-from growth.plan.model_sizes import choosable_sizes
 from growth.plan.options import KEEP, chosen
 from growth.plan.plan import TOLERANCE, Plan
 from growth.proof.miniature import build_exact, loud, miniature

@@ -95,6 +95,11 @@ def untrue(plan: Plan) -> list[str]:
         size = plan.architecture.sizes[name]
         group = name[: name.rfind(".") + 1]
         hidden = f"{group}hidden_size" if f"{group}hidden_size" in new else "hidden_size"
+        if match := re.fullmatch(r"(\d+ copies of each|the same heads, more key/value heads)(?:, then (.*))?", said):
+            first, last = plan.extended_sizes[name], new[name]
+            copies = first / old[name] if match[1][0].isdigit() else plan.extended_sizes[f"{group}queries_per_kv"]
+            right = match[1].startswith(f"{copies:g} ") or copies < old[f"{group}queries_per_kv"]
+            return right and (last == first if match[2] is None else last > first and holds(name, match[2]))
         if match := re.fullmatch(r"x([\d.]+)", said):
             return (
                 name not in named and new[name] > old[name] and abs(new[name] / old[name] / float(match[1]) - 1) < 1e-3
