@@ -17,6 +17,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -61,33 +62,28 @@ def with_more_layers(
     Raises:
         IllegalGrowthError: where no layer of this kind can be exact, or none fits there.
     """
-    found = {name: layer_of(architecture.canonical(name)) for name in shapes}
+    tensors = [_tensor(name, architecture, model_class, layers.name) for name in shapes]
     # layers that draft stand behind those that the config counts, and are built otherwise
-    counted = [
-        name for name, place in found.items() if place is None or place[0] != layers.name or place[1] < layers.count
-    ]
-    streams = _streams(counted, architecture, model_class, layers.name)
+    counted = [tensor for tensor in tensors if not tensor.of_these or tensor.number < layers.count]
+    streams = _streams(counted)
     if silent:
-        _check_norms(counted, architecture, model_class, layers.name, streams)
+        _check_norms(counted, architecture, layers.name, streams)
     extended, stack = places(config, model_class, lists, layers, wanted, insert)
     copies: dict[int, list[int]] = {}
     for number, origin in enumerate(stack.origins):
         copies.setdefault(origin, []).append(number)
     inside: dict[int, dict[str, Part]] = {}
-    for name, place in found.items():
-        if place is None or place[0] != layers.name:
-            continue
-        for number in copies.get(place[1], [place[1] + wanted - layers.count]):
+    for tensor in (tensor for tensor in tensors if tensor.of_these):
+        for number in copies.get(tensor.number, [tensor.number + wanted - layers.count]):
             added = number in stack.added
-            roles = architecture.declared_roles(architecture.canonical(name), model_class.__name__) or ()
-            fill = _silence(roles, streams) if added and silent else None
-            part = Part(name, fill=fill, gradient=None if added else 1.0, new=added)
-            inside.setdefault(number, {})[_renumbered(name, place, number)] = part
-    longer = _longer_readers(shapes, extended, architecture, model_class, layers, stack)
+            fill = _silence(tensor.roles, streams) if added and silent else None
+            part = Part(tensor.name, fill=fill, gradient=None if added else 1.0, new=added)
+            inside.setdefault(number, {})[tensor.renumbered(number)] = part
+    longer = _longer_readers(tensors, shapes, extended, architecture, model_class, layers, stack)
     parts: dict[str, Part] = {}
-    for name, place in found.items():
-        if place is None or place[0] != layers.name:
-            parts[name] = Part(name, take=longer.get(name, ()))
+    for tensor in tensors:
+        if not tensor.of_these:
+            parts[tensor.name] = Part(tensor.name, take=longer.get(tensor.name, ()))
         else:  # all layers, in order, where the first tensor of one stands
             parts |= {new: part for number in sorted(inside) for new, part in inside.pop(number).items()}
     return Extension(
@@ -99,12 +95,45 @@ def with_more_layers(
         why={layers.size: _said(stack, insert, silent)},
         stacks=(stack,),
         silent=silent,
-        notes=tuple(_about_drafts(found.values(), layers, wanted)),
+        notes=tuple(_about_drafts(tensors, layers, wanted)),
     )
 
 
-def _about_drafts(found: Iterable[tuple[str, int, str] | None], layers: LayerList, wanted: int) -> Iterator[str]:
-    numbers = {place[1] for place in found if place is not None and place[0] == layers.name}
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor of a model, as one list of layers sees it.
+
+    Args:
+        name, canonical: in the file, and as the declaration spells it.
+        roles: of its dimensions.
+        layers: the list that it belongs to; empty outside of all lists.
+        number: of its layer.
+        of_these: whether that is a layer of the list in question.
+    """
+
+    name: str
+    canonical: str
+    roles: Sequence[Role]
+    layers: str
+    number: int
+    of_these: bool
+
+    def renumbered(self, number: int) -> str:
+        """Its name in another layer. The name may have a prefix that the declaration leaves out, and
+        end in ``gamma`` where that says ``weight``."""
+        head, _, tail = self.name.rpartition(f"{self.layers}.{self.number}.")
+        return f"{head}{self.layers}.{number}.{tail}"
+
+
+def _tensor(name: str, architecture: Architecture, model_class: type[PreTrainedModel], layers: str) -> _Tensor:
+    canonical = architecture.canonical(name)
+    place = layer_of(canonical) or ("", 0, "")
+    roles = architecture.declared_roles(canonical, model_class.__name__) or ()
+    return _Tensor(name, canonical, roles, place[0], place[1], place[0] == layers)
+
+
+def _about_drafts(tensors: Iterable[_Tensor], layers: LayerList, wanted: int) -> Iterator[str]:
+    numbers = {tensor.number for tensor in tensors if tensor.of_these}
     if behind := sorted(number for number in numbers if number >= layers.count):
         yield (
             f"layer {behind[0]} in the weights, which the config does not count (it drafts further tokens), becomes "
@@ -116,15 +145,13 @@ def _about_drafts(found: Iterable[tuple[str, int, str] | None], layers: LayerLis
 def _said(stack: Stack, insert: Insert, silent: bool) -> str:
     copied = sorted({stack.origins[number] for number in stack.added})
     listed = ", ".join(map(str, copied[:6])) + (", ..." if len(copied) > 6 else "")
-    near = (
-        ""
-        if [*stack.kept] == placed(insert, len(stack.kept), len(stack.origins))
-        else ", where its kind of layer fits"
-    )
+    wanted = placed(insert, len(stack.kept), len(stack.origins))
+    near = "" if [*stack.kept] == wanted else " as far as kinds of layers allow"
     return f"insert {insert}{near}: {'silent copies' if silent else 'copies'} of {listed}"
 
 
 def _longer_readers(
+    tensors: Iterable[_Tensor],
     shapes: Shapes,
     extended: Config,
     architecture: Architecture,
@@ -141,33 +168,25 @@ def _longer_readers(
     expected, _ = expected_tensors(extended, model_class)
     wanted = {architecture.canonical(name): shape for name, shape in expected.items()}
     found: dict[str, tuple[Integers | None, ...]] = {}
-    for name, shape in shapes.items():
-        canonical = architecture.canonical(name)
-        if layer_of(canonical) is not None or wanted.get(canonical, shape) == tuple(shape):
+    for tensor in (tensor for tensor in tensors if not tensor.layers):
+        shape, longer = shapes[tensor.name], wanted.get(tensor.canonical, shapes[tensor.name])
+        if longer == tuple(shape):
             continue
-        roles = architecture.declared_roles(canonical, model_class.__name__) or ()
         taken: list[Integers | None] = []
-        for role, old, new in zip(roles, shape, wanted[canonical], strict=True):
+        for role, old, new in zip(tensor.roles, shape, longer, strict=True):
             each = old // layers.count
             if old != new and not (isinstance(role, Reads) and new == each * len(stack.origins)):
                 raise IllegalGrowthError(
-                    f"'{name}' has an entry for each layer (shape {list(shape)}, and {list(wanted[canonical])} with "
-                    "more layers), and with any value for a new layer the function would be another. Keep the number "
-                    "of layers, and grow in width."
+                    f"'{tensor.name}' has an entry for each layer (shape {list(shape)}, and {list(longer)} with more "
+                    "layers), and with any value for a new layer the function would be another. Keep the number of "
+                    "layers, and grow in width."
                 )
             origins = np.full(len(stack.origins), -1)
             origins[[*stack.kept]] = np.arange(layers.count)
             entries = np.where(origins < 0, -each, origins * each)[:, None] + np.arange(each)
             taken.append(np.maximum(entries, -1).reshape(-1) if old != new else None)
-        found[name] = tuple(taken)
+        found[tensor.name] = tuple(taken)
     return found
-
-
-def _renumbered(name: str, found: tuple[str, int, str], number: int) -> str:
-    """A tensor's name in another layer. The name may have a prefix that the declaration leaves out,
-    and end in ``gamma`` where that says ``weight``."""
-    head, _, tail = name.rpartition(f"{found[0]}.{found[1]}.")
-    return f"{head}{found[0]}.{number}.{tail}"
 
 
 def _written(role: Role) -> frozenset[Space]:
@@ -177,22 +196,17 @@ def _written(role: Role) -> frozenset[Space]:
     return role.leaves.spaces() if isinstance(role, Scale) else frozenset()
 
 
-def _streams(
-    shapes: Iterable[str], architecture: Architecture, model_class: type[PreTrainedModel], name: str
-) -> frozenset[Space]:
+def _streams(tensors: Iterable[_Tensor]) -> frozenset[Space]:
     """The residual stream of a list of layers: what its layers write, and an embedding writes or the
     last norm reads as well."""
     inside: set[Space] = set()
     outside: list[Role] = []
-    for tensor in shapes:
-        canonical = architecture.canonical(tensor)
-        found = layer_of(canonical)
-        roles = architecture.declared_roles(canonical, model_class.__name__) or ()
-        if found is not None and found[0] == name:
-            inside |= {space for role in roles for space in _written(role)}
-        elif found is None:
+    for tensor in tensors:
+        if tensor.of_these:
+            inside |= {space for role in tensor.roles for space in _written(role)}
+        elif not tensor.layers:
             # The bias of a norm does not say what entered the norm
-            outside += [role for role in roles if len(roles) > 1 or isinstance(role, Gain)]
+            outside += [role for role in tensor.roles if len(tensor.roles) > 1 or isinstance(role, Gain)]
     streams: set[Space] = set()
     for role in outside:
         if isinstance(role, Gain):  # the last norm, or one of the embedding
@@ -202,26 +216,16 @@ def _streams(
     return frozenset(inside & streams)
 
 
-def _check_norms(
-    shapes: Iterable[str],
-    architecture: Architecture,
-    model_class: type[PreTrainedModel],
-    name: str,
-    streams: frozenset[Space],
-) -> None:
+def _check_norms(tensors: Iterable[_Tensor], architecture: Architecture, name: str, streams: frozenset[Space]) -> None:
     """Refuse layers that normalise the residual stream itself."""
     silenced = 0
-    for tensor in shapes:
-        canonical = architecture.canonical(tensor)
-        found = layer_of(canonical)
-        if found is None or found[0] != name:
-            continue
-        for role in architecture.declared_roles(canonical, model_class.__name__) or ():
+    for tensor in (tensor for tensor in tensors if tensor.of_these):
+        for role in tensor.roles:
             if isinstance(role, Gain) and role.enters.spaces() & streams and role.leaves.spaces() & streams:
                 raise IllegalGrowthError(
                     f"a new layer of this {architecture.model_type} cannot be exact: its norms stand on the residual "
-                    f"stream itself (post-norm, '{canonical.rpartition('.')[0]}'), and the norm of what a silent "
-                    "layer leaves is not what it was. Keep the number of layers, and grow in width."
+                    f"stream itself (post-norm, '{tensor.canonical.rpartition('.')[0]}'), and the norm of what a "
+                    "silent layer leaves is not what it was. Keep the number of layers, and grow in width."
                 )
             silenced += bool(_written(role) & streams)
     if not silenced:
