@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from growth.errors import UnsupportedModelError
+from growth.hf.custom_modules import MODULE
 from growth.plan.plan import Plan
 from growth.training.factors import Factors, SettingFactors, factors_of, rounded, times
 from growth.training.moments import Moments, grow_state, tensor_plans
@@ -231,5 +232,5 @@ def _part(group: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The settings of a group, for some of its parameters."""
     part = {key: value.clone() if isinstance(value, Tensor) else value for key, value in group.items()}
     if "param_names" in group:  # where torch was given names
-        part["param_names"] = list(names)
+        part["param_names"] = [name.removeprefix(f"{MODULE}.") for name in names]
     return part

@@ -86,7 +86,7 @@ def _first_rows(d: Dimension) -> Dimension:
     return replace(d, source=d.source * 0 + [min(j, d.old - 1) for j in range(d.new)])
 
 
-def _along_every_dimension(tensor: TensorPlan) -> Tensor:
+def _along_every_dimension(tensor: TensorPlan, _: object) -> Tensor:
     """New where every dimension is: what a new row reads of old columns would count as old."""
     new = torch.ones(tensor.new_shape, dtype=torch.bool)
     for axis, d in enumerate(tensor.dimensions):
@@ -97,8 +97,8 @@ def _along_every_dimension(tensor: TensorPlan) -> Tensor:
 @pytest.mark.parametrize(
     "mutant",
     [
-        lambda tensor: ~new_weights(tensor),
-        lambda tensor: new_weights(replace(tensor, dimensions=tuple(map(_first_rows, tensor.dimensions)))),
+        lambda tensor, part: ~new_weights(tensor, part),
+        lambda tensor, part: new_weights(replace(tensor, dimensions=tuple(map(_first_rows, tensor.dimensions))), part),
         _along_every_dimension,
     ],
     ids=["inverted", "the first so many", "along every dimension"],
