@@ -198,12 +198,15 @@ def _written(role: Role) -> frozenset[Space]:
 
 def _streams(tensors: Iterable[_Tensor]) -> frozenset[Space]:
     """The residual stream of a list of layers: what its layers write, and an embedding writes or the
-    last norm reads as well."""
+    last norm reads as well. An inferred declaration may know a branch and not where it is added (as
+    where the norm that follows it is left out): then what the layers write and do not read."""
     inside: set[Space] = set()
+    read: set[Space] = set()
     outside: list[Role] = []
     for tensor in tensors:
         if tensor.of_these:
             inside |= {space for role in tensor.roles for space in _written(role)}
+            read |= {space for role in tensor.roles for space in role.spaces() - _written(role)}
         elif not tensor.layers:
             # The bias of a norm does not say what entered the norm
             outside += [role for role in tensor.roles if len(tensor.roles) > 1 or isinstance(role, Gain)]
@@ -213,7 +216,8 @@ def _streams(tensors: Iterable[_Tensor]) -> frozenset[Space]:
             streams |= role.enters.spaces() if role.enters.spaces() & inside else role.leaves.spaces()
         elif isinstance(role, Writes):
             streams |= _written(role)
-    return frozenset(inside & streams)
+    sizes = {space.size for space in streams}
+    return frozenset(inside & streams or {space for space in inside - read if space.size in sizes})
 
 
 def _check_norms(tensors: Iterable[_Tensor], architecture: Architecture, name: str, streams: frozenset[Space]) -> None:

@@ -103,7 +103,7 @@ class Part:
         """For each dimension, which entries are the first of their source, and so hold the model's; the
         others are new. None where all is taken, or another dimension tells."""
         if not any(one is not None and one.ndim > 1 for one in self.take):
-            return tuple(None if one is None else _first(one[:, None]) for one in self.take)
+            return tuple(None if one is None else _first(one[:, None]) & (one >= 0) for one in self.take)
         taken = [one.reshape(len(one), -1) for one in self.take if one is not None]
         return (_first(np.concatenate(taken, axis=1)), *(None for _ in self.take[1:]))
 

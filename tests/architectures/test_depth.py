@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
+import growth
 import growth.extension.layers
 from growth.errors import IllegalGrowthError, ProofError
 from growth.plan.build import plan_config
@@ -20,6 +22,10 @@ from support.family_cases import ALL, MAIN, Choice, label, small_config
 exactly = pytest.fixture(exact, autouse=True)
 
 WIDTHS: tuple[Choice, ...] = ({}, {"width": 2, "noise": 0.3}, {"width": 1.5})
+SMALL = {
+    **{"hidden_size": 48, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2},
+    **{"num_hidden_layers": 2, "vocab_size": 64},
+}
 STRUCTURES = {
     "llama": "writers without biases",
     "gemma2": "gains to which 1 is added, behind the writers; kinds of layer in turn",
@@ -103,3 +109,15 @@ def test_the_reason_of_a_refusal_is_true(
     plan = plan_config(raw, chosen(deeper(raw, 1)))  # type: ignore[arg-type]
     report = twin_report(raw, plan.options, "cpu", plan.declared, (plan.extended_sizes,) * 2, plan.extension)
     assert report.difference > 1e-3 * report.scale
+
+
+INFERRED = {"seed_oss": ("SeedOssForCausalLM", "llama"), "vaultgemma": ("VaultGemmaForCausalLM", "gemma2")}
+
+
+@pytest.mark.parametrize("model_type", INFERRED)
+def test_inferred_families(model_type: str) -> None:
+    """Also where the declaration that fits knows a norm behind each writer, and the model has none."""
+    model_class, looks_like = INFERRED[model_type]
+    raw = {**AutoConfig.for_model(model_type, **SMALL).to_dict(), "architectures": [model_class]}
+    plan = growth.plan_widening(raw, layers=4, width=2)
+    assert prove_twin(plan).ok and plan.declared.looks_like == looks_like
