@@ -21,6 +21,8 @@ from growth.errors import ProofError
 from growth.plan.plan import TOLERANCE, Plan
 
 Outputs = dict[str, Tensor]
+
+_ROUTERS = "router_logits"
 LOSS = "loss"
 
 T = TypeVar("T")
@@ -116,9 +118,9 @@ def of_old_layers(outputs: Mapping[str, T], plan: Plan, *, renumber: bool = True
     """The outputs of a grown model without those of new layers, numbered as the old model's.
 
     What a layer receives is an entry of ``hidden_states``, and the last entry follows the last
-    layer: entry i of the old model is entry ``kept[i]`` of the new one. Where there are new layers
-    or experts, router logits are left out: not every layer has a router, and the logits follow
-    from what they choose.
+    layer: entry i of the old model is entry ``kept[i]`` of the new one. So are router logits where
+    every layer has a router. Else, and where there are new experts, they are left out: the logits
+    follow from what they choose.
 
     Args:
         outputs: of the grown model, as `forward` names them, or something else by these names.
@@ -127,7 +129,10 @@ def of_old_layers(outputs: Mapping[str, T], plan: Plan, *, renumber: bool = True
     """
     if plan.extension is None or not (plan.extension.stacks or plan.extension.copies):
         return dict(outputs)
-    outputs = {name: value for name, value in outputs.items() if "router_logits" not in name}
+    lengths = {len(stack.origins if renumber else stack.kept) for stack in plan.extension.stacks}
+    routers = Counter(name.rpartition(".")[0] for name in outputs if _ROUTERS in name)
+    everywhere = not plan.extension.copies and all(count in lengths for count in routers.values())
+    outputs = {name: value for name, value in outputs.items() if everywhere or _ROUTERS not in name}
     for stack in plan.extension.stacks if renumber else ():
         entries = {place: number for number, place in enumerate((*stack.kept, len(stack.origins)))}
         outputs = dict(_renamed(outputs, stack.name.partition(".")[0], entries, len(stack.origins)))
@@ -141,7 +146,8 @@ def _renamed(outputs: Mapping[str, T], stack: str, entries: Mapping[int, int], l
         base, _, index = name.rpartition(".")
         of_a_part = re.match(r"(encoder|decoder|cross)_", base)
         of_this = of_a_part is None or of_a_part[1] == stack or (of_a_part[1] == "cross" and stack == "decoder")
-        if not index.isdigit() or not of_this or lengths[base] - layers not in (0, 1):
+        per_layer = index.isdigit() and ("hidden_states" in base or _ROUTERS in base)
+        if not per_layer or not of_this or lengths[base] - layers not in (0, 1):
             yield name, value
         elif int(index) in entries:
             yield f"{base}.{entries[int(index)]}", value
