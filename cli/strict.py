@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from growth.plan.choice_checks import DEPTH
+from growth.extension.request import counts_layers
 from growth.plan.choices import CHOICES
 from growth.plan.options import keyword_of_size
 from growth.text import printable_lines
@@ -33,7 +33,7 @@ def show(error: click.ClickException) -> None:
     """Print a usage error, with what is meant where that is known."""
     if isinstance(error, click.NoSuchOption):
         name = error.option_name.strip("-").replace("-", "_")
-        if keyword := ["layers"] if name in DEPTH else keyword_of_size(name):
+        if keyword := ["layers"] if counts_layers(name) else keyword_of_size(name):
             flag = CHOICES[keyword[0]].flag
             error = click.UsageError(f"no such option: {error.option_name}. Did you mean {flag}?", error.ctx)
     said = printable_lines(error.format_message())

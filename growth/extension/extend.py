@@ -21,14 +21,15 @@ from growth.extension.request import (
     CHOSEN,
     EXPERT_SIZE,
     EXPERTS,
+    LAYERS,
     Request,
     counts_chosen,
     counts_experts,
     counts_layers,
 )
-from growth.extension.stacks import LAYERS, LayerList, layer_lists, no_such_list
+from growth.extension.stacks import LayerList, layer_lists, no_such_list
 from growth.extension.untied import with_own_head
-from growth.hf.configs import Config
+from growth.hf.configs import BUILT, Config
 
 LARGEST_RATIO = 64
 """The largest denominator of a width that is meant as a fraction, such as 5/3."""
@@ -89,6 +90,7 @@ def extend(
                 wanted,
                 request.insert,
                 request.silent,
+                request.per_layer,
             )
             result = result.then(step)
             lists = [one if one != layers else replace(one, count=wanted) for one in lists]
@@ -145,13 +147,15 @@ def _numbers(
     for name, size in asked.items():
         named = [one for one in lists if name in (one.size, one.field) or (name == LAYERS and len(lists) == 1)]
         if not named:
-            raise IllegalGrowthError(no_such_list(name, lists, config, model_class))
+            raise IllegalGrowthError(no_such_list(name, size, lists, config, model_class))
         layers, wanted = named[0], named[0].count if size == "keep" else int(size)
         if wanted < layers.count:
             raise IllegalGrowthError(
                 f"cannot reduce {name} from {layers.count} to {wanted}: a model with fewer layers computes another "
                 f"function. Name at least {layers.count}."
             )
+        if wanted > BUILT["layers"]:
+            raise IllegalGrowthError(f"{name} {wanted} is more than can be built. Name at most {BUILT['layers']}.")
         if found.get(layers.name, (layers, wanted))[1] != wanted:
             raise IllegalGrowthError(f"{name} is named twice, with different values. Name it once.")
         found[layers.name] = (layers, wanted)

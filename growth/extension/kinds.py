@@ -12,12 +12,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import value_at
 from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError
 from growth.extension.extension import Stack
-from growth.extension.layer_config import PER_LAYER, with_layers
+from growth.extension.layer_config import EMPTY, PER_LAYER, PerLayer, with_layers
 from growth.extension.placement import Insert, aligned, placed
-from growth.extension.stacks import LayerList, built
+from growth.extension.stacks import LayerList, built, layer_lists
 from growth.hf.configs import Config
 
 
@@ -60,6 +61,13 @@ def kinds_of_layers(config: Config, model_class: type[PreTrainedModel], layers: 
     ]
 
 
+def same_layers(one: Config, other: Config, architecture: Architecture, model_class: type[PreTrainedModel]) -> bool:
+    """Whether the class builds the same layers from two configs."""
+    lists = layer_lists(one, architecture, model_class)
+    same = [kinds_of_layers(config, model_class, layers) for config in (one, other) for layers in lists]
+    return same[: len(lists)] == same[len(lists) :]
+
+
 def _words(listed: list[Any]) -> bool:
     return all(isinstance(value, str) for value in listed)
 
@@ -88,6 +96,7 @@ def places(
     layers: LayerList,
     wanted: int,
     insert: Insert,
+    per_layer: PerLayer = EMPTY,
 ) -> tuple[Config, Stack]:
     """The config with more layers, and which old layer each of them is or copies: one that the class
     builds alike."""
@@ -99,7 +108,7 @@ def places(
         for _ in range(2):  # as wanted; then where the class has layers of the same kinds
             stack = Stack(layers.name, layers.path, tuple(_origins(kept, wanted)), tuple(kept))
             try:
-                new = with_layers(config, fields, stack.origins, stack.kept, numbers=numbers)
+                new = with_layers(config, fields, stack.origins, stack.kept, numbers=numbers, per_layer=per_layer)
                 kinds = kinds_of_layers(new, model_class, layers)
             except (GrowthError, *FOREIGN_ERRORS) as error:
                 reason = str(error).partition(". ")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -16,6 +17,11 @@ from growth.hf.configs import Config, Raw
 PER_LAYER = re.compile(r"layer|block|pattern|attention_types")
 """What the config fields have in their name that say something of every layer."""
 
+PerLayer = Mapping[str, Sequence[Any]]
+"""Path of a config field -> what it lists for each layer."""
+
+EMPTY: PerLayer = MappingProxyType({})
+
 
 def with_layers(
     config: Config,
@@ -24,6 +30,7 @@ def with_layers(
     kept: Sequence[int] = (),
     *,
     numbers: bool = False,
+    per_layer: PerLayer = EMPTY,
 ) -> Config:
     """The config with another number of layers. What it lists per layer follows.
 
@@ -35,6 +42,7 @@ def with_layers(
         kept: for each old layer, its number among the new ones; by default the same.
         numbers: read a list as the numbers of some layers (``mlp_only_layers``) also where it is as
             long as there are layers.
+        per_layer: what some fields are to list instead.
     """
     result = copy.deepcopy(dict(config))
     for path, value in fields.items():
@@ -47,11 +55,27 @@ def with_layers(
             continue
         for name, listed in section.items():
             if PER_LAYER.search(name) and isinstance(listed, list):
-                section[name] = _followed(listed, before, origins, numbers)
+                given = per_layer.get(path[: path.rfind(".") + 1] + name)
+                section[name] = _followed(listed, before, origins, numbers) if given is None else list(given)
         part = path.rpartition(".")[0]
         owner = value_at(config.parsed, part) if part else config.parsed
         _follow_stages(section, owner, before, kept or range(before), value)
+    return _holding(Config(result), fields)
+
+
+def _holding(config: Config, fields: Mapping[str, int]) -> Config:
+    """The config with these numbers written where it would otherwise read others: T5's decoder has as
+    many layers as its encoder where its own field is null or absent."""
+    result = copy.deepcopy(dict(config))
+    for path, value in fields.items():
+        if value_at(Config(result).parsed, path) != value:
+            section_at(result, path)[path.rpartition(".")[2]] = value
     return Config(result)
+
+
+def is_per_layer(name: str, value: Any) -> bool:
+    """Whether a config field lists something for each layer, or the numbers of some."""
+    return isinstance(value, list | tuple) and PER_LAYER.search(name.rpartition(".")[2]) is not None
 
 
 def _follow_stages(section: Raw, owner: PreTrainedConfig, before: int, kept: Sequence[int], wanted: int) -> None:

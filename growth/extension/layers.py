@@ -29,6 +29,7 @@ from growth.architectures.architecture import Architecture
 from growth.errors import IllegalGrowthError
 from growth.extension.extension import Extension, Shapes, Stack
 from growth.extension.kinds import places
+from growth.extension.layer_config import EMPTY, PerLayer
 from growth.extension.part import Part
 from growth.extension.placement import Insert, placed
 from growth.extension.stacks import LayerList, layer_of
@@ -46,6 +47,7 @@ def with_more_layers(
     wanted: int,
     insert: Insert,
     silent: bool = True,
+    per_layer: PerLayer = EMPTY,
 ) -> Extension:
     """The extension of one list of layers.
 
@@ -58,6 +60,7 @@ def with_more_layers(
         wanted: its new length.
         insert: where the new layers go.
         silent: whether they add nothing; else they are plain copies.
+        per_layer: what config fields are to list for each layer.
 
     Raises:
         IllegalGrowthError: where no layer of this kind can be exact, or none fits there.
@@ -68,7 +71,7 @@ def with_more_layers(
     streams = _streams(counted)
     if silent:
         _check_norms(counted, architecture, layers.name, streams)
-    extended, stack = places(config, model_class, lists, layers, wanted, insert)
+    extended, stack = places(config, model_class, lists, layers, wanted, insert, per_layer)
     copies: dict[int, list[int]] = {}
     for number, origin in enumerate(stack.origins):
         copies.setdefault(origin, []).append(number)

@@ -5,10 +5,14 @@ Importing this takes no torch: ``grow --help`` is to be quick."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from growth.extension.placement import Insert
+
+LAYERS = "num_hidden_layers"
+"""The standard name of a number of layers."""
 
 _COUNTS = re.compile(r"layers?$|^depth$|^n_?blocks?$|_depth$")
 """How the config fields end that count layers."""
@@ -58,6 +62,8 @@ class Request:
         width: the factor by which features are to become more; None where sizes say it.
         noise, seed: of copies that are to differ.
         more_heads: whether heads become more with the features, if they are not named.
+        per_layer: path of a config field -> what it is to list for each layer; by default what the
+            layers had that are copied.
     """
 
     sizes: Mapping[str, int | str] = field(default_factory=dict)
@@ -69,6 +75,7 @@ class Request:
     more_heads: bool = True
     noise: float = 0.0
     seed: int = 0
+    per_layer: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def for_widening(self) -> dict[str, int | str]:

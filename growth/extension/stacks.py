@@ -16,13 +16,10 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import value_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.extension.layer_config import with_layers
-from growth.extension.request import counts_layers
+from growth.extension.request import LAYERS, counts_layers
 from growth.hf.configs import Config, config_to_build
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.tensor_names import to_disk
-
-LAYERS = "num_hidden_layers"
-"""The standard name of a number of layers."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +94,13 @@ def layer_lists(config: Config, architecture: Architecture, model_class: type[Pr
     ]
 
 
-def no_such_list(name: str, lists: Sequence[LayerList], config: Config, model_class: type[PreTrainedModel]) -> str:
+def no_such_list(
+    name: str, size: int | str, lists: Sequence[LayerList], config: Config, model_class: type[PreTrainedModel]
+) -> str:
     """Why a number of layers cannot be chosen, and what to do instead.
 
     Args:
-        name: the size that was asked for.
+        name, size: what was asked for.
         lists: those of the model.
         config, model_class: of the model.
     """
@@ -115,8 +114,19 @@ def no_such_list(name: str, lists: Sequence[LayerList], config: Config, model_cl
                 f"the {count} layers of this {kind} share their weights (with one more it has no weight more), so "
                 "that a new layer cannot be silent alone. Keep the number of layers, and grow in width."
             )
-    return f"{name} is no number of layers of this {kind} that can be chosen. " + (
-        f"Choose among {', '.join(one.size for one in lists)}." if lists else "Leave it out."
+    if not lists:
+        return f"{name} is no number of layers of this {kind} that can be chosen. Leave it out."
+    if len(lists) == 1:
+        known = " or ".join(dict.fromkeys((lists[0].size, lists[0].field)))
+        return (
+            f"{name} is no size of a {kind}; its number of layers is {known}. Say --layers {size} (in Python "
+            f"layers={size!r})."
+        )
+    named = {one.size: size for one in lists}
+    options = " ".join(f"--size {one}={size}" for one in named)
+    said = f"layers {size} does not say which" if name == LAYERS else f"{name} is no number of layers of a {kind}"
+    return (
+        f"{said}: it has {len(lists)} lists of layers. Name one or more of them: {options} (in Python sizes={named})."
     )
 
 

@@ -22,7 +22,7 @@ from growth.arguments import meant
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import parse
 
-_NEUTRAL_FIELDS = frozenset(
+_UNUSED = frozenset(
     {
         # What the file is about and who wrote it.
         "_name_or_path",
@@ -53,19 +53,6 @@ _NEUTRAL_FIELDS = frozenset(
         "sep_token_id",
         "mask_token_id",
         "decoder_start_token_id",
-        # Counts that do not grow: tokens, positions, layers.
-        "vocab_size",
-        "max_position_embeddings",
-        "n_ctx",
-        "num_hidden_layers",
-        "n_layer",
-        "num_layers",
-        # Checked elsewhere: ties on the class as built, rotary fields by `growth.rules.rotary`.
-        "tie_word_embeddings",
-        "is_encoder_decoder",
-        "rope_theta",
-        "rope_scaling",
-        "rope_parameters",
         # How the model is run: what it returns, and how it saves memory.
         "use_cache",
         "use_bfloat16",
@@ -116,7 +103,27 @@ _NEUTRAL_FIELDS = frozenset(
         "remove_invalid_values",
     }
 )
+"""Fields of any config on which no output depends."""
+
+_NEUTRAL_FIELDS = _UNUSED | {
+    # Counts: tokens, positions, layers.
+    "vocab_size",
+    "max_position_embeddings",
+    "n_ctx",
+    "num_hidden_layers",
+    "n_layer",
+    "num_layers",
+    # Checked elsewhere: ties on the class as built, rotary fields by `growth.rules.rotary`.
+    "tie_word_embeddings",
+    "is_encoder_decoder",
+    "rope_theta",
+    "rope_scaling",
+    "rope_parameters",
+}
 """Fields of any config that say nothing about how hidden states are computed."""
+
+_ABOUT_WEIGHTS = ("initializer_", "init_")
+"""How the fields begin that say how weights are drawn for a model that is trained from the start."""
 
 
 def check_fields(raw: Mapping[str, Any], architecture: Architecture, vouch: Collection[str] = ()) -> None:
@@ -227,5 +234,20 @@ def is_neutral(name: str) -> bool:
         name.startswith("_")
         or "dropout" in name
         or name.endswith("_pdrop")
-        or name.startswith(("initializer_", "init_", "unsloth_"))
+        or name.startswith((*_ABOUT_WEIGHTS, "unsloth_"))
     )
+
+
+def is_unused(name: str) -> bool:
+    """Whether no output of a trained model depends on a field, whatever its value.
+
+    Example:
+        >>> [is_unused(name) for name in ("eos_token_id", "attention_dropout", "vocab_size")]
+        [True, True, False]
+    """
+    return name in _UNUSED or is_neutral(name)
+
+
+def is_of_initial_weights(name: str) -> bool:
+    """Whether a field says how weights are drawn, which those of a trained model are not."""
+    return name.startswith(_ABOUT_WEIGHTS)

@@ -5,11 +5,13 @@ May import: `growth.hf` (but not its reader) and the rooms below. Imported by: `
 above.
 Read in this order:
 
-* ``plan.py``, ``declared.py``, ``text.py``: the values, and how they read
+* ``plan.py``, ``tensor_plan.py``, ``declared.py``, ``text.py``: the values, and how they read
 * ``build.py``: how a plan is made
 * ``choices.py``, ``choice_checks.py``, ``symmetry.py``, ``options.py``: what the caller may choose, as a table and as
   one value
-* ``requested_sizes.py``, ``other_model.py``: the sizes asked for, by name or by another model
+* ``other_model.py``, ``like.py``, ``beside.py``, ``keep.py``, ``taken_over.py``: another model, in what this one
+  differs from it, and what is taken over
+* ``requested_sizes.py``: the sizes asked for, by name or by another model
 * ``target_sizes.py``, ``size_rules.py``, ``size_search.py``, ``model_sizes.py``, ``nearby_sizes.py``,
   ``size_reasons.py``: from a ratio to sizes
 * ``candidate.py``, ``norm_epsilon.py``: what some sizes lead to

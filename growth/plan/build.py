@@ -1,14 +1,16 @@
 """Building a plan from a config and the shapes of its tensors.
 
-In this order: the declaration adapted to the config; what the model gets more of at unchanged
-widths (`growth.extension`); the roles of every tensor; the target sizes,
-and with them how every space grows (`growth.plan.target_sizes`, `growth.plan.candidate`); where
-copies may differ (`growth.plan.tied_weights`); and what all that makes of each tensor."""
+In this order: the declaration adapted to the config; what is taken over from another model
+(`growth.plan.taken_over`); what the model gets more of at unchanged widths (`growth.extension`);
+the roles of every tensor; the target sizes, and with them how every space grows
+(`growth.plan.target_sizes`, `growth.plan.candidate`); where copies may differ
+(`growth.plan.tied_weights`); and what all that makes of each tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from growth.algebra.maps import Map
 from growth.algebra.roles import Role
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes
-from growth.errors import CheckpointError
+from growth.errors import CheckpointError, IllegalGrowthError
 from growth.extension.experts import expert_size
 from growth.extension.extend import extend
 from growth.extension.extension import Extension
@@ -31,12 +33,15 @@ from growth.hf.configs import Config
 from growth.hf.expected_tensors import Shapes, expected_tensors, inventory, not_saved
 from growth.hf.model_classes import class_of
 from growth.plan import dead_units
+from growth.plan.beside import Beside
 from growth.plan.candidate import Candidate, candidate
 from growth.plan.declared import Declared
 from growth.plan.hidden_states import equal_hidden_state, hidden_state_notes
 from growth.plan.options import KEEP, Options
 from growth.plan.plan import Plan
+from growth.plan.requested_sizes import listed
 from growth.plan.symmetry import UNBROKEN
+from growth.plan.taken_over import TakenOver, reached, take_over
 from growth.plan.target_sizes import TargetSizes, choose, sizes_in_ratio
 from growth.plan.tensor_plan import TensorPlan
 from growth.plan.tied_weights import Ties, around_ties, read_by_ties
@@ -78,7 +83,12 @@ def build_plan(
     left_out, said = found.left_out, found.notes
     before = architecture.read_sizes(source.parsed)
     held = {name: shapes[name] for name in found.known}
-    extension = extend(source, held, architecture, model_class, extends or options.extends)
+    asked, taken = options, TakenOver(options)
+    if in_ratio_of is None:
+        taken = take_over(Beside(source, architecture, model_class, options, before))
+        options = taken.options
+    extending = partial(extend, source, held, architecture, model_class)
+    extension = taken.extended(extending) if extends is None else extending(extends)
     config, old = source, before
     if extension is not None:
         config, shapes, dtypes = extension.new, extension.new_shapes, extension.new_dtypes(dtypes or {})
@@ -98,6 +108,11 @@ def build_plan(
     def tried(new: Sizes) -> Candidate:
         return candidate(config, declared.base, architecture, options, old, new, combinations, settle)
 
+    if in_ratio_of is None and extension is None and not options.widens:
+        raise IllegalGrowthError(
+            f"{listed(options.sizes)} is what the model has already, so nothing would grow. Name a larger number, "
+            "or a width."
+        )
     widens = (
         _widens(options, architecture, old, extension) if in_ratio_of is None else in_ratio_of[0] != in_ratio_of[1]
     )
@@ -118,24 +133,26 @@ def build_plan(
         for name in found.known
     }
     added = extension.sizes if extension else {}
+    grown, about_the_other = reached(taken, chosen.config)
     return Plan(
         declared,
         architecture,
         model_class,
-        options,
+        asked,
         old_sizes={**before, **{name: pair[0] for name, pair in added.items() if name not in before}},
         new_sizes={**sizes.sizes, **{name: pair[1] for name, pair in added.items() if name not in before}},
         why=_why(sizes, old, extension),
         maps={**chosen.maps, **ties.maps},
         tensors=tensors,
         old=source,
-        new=chosen.config,
+        new=grown,
         dtypes=dict(dtypes or {}),
         left_out=tuple(left_out),
         notes=(
             *_about_the_declaration(declared, config),
             *architecture.remarks(config, model_class.__name__),
             *said,
+            *about_the_other,
             *(extension.notes if extension else ()),
             *chosen.notes,
             *ties.notes,
@@ -171,7 +188,7 @@ def _widens(options: Options, architecture: Architecture, old: Sizes, extension:
         return options.widens
     standard = {field: name for name, field in architecture.fields().items()}
     standard[EXPERT_SIZE] = expert_size(old)
-    like = {standard.get(name, name): size for name, size in options.like.items()}
+    like = {standard.get(name, name): size for name, size in options.like.sizes.items()}
     named = {standard.get(name, name): size for name, size in options.extends.for_widening.items()}
     return any(size not in (KEEP, old.get(name)) for name, size in named.items()) or any(
         size != old.get(name, size) for name, size in like.items() if name not in named

@@ -13,27 +13,13 @@ from typing import Any, Literal
 from growth.arguments import check_flag, check_word, meant, real_number, whole_number
 from growth.errors import IllegalGrowthError, shown
 from growth.extension.placement import Insert
+from growth.plan.like import OtherModel
 from growth.plan.symmetry import LARGEST_NOISE, NOISE_HINT, Symmetry
 
 LARGEST_WIDTH = 1024
 LARGEST_SIZE = 2**63 - 1
 """Of a dimension of a tensor."""
 KEEP: Literal["keep"] = "keep"
-
-DEPTH = frozenset(
-    {
-        "depth",
-        "layers",
-        "n_layer",
-        "n_layers",
-        "num_layers",
-        "num_hidden_layers",
-        "num_decoder_layers",
-        "encoder_layers",
-    }
-    | {"decoder_layers"}
-)
-"""Names by which people ask for more layers."""
 
 
 def check_width(value: Any) -> float:
@@ -147,8 +133,21 @@ def check_vouch(value: Any) -> tuple[str, ...]:
     return names
 
 
+def check_keep(value: Any) -> tuple[str, ...]:
+    """Words for what to keep; several may stand in one text, with commas."""
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (Sequence, Set)) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise IllegalGrowthError(
+            f"keep must be words or names of config fields, such as ['vocab'], not {shown(value)}."
+        )
+    words = (word.strip().replace("-", "_") for name in names for word in name.split(","))
+    return tuple(dict.fromkeys(filter(None, words)))
+
+
 def check_like(value: Any) -> Any:
     """What may name another model. `growth.plan.other_model` reads it."""
+    if isinstance(value, OtherModel):
+        return value
     if isinstance(value, (str, os.PathLike)):
         named = isinstance(os.fspath(value), str) and str(value).strip() != ""
     else:  # by name, since transformers takes seconds to import
@@ -159,28 +158,6 @@ def check_like(value: Any) -> Any:
             "model whose sizes to take."
         )
     return value
-
-
-def check_together(choices: Mapping[str, Any]) -> None:
-    """Refuse choices that contradict each other.
-
-    Raises:
-        IllegalGrowthError: for a width beside another model's sizes, two kinds of symmetry, or an
-            exact growth by copied layers.
-    """
-    if choices.get("new_layers", "silent") == "copied" and not choices.get("lossy"):
-        raise IllegalGrowthError(
-            "new_layers copied makes another function. Accept that with lossy, or take silent ones."
-        )
-    if choices.get("like") and choices.get("width") is not None:
-        raise IllegalGrowthError(
-            "like takes all sizes from another model and leaves no room for a width. Choose one of the two."
-        )
-    noise, symmetry = choices.get("noise", 0.0), choices.get("symmetry", "none")
-    if noise and symmetry != "none":
-        raise IllegalGrowthError(
-            f"noise {noise} and symmetry {symmetry} contradict each other. Choose one of the two."
-        )
 
 
 def read_whole(text: str) -> int | str:
@@ -205,3 +182,30 @@ def read_named_size(text: str) -> dict[str, int | str]:
     if not equals or not name.strip():
         raise IllegalGrowthError(f"{shown(text)} is not of the form NAME=N, such as moe_intermediate_size=2048.")
     return {name.strip(): read_whole(size)}
+
+
+def check_together(choices: Mapping[str, Any]) -> None:
+    """Refuse choices that contradict each other.
+
+    Raises:
+        IllegalGrowthError: for a width beside another model's sizes, something to keep without
+            another model, two kinds of symmetry, or an exact growth by copied layers.
+    """
+    if choices.get("new_layers", "silent") == "copied" and not choices.get("lossy"):
+        raise IllegalGrowthError(
+            "new_layers copied makes another function. Accept that with lossy, or take silent ones."
+        )
+    if choices.get("like") and choices.get("width") is not None:
+        raise IllegalGrowthError(
+            "like takes all sizes from another model and leaves no room for a width. Choose one of the two."
+        )
+    if choices.get("keep") and not choices.get("like"):
+        raise IllegalGrowthError(
+            f"keep says what not to take from another model, and none is named: {', '.join(choices['keep'])}. Name "
+            "one with like (--like), or keep a size by --size NAME=keep."
+        )
+    noise, symmetry = choices.get("noise", 0.0), choices.get("symmetry", "none")
+    if noise and symmetry != "none":
+        raise IllegalGrowthError(
+            f"noise {noise} and symmetry {symmetry} contradict each other. Choose one of the two."
+        )

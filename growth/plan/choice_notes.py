@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from growth.hf.model_classes import class_is_guessed
-from growth.plan.choices import CHOICES, OtherSizes
+from growth.plan.choices import CHOICES
 from growth.plan.hidden_states import LAST
+from growth.plan.like import OtherModel
 from growth.plan.plan import Plan
 
 
@@ -30,11 +31,9 @@ def choice_notes(plan: Plan) -> list[str]:
     ]
 
 
-def other_family(model_type: str, like: object) -> str | None:
+def other_family(model_type: str, like: OtherModel) -> str | None:
     """The ``model_type`` of the other model, whose sizes are taken, if it is another; else None."""
-    if isinstance(like, OtherSizes) and like.model_type not in ("", model_type):
-        return like.model_type
-    return None
+    return like.model_type if like.model_type not in ("", model_type) else None
 
 
 def _guessed(plan: Plan) -> Iterator[str]:

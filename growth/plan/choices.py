@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ForwardRef, Literal, TypeAlias, TypedDict
 
 from growth.plan.choice_checks import (
     check_insert,
+    check_keep,
     check_like,
     check_lossy,
     check_noise,
@@ -41,14 +42,6 @@ if TYPE_CHECKING:
 Like: TypeAlias = "str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any]"
 
 
-class OtherSizes(dict[str, int]):
-    """The sizes of another model, by name, and what kind of model that is, if it is known."""
-
-    def __init__(self, sizes: Any = (), model_type: str = "") -> None:
-        super().__init__(sizes)
-        self.model_type = model_type
-
-
 class Choices(TypedDict, total=False):
     """How to grow. Nothing named: twice as wide."""
 
@@ -67,6 +60,7 @@ class Choices(TypedDict, total=False):
     untie: bool
     sizes: Mapping[str, int | str] | None
     like: Like | None
+    keep: Sequence[str]
     attention: Literal["heads", "head-dim"]
     rope: Literal["slots", "pairs"]
     scaling: Literal["unit", "orthogonal"]
@@ -180,9 +174,19 @@ CHOICES: Mapping[str, Choice] = {
         ),
         Choice(
             "like",
-            "Grow to the sizes of another model: a folder, a hub id or a config.json. Sizes you name override it.",
+            "Become like another model: a folder, a hub id or a config.json. Takes its layers, widths, heads and "
+            "ties. What you name yourself overrides it.",
             check_like,
             takes="CONFIG",
+        ),
+        Choice(
+            "keep",
+            "What not to take from it, such as vocab,layers: words (vocab, positions, layers, heads, ties, rope) or "
+            "config fields.",
+            check_keep,
+            default=(),
+            takes="LIST",
+            many=True,
         ),
         _listed(
             "attention",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -11,9 +12,10 @@ from typing import Any, Literal
 from growth.algebra.laws import Scaling
 from growth.errors import IllegalGrowthError
 from growth.extension.placement import Insert
-from growth.extension.request import Request
-from growth.plan.choice_checks import DEPTH, KEEP, check_together
+from growth.extension.request import Request, counts_layers
+from growth.plan.choice_checks import KEEP, check_together
 from growth.plan.choices import CHOICES, Choices
+from growth.plan.like import OtherModel
 from growth.plan.symmetry import Symmetry
 
 __all__ = ["KEEP", "Choices", "Options", "chosen"]
@@ -30,8 +32,8 @@ class Options:
         width: factor on features, None where sizes are named instead.
         sizes: size -> its new value, or ``keep``. Sizes go by their standard name (``hidden_size``)
             or their config field (``n_embd``).
-        like: likewise, the sizes of another model; those that this one does not have are passed
-            over.
+        like: another model, of which everything is taken that can be.
+        keep: what is not, by the words of `growth.plan.keep`.
 
     Raises:
         IllegalGrowthError: for a value outside its range.
@@ -54,7 +56,8 @@ class Options:
     untie: bool = False
     vouch: tuple[str, ...] = ()
     sizes: Mapping[str, int | str] = field(default_factory=dict)
-    like: Mapping[str, int] = field(default_factory=dict)
+    like: OtherModel = field(default_factory=OtherModel)
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.width is None and not self.sizes and not self.like and not self.untie:
@@ -72,7 +75,7 @@ class Options:
             Insert.parse(self.insert),
             self.new_layers == "silent",
             self.untie,
-            like=self.like,
+            like=self.like.sizes,
             width=self.width,
             more_heads=self.attention == "heads",
             noise=self.breaking.noise,
@@ -88,7 +91,13 @@ class Options:
     def widening(self) -> Options:
         """The same, without what the model is to have more of at unchanged widths. Something has to
         become wider."""
-        return replace(self, sizes=self.extends.for_widening, untie=False)
+        keep = (*self.keep, "layers", "ties") if self.like else ()
+        return replace(self, sizes=self.extends.for_widening, untie=False, keep=keep)
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON values, and as keywords that make them again."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return copy.deepcopy({**values, "like": self.like.to_json()})
 
     @property
     def breaking(self) -> Symmetry:
@@ -105,7 +114,7 @@ def chosen(choices: Choices) -> Options:
 
     Example:
         >>> chosen({"heads": 8, "noise": 1})
-        Options(width=None, ..., symmetry='noise:1', ..., sizes={'num_attention_heads': 8}, like={})
+        Options(width=None, ..., symmetry='noise:1', ..., sizes={'num_attention_heads': 8}, ...)
     """
     given: dict[str, Any] = dict(choices)
     if unknown := sorted(given.keys() - CHOICES.keys()):
@@ -121,11 +130,11 @@ def chosen(choices: Choices) -> Options:
             raise IllegalGrowthError(f"{name} is named twice, as {sizes[name]} and as {size}. Name it once.")
     if noise := given.pop("noise", 0):
         given["symmetry"] = f"noise:{noise}"
-    if given.get("like"):
-        from growth.plan.other_model import sizes_of  # takes seconds, which ``grow --help`` must not
+    if "like" in given:
+        from growth.plan.other_model import other_model  # takes seconds, which ``grow --help`` must not
 
-        given["like"] = sizes_of(given["like"])
-    return Options(sizes=sizes, **{name: value for name, value in given.items() if name != "like" or value})
+        given["like"] = other_model(given["like"])
+    return Options(sizes=sizes, **given)
 
 
 def keyword_of_size(name: str) -> list[str]:
@@ -140,6 +149,6 @@ def keyword_of_size(name: str) -> list[str]:
 
 def _unknown(name: str) -> str:
     said = f"unexpected keyword argument '{name}'"
-    near = ["layers"] if name in DEPTH else keyword_of_size(name) or get_close_matches(name, CHOICES, n=1)
+    near = ["layers"] if counts_layers(name) else keyword_of_size(name) or get_close_matches(name, CHOICES, n=1)
     meant = f"did you mean '{near[0]}'? The" if near else "the"
     return f"{said}; {meant} choices are {', '.join(CHOICES)}"

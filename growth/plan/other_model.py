@@ -1,5 +1,4 @@
-"""The sizes of another model, for ``like=``: from a folder, a hub id, a ``config.json`` or a
-config."""
+"""Reading another model, for ``like=``: from a folder, a hub id, a ``config.json`` or a config."""
 
 from __future__ import annotations
 
@@ -12,20 +11,22 @@ from huggingface_hub import hf_hub_download
 from transformers import PreTrainedConfig
 
 from growth import architectures
-from growth.architectures.sizes import read_sizes, standard_sizes
+from growth.architectures.sizes import read_sizes, standard_sizes, value_at
 from growth.arguments import whole_number
 from growth.errors import CheckpointError, IllegalGrowthError, shown
+from growth.extension.request import LAYERS
 from growth.hf.config_json import read_json
-from growth.hf.configs import parse
+from growth.hf.configs import Config
 from growth.hf.folders import check_config
 from growth.hf.hub import HUB_ERRORS, hub_error
 from growth.hf.paths import local_path
-from growth.plan.choices import Like, OtherSizes
+from growth.plan.choices import Like
+from growth.plan.like import OtherModel
 
 
-def sizes_of(model: Like) -> OtherSizes:
-    """The sizes of another model, by name; where its family is not declared, those that every
-    Transformer has.
+def other_model(model: Like) -> OtherModel:
+    """Another model, with its sizes; where its family is not declared, those that every Transformer
+    has.
 
     Args:
         model: a folder, a hub id, a ``config.json``, a config, or a dictionary: of a config, or of
@@ -35,7 +36,7 @@ def sizes_of(model: Like) -> OtherSizes:
         GrowthError: if there is no such config, or it holds no sizes.
 
     Example:
-        >>> sizes_of({"hidden_size": 96})
+        >>> other_model({"hidden_size": 96}).sizes
         {'hidden_size': 96}
     """
     if isinstance(model, Mapping) and "model_type" not in model:
@@ -45,13 +46,15 @@ def sizes_of(model: Like) -> OtherSizes:
                     f"like holds {shown(name)[1:-1]} {shown(value)}, which is no size. Use whole numbers, or a config "
                     "with its model_type."
                 )
-        return OtherSizes({name: int(value) for name, value in model.items()})
-    raw = _raw(model)
-    parsed = parse(raw)
-    model_type = str(raw["model_type"])
+        return OtherModel({name: int(value) for name, value in model.items()})
+    config = Config(_raw(model))
+    parsed, model_type = config.parsed, str(config["model_type"])
     if model_type in architectures.known():
-        return OtherSizes(architectures.find(model_type).at(parsed).read_sizes(parsed), model_type=model_type)
-    return OtherSizes(read_sizes(standard_sizes(), parsed, model_type), model_type=model_type)
+        sizes = architectures.find(model_type).at(parsed).read_sizes(parsed)
+    else:
+        sizes = read_sizes(standard_sizes(), parsed, model_type)
+    layers = whole_number(value_at(parsed, LAYERS))
+    return OtherModel({**sizes, **({LAYERS: layers} if layers else {})}, config)
 
 
 def _raw(model: Like) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -186,7 +186,7 @@ class Plan(Shown):
         return {
             "model_type": self.architecture.model_type,
             "model_class": self.model_class.__name__,
-            "options": asdict(self.options),
+            "options": self.options.to_json(),
             "sizes": {name: [self.old_sizes[name], self.new_sizes[name]] for name in self.old_sizes},
             "why": dict(self.why),
             "spaces": [dict(zip(("space", "old", "new", "law"), row, strict=True)) for row in self.spaces()],
@@ -217,6 +217,7 @@ class Plan(Shown):
         heads = {name.rpartition(".")[2] for name, size in self.new_sizes.items() if size != self.old_sizes[name]}
         said = [f"width {width_text(options.width)}"] if options.width is not None else []
         said += ["the sizes of another model"] if options.like else []
+        said += [f"keep {','.join(options.keep)}"] if options.keep else []
         said += [f"{name} {size}" for name, size in options.sizes.items()]
         if self.extension is not None and self.extension.stacks:
             copied = [] if options.new_layers == "silent" else [f"new_layers {options.new_layers}"]

@@ -28,6 +28,10 @@ class RequestedSizes:
     values: Mapping[str, int]
     from_other: frozenset[str] = frozenset()
 
+    def source(self, name: str) -> str:
+        """Where a requested size comes from, in a few words."""
+        return "as the other model" if name in self.from_other else "named"
+
 
 def requested_sizes(model: ModelSizes, options: Options) -> RequestedSizes:
     """The requested sizes under their standard names; a size named by the caller wins over that of
@@ -97,18 +101,15 @@ def _from_other_model(model: ModelSizes, options: Options) -> dict[str, int]:
     of two of them."""
     standard = _standard_names(model)
     found = {
-        name: value for asked, value in options.like.items() if (name := standard.get(asked, asked)) in model.choosable
+        name: value
+        for asked, value in options.like.sizes.items()
+        if (name := standard.get(asked, asked)) in model.choosable
     }
     for name, size in model.choosable.items():
         prefix = name[: name.rfind(".") + 1]
         whole_and_parts = {f"{prefix}hidden_size", f"{prefix}num_attention_heads"}
         if size.grows == "head-dim" and name in model.always_derived and whole_and_parts <= found.keys():
             found.pop(name, None)
-    if options.like and not found:
-        raise IllegalGrowthError(
-            f"the other model says none of the sizes of a {model.config.model_type}: {', '.join(model.choosable)}. "
-            "Name some of them."
-        )
     return found
 
 
@@ -118,6 +119,6 @@ def _standard_names(model: ModelSizes) -> dict[str, str]:
     return {**known, EXPERT_SIZE: expert_size(model.table)}
 
 
-def listed(sizes: Mapping[str, int]) -> str:
+def listed(sizes: Mapping[str, int | str]) -> str:
     """``name value, name value``, for messages."""
     return ", ".join(f"{name} {value}" for name, value in sizes.items())

@@ -128,7 +128,7 @@ def requested_size(asked: Asked) -> SizeOptions | None:
     value = asked.requested.values.get(asked.name)
     if value is None:
         return None
-    source = "as the other model" if asked.name in asked.requested.from_other else "named"
+    source = asked.requested.source(asked.name)
     why = f"kept, {source}" if value == asked.old else source
     return SizeOptions((PricedSize(0.0, value),), why, named=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 from growth.errors import FOREIGN_ERRORS, CheckpointError
 from growth.hf.config_json import read_json, section_at
 from growth.hf.reader import resolve
-from growth.plan.options import Options
+from growth.plan.options import Choices, chosen
 from growth.plan.plan import Plan
 from growth.proof.prepare import prepare
 
@@ -39,7 +39,7 @@ def recorded_plan(folder: str | os.PathLike[str]) -> Plan:
     try:
         changes, options, shapes = _recorded(record)
         old = _undone(config, {name: pair[0] for name, pair in changes.items()})
-        plan = prepare(old, Options(**options))
+        plan = prepare(old, chosen(options))
     except FOREIGN_ERRORS as error:
         raise CheckpointError(
             f"{path} is not a record that growth wrote ({type(error).__name__}: {error}). Give the plan instead: "
@@ -60,7 +60,7 @@ def recorded_plan(folder: str | os.PathLike[str]) -> Plan:
     return plan
 
 
-def _recorded(record: Any) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]:
+def _recorded(record: Any) -> tuple[Mapping[str, Any], Choices, Mapping[str, Any]]:
     """What a record has of changes of the config, of options, and of shapes after growth."""
     plan = record["plan"]
     return plan["config_changes"], plan["options"], {tensor["name"]: tensor["new"] for tensor in plan["tensors"]}

@@ -101,7 +101,7 @@ def verdicts(cases: Iterable[Case], model_type: str, choices: Iterable[Choice]) 
 def _of_a_refused_config(raw: Raw) -> Verdict:
     try:
         plan_config(raw, chosen({}))
-    except UnsupportedModelError as refusal:
+    except GrowthError as refusal:
         return Asked(parse(raw), raw["architectures"][0]), refusal
     return Asked(parse(raw), raw["architectures"][0]), None
 

@@ -20,6 +20,8 @@ from support.real_checkpoints import minilm, rxnfp, smollm2
 
 pytestmark = pytest.mark.real
 
+SMOLLM2_360M = Path(__file__).parents[1] / "support" / "configs" / "smollm2-360m.json"
+LIKE_360M = ["--like", str(SMOLLM2_360M)]
 Widened = Callable[..., Path]
 SENTENCES = [
     "A man is playing the guitar.",
@@ -87,11 +89,11 @@ def test_minilm_verifies(widened: Widened, converted: bool) -> None:
         ("float32", ["--attention", "head-dim", "--rope", "pairs"]),
         ("bfloat16", []),
         ("bfloat16", ["--attention", "head-dim"]),
-        # The width of SmolLM2-360M, and a ratio that leaves coordinates with one copy and with two.
-        ("float32", ["--hidden-size", "960", "--intermediate-size", "2560", "--heads", "15", "--kv-heads", "5"]),
+        # SmolLM2-360M, and a ratio that leaves coordinates with one copy and with two.
+        ("float32", LIKE_360M),
         ("bfloat16", ["--width", "1.5", "--kv-heads", "keep", "--symmetry", "split:1/2"]),
     ],
-    ids=lambda value: value if isinstance(value, str) else "-".join(value[1::2]) or "heads",
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(os.path.basename, value[1::2])) or "heads",
 )
 def test_smollm2_verifies(widened: Widened, stored: str, options: list[str]) -> None:
     target = widened(smollm2(stored), *options)
@@ -112,6 +114,19 @@ def test_smollm2_answers_the_same(widened: Widened, options: list[str]) -> None:
     before, after = answer(smollm2()), answer(target)
     assert before.startswith("The capital of France is Paris.")
     assert after == before
+
+
+def test_smollm2_135m_runs_under_the_config_of_the_360m(widened: Widened, tmp_path: Path) -> None:
+    """The published config, its epsilon aside, in place of the one that was written."""
+    target = widened(smollm2(), *LIKE_360M)
+    grown, published = (json.loads(path.read_text()) for path in (target / "config.json", SMOLLM2_360M))
+    for file in target.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "config.json").unlink()
+    own = {name: grown[name] for name in ("rms_norm_eps", "bos_token_id", "eos_token_id", "pad_token_id")}
+    assert own["rms_norm_eps"] == pytest.approx(1.2 * published["rms_norm_eps"], rel=1e-6)
+    (tmp_path / "config.json").write_text(json.dumps({**published, **own}))
+    assert answer(tmp_path) == answer(smollm2())
 
 
 def answer(folder: Path) -> str:

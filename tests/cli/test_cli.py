@@ -50,7 +50,7 @@ def test_help_names_every_command_and_exit_code(grow: Grow) -> None:
         (("plan",), "Missing argument 'SRC'"),
         (("widen", "small"), "Missing argument 'DST'"),
         (("widen", "small", "wide", "--sideways"), "No such option"),
-        (("widen", "small", "wide", "--layers", "4"), "no such option: --layers; growth makes layers wider"),
+        (("widen", "small", "wide", "--num-layers", "4"), "no such option: --num-layers. Did you mean --layers?"),
         (("plan", "small", "--num-attention-heads", "8"), "--num-attention-heads. Did you mean --heads?"),
         *(
             (
@@ -92,7 +92,7 @@ def test_wrong_usage_exits_2(
         ("--noise", "loud"),
         ("--seed", "x"),
         ("--seed", str(2**80)),
-        ("--size", "num_hidden_layers=3"),
+        ("--size", "num_hidden_layers=few"),
         ("--attention", "tails"),
         ("--rope", "x"),
         ("--scaling", "x"),
@@ -206,8 +206,12 @@ def test_plan_as_json(grow: Grow, small: Path) -> None:
         "seed": 7,
         "lossy": False,
         "vouch": [],
+        "insert": "even",
+        "new_layers": "silent",
+        "untie": False,
         "sizes": {},
         "like": {},
+        "keep": [],
     }
     assert plan["why"].keys() == plan["sizes"].keys() and plan["why"]["hidden_size"] == "x2"
     assert (
@@ -241,6 +245,7 @@ def test_plan_reads_no_weight(grow: Grow, small: Path, tmp_path: Path) -> None:
         "--width 5/3 --noise 1 --seed 3",
         "--hidden-size 48 --kv-heads keep --size intermediate_size=80 --attention head-dim --lossy",
         "--symmetry split:1/2 --vouch a_field --vouch b_field --like 'a folder/config.json' --scaling orthogonal",
+        "--like other --keep vocab,layers --keep ties --layers 4 --insert after:0,1 --untie",
     ],
 )
 def test_a_plan_ends_with_the_command_that_does_it(typed: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import growth
 from growth.cli import choices
@@ -100,10 +100,12 @@ def test_sizes_by_name(grow: Grow, arguments: str, grown: dict[str, int], named:
 
 
 def test_the_sizes_of_another_model(grow: Grow, small: Path, pre_norm: Path, tmp_path: Path) -> None:
-    LlamaConfig(hidden_size=48, intermediate_size=64, num_attention_heads=8, num_key_value_heads=4).save_pretrained(
-        tmp_path
-    )
     wide = {"hidden_size": 48, "intermediate_size": 64, "num_attention_heads": 8, "num_key_value_heads": 4}
+    own = json.loads((small / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**own, **wide, "vocab_size": 999}))
+    refused = grow("plan", small, "--like", tmp_path)
+    assert refused.code == 1 and "vocab_size 999" in refused.err and "Add --keep vocab (in Python" in refused.err
+    (tmp_path / "config.json").write_text(json.dumps({**own, **wide}))
     for like in (tmp_path, tmp_path / "config.json"):
         result = grow("plan", small, "--like", like)
         assert result.out.startswith("LlamaForCausalLM, the sizes of another model, scaling unit\n")
@@ -112,7 +114,8 @@ def test_the_sizes_of_another_model(grow: Grow, small: Path, pre_norm: Path, tmp
         assert shown["head_dim"] == (6, 6, "kept, as the other model")
     plan = grow("plan", small, "--like", tmp_path, "--intermediate-size", "50", "--json").json
     assert plan["sizes"]["intermediate_size"] == [40, 50] and plan["why"]["intermediate_size"] == "named"
-    shown = sizes(grow("plan", pre_norm, "--like", tmp_path, "--intermediate-size", "keep").out)
+    other = ("--like", tmp_path, "--keep", "model_type,layers")
+    shown = sizes(grow("plan", pre_norm, *other, "--intermediate-size", "keep").out)
     assert shown["hidden_size"] == (24, 48, "as the other model") and shown["intermediate_size"] == (
         96,
         96,
@@ -127,6 +130,7 @@ def test_the_sizes_of_another_model(grow: Grow, small: Path, pre_norm: Path, tmp
             "--width 2 --like other",
             "like takes all sizes from another model and leaves no room for a width. Choose one of the two.",
         ),
+        ("--keep vocab,layers", "keep says what not to take from another model, and none is named: vocab,layers."),
         (
             "--noise 0.1 --symmetry split",
             "noise 0.1 and symmetry split:1/2 contradict each other. Choose one of the two.",
@@ -163,6 +167,8 @@ def test_wrong_usage_exits_2(grow: Grow, arguments: str, says: str, small: Path,
         ("--hidden-size keep", "hidden_size 24 is what the model has already"),
         ("--heads 7", "The nearest shape that works: "),
         ("--head-dim 9", "Use a multiple of 6: 12. The nearest shape that works: "),
+        ("--size layers=4", "its number of layers is num_hidden_layers. Say --layers 4 (in Python layers=4)."),
+        ("--layers 2", "num_hidden_layers 2 is what the model has already, so nothing would grow"),
         ("--like no/such", "'no/such' is neither a folder here nor in the hub's cache"),
     ],
 )

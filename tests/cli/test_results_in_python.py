@@ -72,7 +72,7 @@ def test_the_keywords_are_shown() -> None:
     ("keyword", "says"),
     [
         ("widht", "did you mean 'width'?"),
-        ("layers", "growth makes layers wider"),
+        ("num_layers", "did you mean 'layers'?"),
         ("zzz", "; the choices are width"),
         ("num_key_value_heads", "did you mean 'kv_heads'?"),
     ],
@@ -88,10 +88,11 @@ def test_a_keyword_that_does_not_exist(keyword: str, says: str) -> None:
     [
         ({"rope": "pairs"}, "rope pairs changes nothing here: the positions of this bert are not rotary"),
         ({"seed": 3, "noise": 0, "symmetry": "split"}, "seed 3 changes nothing here"),
+        ({"insert": "end"}, "insert end changes nothing here: no number of layers grows"),
         ({"lossy": True}, "lossy changes nothing here"),
         ({"attention": "head-dim", "heads": 8, "head_dim": "keep"}, "attention head-dim changes nothing here"),
         (
-            {"like": LlamaConfig(hidden_size=48, num_attention_heads=8)},
+            {"like": LlamaConfig(hidden_size=48, num_attention_heads=8), "keep": ("model_type", "layers")},
             "the other model is a llama, this one a bert",
         ),
     ],

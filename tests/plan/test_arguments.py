@@ -37,9 +37,11 @@ NONSENSE: list[Any] = [
 ]
 MAY_BE: dict[str, Callable[[Any], bool]] = {
     "width": lambda value: isinstance(value, (int, float)) and value is not True,
+    "layers": lambda value: value == 5,
     "seed": lambda value: isinstance(value, int) and value is not True,
     "lossy": lambda value: value is True,
     "vouch": lambda value: isinstance(value, list),
+    "keep": lambda value: isinstance(value, list | str) and not "".join(value).strip(),
 }
 """Choice -> which of the nonsense is none for it, if it is in range."""
 CONFIG = LlamaConfig(

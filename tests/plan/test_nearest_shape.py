@@ -149,7 +149,8 @@ REPLAYED: list[dict[str, Any]] = [
     {"width": "5/3", "noise": 0.25, "seed": 7},
     {"width": 1.5, "kv_heads": "keep", "scaling": "orthogonal", "symmetry": "split:1/3:varied"},
     {"hidden_size": 960, "sizes": {"intermediate_size": 2000}},
-    {"like": LlamaConfig(**SMALL), "intermediate_size": "keep"},
+    {"like": {**SMOLLM, **SMALL}, "intermediate_size": "keep"},
+    {"like": {**SMOLLM, **SMALL, "vocab_size": 99, "num_hidden_layers": 3}, "keep": "vocab,kv_heads"},
     {"width": 2, "attention": "head_dim", "rope": "pairs", "lossy": True, "vouch": ("mlp_bias",)},
 ]
 

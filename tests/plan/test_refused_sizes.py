@@ -19,7 +19,7 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     "other shrinks": (
         SMOLLM,
         {"like": {"hidden_size": 512}},
-        "cannot shrink hidden_size from 576 to 512, its size in the other model:",
+        r"the other model has hidden_size 512 \(576 here\), which a growth cannot take: .* Add --keep hidden_size ",
     ),
     "unknown": (
         SMOLLM,
@@ -28,8 +28,8 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     ),
     "depth": (
         SMOLLM,
-        {"sizes": {"num_hidden_layers": 5}},
-        "num_hidden_layers is not a width: growth makes layers wider; .* Choose a width, or sizes such as hidden_size",
+        {"sizes": {"n_layers": 5}},
+        r"n_layers is no size of a llama; its number of layers is num_hidden_layers\. Say --layers 5 ",
     ),
     "unknown of gpt2": (
         GPT2,
@@ -48,10 +48,14 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     ),
     "same": (SMOLLM, {"hidden_size": 576}, "hidden_size 576 is what the model has already, so nothing would grow"),
     "kept": (SMOLLM, {"kv_heads": "keep"}, "num_key_value_heads 3 is what the model has already"),
-    "like itself": (SMOLLM, {"like": SMOLLM}, "hidden_size 576, .* is what the model has already"),
+    "like itself": (
+        SMOLLM,
+        {"like": SMOLLM},
+        "the other model is no larger than this one, so nothing would grow. Name",
+    ),
     "nothing in common": (
         GPT2,
-        {"like": CLIP},
+        {"like": CLIP, "keep": "model_type"},
         "the other model says none of the sizes of a gpt2: hidden_size, .* Name some",
     ),
     "does not divide": (
@@ -68,7 +72,10 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
     ),
     "like a model of another type": (
         SMOLLM,
-        {"like": BertConfig(hidden_size=1152, intermediate_size=4096, num_attention_heads=12)},
+        {
+            "like": BertConfig(hidden_size=1152, intermediate_size=4096, num_attention_heads=12),
+            "keep": ("model_type", "layers"),
+        },
         r"cannot grow 'query' \(head_dim\) from 64 to 96: .* The nearest shape that works: .*, head_dim 128\. The "
         "other model is a bert, this one a llama",
     ),

@@ -14,6 +14,8 @@ from growth.plan.plan import TOLERANCE
 from growth.proof.twin import prove_twin
 from support.size_cases import CLIP, FEW, GPT2, QWEN, SMALL, SMOLLM, T5, Source, grown, untrue
 
+WIDE = LlamaConfig(**{name: value for name, value in {**SMOLLM, **SMALL}.items() if name != "model_type"})
+
 
 @pytest.mark.parametrize(
     "choices",
@@ -25,7 +27,7 @@ from support.size_cases import CLIP, FEW, GPT2, QWEN, SMALL, SMOLLM, T5, Source,
         {"width": 5 / 3},
         {"sizes": SMALL},
         {"like": SMALL},
-        {"like": LlamaConfig(**SMALL)},
+        {"like": WIDE},
         {"like": {**SMOLLM, **SMALL}},
     ],
     ids=str,
@@ -146,7 +148,7 @@ def test_a_size_the_config_leaves_null_is_written_down_where_it_no_longer_follow
 
 def test_another_model_lends_its_sizes(tmp_path: Path) -> None:
     folder = tmp_path / "other"
-    LlamaConfig(**SMALL).save_pretrained(folder)
+    WIDE.save_pretrained(folder)
     assert grown(SMOLLM, like=folder) == grown(SMOLLM, like=str(folder / "config.json")) == SMALL
     wide = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_key_value_heads": 16}
     others: list[Source] = [
@@ -162,6 +164,6 @@ def test_another_model_lends_its_sizes(tmp_path: Path) -> None:
     ]
     assert "persimmon" not in architectures.known()
     for other in others:
-        assert grown(GPT2, like=other) == wide
-    assert grown(SMOLLM, like=LlamaConfig(**SMALL), intermediate_size=1600) == {**SMALL, "intermediate_size": 1600}
-    assert plan_widening(SMOLLM, like=LlamaConfig(**SMALL)).why["head_dim"] == "kept, as the other model"
+        assert grown(GPT2, like=other, keep=("model_type", "layers")) == wide
+    assert grown(SMOLLM, like=WIDE, intermediate_size=1600) == {**SMALL, "intermediate_size": 1600}
+    assert plan_widening(SMOLLM, like=WIDE).why["head_dim"] == "kept, as the other model"

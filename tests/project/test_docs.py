@@ -3,6 +3,7 @@ everything that the command line and the library offer."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tomllib
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import click
 import pytest
+from transformers import LlamaForCausalLM
 
 import growth
 from growth.architectures import registry
 from growth.cli.main import grow as command
 from growth.hf.catalogue import families
+from growth.hf.configs import Config
 from support import page_checks
 from support.documents import RUN, BlockError, blocks, links, run_page
 
@@ -34,13 +37,24 @@ def to_run(page: str) -> int:
     return sum(block.language in RUN and block.excuse is None for block in blocks(page))
 
 
+def smollm2(folder: Path) -> None:
+    """What the pages name by its hub id, as folders: the published configs, a sixteenth as wide."""
+    for size, layers in (("135m", 3), ("360m", 4)):
+        published = json.loads((ROOT / f"tests/support/configs/smollm2-{size}.json").read_text(encoding="utf-8"))
+        narrow = {name: published[name] // 16 for name in ("hidden_size", "intermediate_size")}
+        config = Config({**published, **narrow, "num_hidden_layers": layers, "vocab_size": 97})
+        model = LlamaForCausalLM(config.parsed)
+        model.save_pretrained(folder / "HuggingFaceTB" / f"SmolLM2-{size.upper()}")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder but for ``small``, the checkpoint that the pages grow. Declarations that a
-    page registers are forgotten."""
+    """An empty folder but for ``small``, the checkpoint that the pages grow, and SmolLM2. Declarations
+    that a page registers are forgotten."""
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     shutil.copytree(SMALL, tmp_path / "small")
+    smollm2(tmp_path)
     return tmp_path
 
 

@@ -41,8 +41,8 @@ PUBLIC = [
 KEYWORDS = (
     "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, layers=None, "
     "experts=None, experts_per_token=None, expert_size=None, insert='even', new_layers='silent', untie=False, "
-    "sizes=None, like=None, attention='heads', rope='slots', scaling='unit', last_hidden_state='divided', "
-    "symmetry='none', noise=0.0, seed=0, lossy=False, vouch=()"
+    "sizes=None, like=None, keep=(), attention='heads', rope='slots', scaling='unit', "
+    "last_hidden_state='divided', symmetry='none', noise=0.0, seed=0, lossy=False, vouch=()"
 )
 """What the first three take besides, each of them optional."""
 
@@ -85,6 +85,7 @@ OPTIONS_OF_GROWTH = [
     "--untie",
     "--size ...",
     "--like None",
+    "--keep ...",
     "--attention heads (heads, head-dim)",
     "--rope slots (slots, pairs)",
     "--scaling unit (unit, orthogonal)",

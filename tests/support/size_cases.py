@@ -23,6 +23,7 @@ from transformers import (
 from growth import plan_widening
 from growth.errors import GrowthError
 from growth.hf.configs import parse
+from growth.plan.keep import is_kept
 from growth.plan.plan import Plan
 
 FEW: dict[str, Any] = {"num_hidden_layers": 2, "vocab_size": 97}
@@ -90,6 +91,7 @@ def untrue(plan: Plan) -> list[str]:
     config, old, new, options = parse(plan.new_config), plan.old_sizes, plan.new_sizes, plan.options
     fields = {size.field: name for name, size in plan.architecture.sizes.items() if size.field}
     named = {fields.get(name, name) for name in options.sizes}
+    named |= {name for name in new if is_kept(options.keep, name)}
 
     def holds(name: str, said: str) -> bool:
         size = plan.architecture.sizes[name]
@@ -148,5 +150,7 @@ def refused(source: Source, **choices: Any) -> str:
     with pytest.raises(GrowthError) as refusal:
         plan_widening(source, **choices)
     message = str(refusal.value)
-    assert "\n" not in message and re.search(r"must be|\. (Use|Name|Choose|Check|The nearest) ", message), message
+    assert "\n" not in message and re.search(r"must be|\. (Use|Name|Choose|Check|Add|Say|The nearest) ", message), (
+        message
+    )
     return message

@@ -30,7 +30,6 @@ from growth.architectures import (
     LayerNorm,
     Normalised,
     Refusal,
-    UnsupportedModelError,
     clamped_attention,
 )
 from growth.architectures.families.llama import LLAMA
@@ -41,23 +40,25 @@ _CLAMPED = FixedSize(
 )
 
 
+_TIED = FixedSize(
+    "its head is tied to the embedding behind a layer norm without a gain and with a fixed epsilon, so that what the "
+    "head reads would have to shrink as the stream grows",
+    "Untie the head on the way, by --untie (in Python untie=True), which copies the embedding into lm_head.weight.",
+)
+
+
 def _ties_a_head(config: Any) -> bool:
     has_head = any(name.endswith("ForCausalLM") for name in config.architectures or ())
     return bool(config.tie_word_embeddings) and has_head
 
 
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
+    laws = dict(architecture.laws)
     if _ties_a_head(config):
-        raise UnsupportedModelError(
-            "this 'olmo' model ties its head to the embedding behind a layer norm without a gain and with a fixed "
-            "epsilon, and then no "
-            "wider model computes the same: what the head reads would have to shrink as the stream grows. Untie the "
-            "head first: copy "
-            "the embedding into lm_head.weight and set tie_word_embeddings to false."
-        )
-    if config.clip_qkv is None:
-        return architecture
-    return replace(architecture, laws={**architecture.laws, QUERY: _CLAMPED, KEY: _CLAMPED, VALUE: Copied("a clamp")})
+        laws[RESIDUAL] = _TIED
+    if config.clip_qkv is not None:
+        laws |= {QUERY: _CLAMPED, KEY: _CLAMPED, VALUE: Copied("a clamp")}
+    return replace(architecture, laws=laws)
 
 
 OLMO = replace(
