@@ -96,7 +96,12 @@ FOLDERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+SLOW = ("a wrapper's names", "a tied matrix under the head's name")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FOLDERS]
+)
 def test_every_kind_of_folder(name: str, tmp_path: Path) -> None:
     build, change, choices = FOLDERS[name]
     build().save_pretrained(tmp_path / "small")

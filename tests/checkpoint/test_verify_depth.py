@@ -61,7 +61,11 @@ DEEPER: dict[Any, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("model", DEEPER, ids=lambda model: model.__name__)
+@pytest.mark.parametrize(
+    "model",
+    [llama, t5, *(pytest.param(model, marks=pytest.mark.slow) for model in (mixtral, gemma2))],
+    ids=lambda model: model.__name__,
+)
 def test_deeper_is_equal(model: Any, tmp_path: Path) -> None:
     """With growth.json, which says which layer is which; and then without."""
     model().save_pretrained(tmp_path / "small")

@@ -62,8 +62,14 @@ STAGES: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("stages", STAGES)
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        pytest.param(name, stages, marks=[pytest.mark.slow] if name != "AdamW" and stages == [*STAGES][-1] else [])
+        for name in MAKERS
+        for stages in STAGES
+    ],
+)
 def test_training_resumes_after_growth(name: str, stages: str, tmp_path: Path) -> None:
     model: Any = llama(tied=False)
     optimizer: Any = MAKERS[name](model)
