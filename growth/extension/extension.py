@@ -165,6 +165,7 @@ class Extension:
             "layers": [
                 {"list": stack.name, "origins": list(stack.origins), "kept": list(stack.kept)} for stack in self.stacks
             ],
+            "copies": [{"lists": list(copies.lists), "count": copies.count} for copies in self.copies],
             "silent": self.silent,
             "untied": self.untied,
         }

@@ -21,6 +21,7 @@ def test_growth_json_is_enough_to_grow_again(tmp_path: Path) -> None:
     assert plan["sizes"]["num_hidden_layers"] == [2, 4]
     assert plan["extension"] == {
         "layers": [{"list": "layers", "origins": [0, 0, 0, 1], "kept": [0, 3]}],
+        "copies": [],
         "silent": True,
         "untied": False,
     }
@@ -43,7 +44,7 @@ def test_an_untied_head_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixtur
     GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=2)).save_pretrained(tmp_path / "small")
     grow(["plan", str(tmp_path / "small"), "--untie", "--json"], standalone_mode=False)
     plan = json.loads(capsys.readouterr().out)
-    assert plan["extension"] == {"layers": [], "silent": True, "untied": True}
+    assert plan["extension"] == {"layers": [], "copies": [], "silent": True, "untied": True}
     assert plan["config_changes"]["tie_word_embeddings"] == [True, False]
     assert {row["name"]: row["source"] for row in plan["tensors"]}["lm_head.weight"] == "transformer.wte.weight"
     grow(["plan", str(tmp_path / "small"), "--untie", "--layers", "2", "--verbose"], standalone_mode=False)

@@ -34,6 +34,11 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 """Which optimizer of Trainer -> how it is asked for."""
 
+MORE: dict[str, dict[str, Any]] = {
+    "gpt2": {"untie": True},
+    "mixtral": {"experts": 6, "experts_per_token": 4, "kv_heads": 4, "noise": 0.5},
+}
+
 DEEPER: dict[str, Any] = {"layers": 5, "insert": "after:0,1,1"}
 
 
@@ -71,17 +76,18 @@ def parts(done: Run) -> tuple[Any, Any]:
     return done.trainer.model, done.trainer.optimizer
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "mixtral"])
+@pytest.mark.parametrize("kind", MORE)
 @pytest.mark.parametrize("moments", some(["preserve", "fresh"], "preserve"))
 def test_disk_and_memory_agree_bit_for_bit(kind: str, moments: Any, tmp_path: Path) -> None:
-    """Also with a head of its own (GPT-2 ties it), older names, and experts that are one parameter."""
+    """Also with a head of its own (GPT-2 ties it), older names, and more experts, that are one
+    parameter."""
     source, model, optimizer = checkpoint(tmp_path, kind)
     mark(source, model, optimizer)
     weights = {
         name.removeprefix("transformer."): value for name, value in load_file(source / "model.safetensors").items()
     }
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    choices: dict[str, Any] = {"layers": 3, "width": 2, "heads": "keep", "untie": kind == "gpt2"}
+    choices: dict[str, Any] = {"layers": 3, "width": 2, "heads": "keep", **MORE[kind]}
     growth.widen_checkpoint(source, tmp_path / "wide", optimizer=True, moments=moments, **choices)
     grown = growth.widen(model, optimizer=optimizer, hyper="keep", moments=moments, **choices)
     wide, read = loaded(tmp_path / "wide")
