@@ -138,7 +138,8 @@ def _report(
     known = entries_of(before, after, plan)
     reference, before = ({name: run[name] for name in known} for run in (reference, before))
     after = {name: after[entry] for name, entry in known.items()}
-    compared = _compared(reference, before, after, plan, eps)
+    rows = inputs["input_ids"].shape[:-1] if "input_ids" in inputs else None
+    compared = _compared(reference, before, after, plan, eps, rows)
     if not compared:
         raise CheckpointError(
             f"no output of the two models can be compared: {', '.join(before)} differ in shape, and it is not known "
@@ -173,11 +174,12 @@ def _report(
 
 
 def _compared(
-    reference: Outputs, before: Outputs, after: Outputs, plan: Plan | None, eps: float
+    reference: Outputs, before: Outputs, after: Outputs, plan: Plan | None, eps: float, rows: torch.Size | None
 ) -> dict[str, tuple[Distance, Distance, float]]:
     """Output name -> (how far the grown model is from the source, the rounding floor, how much the
     output varies), for every output that both have and that has one shape, mapped by the plan where
-    there is one."""
+    there is one. An output with one number for each of the ``rows`` of token ids has one feature:
+    the choices of a multiple-choice head may all be the same text."""
     found: dict[str, tuple[Distance, Distance, float]] = {}
     for name in before:
         if "hidden_states." in name:
@@ -190,7 +192,8 @@ def _compared(
             ulp = before[name].double().abs() * eps
             largest, mean = max(floor.largest, float(ulp.max())), max(floor.mean, float(ulp.mean()))
             floor = replace(floor, largest=largest, mean=mean)
-            found[name] = distance(expected, grown, distribution), floor, variation(expected)
+            varies = variation(expected.unsqueeze(-1) if expected.shape == rows else expected)
+            found[name] = distance(expected, grown, distribution), floor, varies
     return found
 
 
