@@ -127,15 +127,16 @@ class Extension:
         """A reader of the extended model's tensors, from one of the model's."""
         return lambda name: self.parts[name].of(read(self.parts[name].source))
 
-    def state(self, state: Mapping[str, Tensor], degree: int) -> dict[str, Tensor]:
+    def state(self, state: Mapping[str, Tensor], degree: int, first_only: bool = False) -> dict[str, Tensor]:
         """What an optimizer holds of the extended model's tensors, where the model determines it.
 
         Args:
             state: name on disk -> what it holds of the model's tensor.
             degree: of that in the gradient: 1 for Adam's ``exp_avg``, 2 for its ``exp_avg_sq``.
+            first_only: whether only the first copy of each entry has it, and the others have 0.
         """
         return {
-            name: part.state(state[part.source], degree)
+            name: part.state(state[part.source], degree, first_only)
             for name, part in self.parts.items()
             if part.source in state and part.gradient is not None
         }

@@ -77,12 +77,13 @@ class Part:
                 value = torch.stack([one.index_select(axis - 1, row) for one, row in zip(value, index, strict=True)])
         return value
 
-    def state(self, value: Tensor, degree: int) -> Tensor:
+    def state(self, value: Tensor, degree: int, first_only: bool = False) -> Tensor:
         """What an optimizer holds of the new tensor.
 
         Args:
             value: what it holds of the source; a size of 1 stands for the mean over a dimension.
             degree: of that in the gradient.
+            first_only: whether only the first copy of each entry has it, and the others have 0.
         """
         state = self._taken(value) * (1.0 if self.gradient is None else self.gradient) ** degree
         for axis, shares in enumerate(self.shares):
@@ -90,6 +91,11 @@ class Part:
                 factors = shares**degree if value.shape[axis] != 1 else (shares**degree).mean(keepdims=True)
                 along = [-1 if dimension == axis else 1 for dimension in range(value.ndim)]
                 state = state * torch.from_numpy(factors).to(state.device, state.dtype).reshape(along)
+        if first_only and self.new and self.gradient != 1.0:  # one of several tensors that share a gradient
+            return torch.zeros_like(state)
+        for axis, firsts in enumerate(self.firsts if first_only else ()):
+            if firsts is not None and state.shape[axis] == len(firsts):
+                state.index_fill_(axis, torch.from_numpy(np.flatnonzero(~firsts)).to(state.device), 0)
         return state
 
     @property

@@ -124,9 +124,9 @@ def grown_values(
         Parameter name in memory -> its grown state.
     """
 
-    def extended(given: Mapping[str, Tensor], degree: int) -> Mapping[str, Tensor]:
+    def extended(given: Mapping[str, Tensor], degree: int, moments: Moments) -> Mapping[str, Tensor]:
         on_disk = to_disk(old, given)
-        return on_disk if plan.extension is None else plan.extension.state(on_disk, degree)
+        return on_disk if plan.extension is None else plan.extension.state(on_disk, degree, moments == "fresh")
 
     def grow(given: Mapping[str, Tensor], moments: Moments) -> dict[str, Tensor]:
         return {
@@ -134,9 +134,9 @@ def grown_values(
             for name, value in given.items()
         }
 
-    result, begun = grow(extended(values, degree), moments), extended(starts, 0)
+    result, begun = grow(extended(values, degree, moments), moments), extended(starts, 0, "preserve")
     # Grown like a state, the start value is 0 in exactly the entries that carry no old state.
-    every_copy, carried = grow(begun, "preserve"), grow(begun, moments)
+    every_copy, carried = grow(begun, "preserve"), grow(extended(starts, 0, moments), moments)
     for name, start in begun.items():
         fresh = torch.where(every_copy[name] == 0, start.flatten()[0], every_copy[name])
         result[name] = torch.where(carried[name] == 0, fresh, result[name])
