@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM, PreTrainedModel
 
 import growth
 from growth.cli.main import grow
@@ -37,6 +39,43 @@ def test_growth_json_is_enough_to_grow_again(tmp_path: Path) -> None:
     card = (tmp_path / "deep" / "README.md").read_text()
     assert "| num_hidden_layers | 2 | 4 |" in card and "insert after:0,0" in card
     assert "\nNew in layers: 1 (a copy of 0), 2 (a copy of 0); those that were there are now 0, 3.\n" in card
+
+
+EXPERTS: dict[str, Any] = {"experts": 6, "experts_per_token": 4, "layers": 3, "kv_heads": 4, "noise": 0.5}
+SMALL = {
+    "hidden_size": 24,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 60,
+}
+LARGE = {**SMALL, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 5, "num_attention_heads": 8}
+
+FINER: dict[str, Any] = {"experts": 6, "experts_per_token": 4, "expert_size": 16}
+
+
+def mixtral(**sizes: Any) -> PreTrainedModel:
+    return MixtralForCausalLM(MixtralConfig(**{**SMALL, "num_key_value_heads": 2, "num_local_experts": 3, **sizes}))
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [EXPERTS, pytest.param({"like": "large"}, marks=pytest.mark.slow), pytest.param(FINER, marks=pytest.mark.slow)],
+    ids=lambda choices: "-".join(choices),
+)
+def test_whatever_was_added_is_added_again(
+    choices: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mixtral().save_pretrained("small")
+    mixtral(**LARGE).save_pretrained("large")
+    growth.widen_checkpoint("small", "grown", **choices)
+    shutil.rmtree("large")
+    growth.widen_checkpoint("small", "again", **json.loads(Path("grown/growth.json").read_text())["plan"]["options"])
+    for name in ("model.safetensors", "config.json"):
+        assert Path("again", name).read_bytes() == Path("grown", name).read_bytes()
+    report = growth.check_equivalence("small", "grown", tokens=60, device="cpu", dtype="float32")
+    assert report.equal and report.diverges_at is None and not report.turned
 
 
 def test_an_untied_head_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
