@@ -19,7 +19,9 @@ from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.build import plan_config
 from growth.plan.options import chosen
 from growth.plan.plan import TOLERANCE, Plan
-from growth.proof.miniature import build_exact, loud
+from growth.proof.inputs import random_inputs
+from growth.proof.miniature import VOCABULARY, build_exact, loud
+from growth.proof.outputs import forward
 from growth.proof.twin import sizes_of, twin_report
 from growth.weights.grow import grow_tensor
 from support.families import at_nearest, difference, generate
@@ -111,6 +113,10 @@ def check_again(raw: Mapping[str, Any], choice: Choice, folder: Path) -> None:
     loaded = load(folder, type(large).__name__)
     state = loaded.state_dict()
     assert all(torch.equal(state[name], value) for name, value in large.state_dict().items())
+    inputs = random_inputs(large, VOCABULARY)
+    found = forward(loaded, inputs)
+    apart = {name: float((found[name] - value).abs().max()) for name, value in forward(large, inputs).items()}
+    assert max(apart.values()) <= TOLERANCE, apart
     saved = {**loaded.config.to_dict(), "architectures": [type(large).__name__]}
     _, plan = planned(saved, deeper(saved, 1, width=2))
     assert plan.extension is not None
