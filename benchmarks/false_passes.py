@@ -55,8 +55,11 @@ SAME = {
     **UNSEEN,
     r"^esm\.\S*key\.weight dimension 0 rolled": "the slot beside has the same frequency, and its query is a copy",
     r"^esm\.\S*inv_freq scaled in 0 at \d*[13579]$": "the frequency of a slot whose key starts at zero",
+    r"^roformer\.\S*embed_positions\.weight scaled in 1 at \d*[13579]$": "a slot whose key, or whose reader, is zero",
+    r"^smollm3: \S*layers\.0\.self_attn\.k_proj\.weight dimension 0 rolled": "it has no rotary positions, and the "
+    "query of the slot beside is a copy",
 }
-"""Pattern of a mutant -> why it computes the same."""
+"""Pattern of a mutant, or of one behind its model type and a colon -> why it computes the same."""
 CHOICES: list[Choice] = [
     as_choice({"width": width, "attention": attention, "scaling": scaling})
     for width, attention in ((2, "heads"), (2, "head-dim"), (2, "pairs"), (1.5, "heads"))
@@ -140,7 +143,11 @@ def weights_made_wrong(raw: dict[str, Any], choice: Choice, seed: int) -> Iterat
         elif mutant.source is not None and same_in_the_source(mutant):
             yield what, "nothing that the small model returns depends on this weight either"
         else:
-            yield what, next((why for pattern, why in SAME.items() if re.search(pattern, what)), "")
+            called = (what, f"{raw['model_type']}: {what}")
+            yield (
+                what,
+                next((why for pattern, why in SAME.items() if any(re.search(pattern, one) for one in called)), ""),
+            )
 
 
 @dataclass(frozen=True)
