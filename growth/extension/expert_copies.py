@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -199,11 +199,13 @@ class _Sharing:
         old: the sizes of the model.
         size: the name of the size of an expert.
         parts: in how many parts.
+        known: what was worked out already.
     """
 
     old: Sizes
     size: str
     parts: int
+    known: dict[tuple[Axis, int], Integers] = field(default_factory=dict)
 
     def is_read(self, roles: tuple[Role, ...]) -> bool:
         """Whether a tensor reads the features of an expert."""
@@ -236,12 +238,14 @@ class _Sharing:
 
     def _features(self, axis: Axis, number: int) -> Integers:
         """Which entries of an axis a part has."""
-        each = self.old[self.size] // self.parts
-        entries = coordinates(axis, {**self.old, self.size: each})
-        for space in axis.spaces():
-            if space.size == self.size:
-                entries[space] = np.where(entries[space] < 0, entries[space], entries[space] + number * each)
-        return positions(entries, coordinates(axis, self.old))
+        if (axis, number) not in self.known:
+            each = self.old[self.size] // self.parts
+            entries = coordinates(axis, {**self.old, self.size: each})
+            for space in axis.spaces():
+                if space.size == self.size:
+                    entries[space] = np.where(entries[space] < 0, entries[space], entries[space] + number * each)
+            self.known[axis, number] = positions(entries, coordinates(axis, self.old))
+        return self.known[axis, number]
 
 
 def _notes(found: Experts, copies: int, parts: int, noise: float) -> Iterator[str]:

@@ -32,8 +32,8 @@ class Apart:
         seed: of what is drawn.
         key: what is drawn anew for each of: the name of the tensor, and of a part of it.
         copies: how many copies there are.
-        number: which of them this is; None for all of them, one after the other along the first
-            dimension.
+        number: which of them this is; None where the first dimension has an entry for each expert,
+            all of the first copies, then all of the second, and so on.
 
     Example:
         Two copies of a matrix of ones:
@@ -52,26 +52,28 @@ class Apart:
     def of(self, value: Tensor) -> Tensor:
         """The matrices, from copies that are equal."""
         if self.number is not None:
-            return self._noisy(value, self.number)
-        blocks = value.unflatten(0, (self.copies, -1))
-        return torch.cat([self._noisy(block, number) for number, block in enumerate(blocks)])
+            return self._noisy(value, self.number, self.key)
+        experts, result = len(value) // self.copies, torch.empty_like(value)
+        for entry, matrix in enumerate(value):  # one by one: noise is drawn in float64
+            result[entry] = self._noisy(matrix, entry // experts, f"{self.key}/{entry % experts}")
+        return result
 
-    def _noisy(self, value: Tensor, number: int) -> Tensor:
+    def _noisy(self, value: Tensor, number: int, key: str) -> Tensor:
         weights = value.to(torch.float64)
         rms = float(np.float32(math.sqrt(float(weights.square().mean()))))  # alike on every device
-        return (weights + self.noise * rms * self._drawn(value, number)).to(value.dtype)
+        return (weights + self.noise * rms * self._drawn(value, number, key)).to(value.dtype)
 
-    def _drawn(self, value: Tensor, number: int) -> Tensor:
+    def _drawn(self, value: Tensor, number: int, key: str) -> Tensor:
         """Noise of RMS 1 for one copy; over all copies it adds up to nothing."""
         last = self.copies - 3 if self.copies % 2 else self.copies
         group = min(number, last) // 2
-        draws = [self._normal(value, f"{group}/{draw}") for draw in range(1 if number < last else 2)]
+        draws = [self._normal(value, f"{key}/{group}/{draw}") for draw in range(1 if number < last else 2)]
         if number < last:
             return draws[0] if number % 2 == 0 else -draws[0]
         angle = 2 * math.pi * (number - last) / 3
         return math.cos(angle) * draws[0] + math.sin(angle) * draws[1]
 
-    def _normal(self, value: Tensor, part: str) -> Tensor:
-        digest = hashlib.sha256(f"{self.seed}/{self.key}/{part}".encode()).digest()
+    def _normal(self, value: Tensor, key: str) -> Tensor:
+        digest = hashlib.sha256(f"{self.seed}/{key}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         return torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)

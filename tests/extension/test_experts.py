@@ -19,6 +19,7 @@ from growth.extension import expert_copies, experts
 from growth.extension.experts import expert_size, experts_of
 from growth.extension.extension import Copies
 from growth.extension.part import Part
+from growth.extension.split import Apart
 from growth.hf.configs import Config
 from growth.hf.model_classes import class_of
 from growth.hf.tensor_names import to_disk
@@ -230,6 +231,22 @@ def test_which_copies_separate() -> None:
                 _step(grown, optimizer)
             rows = grown.model.layers[0].mlp.gate.weight
             assert bool(((rows[:count] - rows[count:]).abs() > 1e-6).any()) is apart
+
+
+@pytest.mark.parametrize("copies", [2, 3, 4, 5])
+def test_noise_adds_up_to_nothing(copies: int) -> None:
+    """Of one tensor for all experts and of a tensor for each."""
+    weights = torch.randn(3, 40, 50, dtype=torch.float64)
+    fused = Apart(0.5, 7, "down", copies).of(weights.repeat(copies, 1, 1)).unflatten(0, (copies, 3))
+    alone = torch.stack([Apart(0.5, 7, "down", copies, number).of(weights[0]) for number in range(copies)])
+    for noisy, clean in ((fused, weights), (alone, weights[0])):
+        assert float((noisy.mean(0) - clean).abs().max()) < 1e-14
+        noise = noisy - clean
+        assert float(noise.square().mean().sqrt() / clean.square().mean().sqrt()) == pytest.approx(0.5, rel=0.03)
+        assert len({float(one.flatten()[0]) for one in noise}) == copies
+    again = Apart(0.5, 7, "down", copies).of(weights.repeat(copies, 1, 1))
+    other = Apart(0.5, 8, "down", copies).of(weights.repeat(copies, 1, 1))
+    assert torch.equal(again, fused.flatten(0, 1)) and not torch.equal(other, again)
 
 
 def test_the_plan_says_what_happens() -> None:
