@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.optim import AdamW
@@ -9,11 +12,17 @@ from torch.optim import AdamW
 import growth
 from growth.extension.split import Apart
 from growth.proof.float64 import exact_arithmetic
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import experts
+
 from support.expert_models import CHOICES, expert_model, expert_step, with_experts
 
 
-@pytest.mark.parametrize("choice", ["twice as many", "three times as many", "finer"])
-@pytest.mark.parametrize("family", ["mixtral", "gpt_oss", "granitemoe"])
+@pytest.mark.parametrize(
+    ("family", "choice"),
+    [("mixtral", "twice as many"), ("mixtral", "finer"), ("gpt_oss", "three times as many"), ("granitemoe", "finer")],
+)
 def test_training_starts_where_it_was(family: str, choice: str) -> None:
     """The loss, with that of the balance of experts, and the gradients, of which each copy has its share."""
     with exact_arithmetic():
@@ -91,3 +100,10 @@ def test_noise_adds_up_to_nothing(copies: int) -> None:
     again = Apart(0.5, 7, "down", copies).of(weights.repeat(copies, 1, 1))
     other = Apart(0.5, 8, "down", copies).of(weights.repeat(copies, 1, 1))
     assert torch.equal(again, fused.flatten(0, 1)) and not torch.equal(other, again)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_rounding() -> None:
+    found, (own, more) = experts.measured("qwen3_moe")
+    assert found.keys() == experts.CHOICES.keys()
+    assert all(largest < 1e-4 and same for largest, same in found.values()) and more < own
