@@ -31,9 +31,9 @@ def write_card(source: SourceFiles, folder: Path, name: str, plan: Plan, proof: 
         for size, old in plan.old_sizes.items()
         if plan.new_sizes[size] != old
     ]
-    exactness = (
-        "the loss was accepted and is" if plan.lossy else "it computes the same function; the largest difference is"
-    )
+    exactness = "it computes the same function; the largest difference is"
+    if plan.lossy:
+        exactness = "it computes another function, which was accepted; the largest difference is"
     back = "bit for bit" if proof.fold.exact else "within one rounding of each weight"
     text = f"""# {printable(name)}
 

@@ -31,7 +31,7 @@ class Insert:
 
     @classmethod
     def parse(cls, text: object) -> Insert:
-        """Read ``even``, ``end``, ``start`` or ``after:0,3``.
+        """Read ``even``, ``end``, ``start`` or ``after:0,3``; -1 stands for a place before the first.
 
         Raises:
             IllegalGrowthError: for anything else.

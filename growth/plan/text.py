@@ -58,9 +58,10 @@ def plan_parts(plan: Plan, verbose: bool = False) -> list[Part]:
 def new_layers(plan: Plan) -> list[str]:
     """Which new layers there are and of which they are copies, a sentence per list of layers."""
     stacks = () if plan.extension is None else plan.extension.stacks
+    copy = "copy" if plan.extension is not None and not plan.extension.silent else "silent copy"
     return [
         f"new in {stack.name}: "
-        + ", ".join(f"{number} (a copy of {stack.origins[number]})" for number in sorted(stack.added))
+        + ", ".join(f"{number} (a {copy} of {stack.origins[number]})" for number in sorted(stack.added))
         + f"; those that were there are now {', '.join(map(str, stack.kept))}"
         for stack in stacks
     ]

@@ -38,7 +38,10 @@ def test_growth_json_is_enough_to_grow_again(tmp_path: Path) -> None:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "deep" / name).read_bytes()
     card = (tmp_path / "deep" / "README.md").read_text()
     assert "| num_hidden_layers | 2 | 4 |" in card and "insert after:0,0" in card
-    assert "\nNew in layers: 1 (a copy of 0), 2 (a copy of 0); those that were there are now 0, 3.\n" in card
+    assert (
+        "\nNew in layers: 1 (a silent copy of 0), 2 (a silent copy of 0); those that were there are now 0, 3.\n"
+        in card
+    )
 
 
 EXPERTS: dict[str, Any] = {"experts": 6, "experts_per_token": 4, "layers": 3, "kv_heads": 4, "noise": 0.5}
@@ -92,4 +95,6 @@ def test_an_untied_head_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert table["tensor"] == ["from", "old"]
     assert table["lm_head.weight"][0] == "transformer.wte.weight"
     assert table["transformer.h.1.mlp.c_proj.weight"] == ["all", "0"] and table["transformer.wte.weight"][0] == "-"
-    assert any(line.strip().startswith("new in h: 1 (a copy of 0); those that were there are now 0") for line in lines)
+    assert any(
+        line.strip().startswith("new in h: 1 (a silent copy of 0); those that were there are now 0") for line in lines
+    )
