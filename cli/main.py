@@ -42,7 +42,7 @@ def grow() -> None:
     \b
     grow plan   SRC                          what would happen; no weight is read
     grow widen  SRC DST --width 2 --noise 1  twice as wide, ready to train on
-    grow widen  SRC DST --like M --noise 1   to the sizes of another model
+    grow widen  SRC DST --like M --noise 1   as large as another model, layers too
     grow verify SRC DST                      run both on text and compare
 
     --noise 1 breaks the symmetry of the copies without changing the function. Without it, copies

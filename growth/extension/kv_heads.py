@@ -34,6 +34,7 @@ from growth.extension.extension import Extension, Shapes
 from growth.extension.part import Part
 from growth.hf.config_json import edited
 from growth.hf.configs import Config
+from growth.hf.expected_tensors import expected_tensors
 
 KV_HEADS, QUERIES, HEADS = "num_key_value_heads", "queries_per_kv", "num_attention_heads"
 """Standard names of sizes."""
@@ -119,6 +120,10 @@ def with_more_key_value_heads(
         raise _not_held(architecture, name, wanted[name], str(error)) from error
     if found != wanted:
         raise _not_held(architecture, name, wanted[name], f"it is read back as {found[name]}.")
+    before, after = ({*expected_tensors(one, model_class)[0]} for one in (config, new))
+    if before != after:
+        reason = f"each has tensors of its own ('{min(before ^ after)}'), which a new one would not have."
+        raise _not_held(architecture, name, wanted[name], reason)
     taken: dict[Axis, Integers | None] = {}
 
     def take(axis: Axis | None) -> Integers | None:

@@ -45,7 +45,7 @@ def with_own_head(
         if getattr(owner, _TIE, False) and (not section or _TIE in section_at(untied, section + _TIE)):
             section_at(untied, section + _TIE)[_TIE] = False
     new = Config(untied)
-    _, left = expected_tensors(new, model_class)
+    expected, left = expected_tensors(new, model_class)
     if not (released := [name for name in ties if name not in left]):
         raise IllegalGrowthError(
             f"{model_class.__name__} ties {', '.join(ties)} whatever its config says, so that a matrix of its own "
@@ -56,6 +56,11 @@ def with_own_head(
     for name in released:
         shared = {one: names.get(architecture.canonical(one)) for one in (ties[name], name)}
         source = next(found for found in shared.values() if found is not None)
+        if expected[name] != tuple(shapes[source]):
+            raise IllegalGrowthError(
+                f"{model_class.__name__} builds {name} of its own as {list(expected[name])}, and the matrix that it "
+                f"shares now is {list(shapes[source])}. Leave untie out."
+            )
         # The file may hold the shared matrix under either name, or under both
         parts |= {found or one: Part(source, new=one == name) for one, found in shared.items()}
     return Extension(

@@ -14,16 +14,18 @@ from transformers import AutoConfig, PreTrainedModel
 from growth.architectures.architecture import Architecture
 from growth.architectures.choosable import choosable_sizes, has_field
 from growth.architectures.sizes import Size, Sizes
-from growth.errors import FOREIGN_ERRORS, shown
+from growth.errors import FOREIGN_ERRORS, GrowthError, shown
 from growth.extension.experts import Experts, expert_size, experts_of
+from growth.extension.kinds import same_layers
 from growth.extension.layer_config import is_per_layer
 from growth.extension.request import CHOSEN, EXPERTS, LAYERS, counts_chosen, counts_experts, counts_layers
 from growth.extension.stacks import LayerList, layer_lists
 from growth.hf.config_comparison import alike, fields_of
 from growth.hf.config_fields import is_unused
+from growth.hf.config_json import edited
 from growth.hf.configs import Config, parse
 from growth.hf.expected_tensors import expected_tensors
-from growth.plan.keep import MODEL_TYPE
+from growth.plan.keep import MODEL_TYPE, words_for
 from growth.plan.options import Options
 
 TIE = "tie_word_embeddings"
@@ -52,6 +54,12 @@ class Difference:
     def name(self) -> str:
         """Of the size, or of the config field."""
         return self.names[0]
+
+    @property
+    def word(self) -> str:
+        """The word to recommend for keeping it."""
+        lists = isinstance(self.own, list) or isinstance(self.other, list)
+        return self.name if lists else words_for(self.name)[0]
 
     def __str__(self) -> str:
         return f"{self.name} {_brief(self.other)} ({_brief(self.own)} here)"
@@ -105,7 +113,9 @@ class Beside:
         """The other model's sizes, those that this one has, by their names here."""
         names = {field: name for name, field in self.architecture.fields().items()}
         said = {names.get(asked, asked): value for asked, value in self.options.like.sizes.items()}
-        return {name: value for name, value in said.items() if name in self.choosable}
+        own = {name: value for name, value in said.items() if name in self.choosable}
+        # of a config, a size without a field follows from those that are taken
+        return {name: value for name, value in own.items() if not (self.options.like.config and self._follows(name))}
 
     @cached_property
     def lists(self) -> list[LayerList]:
@@ -124,10 +134,9 @@ class Beside:
     def sizes(self) -> Iterator[Difference]:
         """The sizes that differ, but for those the caller names and those that always follow."""
         for name, value in self.lent.items():
-            size = self.architecture.sizes[name]
-            follows = size.follows is not None and not has_field(self.config.parsed, size)
-            if value != self.old[name] and not follows and not self._is_named(name, size.field):
-                yield Difference((name, size.field), self.old[name], value)
+            field = self.architecture.sizes[name].field
+            if value != self.old[name] and not self._is_named(name, field):
+                yield Difference((name, field), self.old[name], value)
 
     def layers(self) -> Iterator[Difference]:
         """The numbers of layers that differ, but for those the caller names."""
@@ -186,14 +195,26 @@ class Beside:
         return bool(expected_tensors(self.config, self.model_class)[1])
 
     def fields(self) -> Iterator[Difference]:
-        """All else that differs and that an output, or the shape of a weight, may depend on; but for
-        what says something of each layer, which changes with their number."""
+        """All else that differs and that an output, or the shape of a weight, may depend on. What says
+        something of each layer changes with their number, so it is left out where that changes."""
+        deeper = any(one.count != self.other.get(one.field) for one in self.lists)
         for path in sorted({*self.own, *self.other} if self.other else ()):
             last, own, other = path.rpartition(".")[2], self.own.get(path), self.other.get(path)
             if path in self.aside or path not in self._known or is_unused(last) or alike(own, other):
                 continue
-            if not self.follows_layers(path):
+            follows = self.follows_layers(path)
+            if not (follows and (deeper or self.harmless(self.config, path, other))):
                 yield Difference((path,), own, other)
+
+    def harmless(self, config: Config, path: str, value: Any) -> Config | None:
+        """The config with another value of a field about layers, if the class builds the same from
+        it."""
+        try:
+            changed = edited(config, {path: value})
+            same = same_layers(config, changed, self.architecture, self.model_class)
+        except (GrowthError, *FOREIGN_ERRORS):
+            return None
+        return changed if same else None
 
     def follows_layers(self, path: str) -> bool:
         """Whether a field counts layers, or says something of each of them, without deciding how many
@@ -228,6 +249,11 @@ class Beside:
     def _known(self) -> frozenset[str]:
         """The fields that the config's class has; it reads no others."""
         return frozenset(fields_of(AutoConfig.for_model(self.config[MODEL_TYPE])))
+
+    def _follows(self, name: str) -> bool:
+        """Whether a size has no field, so that it is always what others make it."""
+        size = self.architecture.sizes[name]
+        return size.follows is not None and not has_field(self.config.parsed, size)
 
     def _is_named(self, *names: str) -> bool:
         return any(name in self.options.sizes for name in names if name)

@@ -120,7 +120,7 @@ def build_plan(
         sizes, chosen = TargetSizes(old, dict.fromkeys(old, "kept")), tried(old)
     elif in_ratio_of is None:
         written = frozenset(name for name, field in architecture.fields().items() if is_written(config, field))
-        sizes, chosen = choose(architecture.sizes, config.parsed, old, options, written, tried)
+        sizes, chosen = taken.widened(lambda: choose(architecture.sizes, config.parsed, old, options, written, tried))
     else:
         sizes, chosen = sizes_in_ratio(architecture.sizes, config.parsed, old, in_ratio_of, tried)
     ties = Ties()

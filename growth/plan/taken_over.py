@@ -15,14 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from growth.architectures.sizes import value_at
-from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, shown
+from growth.errors import IllegalGrowthError, IllegalShapeError, shown
 from growth.extension.extension import Extension
-from growth.extension.kinds import same_layers
 from growth.extension.kv_heads import KV_HEADS
-from growth.extension.request import CHOSEN, EXPERT_SIZE, EXPERTS, Request
+from growth.extension.request import CHOSEN, EXPERT_SIZE, EXPERTS, Request, counts_layers
 from growth.hf.config_comparison import alike, fields_of
 from growth.hf.config_fields import is_of_initial_weights
 from growth.hf.config_json import edited
@@ -31,6 +29,10 @@ from growth.plan.beside import TIE, Beside, Difference
 from growth.plan.keep import MODEL_TYPE, check_words, is_kept, to_add, words_for
 from growth.plan.like import OtherModel
 from growth.plan.options import KEEP, Options
+
+T = TypeVar("T")
+
+HEADS = ("num_attention_heads", KV_HEADS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,26 @@ class TakenOver:
             raise IllegalGrowthError(
                 f"{reason}. Add {to_add([*self.options.keep, word])} to take all else of the other model."
             ) from error
+
+    def widened(self, choose: Callable[[], T]) -> T:
+        """What ``choose`` makes of the sizes. Where a law refuses one of the other model's whatever the
+        others are, that can be kept."""
+        try:
+            return choose()
+        except IllegalShapeError:
+            raise
+        except IllegalGrowthError as error:
+            old, lent = {} if self.beside is None else self.beside.old, self.options.like.sizes
+            larger = [name for name, size in lent.items() if name in old and size > old[name]]
+            blamed = {name for name in old if f"({name})" in str(error)}
+            refused = [name for name in larger if name in blamed]
+            if any(_last(name) in (*HEADS, "queries_per_kv") for name in blamed):  # they grow together
+                refused = [name for name in larger if _last(name) in HEADS]
+            if not refused:
+                raise
+            words = [*self.options.keep, *(words_for(name)[0] for name in refused)]
+            reason = str(error).rpartition(". ")[0] or str(error)
+            raise IllegalGrowthError(f"{reason}. Add {to_add(words)} to take all else of the other model.") from error
 
 
 def _parts(taken: TakenOver) -> list[str]:
@@ -185,7 +207,7 @@ def _starts_training(one: Difference) -> bool:
 
 
 def _refusal(options: Options, beyond: Sequence[Difference]) -> IllegalGrowthError:
-    words = [*options.keep, *(words_for(one.name)[0] for one in beyond)]
+    words = [*options.keep, *(one.word for one in beyond)]
     return IllegalGrowthError(
         f"the other model has {', '.join(map(str, beyond))}, which a growth cannot take: it keeps the function and "
         f"shrinks nothing. Add {to_add(words)} to take all else."
@@ -220,7 +242,10 @@ def reached(taken: TakenOver, config: Config) -> tuple[Config, tuple[str, ...]]:
     if beside is None:
         return config, ()
     result = edited(config, taken.adopted) if taken.adopted else config
-    as_deep = all(value_at(config.parsed, one.field) == beside.other.get(one.field) for one in beside.lists)
+    grown = fields_of(config.parsed)
+    deeper = {path for path in grown if counts_layers(_last(path)) and grown[path] != beside.own.get(path)}
+    lists = {one.field for one in beside.lists}
+    as_deep = all(grown[path] == beside.other.get(path) for path in {*deeper, *lists})
     missed: list[Difference] = []
     changed: list[Difference] = []
     for path, wanted in beside.other.items():
@@ -228,7 +253,7 @@ def reached(taken: TakenOver, config: Config) -> tuple[Config, tuple[str, ...]]:
         if is_kept(taken.options.keep, path) or alike(now, wanted):
             continue
         if beside.follows_layers(path):
-            found = _harmless(beside, result, path, wanted) if as_deep else result
+            found = beside.harmless(result, path, wanted) if as_deep else result
             result = found or result
             missed += [] if found else [Difference((path,), now, wanted)]
         elif _last(path) == TIE and beside.is_tied and not taken.options.untie:
@@ -246,13 +271,3 @@ def reached(taken: TakenOver, config: Config) -> tuple[Config, tuple[str, ...]]:
 
 def _number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else shown(value)
-
-
-def _harmless(beside: Beside, config: Config, path: str, value: Any) -> Config | None:
-    """The config with another value of a field about layers, if the class builds the same from it."""
-    try:
-        changed = edited(config, {path: value})
-        same = same_layers(config, changed, beside.architecture, beside.model_class)
-    except (GrowthError, *FOREIGN_ERRORS):
-        return None
-    return changed if same else None

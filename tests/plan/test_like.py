@@ -145,6 +145,8 @@ def test_what_the_caller_names_overrides_the_other_model() -> None:
     plan = plan_widening(small, like=other, layers=9, heads="keep")
     assert plan.new_sizes["num_hidden_layers"] == 9 and plan.new_sizes["num_attention_heads"] == 4
     assert missed(plan, other).keys() >= {"num_hidden_layers", "num_attention_heads"}
+    deeper = plan_widening(small, like=OTHERS["pure width (0.6B to 1.7B)"][1], layers=9, keep="hidden_size")
+    assert deeper.new_sizes["num_hidden_layers"] == 9
     assert plan_widening(small, like=other, untie=True).new_config["tie_word_embeddings"] is False
 
 

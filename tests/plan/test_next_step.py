@@ -4,6 +4,7 @@ declaration."""
 
 from __future__ import annotations
 
+import ast
 import re
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from growth import architectures, plan_widening
 from growth.errors import GrowthError, IllegalGrowthError
 from growth.hf.configs import parse
 from growth.hf.model_classes import classes
-from growth.plan import target_sizes
+from growth.plan import beside, target_sizes
 from growth.plan.plan import TOLERANCE
 from growth.proof.miniature import miniature
 from growth.proof.twin import prove_twin
@@ -57,9 +58,14 @@ def small(model_type: str, branch: int) -> dict[str, Any]:
 
 def following(message: str, choices: Choices) -> Choices:
     """The choices that a refusal says to make instead."""
+    if keep := re.search(r"Add --keep (\S+) \(in Python keep=(\(.*?\))\) to take all else", message):
+        assert ast.literal_eval(keep[2]) == tuple(keep[1].split(","))
+        return {**choices, "keep": keep[1]}
+    if "Name a larger model, or a width" in message:
+        return {"width": 2}
     if shape := re.search(r"The nearest shape that works: (.*)\.$", message):
         sizes = {name: int(size) for name, size in (one.rsplit(" ", 1) for one in shape[1].split(", "))}
-        return {**{name: choices[name] for name in DEFAULTS if name in choices}, "sizes": sizes}
+        return {**{name: choices[name] for name in (*DEFAULTS, "like", "keep") if name in choices}, "sizes": sizes}
     if alone := re.search(r"Name (\w+) alone", message):
         return {"sizes": {alone[1]: 100}}
     step = re.search(r"--(attention|rope|scaling) ([a-z-]+)", message.rpartition(". ")[2])
@@ -67,9 +73,9 @@ def following(message: str, choices: Choices) -> Choices:
     return {**choices, step[1]: step[2]}
 
 
-def check_steps(model_type: str, branch: int, choices: Choices) -> Choices:
+def check_steps(model_type: str, branch: int, choices: Choices, farthest: int = FARTHEST) -> Choices:
     """Follow what refusals say until one is accepted. Returns the choices that were."""
-    for _ in range(FARTHEST):
+    for _ in range(farthest):
         try:
             plan_widening(small(model_type, branch), **choices)
             return choices
@@ -77,7 +83,7 @@ def check_steps(model_type: str, branch: int, choices: Choices) -> Choices:
             then = following(str(error), choices)
             assert {**DEFAULTS, **then} != {**DEFAULTS, **choices}, f"asked for already: {error}"
             choices = then
-    raise AssertionError(f"{FARTHEST} steps lead nowhere: {choices}")
+    raise AssertionError(f"{farthest} steps lead nowhere: {choices}")
 
 
 @pytest.mark.parametrize(("model_type", "branch"), CONTRADICTED)
@@ -99,6 +105,47 @@ def test_what_was_refused_with_the_choice_it_was_asked_for_is_grown() -> None:
 def test_every_next_step_is_another_and_works(model_type: str, branch: int) -> None:
     for asked in ASKED:
         check_steps(model_type, branch, asked)
+
+
+@cache
+def wider(model_type: str, branch: int) -> dict[str, Any]:
+    """A branch of a family twice as wide, or as wide as it can be."""
+    found = check_steps(model_type, branch, {"width": 2})
+    return {**dict(plan_widening(small(model_type, branch), **found).new), "vocab_size": 43}
+
+
+def check_like(model_type: str, branch: int, other: int) -> None:
+    """A branch like another one, which differs in more than its sizes, and in its vocabulary."""
+    check_steps(model_type, branch, {"like": wider(model_type, other)}, farthest=FARTHEST + 1)
+
+
+LIKE = [
+    ("llama", 0, 1),
+    ("llama", 1, 0),
+    ("qwen2", 2, 0),
+    ("falcon", 0, 1),
+    ("t5", 1, 0),
+    ("gpt2", 0, 0),
+    ("clip", 0, 0),
+]
+
+
+@pytest.mark.parametrize(("model_type", "branch", "other"), LIKE)
+def test_like_another_branch(model_type: str, branch: int, other: int) -> None:
+    check_like(model_type, branch, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_type", "branch"), BRANCHES)
+def test_like_every_other_branch(model_type: str, branch: int) -> None:
+    for other in range(len(architectures.find(model_type).branches)):
+        check_like(model_type, branch, other)
+
+
+def test_a_word_that_keeps_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "words_for", lambda name: ["layers"])
+    with pytest.raises(AssertionError, match=r"asked for already|lead nowhere"):
+        check_like("llama", 0, 1)
 
 
 def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
