@@ -221,7 +221,7 @@ def _refusal(
     said = str(refusal) if refusal is not None else _does_not_fit(model, asked, wanted)
     if nearest is None:
         fewer = "hidden_size and intermediate_size of the other model" if options.like else "fewer sizes"
-        return IllegalGrowthError(f"{said} None was found near it that works. Name {fewer}, or a width alone.")
+        return IllegalShapeError(f"{said} None was found near it that works. Name {fewer}, or a width alone.")
     # Also the sizes that would go along, so that these, all named, are the whole answer.
     along = {
         name
@@ -232,7 +232,7 @@ def _refusal(
     named = {
         name: nearest[name] for name in wanted if nearest[name] != model.old[name] or name in asked or name in along
     }
-    return IllegalGrowthError(f"{said} The nearest shape that works: {listed(named)}.")
+    return IllegalShapeError(f"{said} The nearest shape that works: {listed(named)}.")
 
 
 def _does_not_fit(model: ModelSizes, asked: Collection[str], wanted: Mapping[str, SizeOptions]) -> str:

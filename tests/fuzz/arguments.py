@@ -11,6 +11,7 @@ import click
 from fuzz.values import INTEGERS, TEXTS, argument, junk
 from growth.cli.main import widen
 from growth.plan.choices import CHOICES
+from growth.plan.keep import WORDS
 
 SYMMETRIES = ("none", "noise:1", "noise:0.3", "split:1/2", "split:1/8:varied", "split", "noise:2", "split:0/1", "x")
 TARGETS = (
@@ -68,6 +69,8 @@ def odd(rng: Random, choices: dict[str, Any], fields: Mapping[str, Any], like: l
         name = rng.choice(list(CHOICES))
         if name == "like" and rng.random() < 0.7:
             found[name] = rng.choice(like)
+            if rng.random() < 0.7:
+                found["keep"] = ",".join(rng.sample(WORDS, rng.randint(1, len(WORDS))))
         elif name == "vouch" and rng.random() < 0.7:
             found[name] = rng.sample(sorted(fields), min(len(fields), 2))
         elif name == "sizes":
