@@ -30,6 +30,21 @@ ODD: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+MORE: list[dict[str, Any]] = [
+    {"layers": 3},
+    {"layers": 5, "insert": "start"},
+    {"layers": 4, "insert": "end"},
+    {"layers": 3, "insert": "after:0"},
+    {"sizes": {"decoder.num_hidden_layers": 3}},
+    {"untie": True},
+    {"layers": 4, "untie": True},
+    {"kv_heads": 6},
+    {"experts": 10},
+    {"experts": 15, "layers": 3},
+]
+"""What a model may have more of at unchanged widths."""
+
+
 def sensible(rng: Random, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Keywords of `growth.widen` within their ranges; sizes of the model are named if they are known."""
     found: dict[str, Any] = {}
@@ -47,6 +62,10 @@ def sensible(rng: Random, sizes: Mapping[str, int] | None = None) -> dict[str, A
             if "noise" in found
             else {**found, "symmetry": rng.choice(SYMMETRIES[:6])}
         )
+    if rng.random() < 0.3:
+        found |= rng.choice(MORE)
+        if rng.random() < 0.4:
+            found.pop("width", None)
     found["attention"] = rng.choice(("heads", "heads", "head-dim"))
     found["rope"] = rng.choice(("slots", "slots", "pairs"))
     found["scaling"] = rng.choice(("unit", "unit", "orthogonal"))

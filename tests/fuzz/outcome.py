@@ -66,10 +66,12 @@ def same_function(plan: Plan, seed: int) -> None:
         except (GrowthError, *FOREIGN_ERRORS) as error:
             raise DoesNotRun from error
         weights = {name: value.detach() for name, value in to_disk(small, small.state_dict()).items()}
-        if plan.tensors.keys() - weights.keys():
+        parts = {} if plan.extension is None else plan.extension.parts
+        if {parts[name].source if name in parts else name for name in plan.tensors} - weights.keys():
             raise DoesNotRun
         wide = build_exact(plan.new)
-        state = {name: grow_tensor(weights[name], tensor, seed=seed) for name, tensor in plan.tensors.items()}
+        read = plan.reading(weights.__getitem__)
+        state = {name: grow_tensor(read(name), tensor, seed=seed) for name, tensor in plan.tensors.items()}
         wide.load_state_dict(from_disk(wide, state), strict=False)
         _compare(before, [forward(wide, each) for each in inputs], plan)
 
