@@ -87,7 +87,8 @@ def _be_grow(arguments: list[str], log: Path, prepare: Callable[[], Any]) -> NoR
     """What a fork does; it never returns into the code of the process it is a copy of."""
     code = 70
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # which a shell may have had ignored (nohup)
+            signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)

@@ -106,6 +106,7 @@ FOREIGN_ERRORS = (
         EOFError,
         ImportError,
         LookupError,
+        NameError,
         OSError,
         RuntimeError,
         TypeError,

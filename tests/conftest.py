@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import sys
 
 import pytest
 
 from support.shards import parsed, shards
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def pytest_configure() -> None:
+    """Signals that a shell ignores for what it runs in the background would be ignored by the tests
+    of signals too, which would then wait for ever."""
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        if sys.platform != "win32" and signal.getsignal(number := getattr(signal, name)) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -229,7 +229,15 @@ def small_head_dim(user: TwinContext) -> int:
     """A head_dim for the twin: one at which a rotary part has at least two whole pairs, and is a
     part of the head if it is one in the model to grow."""
     factor = rotary_fraction(user.config)
-    return 6 if factor in (None, 1.0) else next(d for d in range(8, 200, 2) if _even(d * (factor or 1.0)))
+    if factor in (None, 1.0):
+        return 6
+    found = next((d for d in range(8, 200, 2) if _even(d * (factor or 1.0))), None)
+    if found is None:
+        raise UnsupportedModelError(
+            f"config field 'partial_rotary_factor' is {factor!r}, a part of a head that no small head has as an even "
+            "number of coordinates. Check config.json."
+        )
+    return found
 
 
 def rotary_fraction(config: Any) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -63,7 +63,7 @@ def extend(
     sizes = architecture.read_sizes(config.parsed)
     if asked := _asked_of_experts(sizes, request):
         experts = experts_of(config, architecture, model_class)
-        copies, parts = asked_copies(experts, asked, sizes[expert_size(sizes)])
+        copies, parts = asked_copies(experts, asked, sizes.get(expert_size(sizes), 0))
         if experts is not None and copies > 1:
             step = with_more_experts(
                 result.new,
@@ -94,7 +94,23 @@ def extend(
             )
             result = result.then(step)
             lists = [one if one != layers else replace(one, count=wanted) for one in lists]
+        result = replace(result, notes=(*result.notes, *_about_the_cache(result.new, model_class, lists)))
     return result if result.sizes or result.untied else None
+
+
+def _about_the_cache(config: Config, model_class: type[PreTrainedModel], lists: Iterable[LayerList]) -> Iterator[str]:
+    """A note where transformers makes the cache of ``generate`` for fewer layers than the decoder has:
+    for as many as a T5's encoder."""
+    counted = getattr(config.parsed.get_text_config(decoder=True), LAYERS, None)
+    decoder = next((one for one in lists if one.name.startswith("decoder")), None)
+    if not (config.parsed.is_encoder_decoder and model_class.can_generate() and decoder and isinstance(counted, int)):
+        return
+    if decoder.count > counted:
+        yield (
+            f"generate() of transformers makes its cache for {counted} layers, those of the encoder, and fails with a "
+            f"decoder of {decoder.count}: give the encoder as many (--size encoder.{LAYERS}={decoder.count}), or "
+            "generate with use_cache=False"
+        )
 
 
 def _key_value_heads(config: Config, architecture: Architecture, request: Request) -> Iterator[tuple[str, int]]:

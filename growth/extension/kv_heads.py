@@ -78,8 +78,7 @@ def parted(old: Sizes, prefix: str, kv_heads: int, heads: Fraction) -> int:
     if heads > old[prefix + HEADS]:
         return 1
     possible = " or ".join(str(before * copies) for copies in ways[1:])
-    now = old[prefix + HEADS]
-    alike = f"{prefix + HEADS} {now * kv_heads // before}" if now * kv_heads % before == 0 else "more heads"
+    alike = f"a width of {Fraction(kv_heads, before)}"
     raise IllegalGrowthError(
         f"cannot have {prefix + KV_HEADS} {kv_heads} beside {float(heads):g} heads: each of the {before} serves "
         + (

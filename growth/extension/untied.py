@@ -70,7 +70,7 @@ def with_own_head(
         parts,
         untied=True,
         notes=(
-            f"{', '.join(released)} starts as a copy of {ties[released[0]]} and is trained apart from it from now on; "
-            "an optimizer's moments of the shared matrix, which do not tell the two uses apart, go to both",
+            f"{' and '.join(f'{name} starts as a copy of {ties[name]}' for name in released)}, trained apart from it "
+            "from now on; an optimizer's moments of what was shared, which do not tell the two uses apart, go to both",
         ),
     )

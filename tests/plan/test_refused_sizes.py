@@ -83,12 +83,12 @@ REFUSALS: dict[str, tuple[Source, dict[str, Any], str]] = {
         SMOLLM,
         {"kv_heads": 6},
         "num_key_value_heads 6 beside 9 heads: each of the 3 serves 3 heads now, which part into equal groups only. "
-        "Name 9, or num_attention_heads 18 too.",
+        "Name 9, or a width of 2 too.",
     ),
     "a key and value to each head": (
         {**SMOLLM, "num_key_value_heads": 9},
         {"kv_heads": 18},
-        "num_key_value_heads 18 beside 9 heads: each of the 9 serves one head already. Name num_attention_heads 18",
+        "num_key_value_heads 18 beside 9 heads: each of the 9 serves one head already. Name a width of 2 too",
     ),
     "one key and value by code": (
         FalconConfig(hidden_size=32, num_attention_heads=4, num_hidden_layers=1, vocab_size=97),
