@@ -62,7 +62,7 @@ def with_own_head(
                 f"shares now is {list(shapes[source])}. Leave untie out."
             )
         # The file may hold the shared matrix under either name, or under both
-        parts |= {found or one: Part(source, new=one == name) for one, found in shared.items()}
+        parts |= {found or one: Part(source, new=one == name, uneven=True) for one, found in shared.items()}
     return Extension(
         config,
         new,

@@ -119,8 +119,11 @@ class Beside:
 
     @cached_property
     def lists(self) -> list[LayerList]:
-        """The model's lists of layers, where the other model may have another number of them."""
-        if self.other:
+        """The model's lists of layers, where the other model may have another number of them, or the
+        caller names one."""
+        if any(map(counts_layers, self.options.sizes)):
+            differing = True
+        elif self.other:
             differing = any(counts_layers(path) and self.own.get(path) != self.other[path] for path in self.other)
         else:
             differing = any(map(counts_layers, self.options.like.sizes))
@@ -152,10 +155,12 @@ class Beside:
 
     @cached_property
     def of_experts(self) -> Experts | None:
-        """The model's experts, where the other model may have others."""
+        """The model's experts, where the other model may have others, or the caller names some."""
         differing = any(
             (counts_experts(path) or counts_chosen(path)) and self.own.get(path) != self.other[path]
             for path in self.other
+        ) or any(
+            name in (EXPERTS, CHOSEN) or counts_experts(name) or counts_chosen(name) for name in self.options.sizes
         )
         return experts_of(self.config, self.architecture, self.model_class) if differing else None
 

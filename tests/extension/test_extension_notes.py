@@ -10,6 +10,7 @@ from transformers import BertConfig, MarianConfig, T5Config, T5ForConditionalGen
 
 import growth
 from growth.proof.twin import prove_twin
+from support.optimizers import llama, step
 
 T5 = {"vocab_size": 60, "d_model": 24, "d_kv": 6, "d_ff": 40, "num_layers": 2, "num_heads": 4}
 
@@ -49,3 +50,12 @@ def test_a_rotary_part_that_no_small_head_has() -> None:
     raw = {"model_type": "stablelm", "num_hidden_layers": 1, "partial_rotary_factor": 1e-45}
     with pytest.raises(growth.UnsupportedModelError, match="partial_rotary_factor"):
         prove_twin(growth.plan_widening(raw, width=2))
+
+
+def test_an_untied_head_and_its_source_do_not_go_on_exactly() -> None:
+    """Their moments are those of the sum of both gradients."""
+    model = llama(tied=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    step(model, optimizer)
+    grown = growth.widen(model, untie=True, optimizer=optimizer)
+    assert set(grown.uneven) == {"model.embed_tokens.weight", "lm_head.weight"} and not grown.born

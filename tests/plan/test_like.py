@@ -14,6 +14,7 @@ from transformers import (
     Gemma2Config,
     LlamaConfig,
     MBartConfig,
+    MixtralConfig,
     OlmoConfig,
     PreTrainedConfig,
     Qwen2Config,
@@ -138,6 +139,19 @@ def test_both_towers_are_reached() -> None:
 
     plan = plan_widening(siglip((24, 2), (24, 2)), like=siglip((24, 3), (24, 4)))
     assert plan.config_changes.keys() == {"text_config.num_hidden_layers", "vision_config.num_hidden_layers"}
+
+
+@pytest.mark.parametrize("asked", [{"layers": 5}, {"experts": 8}])
+def test_what_the_caller_names_overrides_what_does_not_differ(asked: dict[str, int]) -> None:
+    """The other model has as many layers and experts as this one."""
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "num_local_experts": 4}
+    small, large = (
+        MixtralConfig(hidden_size=width, intermediate_size=2 * width, vocab_size=99, **sizes) for width in (32, 64)
+    )
+    plan = plan_widening(small, like=large, **asked)  # type: ignore[arg-type]
+    grown = (plan.new["num_hidden_layers"], plan.new["num_local_experts"], plan.new["hidden_size"])
+    assert grown == (asked.get("layers", 2), asked.get("experts", 4), 64)
+    assert not any("num_" in note and "function needs it" in note for note in plan.notes)
 
 
 def test_what_the_caller_names_overrides_the_other_model() -> None:
