@@ -16,7 +16,7 @@ from growth import architectures, plan_widening
 from growth.errors import GrowthError, IllegalGrowthError
 from growth.hf.configs import parse
 from growth.hf.model_classes import classes
-from growth.plan import beside, target_sizes
+from growth.plan import beside, taken_over, target_sizes
 from growth.plan.plan import TOLERANCE
 from growth.proof.miniature import miniature
 from growth.proof.twin import prove_twin
@@ -140,6 +140,13 @@ def test_like_another_branch(model_type: str, branch: int, other: int) -> None:
 def test_like_every_other_branch(model_type: str, branch: int) -> None:
     for other in range(len(architectures.find(model_type).branches)):
         check_like(model_type, branch, other)
+
+
+def test_a_law_that_blames_what_nobody_named_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says to take other heads, and the other model has these."""
+    monkeypatch.setattr(taken_over.TakenOver, "widened", lambda self, choose: choose())
+    with pytest.raises(AssertionError, match="asked for already"):
+        check_like("stablelm", 3, 0)
 
 
 def test_a_word_that_keeps_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
