@@ -36,7 +36,6 @@ References:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,7 +50,7 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes, value_at
 from growth.errors import GrowthError, IllegalGrowthError
 from growth.extension.coordinates import axis_of, coordinates, positions
-from growth.extension.experts import Experts, counts_for, expert_size, pattern_of
+from growth.extension.experts import Experts, counts_for, counts_shared, expert_size, pattern_of
 from growth.extension.extension import Copies, Extension, Shapes
 from growth.extension.part import Part
 from growth.extension.request import CHOSEN, EXPERTS
@@ -161,7 +160,7 @@ def _shared(found: Experts, config: Config, parts: int) -> Iterator[tuple[str, i
     so that those stay as they are."""
     owner: Any = value_at(config.parsed, found.section[:-1]) if found.section else config.parsed
     for name, value in owner.to_dict().items():
-        if re.search(r"(^|_)shared_experts?$", name) and type(value) is int and value > 0:
+        if counts_shared(name) and type(value) is int and value > 0:
             yield found.section + name, value * parts
 
 

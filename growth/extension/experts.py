@@ -3,6 +3,7 @@ a growth takes (`growth.extension.expert_copies`)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,29 @@ class Experts:
     per_token: int
     lists: Mapping[str, int] = field(default_factory=dict)
     fused: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+_SHARED = re.compile(r"(^|_)shared_experts?$")
+
+
+def follows_experts(name: str) -> bool:
+    """Whether a config field changes where a model gets more experts.
+
+    Example:
+        >>> follows_experts("n_group"), follows_experts("n_shared_experts"), follows_experts("vocab_size")
+        (True, True, False)
+    """
+    return name in (*GROUPS, BALANCE, SCALE) or counts_shared(name)
+
+
+def counts_shared(name: str) -> bool:
+    """Whether a config field counts experts that every token takes.
+
+    Example:
+        >>> counts_shared("n_shared_experts"), counts_shared("num_local_experts")
+        (True, False)
+    """
+    return _SHARED.search(name) is not None
 
 
 def expert_size(sizes: Iterable[str]) -> str:

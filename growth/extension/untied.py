@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
@@ -15,6 +16,7 @@ from growth.architectures.sizes import value_at
 from growth.errors import IllegalGrowthError
 from growth.extension.extension import Extension, Shapes
 from growth.extension.part import Part
+from growth.extension.stacks import built
 from growth.hf.config_json import section_at
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import expected_tensors
@@ -51,6 +53,12 @@ def with_own_head(
             f"{model_class.__name__} ties {', '.join(ties)} whatever its config says, so that a matrix of its own "
             "would be overwritten when it is loaded. Leave untie out."
         )
+    tables = {path for path, module in built(new, model_class).named_modules() if isinstance(module, nn.Embedding)}
+    if read := [name for name in released if name.rpartition(".")[0] in tables]:
+        raise IllegalGrowthError(
+            f"the config of this {config.parsed.model_type} unties more than the head: {', '.join(read)} too, and "
+            f"'{ties[read[0]]}' would be left with nothing that reads it. Leave untie out."
+        )
     names = {architecture.canonical(name): name for name in shapes}
     parts = {name: Part(name) for name in shapes}
     for name in released:
@@ -61,8 +69,13 @@ def with_own_head(
                 f"{model_class.__name__} builds {name} of its own as {list(expected[name])}, and the matrix that it "
                 f"shares now is {list(shapes[source])}. Leave untie out."
             )
-        # The file may hold the shared matrix under either name, or under both
-        parts |= {found or one: Part(source, new=one == name, uneven=True) for one, found in shared.items()}
+        # The file may hold the shared matrix under either name, or under both. A bias has one use, the head's.
+        matrix = len(expected[name]) > 1
+        parts |= {
+            found or one: Part(source, new=matrix and one == name, uneven=matrix) for one, found in shared.items()
+        }
+    matrices = [name for name in released if len(expected[name]) > 1]
+    idle = [ties[name] for name in released if name not in matrices]
     return Extension(
         config,
         new,
@@ -70,7 +83,8 @@ def with_own_head(
         parts,
         untied=True,
         notes=(
-            f"{' and '.join(f'{name} starts as a copy of {ties[name]}' for name in released)}, trained apart from it "
+            f"{' and '.join(f'{name} starts as a copy of {ties[name]}' for name in matrices)}, trained apart from it "
             "from now on; an optimizer's moments of what was shared, which do not tell the two uses apart, go to both",
+            *([f"the class no longer reads {', '.join(idle)} where the head is untied, but its copy"] if idle else []),
         ),
     )

@@ -15,7 +15,7 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.choosable import choosable_sizes, has_field
 from growth.architectures.sizes import Size, Sizes
 from growth.errors import FOREIGN_ERRORS, GrowthError, shown
-from growth.extension.experts import Experts, expert_size, experts_of
+from growth.extension.experts import Experts, expert_size, experts_of, follows_experts
 from growth.extension.kinds import same_layers
 from growth.extension.layer_config import is_per_layer
 from growth.extension.request import CHOSEN, EXPERTS, LAYERS, counts_chosen, counts_experts, counts_layers
@@ -199,13 +199,27 @@ class Beside:
         """Whether the class ties any weights at the config."""
         return bool(expected_tensors(self.config, self.model_class)[1])
 
+    @cached_property
+    def with_experts(self) -> frozenset[str]:
+        """The fields that follow where there are more experts: a growth makes of them what the function
+        needs, and that is compared afterwards."""
+        if (found := self.of_experts) is None or not any(True for _ in self.experts()):
+            return frozenset()
+        names = (path.removeprefix(found.section) for path in self.own if path.startswith(found.section))
+        return frozenset(found.section + name for name in names if follows_experts(name))
+
     def fields(self) -> Iterator[Difference]:
         """All else that differs and that an output, or the shape of a weight, may depend on. What says
         something of each layer changes with their number, so it is left out where that changes."""
         deeper = any(one.count != self.other.get(one.field) for one in self.lists)
         for path in sorted({*self.own, *self.other} if self.other else ()):
             last, own, other = path.rpartition(".")[2], self.own.get(path), self.other.get(path)
-            if path in self.aside or path not in self._known or is_unused(last) or alike(own, other):
+            if (
+                path in self.aside | self.with_experts
+                or path not in self._known
+                or is_unused(last)
+                or alike(own, other)
+            ):
                 continue
             follows = self.follows_layers(path)
             if not (follows and (deeper or self.harmless(self.config, path, other))):

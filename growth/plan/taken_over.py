@@ -248,6 +248,11 @@ def reached(taken: TakenOver, config: Config) -> tuple[Config, tuple[str, ...]]:
     as_deep = all(grown[path] == beside.other.get(path) for path in {*deeper, *lists})
     missed: list[Difference] = []
     changed: list[Difference] = []
+
+    def beyond(path: str, wanted: Any) -> bool:
+        still_tied = _last(path) == TIE and beside.is_tied and not taken.options.untie
+        return still_tied or (path in beside.with_experts and not alike(beside.own.get(path), wanted))
+
     for path, wanted in beside.other.items():
         now = fields_of(result.parsed).get(path)
         if is_kept(taken.options.keep, path) or alike(now, wanted):
@@ -256,7 +261,7 @@ def reached(taken: TakenOver, config: Config) -> tuple[Config, tuple[str, ...]]:
             found = beside.harmless(result, path, wanted) if as_deep else result
             result = found or result
             missed += [] if found else [Difference((path,), now, wanted)]
-        elif _last(path) == TIE and beside.is_tied and not taken.options.untie:
+        elif beyond(path, wanted):
             missed.append(Difference((path,), now, wanted))
         elif path not in beside.aside and path in beside.own and alike(beside.own[path], wanted):
             changed.append(Difference((path,), now, wanted))

@@ -27,9 +27,9 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
     which is why gradients are needed.
 
     The factor is exact unless some gradients are not determined by the small model. Where
-    coordinates start at zero, or a space carries its mean (layer norm, fractional ratios), it is a
-    lower bound. With noise or a split it is an estimate, since copies that are read differently
-    receive different gradients.
+    coordinates or layers start at zero, or a space carries its mean (layer norm, fractional ratios),
+    it is a lower bound. With noise, a split, or more key/value heads it is an estimate, since copies
+    that are read differently receive different gradients.
 
     Args:
         grown: the growth.
@@ -66,14 +66,18 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
     before = after = 0.0
     known = dict(stock.named_parameters())
     on_disk = given if isinstance(stock, ModuleWrapper) or not known.keys() >= given.keys() else to_disk(stock, given)
+    extension = grown.plan.extension
+    grows = {name: tensor.shape for name, tensor in grown.plan.tensors.items()}
+    shapes = grows if extension is None else extension.shapes
     for name, gradient in on_disk.items():
-        if name not in grown.plan.tensors or grown.plan.tensors[name].shape != tuple(gradient.shape):
+        if name not in shapes or shapes[name] != tuple(gradient.shape):
             raise IllegalGrowthError(
                 f"the gradient of '{name}', of shape {list(gradient.shape)}, is not one of the old model's. Give the "
                 "gradients it had before it grew."
             )
         exact = gradient.double()
-        plan = state_plan(grown.plan.tensors[name], exact, 1, "preserve", False)
         before += float(exact.square().sum())
-        after += float(grow_tensor(exact, plan).square().sum())
+        for copy, value in ({name: exact} if extension is None else extension.state({name: exact}, 1)).items():
+            plan = state_plan(grown.plan.tensors[copy], value, 1, "preserve", False)
+            after += float(grow_tensor(value, plan).square().sum())
     return math.sqrt(after / before) if before else 1.0

@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, MarianConfig, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DeepseekV3Config,
+    MarianConfig,
+    MBartForConditionalGeneration,
+    MixtralConfig,
+    MixtralForCausalLM,
+    PegasusForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import growth
 from growth.proof.twin import prove_twin
@@ -59,3 +70,87 @@ def test_an_untied_head_and_its_source_do_not_go_on_exactly() -> None:
     step(model, optimizer)
     grown = growth.widen(model, untie=True, optimizer=optimizer)
     assert set(grown.uneven) == {"model.embed_tokens.weight", "lm_head.weight"} and not grown.born
+
+
+@pytest.mark.parametrize("kind", [MBartForConditionalGeneration, PegasusForConditionalGeneration])
+def test_a_config_that_unties_the_embeddings_as_well_is_refused(kind: type[Any]) -> None:
+    """The matrix that they share would be left with nothing that reads it."""
+    config = kind.config_class(encoder_layers=1, decoder_layers=1, architectures=[kind.__name__])
+    with pytest.raises(growth.IllegalGrowthError, match=r"unties more than the head: .*encoder\.embed_tokens\.weight"):
+        growth.plan_widening(config, untie=True)
+
+
+def test_the_bias_of_an_untied_head_is_the_old_one() -> None:
+    config = BertConfig(
+        vocab_size=60, hidden_size=24, intermediate_size=40, num_hidden_layers=1, num_attention_heads=4
+    )
+    grown = growth.widen(BertForMaskedLM(config), untie=True)
+    new = grown.new_coordinates()
+    assert new["cls.predictions.decoder.weight"].all() and not new["cls.predictions.decoder.bias"].any()
+    assert any("no longer reads cls.predictions.bias" in note for note in grown.plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("experts", "n_group", "fits"), [(16, 4, True), (16, 8, True), (16, 16, False), (8, 8, False)]
+)
+def test_fields_that_follow_experts_are_compared_with_what_a_growth_makes(
+    experts: int, n_group: int, fits: bool
+) -> None:
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "first_k_dense_replace": 1,
+    }
+    small, large = (
+        DeepseekV3Config(
+            **sizes,
+            vocab_size=99,
+            n_routed_experts=count,
+            num_experts_per_tok=3 * count // 8,
+            n_group=groups,
+            topk_group=2,
+        )
+        for count, groups in ((8, 4), (experts, n_group))
+    )
+    large.hidden_size, large.topk_group = 64, 2 * experts // 8
+    if not fits:
+        with pytest.raises(growth.IllegalGrowthError, match="n_group"):
+            growth.plan_widening(small, like=large)
+        return
+    plan = growth.plan_widening(small, like=large)
+    assert plan.new["n_group"] == 8 and plan.new["topk_group"] == 4
+    assert any("n_group becomes 8" in note for note in plan.notes) == (n_group != 8)
+
+
+@pytest.mark.parametrize(
+    "choice", [{"experts": 8}, {"layers": 3}, {"kv_heads": 4}, {"width": 2, "layers": 3}], ids=str
+)
+def test_clipping_follows_what_there_is_more_of(choice: dict[str, Any]) -> None:
+    config = MixtralConfig(
+        vocab_size=60,
+        hidden_size=32,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+    )
+    torch.manual_seed(0)
+    model = MixtralForCausalLM(config).double().eval()
+    model.set_experts_implementation("eager")
+    ids = torch.arange(3, 30)[None]
+    model(input_ids=ids, labels=ids).loss.backward()
+    gradients = {name: value.grad for name, value in model.named_parameters()}
+    grown = growth.widen(model, **choice)
+    grown.model(input_ids=ids, labels=ids).loss.backward()
+    norms = [
+        torch.stack([value.grad.norm() for value in one.parameters() if value.grad is not None]).norm()
+        for one in (model, grown.model)
+    ]
+    factor = growth.training.clip_factor(grown, gradients)
+    exact = not {"layers", "kv_heads"} & choice.keys()
+    assert factor == pytest.approx(float(norms[1] / norms[0]), rel=1e-9 if exact else 0.3)
+    with pytest.raises(growth.IllegalGrowthError, match="not one of the old model's"):
+        growth.training.clip_factor(grown, {name: value[:1] for name, value in gradients.items() if value is not None})

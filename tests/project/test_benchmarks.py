@@ -1,5 +1,6 @@
 """The bookkeeping of `benchmarks/payoff.py`: steps, tokens, FLOPs, arms, and the verdict from
-made-up losses; and that of `benchmarks/frozen.py`."""
+made-up losses; and that of `benchmarks/frozen.py` and
+`benchmarks/deeper.py`."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import deeper
 import frozen
 import payoff
 import payoff_training
@@ -185,3 +187,14 @@ def test_frozen_trains_every_arm_on_the_same_text(
     assert [arm for arm, *_ in rows] == [*frozen.ARMS]
     start = before.split()[1]
     assert all(old == new != start for _, _, old, new in rows) and len({old for _, _, old, _ in rows}) == len(rows)
+
+
+def test_deeper_starts_where_the_small_model_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = "--before 1 --at 0 1 --batch 2 --context 16 --eval-windows 8 --seeds 0".split()
+    monkeypatch.setattr(sys, "argv", ["deeper.py", str(deeper.SMALL.parent / "excerpt.txt"), *tiny])
+    deeper.main()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+    at_once = {row[0]: row[1] for row in rows if row[0] in deeper.ARMS}
+    assert at_once["silent, even"] == at_once["silent, at the end"] == "+0.000 to +0.000" != at_once["copied, even"]
