@@ -192,7 +192,7 @@ def test_frozen_trains_every_arm_on_the_same_text(
 def test_deeper_starts_where_the_small_model_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny = "--before 1 --at 0 1 --batch 2 --context 16 --eval-windows 8 --seeds 0".split()
+    tiny = ["--before", "1", "--at", "0", "1", "--batch", "2", "--context", "16", "--eval-windows", "8"]
     monkeypatch.setattr(sys, "argv", ["deeper.py", str(deeper.SMALL.parent / "excerpt.txt"), *tiny])
     deeper.main()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
