@@ -111,7 +111,7 @@ def places(
                 new = with_layers(config, fields, stack.origins, stack.kept, numbers=numbers, per_layer=per_layer)
                 kinds = kinds_of_layers(new, model_class, layers)
             except (GrowthError, *FOREIGN_ERRORS) as error:
-                reason = str(error).partition(". ")[0]
+                reason = reason or ("" if numbers else str(error).partition(". ")[0])
                 break
             if (exact := _of_their_kind(stack, old, kinds)) is not None:
                 if kept == desired or insert.way == "even":

@@ -14,6 +14,7 @@ from transformers import (
     MBartForConditionalGeneration,
     MixtralConfig,
     MixtralForCausalLM,
+    ModernBertConfig,
     PegasusForConditionalGeneration,
     T5Config,
     T5ForConditionalGeneration,
@@ -154,3 +155,9 @@ def test_clipping_follows_what_there_is_more_of(choice: dict[str, Any]) -> None:
     assert factor == pytest.approx(float(norms[1] / norms[0]), rel=1e-9 if exact else 0.3)
     with pytest.raises(growth.IllegalGrowthError, match="not one of the old model's"):
         growth.training.clip_factor(grown, {name: value[:1] for name, value in gradients.items() if value is not None})
+
+
+def test_a_place_that_a_pattern_does_not_allow_is_refused_for_that_reason_alone() -> None:
+    config = ModernBertConfig(num_hidden_layers=4, architectures=["ModernBertForMaskedLM"])
+    with pytest.raises(growth.IllegalGrowthError, match=r"follows from its number\. The nearest places are"):
+        growth.plan_widening(config, layers=5, insert="start")
