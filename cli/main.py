@@ -127,6 +127,7 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
     Examples:
       grow widen ./small ./wide --width 2 --noise 1
       grow widen ./small ./wide --hidden-size 1024 --heads 16 --noise 1
+      grow widen ./small ./deep --layers 24
       grow widen ./small ./wide --like org/wider-model --noise 1 --dtype bfloat16
     In the middle of training (transformers.Trainer):
       grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer --noise 1

@@ -193,7 +193,8 @@ def check_together(choices: Mapping[str, Any]) -> None:
     """
     if choices.get("new_layers", "silent") == "copied" and not choices.get("lossy"):
         raise IllegalGrowthError(
-            "new_layers copied makes another function. Accept that with lossy, or take silent ones."
+            "new_layers copied makes another function. Accept that with --lossy (in Python lossy=True), or leave it "
+            "out."
         )
     if choices.get("like") and choices.get("width") is not None:
         raise IllegalGrowthError(

@@ -51,7 +51,9 @@ def test_it_is_said_what_they_move(tmp_path: Path) -> None:
 
 
 def test_they_are_refused_without_lossy() -> None:
-    with pytest.raises(IllegalGrowthError, match=r"new_layers copied makes another function.*Accept that with lossy"):
+    with pytest.raises(
+        IllegalGrowthError, match=r"new_layers copied makes another function.*Accept that with --lossy"
+    ):
         chosen({"layers": 4, "new_layers": "copied"})
 
 
