@@ -79,9 +79,9 @@ def build_plan(
     architecture = declared.base.at(source.parsed)
     check_fields(source, architecture, options.vouch)
     model_class = class_of(source)
+    before = architecture.read_sizes(source.parsed)
     found = inventory(source, shapes, architecture, model_class)
     left_out, said = found.left_out, found.notes
-    before = architecture.read_sizes(source.parsed)
     held = {name: shapes[name] for name in found.known}
     asked, taken = options, TakenOver(options)
     if in_ratio_of is None:
