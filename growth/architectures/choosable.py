@@ -31,7 +31,4 @@ def choosable_sizes(table: Mapping[str, Size], config: Any) -> dict[str, Size]:
 def has_field(config: Any, size: Size) -> bool:
     """Whether the config's class has a field for a size, so that it need not follow from others."""
     section, _, name = size.field.rpartition(".")
-    return bool(name) and (
-        value_at(config, size.field) is not None
-        or name in (value_at(config, section) if section else config).to_dict()
-    )
+    return bool(name) and (value_at(config, size.field) is not None or name in value_at(config, section).to_dict())

@@ -80,8 +80,9 @@ class Size:
 
 
 def value_at(config: Any, path: str) -> Any:
-    """A config field by its dotted path; None where it is absent."""
-    for part in path.split("."):
+    """A config field by its dotted path; None where it is absent. The empty path is the config
+    itself."""
+    for part in path.split(".") if path else ():
         config = getattr(config, part, None)
     return config
 

@@ -28,6 +28,7 @@ from growth.checkpoint.trainer_files import COPIED, PROGRESS
 from growth.errors import CheckpointError
 from growth.hf.config_json import read_json
 from growth.hf.configs import config_to_build
+from growth.hf.expected_tensors import without_weights
 from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
 from growth.training.factors import factors_of
@@ -195,7 +196,7 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> Tra
         raise CheckpointError(f"{folder / PROGRESS} has no 'global_step'. Fetch the file again.")
     if moments != "reset":
         check_writer(loaded)
-    old, new = (_without_weights(plan.model_class, raw) for raw in (plan.old, plan.new))
+    old, new = (without_weights(config_to_build(raw), plan.model_class) for raw in (plan.old, plan.new))
     writer, called = writer_of(loaded)
     adds = len(list(new.parameters())) > len(list(old.parameters()))
     numbered = moments != "reset" or writer is Adagrad or adds
@@ -221,8 +222,3 @@ def _names(written: str, folder: Path) -> bool:
         return any(os.path.realpath(base / written) == real for base in (*Path(real).parents, Path()))
     except (OSError, ValueError):  # no present directory; what cannot be a path
         return False
-
-
-def _without_weights(model_class: type[PreTrainedModel], raw: Mapping[str, Any]) -> PreTrainedModel:
-    with torch.device("meta"):
-        return model_class(config_to_build(raw))

@@ -1,4 +1,5 @@
-"""Extending a model at unchanged widths: more layers, a head of its own, more key/value heads.
+"""Extending a model at unchanged widths: more layers, a head of its own, more key/value heads, more
+experts.
 
 A growth has two steps. The model is extended, where the caller asks for that, and what comes out is
 widened. An extended model computes the same function, has the model's class, and takes every
@@ -12,7 +13,9 @@ Read in this order:
 
 * ``part.py``, ``extension.py``: where each tensor comes from, and the value
 * ``request.py``, ``placement.py``: what a caller asks for, and where new layers stand
-* ``stacks.py``, ``layers.py``: the lists of layers of a model, and new layers that change nothing
+* ``stacks.py``, ``layer_config.py``, ``kinds.py``: the lists of layers of a model, what its config lists of each
+  layer, and which layers are built alike
+* ``layers.py``: new layers that change nothing
 * ``untied.py``: a head that is no longer tied
 * ``coordinates.py``, ``kv_heads.py``: more key/value heads for the same queries
 * ``experts.py``, ``expert_copies.py``, ``split.py``: more experts, and finer ones

@@ -38,7 +38,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -158,10 +157,9 @@ def with_more_experts(
 def _shared(found: Experts, config: Config, parts: int) -> Iterator[tuple[str, int]]:
     """Config fields that count experts through which every token passes, in sizes of one: as many more,
     so that those stay as they are."""
-    owner: Any = value_at(config.parsed, found.section[:-1]) if found.section else config.parsed
-    for name, value in owner.to_dict().items():
+    for name, value in value_at(config.parsed, found.section).to_dict().items():
         if counts_shared(name) and type(value) is int and value > 0:
-            yield found.section + name, value * parts
+            yield found.at(name), value * parts
 
 
 def _head(pattern: str, which: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.sections import joined, sections
 from growth.architectures.sizes import value_at
 from growth.errors import GrowthError, IllegalGrowthError
 from growth.extension.request import CHOSEN, EXPERT_SIZE, EXPERTS, counts_chosen, counts_experts
@@ -31,7 +32,7 @@ class Experts:
     """The experts of a model, and how its class holds them.
 
     Args:
-        section: of the config, with its dot; empty for the config itself.
+        section: the path of the nested config that counts them; empty for the config itself.
         counter, chosen: the fields in it that count all of them, and those that a token takes.
         count, per_token: these numbers.
         lists: name of a tensor of one expert, numbers as ``*`` -> which of the numbers is the
@@ -46,6 +47,10 @@ class Experts:
     per_token: int
     lists: Mapping[str, int] = field(default_factory=dict)
     fused: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def at(self, name: str) -> str:
+        """The path of a field of its section."""
+        return joined(self.section, name)
 
 
 _SHARED = re.compile(r"(^|_)shared_experts?$")
@@ -94,8 +99,8 @@ def experts_of(config: Config, architecture: Architecture, model_class: type[Pre
         model_class: its class.
     """
     parsed = config.parsed
-    for section in ("", *(f"{part}." for part in parsed.sub_configs if value_at(parsed, part) is not None)):
-        owner: Any = value_at(parsed, section[:-1]) if section else parsed
+    for section in sections(parsed):
+        owner: Any = value_at(parsed, section)
         known = owner.to_dict()
         chosen = owner.attribute_map.get(CHOSEN, CHOSEN)
         for name in known:
@@ -230,15 +235,14 @@ def counts_for(found: Experts, config: Config, copies: int, sigmoid: bool = Fals
         copies: of each expert.
         sigmoid: whether a score is a sigmoid, which does not depend on the others.
     """
-    owner: Any = value_at(config.parsed, found.section[:-1]) if found.section else config.parsed
-    known = owner.to_dict()
-    yield found.section + found.counter, copies * found.count
-    for name, value in {**section_at(dict(config), f"{found.section}x"), found.chosen: found.per_token}.items():
+    known = value_at(config.parsed, found.section).to_dict()
+    yield found.at(found.counter), copies * found.count
+    for name, value in {**section_at(dict(config), found.at("x")), found.chosen: found.per_token}.items():
         if name == found.chosen or (counts_chosen(name) and value == found.per_token):
-            yield found.section + name, copies * found.per_token
+            yield found.at(name), copies * found.per_token
     if (known.get(GROUPS[0]) or 1) > 1:
-        yield from ((found.section + name, copies * known[name]) for name in GROUPS if known.get(name))
+        yield from ((found.at(name), copies * known[name]) for name in GROUPS if known.get(name))
     if known.get(BALANCE):
-        yield found.section + BALANCE, known[BALANCE] / copies
+        yield found.at(BALANCE), known[BALANCE] / copies
     if sigmoid and known.get("norm_topk_prob") is False and known.get(SCALE):
-        yield found.section + SCALE, known[SCALE] / copies  # each score stays, and there are as many more
+        yield found.at(SCALE), known[SCALE] / copies  # each score stays, and there are as many more

@@ -18,8 +18,9 @@ from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError
 from growth.extension.extension import Stack
 from growth.extension.layer_config import EMPTY, PER_LAYER, PerLayer, with_layers
 from growth.extension.placement import Insert, aligned, placed
-from growth.extension.stacks import LayerList, built, layer_lists
-from growth.hf.configs import Config
+from growth.extension.stacks import LayerList, layer_lists
+from growth.hf.configs import Config, config_to_build
+from growth.hf.expected_tensors import without_weights
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def kinds_of_layers(config: Config, model_class: type[PreTrainedModel], layers: 
         model_class: its class.
         layers: the list.
     """
-    modules = list(built(config, model_class).get_submodule(layers.path).children())
+    modules = list(without_weights(config_to_build(config), model_class).get_submodule(layers.path).children())
     # Numbers of layers (``mlp_only_layers``) may be as many as there are layers, so only words count
     section = layers.field.rpartition(".")[0]
-    owner: PreTrainedConfig = value_at(config.parsed, section) if section else config.parsed
+    owner: PreTrainedConfig = value_at(config.parsed, section)
     listed = {
         name: values
         for name, values in owner.to_dict().items()

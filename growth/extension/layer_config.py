@@ -57,8 +57,7 @@ def with_layers(
             if PER_LAYER.search(name) and isinstance(listed, list):
                 given = per_layer.get(path[: path.rfind(".") + 1] + name)
                 section[name] = _followed(listed, before, origins, numbers) if given is None else list(given)
-        part = path.rpartition(".")[0]
-        owner = value_at(config.parsed, part) if part else config.parsed
+        owner = value_at(config.parsed, path.rpartition(".")[0])
         _follow_stages(section, owner, before, kept or range(before), value)
     return _holding(Config(result), fields)
 

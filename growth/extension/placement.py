@@ -131,7 +131,8 @@ def aligned(wanted: Sequence[int], old: Sequence[object], new: Sequence[object])
         >>> aligned([0, 2, 3, 4], "ABAB", "ABABAB")
         [0, 1, 2, 3]
     """
-    # cost[j]: of placing the layers so far, the last of them at j or before; came[i][j]: where layer i then is
+    # best[j]: the cost of placing the layers so far, the last of them before place j; choices[i][j]: where layer i
+    # then is
     best: list[float] = [0.0] * (len(new) + 1)
     choices: list[list[int]] = []
     for number, kind in enumerate(old):

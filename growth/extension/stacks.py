@@ -9,16 +9,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.sections import joined, sections
 from growth.architectures.sizes import value_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.extension.layer_config import with_layers
 from growth.extension.request import LAYERS, counts_layers
 from growth.hf.configs import Config, config_to_build
-from growth.hf.expected_tensors import expected_tensors
+from growth.hf.expected_tensors import expected_tensors, without_weights
 from growth.hf.tensor_names import to_disk
 
 
@@ -86,7 +86,7 @@ def layer_lists(config: Config, architecture: Architecture, model_class: type[Pr
         elif grown == counts and field == config.parsed.attribute_map.get(LAYERS, LAYERS):
             idle.append(field)
     several = len({field.rpartition(".")[0] for field in fields.values()}) < len(fields)
-    paths = _paths(built(config, model_class), architecture)
+    paths = _paths(without_weights(config_to_build(config), model_class), architecture)
     return [
         LayerList(name, counts[name], field, _size(name, field, several), paths[name], () if several else (*idle,))
         for name, field in fields.items()
@@ -133,7 +133,7 @@ def no_such_list(
 def _standard(parsed: PreTrainedConfig, field: str) -> str:
     """The standard name of a config field, where it is the number of layers."""
     section, dot, last = field.rpartition(".")
-    owner = value_at(parsed, section) if section else parsed
+    owner = value_at(parsed, section)
     return section + dot + LAYERS if owner.attribute_map.get(LAYERS, LAYERS) == last else field
 
 
@@ -163,12 +163,12 @@ def _fixed(config: Config, fields: Sequence[str]) -> dict[str, int]:
 
 def _counting_fields(parsed: PreTrainedConfig) -> Iterator[str]:
     """The fields that may count layers: the standard one first, then by name; nested ones dotted."""
-    for section in ("", *(f"{part}." for part in parsed.sub_configs if value_at(parsed, part) is not None)):
-        owner: PreTrainedConfig = value_at(parsed, section[:-1]) if section else parsed
+    for section in sections(parsed):
+        owner: PreTrainedConfig = value_at(parsed, section)
         standard = owner.attribute_map.get(LAYERS, LAYERS)
         known = owner.to_dict()
         names = [name for name in known if counts_layers(name) and type(known[name]) is int and known[name] > 0]
-        yield from (section + name for name in sorted(names, key=lambda name: (name != standard, name)))
+        yield from (joined(section, name) for name in sorted(names, key=lambda name: (name != standard, name)))
 
 
 def numbered_lists(config: Config, architecture: Architecture, model_class: type[PreTrainedModel]) -> dict[str, int]:
@@ -190,10 +190,3 @@ def layer_of(canonical: str) -> tuple[str, int, str] | None:
     """
     found = re.fullmatch(r"(.*?)\.(\d+)\.(.*)", canonical)
     return None if found is None else (found[1], int(found[2]), found[3])
-
-
-def built(config: Config, model_class: type[PreTrainedModel]) -> PreTrainedModel:
-    """The class at a config, without weights."""
-    with torch.device("meta"):
-        model: PreTrainedModel = model_class._from_config(config_to_build(config), attn_implementation="eager")
-    return model

@@ -12,14 +12,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.sections import joined, sections
 from growth.architectures.sizes import value_at
 from growth.errors import IllegalGrowthError
 from growth.extension.extension import Extension, Shapes
 from growth.extension.part import Part
-from growth.extension.stacks import built
 from growth.hf.config_json import section_at
-from growth.hf.configs import Config
-from growth.hf.expected_tensors import expected_tensors
+from growth.hf.configs import Config, config_to_build
+from growth.hf.expected_tensors import expected_tensors, without_weights
 
 _TIE = "tie_word_embeddings"
 
@@ -41,11 +41,10 @@ def with_own_head(
     if not ties:
         raise IllegalGrowthError(f"no weights of this {model_class.__name__} are tied. Leave untie out.")
     untied = copy.deepcopy(dict(config))
-    sections = ["", *(f"{part}." for part in config.parsed.sub_configs if value_at(config.parsed, part) is not None)]
-    for section in sections:
-        owner = value_at(config.parsed, section[:-1]) if section else config.parsed
-        if getattr(owner, _TIE, False) and (not section or _TIE in section_at(untied, section + _TIE)):
-            section_at(untied, section + _TIE)[_TIE] = False
+    for section in sections(config.parsed):
+        tied, path = getattr(value_at(config.parsed, section), _TIE, False), joined(section, _TIE)
+        if tied and (not section or _TIE in section_at(untied, path)):
+            section_at(untied, path)[_TIE] = False
     new = Config(untied)
     expected, left = expected_tensors(new, model_class)
     if not (released := [name for name in ties if name not in left]):
@@ -53,7 +52,8 @@ def with_own_head(
             f"{model_class.__name__} ties {', '.join(ties)} whatever its config says, so that a matrix of its own "
             "would be overwritten when it is loaded. Leave untie out."
         )
-    tables = {path for path, module in built(new, model_class).named_modules() if isinstance(module, nn.Embedding)}
+    model = without_weights(config_to_build(new), model_class)
+    tables = {path for path, module in model.named_modules() if isinstance(module, nn.Embedding)}
     if read := [name for name in released if name.rpartition(".")[0] in tables]:
         raise IllegalGrowthError(
             f"the config of this {config.parsed.model_type} unties more than the head: {', '.join(read)} too, and "

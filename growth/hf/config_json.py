@@ -149,7 +149,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 def is_null(config: Any, path: str) -> bool:
     """Whether a parsed config has this field at the value null."""
     part, _, name = path.rpartition(".")
-    return (value_at(config, part) if part else config).to_dict().get(name, 0) is None
+    return value_at(config, part).to_dict().get(name, 0) is None
 
 
 def spellings(raw: Mapping[str, Any], path: str) -> list[str]:

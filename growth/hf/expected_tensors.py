@@ -73,14 +73,20 @@ def _tensors_of_a_new_model(
     return shapes, ties
 
 
+def without_weights(config: PreTrainedConfig, model_class: type[PreTrainedModel]) -> PreTrainedModel:
+    """A class on the meta device, whichever kernel of attention the config asks for, and whether or
+    not it is installed. The model keeps the config. Raises what the constructor does."""
+    with torch.device("meta"):
+        model: PreTrainedModel = model_class._from_config(config, attn_implementation="eager")
+    return model
+
+
 def class_tensors(
     config: PreTrainedConfig, model_class: type[PreTrainedModel]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """As `expected_tensors`, of a parsed config, which the model keeps. Raises what the constructor
     does."""
-    with torch.device("meta"):
-        # Whichever kernel of attention the config asks for, and whether or not it is installed
-        model = model_class._from_config(config, attn_implementation="eager")
+    model = without_weights(config, model_class)
     in_memory, shared = model.state_dict(), model.all_tied_weights_keys or {}
     state = to_disk(model, in_memory)
     renamed = {id(parameter): name for name, parameter in state.items()}

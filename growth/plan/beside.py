@@ -169,7 +169,7 @@ class Beside:
         caller names them."""
         if (found := self.of_experts) is None:
             return
-        counter, chosen = found.section + found.counter, found.section + found.chosen
+        counter, chosen = found.at(found.counter), found.at(found.chosen)
         if self._is_named(EXPERTS, CHOSEN, counter, chosen):
             return
         for name, path, own in ((EXPERTS, counter, found.count), (CHOSEN, chosen, found.per_token)):
@@ -180,7 +180,7 @@ class Beside:
     def chosen(self) -> int:
         """How many experts a token takes in the other model."""
         found = self.of_experts
-        return 0 if found is None else int(self.other[found.section + found.chosen])
+        return 0 if found is None else int(self.other[found.at(found.chosen)])
 
     @property
     def expert_size(self) -> str:
@@ -205,8 +205,8 @@ class Beside:
         needs, and that is compared afterwards."""
         if (found := self.of_experts) is None or not any(True for _ in self.experts()):
             return frozenset()
-        names = (path.removeprefix(found.section) for path in self.own if path.startswith(found.section))
-        return frozenset(found.section + name for name in names if follows_experts(name))
+        names = {path.rpartition(".")[2] for path in self.own if path.rpartition(".")[0] == found.section}
+        return frozenset(found.at(name) for name in names if follows_experts(name))
 
     def fields(self) -> Iterator[Difference]:
         """All else that differs and that an output, or the shape of a weight, may depend on. What says
@@ -259,7 +259,7 @@ class Beside:
                 *(size.field for size in sizes),
                 *(old for size in sizes for old in size.old_names),
                 *(one.field for one in self.lists),
-                *([experts.section + experts.counter, experts.section + experts.chosen] if experts else ()),
+                *([experts.at(experts.counter), experts.at(experts.chosen)] if experts else ()),
                 *(path for path in {*self.own, *self.other} if path.rpartition(".")[2] in (TIE, MODEL_TYPE)),
             }
         )

@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.sections import joined, sections
 from growth.architectures.sizes import TwinContext, rotary_fraction, rotary_part, value_at
 from growth.extension.experts import expert_size
 from growth.hf.config_json import is_written, merged, section_at, spellings
@@ -131,7 +132,7 @@ def miniature(raw: Mapping[str, Any], architecture: Architecture, parts: Parts |
     small = _Miniature(config, copy.deepcopy(dict(config)))
     ropes = _remove_rope_factors(small)
     _write_sizes(small, architecture, parts or Parts())
-    for section in ("", *(f"{part}." for part in parsed.sub_configs if value_at(parsed, part) is not None)):
+    for section in sections(parsed):
         _write_counts(small, section)
         _write_token_ids(small, section)
         _write_layers(small, section)
@@ -159,14 +160,14 @@ class _Miniature:
         section, _, name = path.rpartition(".")
         owner = self.section(section)
         name = type(owner).attribute_map.get(name, name)
-        path = f"{section}.{name}" if section else name
+        path = joined(section, name)
         target = section_at(self.fields, path)
         if name in owner.to_dict() or name in target:
             target.update(dict.fromkeys(spellings(self.config, path), value))
 
     def section(self, name: str) -> PreTrainedConfig:
         """The user's config, parsed, or the nested one of that name."""
-        found: PreTrainedConfig = value_at(self.config.parsed, name) if name else self.config.parsed
+        found: PreTrainedConfig = value_at(self.config.parsed, name)
         return found
 
 
@@ -217,19 +218,21 @@ def _write_sizes(small: _Miniature, architecture: Architecture, parts: Parts) ->
 
 
 def _write_counts(small: _Miniature, section: str) -> None:
-    """Write `SMALL_COUNTS` into a section of the config ("" or ``text_config.``), as far as it has
+    """Write `SMALL_COUNTS` into a section of the config ("" or ``text_config``), as far as it has
     such fields."""
-    names, known = type(small.config.parsed).attribute_map, small.section(section[:-1]).to_dict()
+    names, known = type(small.config.parsed).attribute_map, small.section(section).to_dict()
     for name, value in SMALL_COUNTS.items():
         if known.get(names.get(name, name)) is not None:
-            small.write(section + name, value)
+            small.write(joined(section, name), value)
 
 
 def _write_token_ids(small: _Miniature, section: str) -> None:
     """Write special tokens that the small vocabulary has; ``pad_token_id`` 0 if there is none."""
-    for name, value in small.section(section[:-1]).to_dict().items():
+    for name, value in small.section(section).to_dict().items():
         if name.endswith("_token_id"):
-            small.write(section + name, 0 if name == "pad_token_id" and value is None else _small_token_id(value))
+            small.write(
+                joined(section, name), 0 if name == "pad_token_id" and value is None else _small_token_id(value)
+            )
 
 
 def _small_token_id(value: Any) -> Any:
@@ -243,12 +246,12 @@ def _write_layers(small: _Miniature, section: str) -> None:
     """Write a short sliding window, and lists of layer kinds as long as the miniature has layers.
     Every kind comes before any is repeated: of ``[full, full, sliding, full]`` two layers are
     ``[full, sliding]``."""
-    known = small.section(section[:-1]).to_dict()
+    known = small.section(section).to_dict()
     if isinstance(window := known.get("sliding_window"), int):
-        small.write(section + "sliding_window", min(window, WINDOW))
+        small.write(joined(section, "sliding_window"), min(window, WINDOW))
     for name in ("layer_types", "mlp_layer_types"):
         if isinstance(kinds := known.get(name), list):
-            small.write(section + name, (list(dict.fromkeys(kinds)) * LAYERS)[:LAYERS])
+            small.write(joined(section, name), (list(dict.fromkeys(kinds)) * LAYERS)[:LAYERS])
 
 
 def _with_rope_factors(small: _Miniature, ropes: Mapping[str, Raw], architecture: Architecture) -> Config:
