@@ -50,7 +50,8 @@ errors
 `growth.architectures.families` holds one file per family; start from ``llama.py``.
 
 May import: `growth.algebra`, `growth.rules`, `growth.errors`. Imported by: every room above.
-Read in this order: ``architecture.py`` (the value), ``sizes.py`` and ``sections.py`` (the numbers of a config, and where they are),
+Read in this order: ``architecture.py`` (the value), ``sizes.py`` and
+``sections.py`` (the numbers of a config, and the configs in it),
 ``families/llama.py`` (one declaration), ``patterns.py`` (from a parameter's name to its rule),
 ``declaration_checks.py`` (what a declaration must not lack), ``refusals.py`` (what it refuses),
 ``towers.py`` (models made of several),
