@@ -1,0 +1,164 @@
+"""Rows picked and put by number. Dimensions that are picked from do not grow."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from growth.infer.errors import Unexplained
+from growth.infer.operations.pointwise import broadcast
+from growth.infer.ranges import Range, kept, unify
+from growth.infer.scales import ONE
+from growth.infer.walk import Pair, Value, Walk, copy_of, of, operation
+
+
+def _no_growth(parts: Range) -> None:
+    if any(not factor.kept for factor in parts):
+        raise Unexplained("coordinates of a dimension that grows are picked by number")
+
+
+@operation("embedding")
+def embedding(walk: Walk, pair: Pair) -> list[Value]:
+    weight, indices = walk.pair(pair, "weight"), walk.pair(pair, "indices")
+    _no_growth(weight.ranges[0])
+    return [copy_of(weight, [*indices.ranges, *weight.ranges[1:]])]
+
+
+@operation("index_select")
+def index_select(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim") % len(value.ranges)
+    _no_growth(value.ranges[at])
+    ranges = list(value.ranges)
+    ranges[at] = walk.pair(pair, "index").ranges[0]
+    return [copy_of(value, ranges)]
+
+
+@operation("index", "_unsafe_index")
+def index(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    return [copy_of(value, _indexed(walk, pair, value))]
+
+
+def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
+    """The ranges of ``x[i, :, j]``."""
+    given = list(zip(*pair["indices"], strict=True))
+    picked, numbers, at = [], [], 0
+    for one, other in given:
+        if one is None:
+            at += 1
+            continue
+        if one.dtype == bool_ or str(one.dtype) == "torch.uint8":
+            mask = walk.value(one, other)
+            for d in range(one.dim()):
+                _no_growth(value.ranges[at + d])
+                picked.append(at + d)
+            n = int(one.sum()), int(other.sum())
+            numbers.append(of([[*_count(n)]], ONE))
+            at += len(mask.ranges)
+            continue
+        _no_growth(value.ranges[at])
+        picked.append(at)
+        numbers.append(walk.value(one, other))
+        at += 1
+    together = broadcast(numbers)
+    rest = [(d, parts) for d, parts in enumerate(value.ranges) if d not in picked]
+    neighbours = picked == list(range(picked[0], picked[-1] + 1))
+    place = picked[0] if neighbours else 0
+    before = [parts for d, parts in rest if d < place]
+    after = [parts for d, parts in rest if d >= place]
+    return [*before, *together, *after]
+
+
+def _count(n: tuple[int, int]) -> Range:
+    from growth.infer.ranges import fresh
+
+    return kept(n[0]) if n[0] == n[1] else fresh(n)
+
+
+import torch  # noqa: E402
+
+bool_ = torch.bool
+
+
+@operation("index_put", "_index_put_impl", "_unsafe_index_put")
+def index_put(walk: Walk, pair: Pair) -> list[Value]:
+    value, values = walk.pair(pair, "self"), walk.pair(pair, "values")
+    target = of(_indexed(walk, pair, value), value.scale)
+    broadcast([target, values])
+    if pair.one.arguments["values"].is_floating_point():
+        walk.scales.equal(value.scale, values.scale)
+    return [value]
+
+
+@operation("index_add", "index_copy", "scatter", "scatter_add", "scatter_reduce", "index_fill")
+def put(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim") % max(len(value.ranges), 1)
+    _no_growth(value.ranges[at])
+    index = walk.pair(pair, "index")
+    name = next((n for n in ("source", "src") if n in pair.one.arguments), None)
+    if name is None:
+        return [of(value.ranges, value.scale)]
+    source = walk.pair(pair, name)
+    per_row = pair.name.startswith("index")
+    for d, parts in enumerate(source.ranges):
+        if d != at:
+            unify(value.ranges[d], parts)
+            if not per_row:
+                unify(index.ranges[d], parts)
+    if pair.one.arguments[name].is_floating_point():
+        walk.scales.equal(value.scale, source.scale)
+    return [of(value.ranges, value.scale)]
+
+
+@operation("gather", "take_along_dim")
+def gather(walk: Walk, pair: Pair) -> list[Value]:
+    value, index = walk.pair(pair, "self"), walk.pair(pair, "index")
+    at = pair.get("dim") % len(value.ranges)
+    _no_growth(value.ranges[at])
+    ranges = []
+    for d, parts in enumerate(index.ranges):
+        if d != at and any(not factor.kept for factor in parts):
+            unify(parts, value.ranges[d])
+        ranges.append(parts)
+    return [copy_of(value, ranges)]
+
+
+@operation("topk", "sort", "argsort", "msort")
+def sort(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim", -1) % len(value.ranges)
+    if any(not factor.kept for factor in value.ranges[at]):
+        raise Unexplained(f"'{pair.name}' over a dimension that grows")
+    outs = pair.one.out if isinstance(pair.one.out, tuple) else (pair.one.out,)
+    ranges = list(value.ranges)
+    ranges[at] = kept(outs[0].shape[at])
+    return [of(ranges, value.scale if out.is_floating_point() else ONE) for out in outs]
+
+
+@operation("masked_scatter")
+def masked_scatter(walk: Walk, pair: Pair) -> list[Value]:
+    """Rows of ``source`` in the places of a mask that covers whole rows."""
+    value, source = walk.pair(pair, "self"), walk.pair(pair, "source")
+    mask = pair["mask"][0]
+    broadcast([value, walk.pair(pair, "mask")])
+    if value.grows:
+        whole = mask.expand(pair["self"][0].shape) if mask.shape != pair["self"][0].shape else mask
+        if not bool((whole == whole[..., :1]).all()):
+            raise Unexplained("some coordinates of a dimension that grows are replaced, and others not")
+        unify(value.ranges[-1], source.ranges[-1])
+    walk.scales.equal(value.scale, source.scale)
+    return [of(value.ranges, value.scale)]
+
+
+@operation("one_hot", "nonzero", "unique", "_unique2", "bincount", "histc", "bucketize", "searchsorted", "unique_consecutive", "multinomial")  # fmt: skip
+def numbers(walk: Walk, pair: Pair) -> list[Value]:
+    for name in pair.one.arguments:
+        one, other = pair[name]
+        if isinstance(one, Tensor):
+            value = walk.value(one, other)
+            if any(not f.kept for parts in value.ranges for f in parts) and one.is_floating_point():
+                raise Unexplained(f"'{pair.name}' of values that grow")
+    outs = pair.one.out if isinstance(pair.one.out, tuple) else (pair.one.out,)
+    others = pair.other.out if isinstance(pair.other.out, tuple) else (pair.other.out,)
+    return [of(walk.shape(a, b), ONE) for a, b in zip(outs, others, strict=True)]

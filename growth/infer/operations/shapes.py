@@ -1,0 +1,320 @@
+"""Operations that rearrange: views, slices, concatenations. Values keep their scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from growth.infer.errors import Unexplained
+from growth.infer.ranges import Count, Range, between, count_of, fresh, join, kept, split, unify
+from growth.infer.scales import ONE
+from growth.infer.walk import Pair, Value, Walk, copy_of, of, operation
+
+
+@operation(
+    "clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "positive", "view_as_real", "dropout", "to",
+    "lift_fresh_copy", "_conj", "resolve_conj", "native_dropout", "alias_copy", "detach_",
+)  # fmt: skip
+def same(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, next(iter(pair.one.arguments)))
+    if pair.name == "view_as_real":
+        return [copy_of(value, [*value.ranges, kept(2)])]
+    return [copy_of(value, value.ranges)]
+
+
+@operation("view_as_complex")
+def view_as_complex(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    return [copy_of(value, value.ranges[:-1])]
+
+
+@operation("view", "_unsafe_view", "_reshape_alias", "reshape", "view_copy")
+def view(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    out, partner = pair.one.out, pair.other.out
+    if pair.one.arguments.get("size") is None:  # a view in another dtype
+        return [copy_of(value, value.ranges)]
+    target = list(zip(out.shape, partner.shape, strict=True))
+    return [copy_of(value, reshaped(value.ranges, target))]
+
+
+def reshaped(ranges: Sequence[Range], target: Sequence[Count]) -> list[Range]:
+    """The ranges of a row-major view. Old and new dimensions are aligned in the smallest groups that have as many
+    coordinates at both sizes.
+
+    Example:
+        >>> [len(parts) for parts in reshaped([kept(2), fresh((18, 36))], [(2, 2), (3, 6), (6, 6)])]
+        [1, 1, 1]
+    """
+    out: list[Range] = []
+    old, new = list(ranges), list(target)
+    while old or new:
+        if old and count_of(old[0]) == (1, 1) and not (new and new[0] == (1, 1)):
+            old.pop(0)
+            continue
+        if new and new[0] == (1, 1):
+            out.append(kept(1))
+            new.pop(0)
+            if old and count_of(old[0]) == (1, 1):
+                old.pop(0)
+            continue
+        if not old or not new:
+            raise Unexplained(f"a view from {[count_of(r) for r in ranges]} to {list(target)}")
+        group, counts = list(old.pop(0)), [new.pop(0)]
+        while count_of(group) != _product(counts):
+            (a, b), (x, y) = count_of(group), _product(counts)
+            if (x, y) == (a, b):
+                break
+            if (x < a or y < b) and new:
+                counts.append(new.pop(0))
+            elif old:
+                group += old.pop(0)
+            else:
+                raise Unexplained(f"a view from {[count_of(r) for r in ranges]} to {list(target)}")
+        out += split(group, counts)
+    return out
+
+
+def _product(counts: Sequence[Count]) -> Count:
+    n = m = 1
+    for a, b in counts:
+        n, m = n * a, m * b
+    return n, m
+
+
+@operation("permute")
+def permute(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    return [copy_of(value, [value.ranges[d] for d in pair.get("dims")])]
+
+
+@operation("transpose")
+def transpose(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    ranges = list(value.ranges)
+    if ranges:
+        a, b = pair.get("dim0"), pair.get("dim1")
+        ranges[a], ranges[b] = ranges[b], ranges[a]
+    return [copy_of(value, ranges)]
+
+
+@operation("t", "numpy_T")
+def t(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    return [copy_of(value, value.ranges[::-1])]
+
+
+@operation("unsqueeze")
+def unsqueeze(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim") % (len(value.ranges) + 1)
+    return [copy_of(value, [*value.ranges[:at], kept(1), *value.ranges[at:]])]
+
+
+@operation("squeeze")
+def squeeze(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    dims = pair.get("dim")
+    n = len(value.ranges)
+    chosen = range(n) if dims is None else [d % n for d in (dims if isinstance(dims, (list, tuple)) else [dims])]
+    gone = {d for d in chosen if count_of(value.ranges[d]) == (1, 1)}
+    return [copy_of(value, [parts for d, parts in enumerate(value.ranges) if d not in gone])]
+
+
+@operation("expand", "expand_copy")
+def expand(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    out, partner = pair.one.out, pair.other.out
+    new = out.dim() - len(value.ranges)
+    ranges = []
+    for d, (n, m) in enumerate(zip(out.shape, partner.shape, strict=True)):
+        if d >= new and count_of(value.ranges[d - new]) == (n, m):
+            ranges.append(value.ranges[d - new])
+        else:
+            ranges.append(kept(n) if n == m else fresh((n, m)))
+    return [copy_of(value, ranges)]
+
+
+@operation("repeat")
+def repeat(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    times = list(zip(*pair["repeats"], strict=True))
+    ranges = [*[kept(1)] * (len(times) - len(value.ranges)), *value.ranges]
+    return [
+        copy_of(value, [
+            [*(kept(n) if n == m else fresh((n, m))), *parts] for (n, m), parts in zip(times, ranges, strict=True)
+        ])
+    ]  # fmt: skip
+
+
+@operation("select")
+def select(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim") % len(value.ranges)
+    if any(not factor.kept for factor in value.ranges[at]):
+        raise Unexplained("one coordinate of a dimension that grows is picked out")
+    return [copy_of(value, [parts for d, parts in enumerate(value.ranges) if d != at])]
+
+
+@operation("unbind")
+def unbind(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim") % len(value.ranges)
+    if any(not factor.kept for factor in value.ranges[at]):
+        raise Unexplained("the coordinates of a dimension that grows are taken one by one")
+    rest = [parts for d, parts in enumerate(value.ranges) if d != at]
+    return [copy_of(value, rest) for _ in pair.one.out]
+
+
+@operation("slice", "slice_copy")
+def slice_(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim") % len(value.ranges)
+    step = pair.get("step") or 1
+    whole = count_of(value.ranges[at])
+    bounds = []
+    for i in (0, 1):
+        start, end = pair["start"][i], pair["end"][i]
+        bounds.append(slice(start, end).indices(whole[i])[:2])
+    ranges = list(value.ranges)
+    if step == 1:
+        starts, ends = (bounds[0][0], bounds[1][0]), (bounds[0][1], bounds[1][1])
+        ranges[at] = between(ranges[at], starts, (max(starts[0], ends[0]), max(starts[1], ends[1])))
+    else:
+        ranges[at] = _every(ranges[at], step, whole, (bounds[0][1], bounds[1][1]))
+    return [copy_of(value, ranges)]
+
+
+def _every(parts: Range, step: int, whole: Count, end: Count) -> Range:
+    if all(factor.kept for factor in parts):
+        n = -(-end[0] // step)
+        return kept(n) if whole[0] % step else kept(whole[0] // step)
+    if whole[0] % step or whole[1] % step:
+        raise Unexplained(f"every {step}th coordinate of a dimension that grows is taken")
+    return split(parts, [(whole[0] // step, whole[1] // step), (step, step)])[0]
+
+
+@operation("split", "split_with_sizes", "split_copy", "split_with_sizes_copy", "unsafe_split", "chunk", "tensor_split", "unsafe_chunk")  # fmt: skip
+def split_(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim", 0) % len(value.ranges)
+    results, n, m = [], 0, 0
+    for one, other in zip(pair.one.out, pair.other.out, strict=True):
+        a, b = one.shape[at], other.shape[at]
+        ranges = list(value.ranges)
+        ranges[at] = between(ranges[at], (n, m), (n + a, m + b))
+        results.append(copy_of(value, ranges))
+        n, m = n + a, m + b
+    return results
+
+
+@operation("narrow")
+def narrow(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    at = pair.get("dim") % len(value.ranges)
+    (a, b), (x, y) = pair["start"], pair["length"]
+    ranges = list(value.ranges)
+    ranges[at] = between(ranges[at], (a, b), (a + x, b + y))
+    return [copy_of(value, ranges)]
+
+
+@operation("cat", "concat")
+def cat(walk: Walk, pair: Pair) -> list[Value]:
+    tensors = [(a, b) for a, b in zip(*pair["tensors"], strict=True) if not (a.dim() == 1 and a.numel() == 0)]
+    values = [walk.value(a, b) for a, b in tensors]
+    at = pair.get("dim", 0) % len(values[0].ranges)
+    scale = _equal(walk, values, [a for a, _ in tensors])
+    ranges = []
+    for d in range(len(values[0].ranges)):
+        if d == at:
+            ranges.append(join([value.ranges[d] for value in values]))
+            continue
+        for value in values[1:]:
+            unify(values[0].ranges[d], value.ranges[d])
+        ranges.append(values[0].ranges[d])
+    return [of(ranges, scale)]
+
+
+@operation("stack")
+def stack(walk: Walk, pair: Pair) -> list[Value]:
+    values = [walk.value(a, b) for a, b in zip(*pair["tensors"], strict=True)]
+    scale = _equal(walk, values, pair["tensors"][0])
+    for value in values[1:]:
+        for one, other in zip(values[0].ranges, value.ranges, strict=True):
+            unify(one, other)
+    at = pair.get("dim", 0) % (len(values[0].ranges) + 1)
+    n, m = len(pair["tensors"][0]), len(pair["tensors"][1])
+    ranges = list(values[0].ranges)
+    ranges.insert(at, kept(n) if n == m else fresh((n, m)))
+    return [of(ranges, scale)]
+
+
+def _equal(walk: Walk, values: Sequence[Value], tensors: Sequence[Tensor]) -> object:
+    floats = [v for v, t in zip(values, tensors, strict=True) if t.is_floating_point() and t.numel()]
+    for value in floats[1:]:
+        walk.scales.equal(floats[0].scale, value.scale)
+    return floats[0].scale if floats else ONE
+
+
+@operation("flip", "roll", "rot90")
+def along(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    for d in pair.get("dims"):
+        if any(not factor.kept for factor in value.ranges[d]):
+            raise Unexplained("the coordinates of a dimension that grows change their order")
+    return [copy_of(value, value.ranges)]
+
+
+@operation("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "pad")
+def pad(walk: Walk, pair: Pair) -> list[Value]:
+    value = walk.pair(pair, "self")
+    if pair.one.arguments.get("value") not in (None, 0, 0.0):
+        walk.zero(value.scale)
+    padded = pair.get("pad") if "pad" in pair.one.arguments else pair.get("padding")
+    ranges = list(value.ranges)
+    for d in range(len(ranges)):
+        n, m = pair.one.out.shape[d], pair.other.out.shape[d]
+        if (n, m) != count_of(ranges[d]):
+            before = padded[2 * (len(ranges) - 1 - d)]
+            after = padded[2 * (len(ranges) - 1 - d) + 1]
+            if all(factor.kept for factor in ranges[d]):
+                ranges[d] = kept(n)
+            else:
+                ranges[d] = join([kept(max(before, 0)), ranges[d], kept(max(after, 0))])
+    return [copy_of(value, ranges)]
+
+
+@operation("unfold", "im2col", "diagonal", "tril", "triu", "diag_embed", "as_strided", "pixel_shuffle", "pixel_unshuffle")
+def on_kept(walk: Walk, pair: Pair) -> list[Value]:
+    """Dimensions of the input keep their place where their size does; none that grows may be rearranged."""
+    value = walk.pair(pair, next(iter(pair.one.arguments)))
+    out = pair.one.out
+    if pair.name in ("tril", "triu"):
+        return [copy_of(value, value.ranges)]
+    if pair.name == "unfold":
+        at = pair.get("dimension") % len(value.ranges)
+        if all(factor.kept for factor in value.ranges[at]):
+            ranges = list(value.ranges)
+            ranges[at] = kept(out.shape[at])
+            return [copy_of(value, [*ranges, kept(out.shape[-1])])]
+    if value.grows:
+        raise Unexplained("a dimension that grows is rearranged")
+    return [copy_of(value, walk.shape(out, pair.other.out))]
+
+
+@operation("zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
+def blank(walk: Walk, pair: Pair) -> list[Value]:
+    return [of(walk.shape(pair.one.out, pair.other.out), walk.scales.unknown())]
+
+
+@operation("full", "full_like", "new_full", "ones", "ones_like", "new_ones", "arange", "eye", "scalar_tensor", "linspace", "fill", "zero")  # fmt: skip
+def constant(walk: Walk, pair: Pair) -> list[Value]:
+    if pair.name in ("fill_", "zero_", "fill", "zero"):
+        value = walk.pair(pair, "self")
+        if pair.one.arguments.get("value") not in (None, 0, 0.0):
+            walk.zero(value.scale)
+        return [value]
+    number = pair.one.arguments.get("fill_value")
+    zero = number in (0, 0.0)
+    return [of(walk.shape(pair.one.out, pair.other.out), walk.scales.unknown() if zero else ONE)]

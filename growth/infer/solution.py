@@ -1,0 +1,268 @@
+"""From a walk to roles: which space every dimension of every parameter writes or reads, and how it scales."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from growth.infer.errors import Unexplained
+from growth.infer.ranges import Count, Factor, Range, count_of, found, resolved, unify
+from growth.infer.scales import ONE, SAME, Scale
+from growth.infer.walk import Reading, Value, Walk, growth_of
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one dimension of a parameter does.
+
+    Args:
+        kind: ``keeps``, ``writes`` or ``reads``.
+        parts: the range.
+        scale: logarithm of the factor by which copies of the activation scale.
+    """
+
+    kind: str
+    parts: Range
+    scale: float = 0.0
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What was found.
+
+    Args:
+        walk: the walk.
+        parts: parameter -> one part per dimension.
+        offsets: parameter -> what the code adds to it, where that makes a difference.
+        outputs: output -> (range of its last dimension, scale).
+    """
+
+    walk: Walk
+    parts: Mapping[str, tuple[Part, ...]]
+    offsets: Mapping[str, float]
+    outputs: Mapping[str, tuple[Range, float]]
+
+
+def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
+    """Settle what a walk leaves open, and read the roles off.
+
+    Args:
+        walk: a finished walk.
+        head, embedding: names of the matrix before the logits and of the input embedding, if there are such. A head
+            takes the coefficient of the embedding where it can, as if they were tied: then the last norm carries
+            what a reader of k copies is divided by, and one declaration serves both.
+
+    Raises:
+        Unexplained: if the roles contradict one another.
+    """
+    _same_in_every_layer(walk)
+    for name, tensor in walk.small.outputs.items():
+        if (value := walk.values.get(id(tensor))) is not None and not value.grows and tensor.is_floating_point():
+            try:
+                walk.scales.equal(value.scale)
+            except Unexplained as error:
+                raise Unexplained(f"output '{name}': {error}") from error
+    if head and embedding and {head, embedding} <= walk.parameters.keys():
+        walk.scales.try_equal(walk.parameters[head].scale, walk.parameters[embedding].scale)
+    for scale in walk.order:
+        walk.scales.try_equal(scale)
+    for value in walk.parameters.values():
+        walk.scales.try_equal(value.scale)
+    for parts in walk.averaged:
+        for factor in _free(parts):
+            factor.averaged = True
+    _check_tables(walk)
+    found_parts = {name: _parts(walk, name) for name in walk.small.held if walk.small.held[name].is_floating_point()}
+    return Solution(walk, found_parts, _offsets(walk), _outputs(walk))
+
+
+def _value(walk: Walk, scale: Scale) -> float:
+    value = walk.scales.value(scale)
+    if value is None:
+        raise Unexplained("a scale is left open")
+    return 0.0 if abs(value) < SAME else value
+
+
+def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
+    one, other = walk.small.held[name], walk.wide.held[name]
+    if name not in walk.parameters:  # nothing depends on it
+        if one.shape != other.shape:
+            value = walk.parameter(name)
+            return tuple(Part("writes" if _free(p) else "keeps", p) for p in value.ranges)
+        return tuple(Part("keeps", []) for _ in one.shape)
+    value = walk.parameters[name]
+    readings = walk.readings.get(name, [])
+    read: dict[int, Reading] = {}
+    for reading in readings:
+        for factor in _free(reading.parts):
+            read.setdefault(id(factor), reading)
+    kinds: list[str] = []
+    for parts in value.ranges:
+        free = _free(parts)
+        reads = [id(factor) in read for factor in free]
+        kinds.append("keeps" if not free else "reads" if all(reads) else "writes" if not any(reads) else "both")
+    if "both" in kinds:
+        raise Unexplained(f"one dimension of '{name}' is read in part")
+    growing = [d for d, kind in enumerate(kinds) if kind != "keeps"]
+    if not growing:
+        if abs(_value(walk, value.scale)) > SAME:
+            raise Unexplained(f"'{name}' would have to scale, and none of its dimensions grows")
+        return tuple(Part("keeps", []) for _ in kinds)
+    scales = dict.fromkeys(growing, 0.0)
+    for d in growing:
+        if kinds[d] == "reads":
+            scales[d] = _value(walk, read[id(_free(value.ranges[d])[0])].scale)
+    writes = [d for d in growing if kinds[d] == "writes"]
+    mixed = any(reading.mixed for reading in readings)
+    if mixed:
+        left = _value(walk, readings[0].out)
+    else:
+        own = _value(walk, value.scale if name not in walk.offsets else walk.parameters[f"{name}+"].scale)
+        given = sum(
+            -(scales[d] + math.log(growth_of(value.ranges[d]) or 1.0)) for d in growing if kinds[d] == "reads"
+        )
+        left = own - given
+    if abs(left) > SAME:
+        if writes:
+            scales[writes[0]] += left
+        else:
+            scales[growing[0]] -= left
+    return tuple(
+        Part(kind, value.ranges[d] if kind != "keeps" else [], scales.get(d, 0.0)) for d, kind in enumerate(kinds)
+    )
+
+
+def _offsets(walk: Walk) -> dict[str, float]:
+    return {
+        name: by
+        for name, by in walk.offsets.items()
+        if abs(_value(walk, walk.parameters[f"{name}+"].scale)) > SAME
+    }
+
+
+def _outputs(walk: Walk) -> dict[str, tuple[Range, float]]:
+    out = {}
+    for name, tensor in walk.small.outputs.items():
+        value = walk.values.get(id(tensor))
+        if value is not None and value.grows and value.ranges and tensor.is_floating_point():
+            scale = walk.scales.value(value.scale)
+            out[name] = (value.ranges[-1], scale or 0.0)
+    return out
+
+
+def _free(parts: Iterable[Factor]) -> list[Factor]:
+    """The free factors inside a range: those that spaces are made of."""
+    out: list[Factor] = []
+    for factor in resolved(parts):
+        if factor.kept:
+            continue
+        if factor.kind == "concatenation":
+            out += [inner for piece in factor.parts for inner in _free(piece)]
+        else:
+            out.append(found(factor))
+    return out
+
+
+def free(parts: Iterable[Factor]) -> list[Factor]:
+    return _free(parts)
+
+
+def starred(name: str) -> str:
+    """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``."""
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
+def _same_in_every_layer(walk: Walk) -> None:
+    """Layers of one kind have the same spaces, each its own copy; one space stands for all of them."""
+    groups: dict[tuple[str, tuple[int, ...], tuple[int, ...]], list[str]] = defaultdict(list)
+    for name in walk.parameters:
+        if name.endswith("+"):
+            continue
+        one, other = walk.small.held[name], walk.wide.held[name]
+        groups[starred(name), tuple(one.shape), tuple(other.shape)].append(name)
+    for names in groups.values():
+        first = walk.parameters[names[0]]
+        for name in names[1:]:
+            for parts, others in zip(first.ranges, walk.parameters[name].ranges, strict=True):
+                try:
+                    unify(parts, others)
+                except Unexplained as error:
+                    raise Unexplained(f"'{names[0]}' and '{name}' are laid out differently: {error}") from error
+
+
+def _check_tables(walk: Walk) -> None:
+    """Tables that the model computes must be copies too."""
+    for one, other, value, where in walk.tables:
+        grown = one
+        for d, parts in enumerate(value.ranges):
+            grown = grown.index_select(d, torch.tensor(sources(parts)))
+        scale = walk.scales.value(value.scale) or 0.0
+        grown = grown * math.exp(scale)
+        size = max(1.0, float(one[one.isfinite()].abs().max()) if one.isfinite().any() else 1.0)
+        both = grown.isfinite() & other.isfinite()
+        if grown.shape != other.shape or float(((grown - other)[both]).abs().max() if both.any() else 0) > 1e-9 * size:
+            raise Unexplained(f"{where}: a table that the model computes is another one in a wider model")
+
+
+def sources(parts: Range) -> list[int]:
+    """Which old coordinate each new one copies, if every free factor is repeated as a whole."""
+    factors = resolved(parts)
+    if not factors:
+        return [0]
+    out = [0]
+    for factor in factors:
+        n, m = factor.count
+        if factor.kind == "concatenation":
+            own, at = [], 0
+            for piece in factor.parts:
+                own += [at + s for s in sources(piece)]
+                at += count_of(piece)[0]
+        else:
+            own = [j % n for j in range(m)]
+        out = [a * n + b for a, b in itertools.product(out, own)]
+    return out
+
+
+def grown(solution: Solution, name: str) -> torch.Tensor:
+    """A parameter of the small model as the wide one has it."""
+    weight = solution.walk.small.held[name].detach()
+    by = solution.offsets.get(name, 0.0)
+    weight = weight + by
+    for d, part in enumerate(solution.parts[name]):
+        if part.kind == "keeps":
+            continue
+        weight = weight.index_select(d, torch.tensor(sources(part.parts)))
+        factor = coefficients(part)
+        shape = [1] * weight.dim()
+        shape[d] = -1
+        weight = weight * torch.tensor(factor, dtype=weight.dtype).reshape(shape)
+    return weight - by
+
+
+def coefficients(part: Part) -> list[float]:
+    chosen = sources(part.parts)
+    if part.kind == "writes":
+        return [math.exp(part.scale)] * len(chosen)
+    counts = defaultdict(int)
+    for source in chosen:
+        counts[source] += 1
+    return [math.exp(-part.scale) / counts[source] for source in chosen]
+
+
+def spaces(solution: Solution) -> Iterator[tuple[Factor, Count]]:
+    seen = set()
+    for parts in solution.parts.values():
+        for part in parts:
+            for factor in _free(part.parts):
+                if id(factor) not in seen:
+                    seen.add(id(factor))
+                    yield factor, factor.count
+
+
+__all__ = ["ONE", "Part", "Solution", "Value", "coefficients", "grown", "re", "solve", "sources", "spaces", "starred"]

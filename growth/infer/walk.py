@@ -1,0 +1,321 @@
+"""Walking two runs side by side: what each operation says of ranges and scales."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from growth.infer.errors import Unexplained
+from growth.infer.ranges import Count, Factor, Range, count_of, fresh, kept, resolved, unify
+from growth.infer.recording import Call, Recording, short, side_by_side
+from growth.infer.scales import ONE, SAME, Scale, Scales
+
+TABLE = 1e-9
+"""How far two tables that a model computes may be apart, relative to their size."""
+
+
+@dataclass(eq=False)
+class Value:
+    """What is known of a tensor of the small model and its partner in the wide one.
+
+    Args:
+        ranges: what each dimension ranges over.
+        scale: how its values scale.
+        parameter: the parameter that it is a copy or a view of, if it is one.
+        offset: what was added to that parameter.
+    """
+
+    ranges: list[Range]
+    scale: Scale
+    parameter: str | None = None
+    offset: float = 0.0
+
+    @property
+    def grows(self) -> bool:
+        return any(not factor.kept for parts in self.ranges for factor in parts)
+
+
+@dataclass(eq=False)
+class Reading:
+    """One use of a parameter in a sum of products.
+
+    Args:
+        parts: the range that is summed over.
+        scale: of what it is multiplied with.
+        out: scale of the result.
+        mixed: whether some parts of the range grow otherwise than others.
+    """
+
+    parts: Range
+    scale: Scale
+    out: Scale
+    mixed: bool = False
+
+
+@dataclass(eq=False)
+class Pair:
+    """One operation in both runs.
+
+    Example:
+        ``pair["dim"]`` is the argument ``dim`` of both: ``(1, 1)``.
+    """
+
+    one: Call
+    other: Call
+
+    @property
+    def name(self) -> str:
+        return short(self.one)
+
+    def __getitem__(self, name: str) -> tuple[Any, Any]:
+        return self.one.arguments[name], self.other.arguments[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """An argument that must be the same in both."""
+        one, other = self.one.arguments.get(name, default), self.other.arguments.get(name, default)
+        if one != other:
+            raise Unexplained(f"its argument '{name}' depends on the width ({one} and {other})")
+        return one
+
+
+Rule = Callable[["Walk", Pair], "list[Value]"]
+
+RULES: dict[str, Rule] = {}
+"""Name of an operation -> what it says. Filled by `growth.infer.operations`."""
+
+
+def operation(*names: str) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, rule))
+        return rule
+
+    return register
+
+
+@dataclass(eq=False)
+class Walk:
+    """Two runs, walked from the first operation to the last.
+
+    Args:
+        small, wide: the recordings.
+    """
+
+    small: Recording
+    wide: Recording
+    scales: Scales = field(default_factory=Scales)
+    values: dict[int, Value] = field(default_factory=dict)
+    parameters: dict[str, Value] = field(default_factory=dict)
+    readings: dict[str, list[Reading]] = field(default_factory=dict)
+    averaged: list[Range] = field(default_factory=list)
+    tables: list[tuple[Tensor, Tensor, Value, str]] = field(default_factory=list)
+    offsets: dict[str, float] = field(default_factory=dict)
+    order: list[Scale] = field(default_factory=list)
+    _later: list[tuple[Callable[[], None], str]] = field(default_factory=list)
+    _names: dict[int, str] = field(default_factory=dict)
+    _keep: list[Any] = field(default_factory=list)
+
+    def run(self) -> Walk:
+        """Walk.
+
+        Raises:
+            Unexplained: naming the operation and the module that have no explanation.
+        """
+        for name, tensor in self.small.held.items():
+            self._names.setdefault(id(tensor), name)
+        for one, other in side_by_side(self.small, self.wide):
+            self._step(Pair(one, other))
+        for say, where in self._later:
+            try:
+                say()
+            except Unexplained as error:
+                raise Unexplained(f"{where}: {error}") from error
+        return self
+
+    def _step(self, pair: Pair) -> None:
+        where = f"'{pair.name}' in module '{pair.one.module or 'the model itself'}'"
+        self._where = where
+        rule = RULES.get(pair.name) or RULES.get(pair.name.removesuffix("_"), unknown_operation)
+        try:
+            results = rule(self, pair)
+        except Unexplained as error:
+            raise Unexplained(f"{where}: {error}") from error
+        outs = [t for t in _listed(pair.one.out)]
+        partners = [t for t in _listed(pair.other.out)]
+        if len(outs) == 1 and isinstance(pair.one.out, (list, tuple)) is False and len(results) > 1:
+            results = results[:1]
+        for out, partner, value in zip(outs, partners, results, strict=False):
+            self._check(out, partner, value, where)
+            if pair.name.endswith("_") and id(out) in self.values and pair.name.endswith(("copy_", "fill_", "put_", "add_", "scatter_", "reduce_")):
+                try:
+                    self.scales.equal(self.values[id(out)].scale, value.scale)
+                except Unexplained as error:
+                    raise Unexplained(f"{where}: {error}") from error
+            self.values[id(out)] = value
+            self.order.append(value.scale)
+
+    def _check(self, out: Tensor, partner: Tensor, value: Value, where: str) -> None:
+        if len(value.ranges) != out.dim() or any(
+            count_of(parts) != (n, m) for parts, n, m in zip(value.ranges, out.shape, partner.shape, strict=True)
+        ):
+            raise Unexplained(f"{where}: shapes {list(out.shape)} and {list(partner.shape)} are not {value.ranges}")
+
+    # What rules ask for.
+
+    def value(self, one: Tensor, other: Tensor) -> Value:
+        """What is known of a tensor; of a new one, what its shape and its contents say."""
+        if (known := self.values.get(id(one))) is not None:
+            return known
+        if (name := self._names.get(id(one))) is not None:
+            return self.parameter(name)
+        found = Value(self.shape(one, other), self._of_constant(one, other))
+        self._keep += [one, other]
+        self.values[id(one)] = found
+        if found.grows and one.is_floating_point():
+            self.tables.append((one, other, found, self._where))
+        return found
+
+    def parameter(self, name: str) -> Value:
+        """What is known of a parameter."""
+        if name not in self.parameters:
+            one, other = self.small.held[name], self.wide.held[name]
+            self.parameters[name] = Value(self.shape(one, other), self.scales.unknown(), name)
+        return self.parameters[name]
+
+    def pair(self, pair: Pair, name: str) -> Value:
+        """The value of a tensor argument."""
+        one, other = pair[name]
+        return self.value(one, other)
+
+    def shape(self, one: Tensor, other: Tensor) -> list[Range]:
+        """Fresh ranges for the dimensions of a tensor."""
+        if one.dim() != other.dim():
+            raise Unexplained(f"a tensor of shape {list(one.shape)} is one of {list(other.shape)} in the wide model")
+        return [kept(n) if n == m else fresh((n, m)) for n, m in zip(one.shape, other.shape, strict=True)]
+
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether a tensor of the small model depends on nothing that the model holds."""
+        return tensor.untyped_storage()._cdata not in self.small.varying
+
+    def zero(self, scale: Scale) -> None:
+        """Say that values do not scale: an elementwise function follows."""
+        self.scales.equal(scale)
+
+    def later(self, say: Callable[[], None]) -> None:
+        """Say something once all ranges are known."""
+        self._later.append((say, self._where))
+
+    def summed(self, parts: Range, *values: Value) -> Scale:
+        """The scale of a sum over a range of products of values; a parameter among them reads the range."""
+        if all(factor.kept for factor in parts):
+            total = ONE
+            for value in values:
+                total = total + value.scale
+            return total
+        result = self.scales.unknown()
+        readers = [value for value in values if value.parameter is not None]
+        reader = readers[-1] if readers else None
+        rest = ONE
+        for value in values:
+            if value is not reader:
+                rest = rest + value.scale
+        if reader is not None and reader.parameter is not None:
+            self.readings.setdefault(reader.parameter, []).append(Reading(parts, rest, result))
+            mine = self.readings[reader.parameter][-1]
+
+        def say() -> None:
+            ratio = growth_of(parts)
+            if ratio is None and reader is None:
+                raise Unexplained("a sum over parts that grow by different factors")
+            if ratio is None:
+                mine.mixed = True
+                return
+            own = reader.scale if reader is not None else ONE
+            self.scales.equal(result, (rest + own).plus(math.log(ratio)))
+
+        self.later(say)
+        return result
+
+    def _of_constant(self, one: Tensor, other: Tensor) -> Scale:
+        if not one.is_floating_point():
+            return ONE
+        if not one.isfinite().any() or (one == 0).all() and (other == 0).all():
+            return self.scales.unknown()  # zeros scale as one likes
+        if one.shape != other.shape:
+            return ONE  # a table; compared once its ranges are known
+        ratio = _ratio(one, other)
+        if ratio is None:
+            raise Unexplained("a constant of the forward pass depends on the width in a way that is no factor")
+        return Scale(constant=math.log(ratio))
+
+
+def growth_of(parts: Iterable[Factor]) -> float | None:
+    """Wide over small count of a range, if all its parts grow by that; None if they do not."""
+    ratio = 1.0
+    for factor in resolved(parts):
+        if factor.kind == "concatenation":
+            each = {round(r, 12) if (r := growth_of(piece)) is not None else None for piece in factor.parts}
+            if len(each) != 1 or None in each:
+                return None
+            ratio *= next(iter(each)) or 1.0
+        else:
+            ratio *= factor.count[1] / factor.count[0]
+    return ratio
+
+
+def unknown_operation(walk: Walk, pair: Pair) -> list[Value]:
+    """An operation without a rule: none of what grows may take part in it."""
+    arguments = [
+        (one, other)
+        for name in pair.one.arguments
+        for one, other in zip(_listed(pair.one.arguments[name]), _listed(pair.other.arguments[name]), strict=False)
+    ]
+    for one, other in arguments:
+        value = walk.value(one, other)
+        if value.grows and any(not f.kept for parts in value.ranges for f in parts):
+            raise Unexplained("there is no rule for this operation on a dimension that grows")
+        if one.is_floating_point():
+            walk.zero(value.scale)
+    return [
+        Value(walk.shape(one, other), ONE)
+        for one, other in zip(_listed(pair.one.out), _listed(pair.other.out), strict=False)
+    ]
+
+
+def copy_of(value: Value, ranges: Sequence[Range]) -> Value:
+    """The same values in another shape."""
+    return replace(value, ranges=list(ranges))
+
+
+def of(ranges: Sequence[Range], scale: Scale) -> Value:
+    return Value(list(ranges), scale)
+
+
+def _listed(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [t for entry in value for t in _listed(entry)]
+    return []
+
+
+def _ratio(one: Tensor, other: Tensor) -> float | None:
+    """The factor from one tensor to another; None if there is none."""
+    same = one == other
+    if bool((same | (one.isnan() & other.isnan())).all()):
+        return 1.0
+    usable = one.isfinite() & (one != 0)
+    if not usable.any():
+        return None
+    ratios = other[usable] / one[usable]
+    ratio = float(ratios.median())
+    close = bool(((ratios - ratio).abs() <= TABLE * abs(ratio)).all())
+    rest = bool((same | usable).all())
+    return ratio if close and rest and ratio > SAME else None
+
+
+__all__ = ["Count", "Pair", "Value", "Walk", "copy_of", "of", "operation", "unify", "torch"]
