@@ -252,9 +252,8 @@ def between(parts: Range, start: Count, end: Count) -> Range:
     if start == (0, 0) and end == count_of(whole):
         return whole
     if all(factor.kept for factor in whole):
-        if end[0] - start[0] != end[1] - start[1]:
-            raise Unexplained("a part that grows is taken out of a dimension that does not")
-        return kept(end[0] - start[0])
+        n, m = end[0] - start[0], end[1] - start[1]
+        return kept(n) if n == m else fresh((n, m))  # a number of tokens, which depends on the data
     cut(parts, start)
     cut(parts, end)
     whole = resolved(parts)
@@ -335,3 +334,22 @@ def _unify_pieces(x: Factor, y: Factor) -> None:
         unify(one, other)
     if found(x) is not found(y):
         found(x).link = found(y)
+
+
+def sources(parts: Range) -> list[int]:
+    """Which old coordinate each new one copies, if every free factor is repeated as a whole."""
+    factors = resolved(parts)
+    if not factors:
+        return [0]
+    out = [0]
+    for factor in factors:
+        n, m = factor.count
+        if factor.kind == "concatenation":
+            own, at = [], 0
+            for piece in factor.parts:
+                own += [at + s for s in sources(piece)]
+                at += count_of(piece)[0]
+        else:
+            own = [j % n for j in range(m)]
+        out = [a * n + b for a, b in itertools.product(out, own)]
+    return out

@@ -108,22 +108,45 @@ def record(model: nn.Module, inputs: Mapping[str, Any], held: Mapping[str, Tenso
     return Recording(recorder.calls, dict(_named(out)), held)
 
 
-def side_by_side(small: Recording, wide: Recording) -> list[tuple[Call, Call]]:
-    """The calls of two runs in pairs.
+def side_by_side(small: Recording, wide: Recording) -> list[tuple[Call, Call | None]]:
+    """The calls of two runs in pairs; a copy may be in the first run alone.
 
     Raises:
         Unexplained: if they do not do the same operations.
     """
-    pairs = list(zip(small.depending(), wide.depending(), strict=False))
-    for one, other in pairs:
-        if one.op is not other.op:
+    pairs: list[tuple[Call, Call | None]] = []
+    first, second = small.depending(), wide.depending()
+    i = j = 0
+    while i < len(first) or j < len(second):
+        one, other = first[i] if i < len(first) else None, second[j] if j < len(second) else None
+        if one is not None and other is not None and _same(one, other):
+            pairs.append((one, other))
+            i, j = i + 1, j + 1
+        elif one is not None and short(one) in COPIES:
+            pairs.append((one, None))
+            i += 1
+        elif other is not None and short(other) in COPIES:
+            j += 1
+        elif one is not None and other is not None:
             raise Unexplained(
                 f"module '{one.module or 'the model'}' does {short(one)} in the small model where the wide one does "
                 f"{short(other)}"
             )
-    if len(small.depending()) != len(wide.depending()):
-        raise Unexplained("the model does a number of operations that depends on its width")
+        else:
+            raise Unexplained("the model does a number of operations that depends on its width")
     return pairs
+
+
+def _same(one: Call, other: Call) -> bool:
+    return one.op is other.op or {short(one), short(other)} <= VIEWS
+
+
+VIEWS = {"view", "_unsafe_view", "reshape"}
+"""Operations that do the same."""
+
+
+COPIES = ("clone", "_to_copy", "detach", "alias")
+"""Operations that a run may have one more of: whether `reshape` must copy depends on sizes."""
 
 
 def short(call: Call) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections import defaultdict
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Factor, Range, count_of, found, resolved, unify
+from growth.infer.ranges import Count, Factor, Range, found, resolved, sources, unify
 from growth.infer.scales import ONE, SAME, Scale
 from growth.infer.walk import Reading, Value, Walk, growth_of
 
@@ -70,6 +69,9 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
                 raise Unexplained(f"output '{name}': {error}") from error
     if head and embedding and {head, embedding} <= walk.parameters.keys():
         walk.scales.try_equal(walk.parameters[head].scale, walk.parameters[embedding].scale)
+    for value in walk.parameters.values():
+        if not value.grows:  # what does not grow has no way to scale
+            walk.scales.try_equal(value.scale)
     for scale in walk.order:
         walk.scales.try_equal(scale)
     for value in walk.parameters.values():
@@ -208,25 +210,6 @@ def _check_tables(walk: Walk) -> None:
         both = grown.isfinite() & other.isfinite()
         if grown.shape != other.shape or float(((grown - other)[both]).abs().max() if both.any() else 0) > 1e-9 * size:
             raise Unexplained(f"{where}: a table that the model computes is another one in a wider model")
-
-
-def sources(parts: Range) -> list[int]:
-    """Which old coordinate each new one copies, if every free factor is repeated as a whole."""
-    factors = resolved(parts)
-    if not factors:
-        return [0]
-    out = [0]
-    for factor in factors:
-        n, m = factor.count
-        if factor.kind == "concatenation":
-            own, at = [], 0
-            for piece in factor.parts:
-                own += [at + s for s in sources(piece)]
-                at += count_of(piece)[0]
-        else:
-            own = [j % n for j in range(m)]
-        out = [a * n + b for a, b in itertools.product(out, own)]
-    return out
 
 
 def grown(solution: Solution, name: str) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from growth.infer.errors import Unexplained
 from growth.infer.ranges import Count, Factor, Range, count_of, fresh, kept, resolved, unify
-from growth.infer.recording import Call, Recording, short, side_by_side
+from growth.infer.recording import Call, Recording, short, side_by_side, tensors_in
 from growth.infer.scales import ONE, SAME, Scale, Scales
 
 TABLE = 1e-9
@@ -128,7 +128,10 @@ class Walk:
         for name, tensor in self.small.held.items():
             self._names.setdefault(id(tensor), name)
         for one, other in side_by_side(self.small, self.wide):
-            self._step(Pair(one, other))
+            if other is None:
+                self._copied(one)
+            else:
+                self._step(Pair(one, other))
         for say, where in self._later:
             try:
                 say()
@@ -136,10 +139,19 @@ class Walk:
                 raise Unexplained(f"{where}: {error}") from error
         return self
 
+    def _copied(self, call: Call) -> None:
+        (source,) = tensors_in([next(iter(call.arguments.values()))])
+        if (known := self.values.get(id(source))) is None and id(source) in self._names:
+            known = self.parameter(self._names[id(source)])
+        if known is not None:
+            self.values[id(call.out)] = known
+
     def _step(self, pair: Pair) -> None:
         where = f"'{pair.name}' in module '{pair.one.module or 'the model itself'}'"
         self._where = where
-        rule = RULES.get(pair.name) or RULES.get(pair.name.removesuffix("_"), unknown_operation)
+        rule = RULES.get(pair.name) or RULES.get(pair.name.removesuffix("_"))
+        if rule is None:
+            rule = RULES["curved"] if torch.Tag.pointwise in pair.one.op.tags else unknown_operation
         try:
             results = rule(self, pair)
         except Unexplained as error:

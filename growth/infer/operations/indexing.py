@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
 from growth.infer.operations.pointwise import broadcast
-from growth.infer.ranges import Range, kept, unify
+from growth.infer.ranges import Range, between, count_of, fresh, kept, unify
 from growth.infer.scales import ONE
 from growth.infer.walk import Pair, Value, Walk, copy_of, of, operation
 
@@ -47,7 +48,7 @@ def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
         if one is None:
             at += 1
             continue
-        if one.dtype == bool_ or str(one.dtype) == "torch.uint8":
+        if one.dtype in (torch.bool, torch.uint8):
             mask = walk.value(one, other)
             for d in range(one.dim()):
                 _no_growth(value.ranges[at + d])
@@ -56,8 +57,13 @@ def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
             numbers.append(of([[*_count(n)]], ONE))
             at += len(mask.ranges)
             continue
-        _no_growth(value.ranges[at])
         picked.append(at)
+        if one.numel() == 1 and walk.is_constant(one) and any(not factor.kept for factor in value.ranges[at]):
+            n, m = count_of(value.ranges[at])
+            i, j = range(n)[int(one)], range(m)[int(other)]
+            between(value.ranges[at], (i, j), (i + 1, j + 1))
+        else:
+            _no_growth(value.ranges[at])
         numbers.append(walk.value(one, other))
         at += 1
     together = broadcast(numbers)
@@ -70,14 +76,7 @@ def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
 
 
 def _count(n: tuple[int, int]) -> Range:
-    from growth.infer.ranges import fresh
-
     return kept(n[0]) if n[0] == n[1] else fresh(n)
-
-
-import torch  # noqa: E402
-
-bool_ = torch.bool
 
 
 @operation("index_put", "_index_put_impl", "_unsafe_index_put")

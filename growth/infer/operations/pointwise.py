@@ -53,7 +53,7 @@ _CURVED = (
 )  # fmt: skip
 
 
-@operation(*_CURVED)
+@operation("curved", *_CURVED)
 def curved(walk: Walk, pair: Pair) -> list[Value]:
     """A function of each value: its argument may not scale."""
     values = []
@@ -61,14 +61,15 @@ def curved(walk: Walk, pair: Pair) -> list[Value]:
         found = operand(walk, pair, name)
         if isinstance(found, Value):
             values.append(found)
-        elif found[0] != found[1]:
+        elif isinstance(found[0], (int, float, str, type(None))) and found[0] != found[1]:
             raise Unexplained(f"its argument '{name}' depends on the width ({found[0]} and {found[1]})")
-    if not (pair.name in ("clamp", "clamp_min") and pair.one.arguments.get("min") == 0 and not pair.one.arguments.get("max")):
+    bounds = [pair.one.arguments.get(name) for name in ("min", "max")]
+    if pair.name.rstrip("_") in ("clamp", "clamp_min") and len(values) == 1 and plain(bounds[0]) and bounds == [0, None]:
+        scale = values[0].scale  # a ReLU
+    else:
         for value in values:
             walk.zero(value.scale)
         scale = ONE
-    else:
-        scale = values[0].scale
     ranges = broadcast(values)
     count = len(pair.one.out) if isinstance(pair.one.out, tuple) else 1
     return [of(ranges, scale)] * count

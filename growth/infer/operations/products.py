@@ -142,3 +142,16 @@ def weight_norm(walk: Walk, pair: Pair) -> list[Value]:
             scale = walk.summed(parts, of(v.ranges, scale))
     unify(v.ranges[dim], g.ranges[dim])
     return [of(v.ranges, g.scale + v.scale - scale * 0.5), of(g.ranges, scale * 0.5)]
+
+
+@operation("linalg_solve_triangular", "triangular_solve", "linalg_inv_ex", "linalg_inv", "_linalg_solve_ex")
+def solved(walk: Walk, pair: Pair) -> list[Value]:
+    """``X`` with ``A X = B``: the two last dimensions of A do not grow."""
+    one = walk.pair(pair, "A" if "A" in pair.one.arguments else "self")
+    other = walk.pair(pair, "B") if "B" in pair.one.arguments else one
+    if any(not factor.kept for parts in one.ranges[-2:] for factor in parts):
+        raise Unexplained("a system of equations along a dimension that grows")
+    lead = broadcast([of(one.ranges[:-2], ONE), of(other.ranges[:-2], ONE)])
+    walk.zero(one.scale)
+    outs = pair.one.out if isinstance(pair.one.out, tuple) else (pair.one.out,)
+    return [of([*lead, *other.ranges[-2:]][: out.dim()], other.scale) for out in outs]

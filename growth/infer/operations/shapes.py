@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Range, between, count_of, fresh, join, kept, split, unify
+from growth.infer.ranges import Count, Range, between, count_of, fresh, join, kept, sources, split, unify
 from growth.infer.scales import ONE
 from growth.infer.walk import Pair, Value, Walk, copy_of, of, operation
 
@@ -153,8 +154,18 @@ def select(walk: Walk, pair: Pair) -> list[Value]:
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
     if any(not factor.kept for factor in value.ranges[at]):
-        raise Unexplained("one coordinate of a dimension that grows is picked out")
+        only_copies(walk, value.ranges[at], pair["index"])
     return [copy_of(value, [parts for d, parts in enumerate(value.ranges) if d != at])]
+
+
+def only_copies(walk: Walk, parts: Range, index: Count) -> None:
+    """One coordinate is picked out of a range that grows: it must be a copy of the one that the small model picks."""
+
+    def say() -> None:
+        if sources(parts)[index[1]] != range(count_of(parts)[0])[index[0]]:
+            raise Unexplained("one coordinate of a dimension that grows is picked out, and another in a wider model")
+
+    walk.later(say)
 
 
 @operation("unbind")
@@ -285,7 +296,41 @@ def pad(walk: Walk, pair: Pair) -> list[Value]:
     return [copy_of(value, ranges)]
 
 
-@operation("unfold", "im2col", "diagonal", "tril", "triu", "diag_embed", "as_strided", "pixel_shuffle", "pixel_unshuffle")
+@operation("im2col")
+def im2col(walk: Walk, pair: Pair) -> list[Value]:
+    """``[batch, channels, *places]`` -> ``[batch, channels * window, windows]``."""
+    value = walk.pair(pair, "self")
+    if any(not factor.kept for parts in value.ranges[2:] for factor in parts):
+        raise Unexplained("windows over a dimension that grows")
+    window = math.prod(pair.get("kernel_size"))
+    out = pair.one.out
+    return [copy_of(value, [value.ranges[0], [*value.ranges[1], *kept(window)], kept(out.shape[2])])]
+
+
+@operation("as_strided")
+def as_strided(walk: Walk, pair: Pair) -> list[Value]:
+    """Overlapping windows: a dimension that grows must come through as it is."""
+    value = walk.pair(pair, "self")
+    one, other = pair["self"]
+    ranges = walk.shape(pair.one.out, pair.other.out)
+    for d, parts in enumerate(value.ranges):
+        if all(factor.kept for factor in parts):
+            continue
+        places = [
+            place
+            for place, count in enumerate(zip(pair.one.out.shape, pair.other.out.shape, strict=True))
+            if count == count_of(parts)
+            and (pair["stride"][0][place], pair["stride"][1][place]) == (one.stride(d), other.stride(d))
+        ]
+        if len(places) != 1:
+            raise Unexplained("a dimension that grows is rearranged")
+        ranges[places[0]] = parts
+    if any(not f.kept and f not in [g for p in value.ranges for g in p] for parts in ranges for f in parts):
+        raise Unexplained("a dimension that grows is rearranged")
+    return [copy_of(value, ranges)]
+
+
+@operation("unfold", "diagonal", "tril", "triu", "diag_embed", "pixel_shuffle", "pixel_unshuffle")
 def on_kept(walk: Walk, pair: Pair) -> list[Value]:
     """Dimensions of the input keep their place where their size does; none that grows may be rearranged."""
     value = walk.pair(pair, next(iter(pair.one.arguments)))
