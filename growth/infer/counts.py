@@ -20,12 +20,13 @@ _POSITIONS = re.compile(r"max_position_embeddings$|^n_positions$|^n_ctx$|max_seq
 _WINDOW = re.compile(r"^(sliding_window|window_size|attention_window_size|sliding_window_size|local_attention|local_attention_window_len)$")
 
 
-def small_counts(config: Any, layers: int = 0) -> dict[str, Any]:
+def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, Any]:
     """Small values of all counts of a config.
 
     Args:
         config: parsed.
         layers: not used: there are as many layers as kinds of them.
+        repeat: how many layers of each kind.
 
     Returns:
         Path of a field -> value.
@@ -33,12 +34,12 @@ def small_counts(config: Any, layers: int = 0) -> dict[str, Any]:
     return {
         joined(path, name): value
         for path, section in all_sections(config)
-        for name, value in _of_section(entries(section)).items()
+        for name, value in _of_section(entries(section), repeat).items()
     }
 
 
-def _of_section(fields: Mapping[str, Any]) -> dict[str, Any]:
-    small = small_layers(fields)
+def _of_section(fields: Mapping[str, Any], repeat: int) -> dict[str, Any]:
+    small = small_layers(fields, repeat)
     groups = next((value for name, value in fields.items() if _GROUPS.search(name) and type(value) is int), None)
     for name, value in fields.items():
         if name in small or type(value) is not int or value <= 0:
@@ -59,7 +60,7 @@ def _of_section(fields: Mapping[str, Any]) -> dict[str, Any]:
             small[name] = min(value, WINDOW)
         elif name == "image_size":
             patch = fields.get("patch_size")
-            small[name] = 2 * patch if type(patch) is int else value
+            small |= {"patch_size": patch, name: 2 * patch} if type(patch) is int else {}
         elif name in ("zero_expert_num",):
             small[name] = min(value, 2)
     return small

@@ -49,14 +49,25 @@ class Level:
         linked: whether features are tied to heads.
         grain: what all sizes are multiples of.
         whole: whether all sizes of a section keep their proportions.
+        even: whether there are even numbers of heads.
+        repeat: how many layers there are of each kind.
     """
 
     linked: bool
     grain: int = 1
     whole: bool = False
+    even: bool = False
+    repeat: int = 1
 
 
-LEVELS = (Level(False), Level(True), Level(False, 8), Level(True, 8), Level(True, 8, True))
+LEVELS = (
+    Level(False),
+    Level(True),
+    Level(False, 8, even=True),
+    Level(True, 8, even=True),
+    Level(True, repeat=2),
+    Level(True, 8, whole=True),
+)
 """In the order in which they are tried."""
 
 
@@ -90,7 +101,7 @@ def groups(fields: Sequence[Field], kept: Mapping[str, int], level: Level) -> li
         linked = level.linked or not any(name in beside for name in _HEAD_DIM)
         tied, rest = _tied(here, beside, linked, level)
         for members in tied:
-            small = _proportional(members, beside)
+            small = _proportional(members, beside, level)
             kind: Kind = "hidden" if any(field.kind == "hidden" for field in members) else "heads"
             found.append(Group(small, kind))
             streams |= {field.value: small[field.path] for field in members if field.kind == "hidden"}
@@ -174,7 +185,7 @@ def _family(name: str) -> str:
     return next((part for part in ("linear", "swa", "encoder", "decoder") if name.startswith(part)), "")
 
 
-def _proportional(members: Sequence[Field], beside: Mapping[str, int]) -> dict[str, int]:
+def _proportional(members: Sequence[Field], beside: Mapping[str, int], level: Level) -> dict[str, int]:
     """Small values in the proportions of the user's: with at least two heads of each kind that has
     several, and three where keys and values have as many as queries. Where that would make a model
     too large, fewer queries share a key and value than in the user's."""
@@ -197,7 +208,7 @@ def _proportional(members: Sequence[Field], beside: Mapping[str, int]) -> dict[s
                 if not whole:
                     ratio = next(factor for factor in range(2, ratio + 1) if ratio % factor == 0)
                 small[path] = small[queries.path] // ratio if small[queries.path] % ratio == 0 else 0
-            if all(small[path] >= least for path in heads) and all(
+            if all(small[path] >= least and not (level.even and small[path] % 2) for path in heads) and all(
                 small[path] % apart == 0 for path, field in heads.items() if _has_groups(field, beside)
             ):
                 return small | ones

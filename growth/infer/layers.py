@@ -31,11 +31,12 @@ def layer_counts(fields: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def small_layers(fields: Mapping[str, Any]) -> dict[str, Any]:
+def small_layers(fields: Mapping[str, Any], repeat: int = 1) -> dict[str, Any]:
     """Fields of one section under which it has few layers, and every kind of them.
 
     Args:
         fields: of the section.
+        repeat: how many layers of each kind, as far as there are.
 
     Returns:
         Field -> value: counts of layers, and what says how layers differ.
@@ -48,7 +49,7 @@ def small_layers(fields: Mapping[str, Any]) -> dict[str, Any]:
     counts = layer_counts(fields)
     periods = {name: value for name, value in fields.items() if type(value) is int and _PERIODS.search(name)}
     if not counts:
-        return _by_list(fields)
+        return _by_list(fields, repeat)
     total = max(counts.values())
     listed = {name: value for name, value in fields.items() if _per_layer(value, total)}
     numbers = {name: value for name, value in fields.items() if name not in listed and _layer_numbers(name, value, total)}
@@ -68,7 +69,7 @@ def small_layers(fields: Mapping[str, Any]) -> dict[str, Any]:
     least = FEWEST
     if any(value > 1 for value in periods.values()) and not listed:
         least = PERIOD
-    picked = _picked(kinds, least)
+    picked = _picked(kinds, least, repeat)
     small: dict[str, Any] = {name: len(picked) if value == total else min(value, FEWEST) for name, value in counts.items()}
     small |= {name: [value[layer] for layer in picked] for name, value in listed.items()}
     small |= {
@@ -92,13 +93,13 @@ def small_layers(fields: Mapping[str, Any]) -> dict[str, Any]:
     return small
 
 
-def _by_list(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _by_list(fields: Mapping[str, Any], repeat: int) -> dict[str, Any]:
     """The same for a section that counts its layers by the length of its pattern."""
     name = next((name for name in ("layers_block_type", "layer_types") if isinstance(fields.get(name), list)), None)
     if name is None or not fields[name]:
         return {}
     kinds = [(entry,) for entry in fields[name]]
-    return {name: [fields[name][layer] for layer in _picked(kinds, FEWEST)]}
+    return {name: [fields[name][layer] for layer in _picked(kinds, FEWEST, repeat)]}
 
 
 def _per_layer(value: Any, total: int) -> bool:
@@ -116,14 +117,14 @@ def _layer_numbers(name: str, value: Any, total: int) -> bool:
     )
 
 
-def _picked(kinds: list[tuple[Any, ...]], least: int) -> list[int]:
-    """Numbers of layers, in order: the first of each kind, and further ones up to ``least``. Where
+def _picked(kinds: list[tuple[Any, ...]], least: int, repeat: int) -> list[int]:
+    """Numbers of layers, in order: the first ones of each kind, and further ones up to ``least``. Where
     there are more kinds than `MOST`, every entry of a kind stands in one of the layers."""
-    seen: dict[tuple[Any, ...], int] = {}
+    seen: dict[tuple[Any, ...], list[int]] = {}
     for layer, one in enumerate(kinds):
-        seen.setdefault(one, layer)
-    picked = sorted(seen.values())
-    if len(picked) > MOST:
+        seen.setdefault(one, []).append(layer)
+    picked = sorted(layer for layers in seen.values() for layer in layers[:repeat])
+    if len(picked) > MOST * repeat:
         covered: set[tuple[int, Any]] = set()
         chosen = []
         for layer in picked:

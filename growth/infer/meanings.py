@@ -45,7 +45,7 @@ _KEPT = re.compile(
     r"|prompt|segment|extent|^d_rel|d_conv|_dim_base|alibi|sampling|speakers|fifo|mem_len|dilation|resolution"
     r"|num_mel|num_blocks|queries$|query_num|_k$|cache|_n$|_size_base|temporal|router_hidden|reduction"
 )
-_HEADS = re.compile(r"(^|_)heads?$|query_groups$")
+_HEADS = re.compile(r"(^|_)(?<!d_)(?<!dim_)heads?$|query_groups$")
 _NO_HEADS = re.compile(r"^index_|heads_per|per_head|nextn|mtp")
 _RANK = re.compile(r"(^|_)(q|kv|o)_lora_rank$")
 _EXPERTS = re.compile(r"(moe|expert).*(intermediate|ffn|hidden)|shared_intermediate_size$")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -35,6 +36,8 @@ class Pair:
         ratios: path of a config field -> by what it is multiplied.
         sizes: the sizes, with the small values under which the miniature was made.
         inputs: arguments of the forward pass that both take.
+        architecture: a declaration with these sizes and nothing else, under which
+            `growth.proof.miniature.miniature` makes ``small``.
     """
 
     small: Config
@@ -42,11 +45,12 @@ class Pair:
     ratios: Mapping[str, int]
     sizes: Mapping[str, Size]
     inputs: Inputs
+    architecture: Architecture
 
 
-def skeleton(config: Mapping[str, Any], sizes: Mapping[str, Size]) -> Architecture:
+def skeleton(config: Mapping[str, Any], sizes: Mapping[str, Size], repeat: int = 1) -> Architecture:
     """A declaration that has sizes and nothing else, for `growth.proof.miniature.miniature`."""
-    return Architecture(str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=small_counts)
+    return Architecture(str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=partial(small_counts, repeat=repeat))
 
 
 def with_counts(config: Mapping[str, Any]) -> Config:
@@ -84,15 +88,15 @@ def pair(
         fields = [field for field in fields if field.path in allowed]
     others = kept(base, fields)
     said: dict[str, None] = {}
-    tried: list[Mapping[str, int]] = []
+    tried: list[tuple[Mapping[str, int], int]] = []
     for level in LEVELS:
         found = groups(fields, others, level)
         values = {path: value for group in found for path, value in group.small.items()}
-        if values in tried:
+        if (values, level.repeat) in tried:
             continue
-        tried.append(values)
+        tried.append((values, level.repeat))
         try:
-            small, chosen, inputs = _miniature(base, fields, found, others)
+            small, declared, inputs = _miniature(base, fields, found, others, level.repeat)
         except FAILED as error:
             said[_short(error)] = None
             continue
@@ -103,7 +107,7 @@ def pair(
             except FAILED as error:
                 said[_short(error)] = None
                 continue
-            return Pair(small, wide, ratios, chosen, inputs)
+            return Pair(small, wide, ratios, declared.sizes, inputs, declared)
     raise UnsupportedModelError(
         f"no miniature of {model_class.__name__} runs: {'; '.join(list(said)[:3])}. Declare the model with "
         "growth.register."
@@ -111,11 +115,11 @@ def pair(
 
 
 def _miniature(
-    base: Config, fields: Sequence[Field], found: Sequence[Group], others: Mapping[str, int]
-) -> tuple[Config, dict[str, Size], Inputs]:
+    base: Config, fields: Sequence[Field], found: Sequence[Group], others: Mapping[str, int], repeat: int
+) -> tuple[Config, Architecture, Inputs]:
     """The miniature's config at small values of the groups, its sizes and inputs, after a run."""
-    sizes = sizes_of(fields, found)
-    small = miniature(base, skeleton(base, sizes))
+    declared = skeleton(base, sizes_of(fields, found), repeat)
+    small = miniature(base, declared)
     counted = small_counts(base.parsed)
     fixed = {
         path: others[path]
@@ -123,13 +127,13 @@ def _miniature(
         if path in others and value != others[path] and path not in counted and _stays(path)
     }
     if fixed:
-        sizes = sizes_of(fields, found, fixed)
-        small = miniature(base, skeleton(base, sizes))
+        declared = skeleton(base, sizes_of(fields, found, fixed), repeat)
+        small = miniature(base, declared)
     wrong = {path for path in fixed if value_at(small.parsed, path) != fixed[path]}
     if wrong:
         raise UnsupportedModelError(f"{', '.join(sorted(wrong))} follow from other sizes")
     _, inputs = run(small)
-    return small, sizes, inputs
+    return small, declared, inputs
 
 
 def _stays(path: str) -> bool:
