@@ -168,8 +168,8 @@ def spellings(raw: Mapping[str, Any], path: str) -> list[str]:
     """
     written, name = _section(raw, path), path.rpartition(".")[2]
     owner: Any = CONFIG_MAPPING[raw["model_type"]]
-    for part in path.split(".")[:-1]:
-        owner = owner.sub_configs[part]
+    if (section := path.rpartition(".")[0]) and (nested := value_at(Config.of(raw).parsed, section)) is not None:
+        owner = type(nested)  # sub_configs may leave the class open, which the config's own model_type decides
     aliases = [alias for alias, target in owner.attribute_map.items() if target == name]
     sizes = architectures.find(raw["model_type"]).sizes.values() if raw["model_type"] in architectures.known() else ()
     old_names = [old for size in sizes if size.field == path for old in size.old_names]

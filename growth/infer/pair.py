@@ -1,0 +1,174 @@
+"""A miniature, and the same one with every size that grows multiplied."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from growth.architectures.architecture import Architecture
+from growth.architectures.sizes import Size, value_at
+from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
+from growth.hf.config_json import edited, section_at, spellings
+from growth.hf.configs import Config
+from growth.infer.counts import small_counts
+from growth.infer.fields import whole_numbers
+from growth.infer.groups import LEVELS, Field, Group, groups
+from growth.infer.sizes import growing, kept, sizes_of
+from growth.infer.trial import run
+from growth.proof.inputs import Inputs
+from growth.proof.miniature import miniature
+
+FAILED = (GrowthError, *FOREIGN_ERRORS, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A miniature and a larger one.
+
+    Args:
+        small: the miniature's config.
+        wide: the same with every field of ``ratios`` multiplied.
+        ratios: path of a config field -> by what it is multiplied.
+        sizes: the sizes, with the small values under which the miniature was made.
+        inputs: arguments of the forward pass that both take.
+        architecture: a declaration with these sizes and nothing else, under which
+            `growth.proof.miniature.miniature` makes ``small``.
+    """
+
+    small: Config
+    wide: Config
+    ratios: Mapping[str, int]
+    sizes: Mapping[str, Size]
+    inputs: Inputs
+    architecture: Architecture
+
+
+def skeleton(config: Mapping[str, Any], sizes: Mapping[str, Size], repeat: int = 1) -> Architecture:
+    """A declaration that has sizes and nothing else, for `growth.proof.miniature.miniature`."""
+    return Architecture(str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=partial(small_counts, repeat=repeat))
+
+
+def with_counts(config: Mapping[str, Any]) -> Config:
+    """The config with small counts and the user's sizes."""
+    base = Config.of(config)
+    fields = copy.deepcopy(dict(base))
+    known = small_counts(base.parsed)
+    for path, value in known.items():
+        section_at(fields, path).update(dict.fromkeys(spellings(base, path), value))
+    return Config(fields)
+
+
+def pair(
+    config: Mapping[str, Any], model_class: type[PreTrainedModel], sizes: Mapping[str, Size] | None = None
+) -> Pair:
+    """The miniature of a config and a larger one, both of which were built and run.
+
+    Args:
+        config: of the model.
+        model_class: of the model, which ``config`` names.
+        sizes: only fields of these grow; None for all that `growth.infer.sizes` finds.
+
+    Raises:
+        UnsupportedModelError: if the class runs at no sizes that were tried; it says why.
+
+    Example:
+        >>> found = pair({"model_type": "apertus", "architectures": ["ApertusForCausalLM"]}, ApertusForCausalLM)
+        >>> found.ratios["hidden_size"], found.ratios["intermediate_size"]
+        (2, 3)
+    """
+    base = Config.of(config)
+    fields = growing(base, model_class)
+    if sizes is not None:
+        allowed = {size.field for size in sizes.values() if size.grows in ("width", "heads")}
+        fields = [field for field in fields if field.path in allowed]
+    others = kept(base, fields)
+    said: dict[str, None] = {}
+    tried: list[tuple[Mapping[str, int], int]] = []
+    for level in LEVELS:
+        found = groups(fields, others, level)
+        values = {path: value for group in found for path, value in group.small.items()}
+        if (values, level.repeat) in tried:
+            continue
+        tried.append((values, level.repeat))
+        try:
+            small, declared, inputs = _miniature(base, fields, found, others, level.repeat)
+        except FAILED as error:
+            said[_short(error)] = None
+            continue
+        for ratios in _ratios(found):
+            try:
+                wide = _multiplied(small, ratios, others)
+                run(wide)
+            except FAILED as error:
+                said[_short(error)] = None
+                continue
+            return Pair(small, wide, ratios, declared.sizes, inputs, declared)
+    raise UnsupportedModelError(
+        f"no miniature of {model_class.__name__} runs: {'; '.join(list(said)[:3])}. Declare the model with "
+        "growth.register."
+    )
+
+
+def _miniature(
+    base: Config, fields: Sequence[Field], found: Sequence[Group], others: Mapping[str, int], repeat: int
+) -> tuple[Config, Architecture, Inputs]:
+    """The miniature's config at small values of the groups, its sizes and inputs, after a run."""
+    declared = skeleton(base, sizes_of(fields, found), repeat)
+    small = miniature(base, declared)
+    counted = small_counts(base.parsed)
+    fixed = {
+        path: others[path]
+        for path, value in whole_numbers(small.parsed).items()
+        if path in others and value != others[path] and path not in counted and _stays(path)
+    }
+    if fixed:
+        declared = skeleton(base, sizes_of(fields, found, fixed), repeat)
+        small = miniature(base, declared)
+    wrong = {path for path in fixed if value_at(small.parsed, path) != fixed[path]}
+    if wrong:
+        raise UnsupportedModelError(f"{', '.join(sorted(wrong))} follow from other sizes")
+    _, inputs = run(small)
+    return small, declared, inputs
+
+
+def _stays(path: str) -> bool:
+    """Whether a whole number that the miniature changed is a size, not a count or a token."""
+    name = path.rpartition(".")[2]
+    return not name.endswith(("_id", "_index")) and any(part in name for part in ("dim", "size", "rank", "channels"))
+
+
+def _ratios(found: Sequence[Group]) -> Iterator[dict[str, int]]:
+    """By what each field is multiplied: distinct factors first, the same one last."""
+    wanted = {"hidden": (2,), "width": (2, 3, 5), "feed-forward": (3, 5), "experts": (5, 3), "heads": (3, 2), "rank": (3, 2)}
+    used: dict[str, int] = {}
+    distinct: dict[str, int] = {}
+    for group in found:
+        choices = wanted[group.kind]
+        place = used.get(group.kind, 0)
+        used[group.kind] = place + 1
+        distinct |= dict.fromkeys(group.small, choices[place % len(choices)])
+    kinds = {path: (2 if group.kind in ("hidden", "width", "heads", "rank") else distinct[path]) for group in found for path in group.small}
+    yield distinct
+    if kinds != distinct:
+        yield kinds
+    yield dict.fromkeys(distinct, 2)
+
+
+def _multiplied(small: Config, ratios: Mapping[str, int], others: Mapping[str, int]) -> Config:
+    """The config with fields multiplied, all others as they are."""
+    values = {path: value_at(small.parsed, path) for path in ratios}
+    wide = edited(small, {path: ratios[path] * value for path, value in values.items()}, written=tuple(ratios))
+    before, after = whole_numbers(small.parsed), whole_numbers(wide.parsed)
+    moved = sorted(path for path in others if before.get(path) != after.get(path))
+    if moved:
+        raise UnsupportedModelError(f"{', '.join(moved)} follow from the sizes that grow")
+    return wide
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error)[:160]}"

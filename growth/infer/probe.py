@@ -1,0 +1,85 @@
+"""What a config field counts whose name does not say it, by what changes when it is doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from growth.errors import FOREIGN_ERRORS, GrowthError
+from growth.hf.config_json import edited
+from growth.hf.configs import Config, config_to_build
+from growth.infer.counts import small_counts
+from growth.infer.meanings import Kind
+
+
+def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], path: str) -> Kind:
+    """What a field counts, found by building the class at twice its value.
+
+    Args:
+        config: of the model.
+        model_class: to build.
+        path: of the field.
+
+    Returns:
+        ``width`` where it changes the dimensions of matrices, other than the rows of an embedding
+        and the extent of a convolution; else ``kept``.
+    """
+    base = Config.of(config)
+    if "few layers" not in base.derived:
+        base.derived["few layers"] = _few(base, model_class)
+    few, before = base.derived["few layers"]
+    if before is None:
+        return "kept"
+    value = _at(few.parsed, path)
+    if type(value) is not int:
+        return "kept"
+    try:
+        doubled = edited(few, {path: 2 * value}, written=(path,))
+        after = shapes(doubled, model_class)
+    except (GrowthError, *FOREIGN_ERRORS, RuntimeError):
+        return "kept"
+    if before.keys() != after.keys():
+        return "kept"
+    moved = {
+        (type_, dim)
+        for name, (type_, shape) in before.items()
+        for dim, (old, new) in enumerate(zip(shape, after[name][1], strict=False))
+        if old != new
+    }
+    if not moved or any(type_ is nn.Embedding and dim == 0 or issubclass(type_, nn.modules.conv._ConvNd) and dim > 1 for type_, dim in moved):
+        return "kept"
+    return "width"
+
+
+def _at(parsed: Any, path: str) -> Any:
+    from growth.architectures.sizes import value_at
+
+    return value_at(parsed, path)
+
+
+def _few(config: Config, model_class: type[PreTrainedModel]) -> tuple[Config, dict[str, Any] | None]:
+    """The config with few layers, and its shapes."""
+    from growth.infer.pair import with_counts
+
+    try:
+        few = with_counts(config)
+        return few, shapes(few, model_class)
+    except (GrowthError, *FOREIGN_ERRORS, RuntimeError):
+        return config, None
+
+
+def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """Name of a parameter -> the type of its module, and its shape."""
+    with torch.device("meta"), torch.no_grad():
+        model = model_class(config_to_build(config))
+    return {
+        name: (type(model.get_submodule(name.rpartition(".")[0])), tuple(weight.shape))
+        for name, weight in model.named_parameters()
+    }
+
+
+_ = small_counts

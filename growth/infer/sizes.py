@@ -1,0 +1,91 @@
+"""The sizes of a model that nobody declared: which config fields grow with its width.
+
+Names say it where they are known (`growth.infer.meanings`). The others are asked of the class,
+which is built on the meta device, without memory, at twice their value (`growth.infer.probe`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from growth.architectures.sections import joined
+from growth.architectures.sizes import Grows, Size
+from growth.hf.configs import Config
+from growth.infer.fields import entries, all_sections, split, whole_numbers
+from growth.infer.groups import LEVELS, Field, Group, groups
+from growth.infer.meanings import kind, standard_name
+from growth.infer.probe import unknown_kind
+
+
+def inferred_sizes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> dict[str, Size]:
+    """The config fields of a model that grow, as sizes.
+
+    Args:
+        config: of the model.
+        model_class: that is built from it.
+
+    Returns:
+        Standard name (with the path of its section) -> size, with a small value for a miniature.
+
+    Example:
+        >>> from transformers import ApertusForCausalLM
+        >>> sizes = inferred_sizes({"model_type": "apertus"}, ApertusForCausalLM)
+        >>> {name: (size.field, size.grows) for name, size in sizes.items()}
+        {'hidden_size': ('hidden_size', 'width'), 'intermediate_size': ('intermediate_size', 'width'),
+         'num_attention_heads': ('num_attention_heads', 'heads'),
+         'num_key_value_heads': ('num_key_value_heads', 'heads')}
+    """
+    fields = growing(config, model_class)
+    return sizes_of(fields, groups(fields, kept(config, fields), LEVELS[0]))
+
+
+def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> list[Field]:
+    """The fields that grow, in the order in which the config has them."""
+    parsed = Config.of(config).parsed
+    found = []
+    for path, section in all_sections(parsed):
+        here = entries(section)
+        for name, value in here.items():
+            if type(value) is not int or value < 1:
+                continue
+            means = kind(name, here)
+            at = joined(path, name)
+            if means == "unknown" and value > 1:
+                means = unknown_kind(config, model_class, at)
+            if means not in ("kept", "unknown"):
+                found.append(Field(at, value, means))
+    return found
+
+
+def kept(config: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, int]:
+    """Path -> value of the whole numbers that do not grow."""
+    paths = {field.path for field in fields}
+    return {path: value for path, value in whole_numbers(Config.of(config).parsed).items() if path not in paths}
+
+
+def sizes_of(
+    fields: Sequence[Field], found: Sequence[Group], fixed: Mapping[str, int] | None = None
+) -> dict[str, Size]:
+    """Sizes for the fields that grow, and for those that must be written so that they do not.
+
+    Args:
+        fields: that grow.
+        found: their groups, with small values.
+        fixed: path -> value of fields that would follow from others, and are to stay.
+    """
+    small = {path: value for group in found for path, value in group.small.items()}
+    sizes: dict[str, Size] = {}
+    for field in fields:
+        grows: Grows = "heads" if field.kind == "heads" else "width"
+        sizes[_name(field.path, sizes)] = Size(field.path, grows, small=small[field.path])
+    for path, value in (fixed or {}).items():
+        sizes[_name(path, sizes)] = Size(path, "never", small=value)
+    return sizes
+
+
+def _name(path: str, taken: Mapping[str, Size]) -> str:
+    section, name = split(path)
+    prefix = f"{section}." if section else ""
+    return prefix + standard_name(name, {other.removeprefix(prefix) for other in taken if other.startswith(prefix)})
