@@ -200,7 +200,8 @@ def verify(
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--markdown", is_flag=True, help="The table of all as Markdown.")
-def architectures(name: str | None, as_json: bool, markdown: bool) -> None:
+@click.option("--python", "as_python", is_flag=True, help="The declaration of NAME as a Python file, to edit.")
+def architectures(name: str | None, as_json: bool, markdown: bool, as_python: bool) -> None:
     """List the model types that can be grown, or spell out the declaration of one: what each of its
     parameters reads and writes.
 
@@ -209,16 +210,22 @@ def architectures(name: str | None, as_json: bool, markdown: bool) -> None:
     arithmetic.
 
     \b
-    Example:
+    Examples:
       grow architectures llama
+      grow architectures llama --python > mine.py
     """
+    if as_python and not name:
+        raise click.UsageError("--python prints one declaration. Name it: grow architectures NAME --python.")
     with Progress(quiet=as_json) as progress:
         progress.load()
+        from growth import architectures as declarations
         from growth.hf.catalogue import describe, families
 
         from .architectures_text import description_text, families_markdown, families_text
 
-        if name:
+        if name and as_python:
+            shown = declarations.as_python(declarations.find(name)).rstrip("\n")
+        elif name:
             one = describe(name)
             shown = json.dumps(one.to_json(), indent=2) if as_json else description_text(one)
         else:

@@ -9,10 +9,11 @@ the declaration
     `Architecture`, `Variant` (what one model class declares otherwise), `find`, `known` (existing
     declarations, to start from with `dataclasses.replace`)
 sizes of the config
-    `Size`, `standard_sizes`, `stack_sizes`, `rotary_sizes`; for a size that follows from others,
-    or for its value in the twin: `Sizes`, `TwinContext`, `quotient`, `small_head_dim`
+    `Size`, `standard_sizes`, `stack_sizes`, `rotary_sizes`; for a size that follows from others:
+    `Times`, `Over`, `Plus`, `Minus`, or a function of `Sizes` with `quotient`; for its value in the
+    twin: `TwinContext`, `small_head_dim`; further fields of the twin's config: `TwinFields`
 constants of the forward pass
-    `Constant`, `attention_scale`, `no_scale`
+    `Constant`, `Power`, `attention_scale`, `no_scale`
 axes
     `Space`, `Fixed`, `Axis`, `Interleaved` of `Product`; ``a * b`` and ``a + b`` of axes a and b
 standard spaces: residual stream, feed-forward, output heads
@@ -37,7 +38,10 @@ rules of a module
     `linear`, `conv1d`, `convolution`, `norm`, `embedding`, `feed_forward`, `experts`, `attention`,
     `mlm_transform`, `Rule`; `under` puts the rules of a block under the block's name
 models made of several
-    `tower`, `within`, `tower_constant`
+    `tower`, `within`, `tower_constant`; sizes and constants of a nested config: `InSection`,
+    `SmallInSection`
+printing
+    `as_python`: a declaration as the text of a Python file
 rotary configs
     `keeps_frequencies`
 what a family refuses
@@ -50,12 +54,13 @@ errors
 `growth.architectures.families` holds one file per family; start from ``llama.py``.
 
 May import: `growth.algebra`, `growth.rules`, `growth.errors`. Imported by: every room above.
-Read in this order: ``architecture.py`` (the value), ``sizes.py`` and
-``sections.py`` (the numbers of a config, and the configs in it),
+Read in this order: ``architecture.py`` (the value), ``sizes.py``, ``derived_sizes.py`` and
+``sections.py`` (the numbers of a config, those that follow from others, and the configs in it),
 ``families/llama.py`` (one declaration), ``patterns.py`` (from a parameter's name to its rule),
 ``declaration_checks.py`` (what a declaration must not lack), ``refusals.py`` (what it refuses),
 ``towers.py`` (models made of several),
-``registry.py`` (finding a declaration by ``model_type``).
+``registry.py`` (finding a declaration by ``model_type``),
+``code_layout.py``, ``value_text.py`` and ``python_text.py`` (a declaration as the text of a file).
 """
 
 from growth.algebra.attention_laws import Alibi, Frequencies, Scores, Sinusoids
@@ -66,6 +71,8 @@ from growth.algebra.maps import Map
 from growth.algebra.norm_laws import Isometric, LayerNorm, RMSNorm
 from growth.algebra.roles import Gain, Keeps, Picks, Reads, Role, Scale, Writes
 from growth.architectures.architecture import Architecture, Variant
+from growth.architectures.derived_sizes import Minus, Over, Plus, Power, Times, TwinFields, quotient
+from growth.architectures.python_text import as_python
 from growth.architectures.refusals import (
     EVERY_GROWTH,
     FIXED_EPSILON,
@@ -83,13 +90,12 @@ from growth.architectures.sizes import (
     Size,
     Sizes,
     TwinContext,
-    quotient,
     rotary_sizes,
     small_head_dim,
     stack_sizes,
     standard_sizes,
 )
-from growth.architectures.towers import tower, tower_constant, within
+from growth.architectures.towers import InSection, SmallInSection, tower, tower_constant, within
 from growth.errors import IllegalGrowthError, IllegalShapeError, UnsupportedModelError
 from growth.rules.attention import (
     ALIBI_ATTENDED,
@@ -191,6 +197,7 @@ __all__ = [
     "Growth",
     "IllegalGrowthError",
     "IllegalShapeError",
+    "InSection",
     "Interleaved",
     "Isometric",
     "Keeps",
@@ -198,8 +205,12 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "Map",
+    "Minus",
     "Normalised",
+    "Over",
     "Picks",
+    "Plus",
+    "Power",
     "Product",
     "RMSNorm",
     "Reads",
@@ -212,13 +223,17 @@ __all__ = [
     "Sinusoids",
     "Size",
     "Sizes",
+    "SmallInSection",
     "Space",
+    "Times",
     "TwinContext",
+    "TwinFields",
     "UnitLength",
     "UnsupportedModelError",
     "Variant",
     "Writes",
     "alibi_laws",
+    "as_python",
     "attention",
     "attention_laws",
     "attention_scale",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from growth.architectures.derived_sizes import Minus, Over, Times
 from growth.errors import UnsupportedModelError
 
 Sizes = Mapping[str, int]
@@ -117,29 +118,6 @@ def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[
     return sizes
 
 
-def quotient(config: Any, whole: int, parts: int, what: tuple[str, str]) -> int:
-    """``whole / parts``.
-
-    Args:
-        config: the config, for messages.
-        whole, parts: the two numbers.
-        what: what each of them counts, for messages.
-
-    Raises:
-        UnsupportedModelError: if they do not divide evenly or are not positive.
-
-    Example:
-        >>> quotient(None, 768, 12, ("features", "heads"))
-        64
-    """
-    if whole <= 0 or parts <= 0 or whole % parts:
-        raise UnsupportedModelError(
-            f"a {getattr(config, 'model_type', 'model')} cannot have {whole} {what[0]} and {parts} {what[1]}, which "
-            "do not divide evenly. Check config.json."
-        )
-    return whole // parts
-
-
 def standard_sizes(
     hidden: str = "hidden_size",
     intermediate: str = "intermediate_size",
@@ -172,35 +150,41 @@ def standard_sizes(
     def at(name: str) -> str:
         return prefix + name
 
-    def queries_per_kv(c: Any, s: Sizes) -> int:
-        return quotient(c, s[at("num_attention_heads")], s[at("num_key_value_heads")], ("heads", "key/value heads"))
-
-    def width_per_head(c: Any, s: Sizes) -> int:
-        return quotient(c, s[at("hidden_size")], s[at("num_attention_heads")], ("features (hidden_size)", "heads"))
-
-    def heads_small(user: TwinContext) -> int:
-        grouped = user.sizes[at("queries_per_kv")] > 1
-        return (5 if _multi_query(user, at) else 6) * user.queries if grouped else 3
-
-    def kv_small(user: TwinContext) -> int:
-        return 1 if _multi_query(user, at) else 2 if user.sizes[at("queries_per_kv")] > 1 else 3
-
-    def hidden_small(user: TwinContext) -> int:
-        return heads_small(user) * (8 if at("head_dim") in user.written else small_head_dim(user))
-
-    ratio = intermediate_ratio
+    all_heads, kv = at("num_attention_heads"), at("num_key_value_heads")
+    ratio = None if intermediate_ratio is None else Times(intermediate_ratio, at("hidden_size"))
+    per_head = Over(at("hidden_size"), all_heads, ("features (hidden_size)", "heads"))
     return {
-        at("hidden_size"): Size(at(hidden), small=hidden_small),
-        at("intermediate_size"): Size(
-            at(intermediate), follows=None if ratio is None else lambda c, s: ratio * s[at("hidden_size")], small=29
-        ),
-        at("num_attention_heads"): Size(at(heads), "heads", small=heads_small),
-        at("num_key_value_heads"): Size(
-            at(kv_heads), "heads", follows=lambda c, s: s[at("num_attention_heads")], small=kv_small
-        ),
-        at("queries_per_kv"): Size(follows=queries_per_kv),
-        at("head_dim"): Size(at(head_dim), "head-dim", follows=width_per_head, small=small_head_dim),
+        at("hidden_size"): Size(at(hidden), small=StandardSmall("hidden", prefix)),
+        at("intermediate_size"): Size(at(intermediate), follows=ratio, small=29),
+        all_heads: Size(at(heads), "heads", small=StandardSmall("heads", prefix)),
+        kv: Size(at(kv_heads), "heads", follows=Times(1, all_heads), small=StandardSmall("kv_heads", prefix)),
+        at("queries_per_kv"): Size(follows=Over(all_heads, kv, ("heads", "key/value heads"))),
+        at("head_dim"): Size(at(head_dim), "head-dim", follows=per_head, small=small_head_dim),
     }
+
+
+@dataclass(frozen=True)
+class StandardSmall:
+    """A size of `standard_sizes` in the twin.
+
+    Args:
+        what: which of them.
+        prefix: of the nested config.
+    """
+
+    what: Literal["hidden", "heads", "kv_heads"]
+    prefix: str = ""
+
+    def __call__(self, user: TwinContext) -> int:
+        sizes, at = user.sizes, f"{self.prefix}{{}}".format
+        grouped = sizes[at("queries_per_kv")] > 1
+        shared = sizes[at("num_key_value_heads")] == 1 < sizes[at("num_attention_heads")]
+        if self.what == "kv_heads":
+            return 1 if shared else 2 if grouped else 3
+        heads = (5 if shared else 6) * user.queries if grouped else 3
+        if self.what == "heads":
+            return heads
+        return heads * (8 if at("head_dim") in user.written else small_head_dim(user))
 
 
 def stack_sizes(stack: str, intermediate: str, heads: str, *, small: tuple[int, int]) -> dict[str, Size]:
@@ -214,15 +198,12 @@ def stack_sizes(stack: str, intermediate: str, heads: str, *, small: tuple[int, 
     """
     at = f"{stack}.{{}}".format
 
-    def width_per_head(c: Any, s: Sizes) -> int:
-        return quotient(c, s["hidden_size"], s[at("num_attention_heads")], ("hidden_size", heads))
-
     return {
         at("intermediate_size"): Size(intermediate, small=small[0]),
         at("num_attention_heads"): Size(heads, "heads", small=small[1]),
-        at("num_key_value_heads"): Size(follows=lambda c, s: s[at("num_attention_heads")]),
-        at("queries_per_kv"): Size(follows=lambda c, s: 1),
-        at("head_dim"): Size(follows=width_per_head),
+        at("num_key_value_heads"): Size(follows=Times(1, at("num_attention_heads"))),
+        at("queries_per_kv"): Size(follows=Times(1)),
+        at("head_dim"): Size(follows=Over("hidden_size", at("num_attention_heads"), ("hidden_size", heads))),
     }
 
 
@@ -273,15 +254,13 @@ def rotary_part(factor: Any) -> float:
 def rotary_sizes() -> dict[str, Size]:
     """Two sizes for heads that turn in part: ``rotary_dim = int(head_dim * partial_rotary_factor)``
     coordinates turn, the remaining ``pass_dim`` do not."""
-    return {
-        "rotary_dim": Size(follows=lambda c, s: int(s["head_dim"] * (rotary_fraction(c) or 1.0))),
-        "pass_dim": Size(follows=lambda c, s: s["head_dim"] - s["rotary_dim"]),
-    }
+    return {"rotary_dim": Size(follows=rotary_dim), "pass_dim": Size(follows=Minus("head_dim", "rotary_dim"))}
+
+
+def rotary_dim(config: Any, sizes: Sizes) -> int:
+    """How many coordinates of a head turn."""
+    return int(sizes["head_dim"] * (rotary_fraction(config) or 1.0))
 
 
 def _even(value: float) -> bool:
     return value >= 4 and int(value) % 2 == 0 and abs(value - int(value)) < 1e-9
-
-
-def _multi_query(user: TwinContext, at: Callable[[str], str]) -> bool:
-    return user.sizes[at("num_key_value_heads")] == 1 < user.sizes[at("num_attention_heads")]

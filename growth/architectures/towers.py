@@ -7,8 +7,8 @@ whole declaration under the name of its config section, `within` moves single ru
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Generic, TypeVar
 
 from growth.algebra.axes import Space
 from growth.algebra.derived_laws import Normalised
@@ -18,6 +18,7 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Constant, Size, Sizes, TwinContext, value_at
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 def within(prefix: str, value: T, shared: Collection[Space] = (), epsilon: str | float | None = None) -> T:
@@ -59,6 +60,18 @@ def within(prefix: str, value: T, shared: Collection[Space] = (), epsilon: str |
     return moved(value)  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True)
+class TowerConstant:
+    """A constant of the sizes whose names start with ``prefix``; it is called with them, without
+    the prefix."""
+
+    prefix: str
+    value: Constant
+
+    def __call__(self, config: Any, sizes: Sizes) -> float:
+        return self.value(config, _inner_sizes(self.prefix, sizes))
+
+
 def tower_constant(prefix: str, value: Constant) -> Constant:
     """A constant of the sizes whose names start with ``prefix``; it is called with them, without
     the prefix.
@@ -69,7 +82,7 @@ def tower_constant(prefix: str, value: Constant) -> Constant:
         >>> scale(None, {"decoder.head_dim": 64, "encoder.head_dim": 16})
         0.125
     """
-    return lambda config, sizes: value(config, _inner_sizes(prefix, sizes))
+    return TowerConstant(prefix, value)
 
 
 def tower(inner: Architecture, section: str, module: str) -> Architecture:
@@ -89,7 +102,7 @@ def tower(inner: Architecture, section: str, module: str) -> Architecture:
         outputs=within(prefix, inner.outputs),
         epsilon=epsilon,
         sizes={prefix + name: _size_in(section, size) for name, size in inner.sizes.items()},
-        constants={prefix + name: _constant_in(section, value) for name, value in inner.constants.items()},
+        constants={prefix + name: InSection(section, value) for name, value in inner.constants.items()},
         vouched={prefix + name: values for name, values in inner.vouched.items()}
         | ({epsilon: None} if isinstance(epsilon, str) else {}),
         arithmetic={prefix + name: value for name, value in inner.arithmetic.items()},
@@ -99,36 +112,53 @@ def tower(inner: Architecture, section: str, module: str) -> Architecture:
     )
 
 
-def _constant_in(section: str, value: Constant) -> Constant:
-    """A constant of the config in ``section``."""
-    return lambda config, sizes: value(value_at(config, section), _inner_sizes(f"{section}.", sizes))
+@dataclass(frozen=True)
+class InSection(Generic[N]):
+    """What follows from a nested config and its sizes, for the model around it: a constant, or the
+    ``follows`` of a size.
+
+    Args:
+        section: the config field of the nested config; its sizes are named ``section.name``.
+        value: (nested config, its sizes by their own names) -> number.
+
+    Example:
+        >>> InSection("text_config", lambda config, sizes: 4 * sizes["d"])(None, {"text_config.d": 3})
+        12
+    """
+
+    section: str
+    value: Callable[[Any, Sizes], N]
+
+    def __call__(self, config: Any, sizes: Sizes) -> N:
+        return self.value(value_at(config, self.section), _inner_sizes(f"{self.section}.", sizes))
+
+
+@dataclass(frozen=True)
+class SmallInSection:
+    """The ``small`` of a size of a nested config, for the model around it.
+
+    Args:
+        section: the config field of the nested config.
+        small: as `Size.small`, for the nested config as a model of its own.
+    """
+
+    section: str
+    small: Callable[[TwinContext], int]
+
+    def __call__(self, user: TwinContext) -> int:
+        prefix = f"{self.section}."
+        written = frozenset(name.removeprefix(prefix) for name in user.written if name.startswith(prefix))
+        inner, small = _inner_sizes(prefix, user.sizes), _inner_sizes(prefix, user.small)
+        return self.small(TwinContext(value_at(user.config, self.section), inner, written, small, user.queries))
 
 
 def _size_in(section: str, size: Size) -> Size:
     """A size of the config in ``section``."""
-    prefix = f"{section}."
-
-    def inner_context(outer: TwinContext) -> TwinContext:
-        written = frozenset(name.removeprefix(prefix) for name in outer.written if name.startswith(prefix))
-        return TwinContext(
-            value_at(outer.config, section),
-            _inner_sizes(prefix, outer.sizes),
-            written,
-            _inner_sizes(prefix, outer.small),
-            outer.queries,
-        )
-
-    def follows_in(follows: Callable[[Any, Sizes], int]) -> Callable[[Any, Sizes], int]:
-        return lambda config, sizes: follows(value_at(config, section), _inner_sizes(prefix, sizes))
-
-    def small_in(small: Callable[[TwinContext], int]) -> Callable[[TwinContext], int]:
-        return lambda outer: small(inner_context(outer))
-
     return replace(
         size,
-        field=prefix + size.field if size.field else "",
-        follows=None if size.follows is None else follows_in(size.follows),
-        small=size.small if isinstance(size.small, int) else small_in(size.small),
+        field=f"{section}.{size.field}" if size.field else "",
+        follows=None if size.follows is None else InSection(section, size.follows),
+        small=size.small if isinstance(size.small, int) else SmallInSection(section, size.small),
     )
 
 

@@ -120,7 +120,7 @@ OPTIONS = {
         "--dtype None (float64, float32, float16, bfloat16)",
         "--json",
     ],
-    "architectures": ["NAME", "--json", "--markdown"],
+    "architectures": ["NAME", "--json", "--markdown", "--python"],
     "demo": ["--keep None"],
 }
 
@@ -191,17 +191,17 @@ def test_names_are_found_where_they_are_said_to_be() -> None:
 
 
 DECLARING = """
-ALIBI_ATTENDED ALIBI_HEADS ALIBI_QKV ALIBI_VALUES ATTENDED Alibi Architecture Asked Axis BRANCH Constant
-Copied Dual EVERY_GROWTH EXPERT EXPERT_LAWS FFN FFN_LAWS FINAL FIXED_EPSILON FIXED_FREQUENCIES Fixed FixedSize
-Frequencies Gain Growth HEADS HEAD_BY_HEAD HEAD_LAWS IllegalGrowthError IllegalShapeError Interleaved
-Isometric KEY KEYS KEY_PASS KEY_ROTARY KV_HEADS Keeps Law LayerNorm Linear MASKED_HEADS Map NORMED Normalised
-PARTIAL_KEY PARTIAL_QUERY POOLED Picks Product QUERIES QUERIES_PER_KV QUERY QUERY_PASS QUERY_ROTARY RAW_HEADS
-RAW_KEY RAW_KV_HEADS RAW_QUERIES_PER_KV RAW_QUERY RESIDUAL RMSNorm ROTARY_SCALING Reads Refusal Role Rule
-SHARED Scale Scaled Scores Sinusoids Size Sizes Space TRANSFORM TwinContext UnitLength UnsupportedModelError
-VALUE VALUES Variant Writes alibi_laws attention attention_laws attention_scale clamped_attention conv1d
-convolution embedding experts feed_forward find keeps_frequencies known linear mlm_transform no_scale norm
-quotient raw_laws rotary_sizes shared_epsilon small_head_dim stack_sizes standard_sizes tower tower_constant
-under within
+ALIBI_ATTENDED ALIBI_HEADS ALIBI_QKV ALIBI_VALUES ATTENDED Alibi Architecture Asked Axis BRANCH Constant Copied
+Dual EVERY_GROWTH EXPERT EXPERT_LAWS FFN FFN_LAWS FINAL FIXED_EPSILON FIXED_FREQUENCIES Fixed FixedSize
+Frequencies Gain Growth HEADS HEAD_BY_HEAD HEAD_LAWS IllegalGrowthError IllegalShapeError InSection Interleaved
+Isometric KEY KEYS KEY_PASS KEY_ROTARY KV_HEADS Keeps Law LayerNorm Linear MASKED_HEADS Map Minus NORMED
+Normalised Over PARTIAL_KEY PARTIAL_QUERY POOLED Picks Plus Power Product QUERIES QUERIES_PER_KV QUERY
+QUERY_PASS QUERY_ROTARY RAW_HEADS RAW_KEY RAW_KV_HEADS RAW_QUERIES_PER_KV RAW_QUERY RESIDUAL RMSNorm
+ROTARY_SCALING Reads Refusal Role Rule SHARED Scale Scaled Scores Sinusoids Size Sizes SmallInSection Space
+TRANSFORM Times TwinContext TwinFields UnitLength UnsupportedModelError VALUE VALUES Variant Writes alibi_laws
+as_python attention attention_laws attention_scale clamped_attention conv1d convolution embedding experts
+feed_forward find keeps_frequencies known linear mlm_transform no_scale norm quotient raw_laws rotary_sizes
+shared_epsilon small_head_dim stack_sizes standard_sizes tower tower_constant under within
 """
 """The vocabulary for declaring a family. A name that goes or changes breaks declarations outside this
 repository."""

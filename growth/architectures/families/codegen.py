@@ -16,6 +16,7 @@ from growth.architectures import (
     Fixed,
     Size,
     Space,
+    Times,
     linear,
     quotient,
     small_head_dim,
@@ -43,7 +44,7 @@ CODEGEN: Architecture = replace(
         **SIZES,
         "hidden_size": Size("n_embd", small=lambda user: 12 * small_head_dim(user)),
         "num_attention_heads": Size("n_head", "heads", small=12),
-        "num_key_value_heads": Size(follows=lambda c, s: s["num_attention_heads"]),
+        "num_key_value_heads": Size(follows=Times(1, "num_attention_heads")),
         "local_heads": Size(
             follows=lambda c, s: quotient(c, s["num_attention_heads"], BLOCKS, ("heads", "blocks of them"))
         ),

@@ -32,6 +32,7 @@ from growth.architectures import (
     Rule,
     Size,
     Space,
+    Times,
     Variant,
     Writes,
     attention_laws,
@@ -119,12 +120,12 @@ DEBERTA = Architecture(
         "hidden_size": Size("hidden_size", small=18),  # heads * head_dim, whether or not the config states head_dim
         "embedding_size": Size(
             "embedding_size",
-            follows=lambda c, s: s["hidden_size"],
+            follows=Times(1, "hidden_size"),
             small=lambda user: (
                 user.small["hidden_size"] if user.sizes["embedding_size"] == user.sizes["hidden_size"] else 10
             ),
         ),
-        "pooler_hidden_size": Size("pooler_hidden_size", "follows", follows=lambda c, s: s["hidden_size"], small=18),
+        "pooler_hidden_size": Size("pooler_hidden_size", "follows", follows=Times(1, "hidden_size"), small=18),
     },
     for_config=projected,
     constants={"attention_scale": attention_scale},

@@ -43,6 +43,7 @@ from growth.architectures import (
     Size,
     Sizes,
     Space,
+    Times,
     UnsupportedModelError,
     embedding,
     experts,
@@ -133,7 +134,7 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     )
     sizes = {**architecture.sizes, "rotary_dim": turns}
     if config.q_lora_rank is None:  # queries are read straight from the stream
-        sizes["q_lora_rank"] = Size("q_lora_rank", "follows", follows=lambda c, s: s["hidden_size"])
+        sizes["q_lora_rank"] = Size("q_lora_rank", "follows", follows=Times(1, "hidden_size"))
     return replace(architecture, laws={**laws, FINAL: RMSNorm()} if drafts else laws, sizes=sizes)
 
 
@@ -171,18 +172,18 @@ DEEPSEEK_V3 = replace(
         "hidden_size": Size("hidden_size", small=33),
         "intermediate_size": Size("intermediate_size", small=29),
         "moe_intermediate_size": Size("moe_intermediate_size", small=23),
-        "shared_expert_intermediate_size": Size(follows=lambda c, s: c.n_shared_experts * s["moe_intermediate_size"]),
+        "shared_expert_intermediate_size": Size(follows=Times("n_shared_experts", "moe_intermediate_size")),
         "num_attention_heads": Size("num_attention_heads", "heads", small=3),
         "num_key_value_heads": Size(
-            "num_key_value_heads", "follows", follows=lambda c, s: s["num_attention_heads"], small=3
+            "num_key_value_heads", "follows", follows=Times(1, "num_attention_heads"), small=3
         ),
-        "q_lora_rank": Size("q_lora_rank", follows=lambda c, s: s["hidden_size"], small=19),
+        "q_lora_rank": Size("q_lora_rank", follows=Times(1, "hidden_size"), small=19),
         "kv_lora_rank": Size("kv_lora_rank", small=14),  # even: the class views what follows it as complex numbers
         "pass_dim": Size("qk_nope_head_dim", "head-dim", small=6),
         "rotary_dim": Size("qk_rope_head_dim", "head-dim", small=4),
         "v_head_dim": Size("v_head_dim", "head-dim", small=7),
         "qk_head_dim": Size("qk_head_dim", "follows", follows=_both, small=10),
-        "head_dim": Size("head_dim", "follows", follows=lambda c, s: s["rotary_dim"], small=4),
+        "head_dim": Size("head_dim", "follows", follows=Times(1, "rotary_dim"), small=4),
     },
     for_config=_for_config,
     constants={"attention_scale": lambda config, sizes: _both(config, sizes) ** -0.5},

@@ -16,6 +16,7 @@ from growth.architectures import (
     RESIDUAL,
     Architecture,
     Size,
+    Times,
     TwinContext,
     Variant,
     attention_laws,
@@ -39,7 +40,7 @@ def without_projection(architecture: Architecture, config: Any) -> Architecture:
     """The declaration where the embedding and the residual stream are equally wide."""
     if config.embedding_size != config.hidden_size:
         return architecture
-    size = Size("embedding_size", "follows", follows=lambda c, s: s["hidden_size"], small=small_embedding)
+    size = Size("embedding_size", "follows", follows=Times(1, "hidden_size"), small=small_embedding)
     modules = {**architecture.modules, "embeddings.LayerNorm": norm(EMBEDDED, RESIDUAL)}
     return replace(architecture, modules=modules, sizes={**architecture.sizes, "embedding_size": size})
 

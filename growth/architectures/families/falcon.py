@@ -34,6 +34,7 @@ from growth.architectures import (
     Linear,
     Refusal,
     Size,
+    Times,
     alibi_laws,
     attention_laws,
     attention_scale,
@@ -67,7 +68,7 @@ def _for_config(architecture: Architecture, config: Any) -> Architecture:
     shared = _shares_values(config)
     if config.multi_query and not config.new_decoder_architecture:
         architecture = replace(
-            architecture, sizes={**architecture.sizes, "num_key_value_heads": Size(follows=lambda c, s: 1)}
+            architecture, sizes={**architecture.sizes, "num_key_value_heads": Size(follows=Times(1))}
         )
     elif not shared:
         kv_heads = replace(architecture.sizes["num_key_value_heads"], grows="follows")

@@ -25,6 +25,7 @@ from growth.architectures import (
     Dual,
     Law,
     Linear,
+    Power,
     RMSNorm,
     Rule,
     Scaled,
@@ -91,7 +92,7 @@ _AROUND = {
 _OVER_HEADS = {"self_attn.q_norm": (RAW_QUERY, QUERY), "self_attn.k_norm": (RAW_KEY, KEY)}
 
 
-_SCALES = {"embedding_scale": lambda config, sizes: sizes["hidden_size"] ** 0.5}
+_SCALES = {"embedding_scale": Power({"hidden_size": 0.5})}
 
 
 GEMMA = replace(

@@ -19,6 +19,7 @@ from growth.architectures import (
     VALUES,
     Architecture,
     Size,
+    Times,
     feed_forward,
     linear,
     under,
@@ -31,7 +32,7 @@ _FEED_FORWARD = feed_forward(("c_fc",), "c_proj", reads=NORMED, writes=RESIDUAL)
 def _key_value_heads(architecture: Architecture, config: Any) -> Architecture:
     """``[q; k; v]`` with k and v of one head for all queries, or ``[q; k; v]`` head by head."""
     if config.multi_query:
-        kv_heads = Size("num_key_value_heads", "follows", follows=lambda c, s: 1, small=1)
+        kv_heads = Size("num_key_value_heads", "follows", follows=Times(1), small=1)
         return replace(architecture, sizes={**architecture.sizes, "num_key_value_heads": kv_heads})
     fused = linear(NORMED, HEADS * (QUERY + KEY + VALUE))
     return replace(architecture, modules={**architecture.modules, "h.*.attn.c_attn": fused})

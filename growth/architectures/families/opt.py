@@ -24,6 +24,7 @@ from growth.architectures import (
     Rule,
     Size,
     Space,
+    Times,
     TwinContext,
     UnsupportedModelError,
     attention,
@@ -149,9 +150,7 @@ OPT = Architecture(
     prefixes=("model",),
     sizes={
         **standard_sizes(intermediate="ffn_dim"),
-        "word_embed_proj_dim": Size(
-            "word_embed_proj_dim", follows=lambda c, s: s["hidden_size"], small=_small_embedding
-        ),
+        "word_embed_proj_dim": Size("word_embed_proj_dim", follows=Times(1, "hidden_size"), small=_small_embedding),
     },
     for_config=_layout,
     constants={"attention_scale": attention_scale},

@@ -19,6 +19,7 @@ from growth.architectures import (
     Dual,
     Linear,
     RMSNorm,
+    TwinFields,
     attention_laws,
     attention_scale,
     embedding,
@@ -55,7 +56,7 @@ PHI3 = Architecture(
     sizes={**standard_sizes(), **rotary_sizes()},
     constants={"attention_scale": attention_scale},
     positions="rotary, whole or in part",
-    twin=lambda config, layers: {"original_max_position_embeddings": 8},
+    twin=TwinFields({"original_max_position_embeddings": 8}),
     vouched={
         **dict.fromkeys(("hidden_act", "sliding_window", "original_max_position_embeddings", "partial_rotary_factor")),
         # From the implementation it was trained with; the class reads none of them.

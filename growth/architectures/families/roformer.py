@@ -25,6 +25,7 @@ from growth.architectures import (
     Scores,
     Size,
     Space,
+    Times,
     Variant,
     Writes,
     attention_laws,
@@ -81,7 +82,7 @@ ROFORMER = Architecture(
     prefixes=("roformer",),
     sizes={
         **standard_sizes(),
-        "embedding_size": Size("embedding_size", follows=lambda c, s: s["hidden_size"], small=small_embedding),
+        "embedding_size": Size("embedding_size", follows=Times(1, "hidden_size"), small=small_embedding),
         "rotary_pairs": ROTARY_PAIRS,
     },
     for_config=_for_config,

@@ -23,6 +23,8 @@ from growth.architectures import (
     Reads,
     Size,
     Space,
+    Times,
+    TwinFields,
     UnitLength,
     Variant,
     Writes,
@@ -56,7 +58,7 @@ SIGLIP_TEXT = replace(
     outputs={**CLIP_TEXT.outputs, "pooler_output": PROJECTED},
     sizes={
         **CLIP_TEXT.sizes,
-        "projection_size": Size("projection_size", follows=lambda c, s: s["hidden_size"], small=23),
+        "projection_size": Size("projection_size", follows=Times(1, "hidden_size"), small=23),
     },
     branches=({}, {"hidden_act": "relu"}),
     classes=("SiglipTextModel",),
@@ -120,13 +122,13 @@ SIGLIP = Architecture(
     sizes={
         **{name: size for name, size in _TEXT.sizes.items() if name != _PROJECTED},
         **_VISION.sizes,
-        _PROJECTED: Size(_PROJECTED, "follows", follows=lambda c, s: s["vision_config.hidden_size"], small=20),
+        _PROJECTED: Size(_PROJECTED, "follows", follows=Times(1, "vision_config.hidden_size"), small=20),
     },
     constants={**_TEXT.constants, **_VISION.constants},
     vouched={**_TEXT.vouched, **_VISION.vouched, "initializer_factor": None},
     variants={"SiglipForImageClassification": Variant(outputs={"hidden_states": SEEN, "hidden_states.last": SEEN})},
     buffers=(*_TEXT.buffers, *_VISION.buffers),
-    twin=lambda config, layers: {"text_config.projection_size": 20},
+    twin=TwinFields({"text_config.projection_size": 20}),
     arithmetic={},
     branches=({}, {"text_config": {"projection_size": 768, "hidden_size": 1152, "num_attention_heads": 16}}),
 )

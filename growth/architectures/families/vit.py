@@ -17,6 +17,7 @@ from growth.architectures import (
     Rule,
     Size,
     Space,
+    Times,
     Writes,
     attention,
     attention_laws,
@@ -85,7 +86,7 @@ VIT = Architecture(
     prefixes=("vit",),
     sizes={
         **standard_sizes(),
-        "pooler_output_size": Size("pooler_output_size", follows=lambda c, s: s["hidden_size"], small=23),
+        "pooler_output_size": Size("pooler_output_size", follows=Times(1, "hidden_size"), small=23),
     },
     constants={"attention_scale": attention_scale},
     vouched={
