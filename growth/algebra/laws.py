@@ -136,6 +136,37 @@ class Copied(Law):
 
 
 @dataclass(frozen=True)
+class Repeated(Law):
+    """Every copy has the value of its source, and nothing more is known about what touches the space:
+    what an inferred declaration says (`growth.infer`).
+
+    Args:
+        averaged: whether a mean is taken over the space, so that all coordinates need as many copies.
+
+    Raises:
+        IllegalShapeError: for uneven copies of an averaged space.
+        IllegalGrowthError: for scaling ``orthogonal``, which takes a law of its own.
+
+    Example:
+        >>> stream = Space("residual", "hidden_size")
+        >>> Repeated(averaged=True).grow(Growth(stream, 2, 4)).write.tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
+
+    averaged: bool = True
+
+    def grow(self, g: Growth) -> Map:
+        if g.scaling != "unit":
+            raise g.refuse("the declaration was inferred, which gives copies of scale 1", "Use --scaling unit.")
+        if self.averaged:
+            g.require_multiple("a mean is taken over all coordinates")
+        return Map.repeat(g.n, g.m)
+
+    def __str__(self) -> str:
+        return "repeated, averaged" if self.averaged else "repeated"
+
+
+@dataclass(frozen=True)
 class Linear(Law):
     """Only linear maps touch the space, so any scale will do and the caller's ``scaling`` decides.
 

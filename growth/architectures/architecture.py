@@ -39,11 +39,11 @@ class Variant:
 
     Args:
         modules: module pattern -> rule, for modules that only this class has, or uses otherwise.
-        outputs: field of the model's output -> the space it ranges over.
+        outputs: field of the model's output -> the axis it ranges over.
     """
 
     modules: Mapping[str, Rule] = field(default_factory=dict)
-    outputs: Mapping[str, Space] = field(default_factory=dict)
+    outputs: Mapping[str, Axis] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Architecture:
         modules: module pattern -> rule (`growth.architectures.patterns`). Names are those in
             checkpoints, without the prefix of the base model.
         laws: every space with its law. A law may look at the spaces declared before it.
-        outputs: field of the model's output, logits aside -> the space it ranges over. The last
+        outputs: field of the model's output, logits aside -> the axis it ranges over. The last
             entry of ``hidden_states`` has the space of ``hidden_states.last``, or else of
             ``last_hidden_state``.
         epsilon: config field of the norms' epsilon, or the number that the code fixes; 0 where
@@ -111,7 +111,7 @@ class Architecture:
     model_type: str
     modules: Mapping[str, Rule]
     laws: Mapping[Space, Law]
-    outputs: Mapping[str, Space] = field(default_factory=dict)
+    outputs: Mapping[str, Axis] = field(default_factory=dict)
     epsilon: str | float = 0.0
     prefixes: tuple[str, ...] = ()
     sizes: Mapping[str, Size] = field(default_factory=standard_sizes)
@@ -220,7 +220,7 @@ class Architecture:
     def _output_spaces(self) -> frozenset[Space]:
         """Every space that an output ranges over, in all model classes of the family."""
         tables = (self.outputs, *(variant.outputs for variant in self.variants.values()))
-        return frozenset(space for table in tables for space in table.values())
+        return frozenset(space for table in tables for axis in table.values() for space in axis.spaces())
 
     def norms(
         self, roles: Iterable[Role] | None = None, spaces: Collection[Space] | None = None
@@ -294,7 +294,12 @@ class Architecture:
         own = {name: patterns.table(variant.modules) for name, variant in self.variants.items()}
         return {**own, "": patterns.table(self.modules)}
 
-    def output_space(self, name: str, model_class: str) -> Space | None:
-        """The space that an output field ranges over; None where it does not grow (logits)."""
+    def output_axis(self, name: str, model_class: str) -> Axis | None:
+        """What an output field ranges over; None where it does not grow (logits)."""
         variant = self.variants.get(model_class, Variant())
         return variant.outputs.get(name, self.outputs.get(name))
+
+    def output_space(self, name: str, model_class: str) -> Space | None:
+        """As `output_axis`, where that is a single space."""
+        axis = self.output_axis(name, model_class)
+        return axis if isinstance(axis, Space) else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from growth.algebra.axes import Space
+from growth.algebra.axes import Axis, Space
 from growth.algebra.laws import Law
 from growth.architectures.sizes import Size
 from growth.errors import UnsupportedModelError, shown
@@ -14,7 +14,7 @@ from growth.errors import UnsupportedModelError, shown
 _ENTRIES: dict[str, tuple[Any, str]] = {
     "modules": (Mapping, "a rule"),
     "laws": (Law, "a law"),
-    "outputs": (Space, "a space"),
+    "outputs": (Axis, "an axis"),
     "sizes": (Size, "a Size"),
     "constants": (Callable, "a function of config and sizes"),
     "vouched": ((Collection, type(None)), "a collection of values, or None for any"),

@@ -6,7 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -40,12 +40,14 @@ class Solution:
         parts: parameter -> one part per dimension.
         offsets: parameter -> what the code adds to it, where that makes a difference.
         outputs: output -> (range of its last dimension, scale).
+        as_reader: as ``parts``, where a matrix that is an embedding and a head is the head.
     """
 
     walk: Walk
     parts: Mapping[str, tuple[Part, ...]]
     offsets: Mapping[str, float]
     outputs: Mapping[str, tuple[Range, float]]
+    as_reader: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
 
 def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
@@ -80,8 +82,21 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
         for factor in _free(parts):
             factor.averaged = True
     _check_tables(walk)
-    found_parts = {name: _parts(walk, name) for name in walk.small.held if walk.small.held[name].is_floating_point()}
-    return Solution(walk, found_parts, _offsets(walk), _outputs(walk))
+    found_parts = {name: _parts(walk, name) for name in walk.small.held}
+    as_reader = dict(found_parts)
+    if embedding in walk.readings:  # tied: as the embedding it writes, by the same coefficients
+        found_parts[embedding] = _as_writer(walk, embedding, found_parts[embedding])
+    return Solution(walk, found_parts, _offsets(walk), _outputs(walk), as_reader)
+
+
+def _as_writer(walk: Walk, name: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The same coefficients, as those of a parameter that writes."""
+    scale = _value(walk, walk.parameters[name].scale)
+    first = next(d for d, part in enumerate(parts) if part.kind != "keeps")
+    return tuple(
+        part if part.kind == "keeps" else Part("writes", part.parts, scale if d == first else 0.0)
+        for d, part in enumerate(parts)
+    )
 
 
 def _value(walk: Walk, scale: Scale) -> float:
@@ -93,7 +108,7 @@ def _value(walk: Walk, scale: Scale) -> float:
 
 def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
     one, other = walk.small.held[name], walk.wide.held[name]
-    if name not in walk.parameters:  # nothing depends on it
+    if name not in walk.parameters or not one.is_floating_point():  # nothing depends on it
         if one.shape != other.shape:
             value = walk.parameter(name)
             return tuple(Part("writes" if _free(p) else "keeps", p) for p in value.ranges)

@@ -168,7 +168,8 @@ class Walk:
                 except Unexplained as error:
                     raise Unexplained(f"{where}: {error}") from error
             self.values[id(out)] = value
-            self.order.append(value.scale)
+            if value.parameter is None:
+                self.order.append(value.scale)
 
     def _check(self, out: Tensor, partner: Tensor, value: Value, where: str) -> None:
         if len(value.ranges) != out.dim() or any(

@@ -88,12 +88,12 @@ def output_map(name: str, names: Mapping[str, Any], plan: Plan) -> Map | None:
         plan: how the model grew.
     """
     base, _, index = name.partition(".")
-    space = plan.architecture.output_space(base, plan.model_class.__name__)
+    axis = plan.architecture.output_axis(base, plan.model_class.__name__)
     if "hidden_states" in base and index and f"{base}.{int(index) + 1}" not in names:
         kind = plan.model_class.__name__
         last = "encoder_last_hidden_state" if base == "encoder_hidden_states" else "last_hidden_state"
-        space = plan.architecture.output_space(f"{base}.last", kind) or plan.architecture.output_space(last, kind)
-    return None if space is None else plan.maps[space]
+        axis = plan.architecture.output_axis(f"{base}.last", kind) or plan.architecture.output_axis(last, kind)
+    return None if axis is None else axis.map(plan.maps)
 
 
 def grown_output(value: Tensor, grown: Map | None) -> Tensor:

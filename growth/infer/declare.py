@@ -1,0 +1,202 @@
+"""From a solution to a declaration: spaces, laws, rules, sizes and constants, as a hand-written one has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from growth.algebra.axes import Axis, Fixed, Space
+from growth.algebra.derived_laws import Dual, Scaled
+from growth.algebra.laws import Law, Repeated
+from growth.algebra.roles import Gain, Keeps, Reads, Role, Writes
+from growth.architectures.architecture import Architecture
+from growth.architectures.derived_sizes import Power, Times
+from growth.architectures.sizes import Constant, Size
+from growth.infer.errors import Unexplained
+from growth.infer.naming import Multiple, Sizing, distinct, powers
+from growth.infer.ranges import Factor, Range, resolved
+from growth.infer.scales import SAME
+from growth.infer.solution import Part, Solution, starred
+
+
+@dataclass(eq=False)
+class Spaces:
+    """The spaces of a declaration in the making.
+
+    Args:
+        sizing: which size every free factor has.
+    """
+
+    sizing: Sizing
+    laws: dict[Space, Law] = field(default_factory=dict)
+    scaled: dict[Space, Law] = field(default_factory=dict)
+    sizes: dict[str, Size] = field(default_factory=dict)
+    constants: dict[str, Constant] = field(default_factory=dict)
+    _spaces: dict[tuple[int, float], Space] = field(default_factory=dict)
+    _hints: dict[int, str] = field(default_factory=dict)
+
+    def hint(self, part: Part, name: str) -> None:
+        """A name for the free factor that a range consists of, if it has none yet."""
+        factors = resolved(part.parts)
+        if len(factors) == 1:
+            self._hints.setdefault(id(factors[0]), name)
+
+    def axis(self, parts: Range, scale: float) -> Axis:
+        """A range as an axis."""
+        axes: list[Axis] = []
+        for factor in resolved(parts):
+            if factor.kept:
+                axes.append(Fixed(factor.count[0]))
+            elif factor.kind == "concatenation":
+                pieces = [self.axis(piece, scale) for piece in factor.parts]
+                whole = pieces[0]
+                for piece in pieces[1:]:
+                    whole = whole + piece
+                axes.append(whole)
+                scale = 0.0
+            else:
+                axes.append(self.space(factor, scale))
+                scale = 0.0
+        if abs(scale) > SAME:
+            raise Unexplained("a part that does not grow would have to scale")
+        out = axes[0]
+        for axis in axes[1:]:
+            out = out * axis
+        return out
+
+    def space(self, factor: Factor, scale: float) -> Space:
+        key = (id(factor), round(scale, 9))
+        if key in self._spaces:
+            return self._spaces[key]
+        if abs(scale) < SAME:
+            space = Space(self._name(factor), self._size(factor))
+            self.laws[space] = Repeated(factor.averaged)
+        else:
+            base = self.space(factor, 0.0)
+            ratio = factor.count[1] / factor.count[0]
+            if abs(scale + math.log(ratio)) < SAME:
+                space = Space(self._free_name(f"{base.name}_read"), base.size)
+                self.scaled[space] = Dual(base)
+            else:
+                name = self._constant(-scale)
+                space = Space(self._free_name(f"{base.name}_over_{name}"), base.size)
+                self.scaled[space] = Scaled(base, name)
+        self._spaces[key] = space
+        return space
+
+    def _constant(self, scale: float) -> str:
+        exponents = powers(scale, distinct(self.sizing))
+        name = "_".join(f"{size}^{power}" for size, power in exponents.items())
+        self.constants[name] = Power(exponents)
+        return name
+
+    def _size(self, factor: Factor) -> str:
+        multiple = self.sizing.chosen[id(factor)]
+        if multiple.times == 1:
+            return multiple.size
+        self.sizes[str(multiple)] = Size(follows=times(multiple))
+        return str(multiple)
+
+    def _name(self, factor: Factor) -> str:
+        return self._free_name(self._hints.get(id(factor)) or self.sizing.chosen[id(factor)].size)
+
+    def _free_name(self, wanted: str) -> str:
+        taken = {space.name for space in (*self.laws, *self.scaled)}
+        numbered = (wanted if n == 1 else f"{wanted}_{n}" for n in range(1, len(taken) + 2))
+        return next(name for name in numbered if name not in taken)
+
+
+def times(multiple: Multiple) -> Times:
+    """``Times(2, "hidden_size")``."""
+    exact = multiple.times
+    return Times(int(exact) if exact.denominator == 1 else exact, multiple.size)
+
+
+def declared(
+    solution: Solution,
+    tensors: Mapping[str, tuple[tuple[Part, ...], str]],
+    sizing: Sizing,
+    sizes: Mapping[str, Size],
+    canonical: Any,
+    **others: Any,
+) -> Architecture:
+    """The declaration.
+
+    Args:
+        solution: what was found.
+        tensors: name on disk -> parts, and the parameter that they are parts of (`growth.infer.disk`).
+        sizing: of the free factors.
+        sizes: those with a config field.
+        canonical: name on disk -> name without the prefix of the base model.
+        others: further arguments of `Architecture`.
+
+    Raises:
+        Unexplained: if layers of one name have different roles.
+    """
+    spaces = Spaces(sizing)
+    _hints(spaces, solution)
+    rows: dict[str, dict[tuple[Role, ...], list[str]]] = {}
+    for name, (parts, owner) in tensors.items():
+        roles = tuple(_role(part, spaces, solution.offsets.get(owner)) for part in parts)
+        rows.setdefault(starred(canonical(name)), {}).setdefault(roles, []).append(canonical(name))
+    modules: dict[str, dict[str, tuple[Role, ...]]] = {}
+    for pattern, found in rows.items():
+        if len(found) > 1:
+            raise Unexplained(f"'{pattern}' has another layout in some layers: {[names[0] for names in found.values()]}")
+        module, _, suffix = pattern.rpartition(".")
+        modules.setdefault(module, {})[suffix] = next(iter(found))
+    outputs = _outputs(spaces, solution)
+    return Architecture(
+        modules=modules,
+        laws={**spaces.laws, **spaces.scaled},
+        outputs=outputs,
+        sizes={**sizes, **spaces.sizes},
+        constants=spaces.constants,
+        **others,
+    )
+
+
+def _role(part: Part, spaces: Spaces, offset: float | None) -> Role:
+    if part.kind == "keeps":
+        return Keeps()
+    axis = spaces.axis(part.parts, part.scale)
+    if part.kind == "reads":
+        return Reads(axis)
+    if offset is not None:
+        return Gain(spaces.axis(part.parts, 0.0), axis, offset)
+    return Writes(axis)
+
+
+def _hints(spaces: Spaces, solution: Solution) -> None:
+    """Names that readers of declarations know."""
+    for name, parts in solution.parts.items():
+        if "embed" in name or "wte" in name:
+            for part in parts:
+                if part.kind != "keeps":
+                    spaces.hint(part, "residual")
+    for name, parts in solution.parts.items():
+        for part in parts:
+            if part.kind == "reads" and any(word in name for word in ("down_proj", "fc2", "c_proj", "wo", "w2")):
+                spaces.hint(part, "ffn")
+
+
+def _outputs(spaces: Spaces, solution: Solution) -> dict[str, Axis]:
+    """Output field -> what its last dimension ranges over. Entries of a tuple are alike, but for the last."""
+    out: dict[str, Axis] = {}
+    last: dict[str, tuple[int, Axis]] = {}
+    for name, (parts, scale) in solution.outputs.items():
+        try:
+            axis = spaces.axis(parts, scale)
+        except (KeyError, Unexplained):
+            continue
+        base, _, index = name.rpartition(".")
+        if not index.isdigit():
+            out[name] = axis
+            continue
+        out.setdefault(base, axis)
+        last[base] = (int(index), axis)
+    for base, (_, axis) in last.items():
+        out[f"{base}.last"] = axis
+    return out

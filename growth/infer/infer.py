@@ -1,0 +1,144 @@
+"""A declaration for a model that nobody declared."""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from growth.architectures import patterns
+from growth.architectures.architecture import Architecture
+from growth.architectures.sections import joined
+from growth.errors import UnsupportedModelError
+from growth.hf.configs import Config
+from growth.hf.expected_tensors import without_weights
+from growth.infer import operations
+from growth.infer.declare import declared
+from growth.infer.disk import on_disk
+from growth.infer.errors import Unexplained
+from growth.infer.naming import Sizing
+from growth.infer.pair import Pair, pair
+from growth.infer.recording import record
+from growth.infer.solution import Solution, solve, starred
+from growth.infer.walk import RULES, Walk
+from growth.proof.float64 import exact_arithmetic
+from growth.proof.miniature import build_exact, loud
+
+assert operations and RULES
+
+
+def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Architecture:
+    """The declaration of a model, found on its miniature.
+
+    The miniature and a wider one run side by side. Every operation says which dimensions are one space and how values
+    scale (`growth.infer.walk`); solving that gives the role of every parameter. It covers this config and this class:
+    whole multiples of the width, more heads of the same size, copies at scale 1.
+
+    Args:
+        config: of the model.
+        model_class: of the model.
+
+    Raises:
+        UnsupportedModelError: naming the operation, the module or the tensor that could not be explained.
+
+    Example:
+        >>> declaration = infer(LlamaConfig().to_dict(), LlamaForCausalLM)
+        >>> [str(role) for role in declaration.roles("layers.0.mlp.down_proj.weight", "LlamaForCausalLM")]
+        ['writes residual', 'reads ffn']
+    """
+    base = Config.of(config)
+    found = pair(base, model_class)
+    try:
+        with exact_arithmetic(), torch.random.fork_rng(devices=[]):
+            small, wide = build_exact(found.small), build_exact(found.wide)
+            loud(small, seed=1)
+            loud(wide, seed=2)
+            solution = explained(small, wide, found.inputs)
+            tensors = on_disk(small, wide, solution)
+        sizing = Sizing(found, base.parsed, real_shapes(base, model_class))
+        sizing.settle(solution)
+        prefixes = tuple(filter(None, [model_class.base_model_prefix]))
+        return declared(
+            solution,
+            tensors,
+            sizing,
+            found.sizes,
+            lambda name: patterns.modern(patterns.without_prefix(name, prefixes)),
+            model_type=str(base.parsed.model_type),
+            prefixes=prefixes,
+            twin=found.architecture.twin,
+            vouched=dict.fromkeys(paths(base)),
+            positions="as in its code",
+        )
+    except Unexplained as error:
+        raise UnsupportedModelError(
+            f"no declaration could be inferred for this {model_class.__name__}: {error}. Declare the model with "
+            "growth.register, or report it."
+        ) from error
+
+
+def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str, Any]) -> Solution:
+    """What two models of one class, at two sizes, say together. Under `exact_arithmetic`.
+
+    Raises:
+        Unexplained: see `growth.infer.walk.Walk`.
+    """
+    walk = Walk(*(record(model, _arguments(model, inputs), held(model)) for model in (small, wide))).run()
+    names = {id(parameter): name for name, parameter in small.named_parameters()}
+    embedding, head = (
+        names.get(id(getattr(part, "weight", None)))
+        for part in (_part(small, "get_input_embeddings"), _part(small, "get_output_embeddings"))
+    )
+    return solve(walk, head, embedding)
+
+
+def _part(model: Any, method: str) -> Any:
+    try:
+        return getattr(model, method)()
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _arguments(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    taken = inspect.signature(type(model).forward).parameters
+    wanted: dict[str, Any] = {"use_cache": False} if "use_cache" in taken else {}
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+    wanted |= {name: True for name in ("output_hidden_states", "return_dict") if name in taken or open_ended}
+    return {**inputs, **wanted}
+
+
+def held(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The parameters and stored buffers of a model, by name; tied ones once."""
+    stored = model.state_dict().keys()
+    return {
+        **dict(model.named_parameters()),
+        **{name: buffer for name, buffer in model.named_buffers() if name in stored},
+    }
+
+
+def real_shapes(config: Config, model_class: type[PreTrainedModel]) -> dict[str, set[tuple[int, ...]]]:
+    """Name with ``*`` for numbers -> shapes, of the real model's parameters."""
+    shapes: dict[str, set[tuple[int, ...]]] = defaultdict(set)
+    for name, value in without_weights(config.parsed, model_class).state_dict().items():
+        shapes[starred(name)].add(tuple(value.shape))
+    return dict(shapes)
+
+
+def paths(config: Config) -> Iterator[str]:
+    """The paths of all fields of a config, written or not."""
+
+    def inside(section: PreTrainedConfig, written: Mapping[str, Any], prefix: str) -> Iterator[str]:
+        for name in {*section.to_dict(), *written}:
+            part = getattr(section, name, None) if name in section.sub_configs else None
+            if isinstance(part, PreTrainedConfig):
+                yield from inside(part, written.get(name) or {}, joined(prefix, name))
+            yield joined(prefix, name)
+
+    yield from sorted(set(inside(config.parsed, config, "")))
+
+
