@@ -82,9 +82,13 @@ class Size:
 
 def value_at(config: Any, path: str) -> Any:
     """A config field by its dotted path; None where it is absent. The empty path is the config
-    itself."""
+    itself. A field that differs by layer (``per_layer_config``) has the value of the config as a
+    whole."""
     for part in path.split(".") if path else ():
-        config = getattr(config, part, None)
+        try:
+            config = getattr(config, part, None)
+        except RuntimeError:  # transformers: "ambiguous", it differs by layer
+            config = vars(config).get(part)
     return config
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 
 from growth.architectures.architecture import Architecture
-from growth.architectures.sizes import rotary_fraction
+from growth.architectures.sizes import rotary_fraction, value_at
 from growth.arguments import meant
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import parse
@@ -187,7 +187,7 @@ def _unsupported(
     for name in sorted((set(raw) | set(config.to_dict())) - sections.keys() - {f"{name}_dict" for name in sections}):
         if name in allowed or is_neutral(name):
             continue
-        value = getattr(config, name, raw.get(name))
+        value = raw.get(name) if (found := value_at(config, name)) is None else found
         turning = architecture.sizes.get("rotary_dim")
         if name == "partial_rotary_factor" and turning is not None and not turning.field:
             supported = value == rotary_fraction(config)  # also beside rotary_pct, which the class reads instead

@@ -132,7 +132,6 @@ def _parse(raw: Mapping[str, Any]) -> PreTrainedConfig:
         raise UnsupportedModelError(
             f"transformers cannot parse the config: {str(error)[:300].rstrip('.')}. Check config.json."
         ) from error
-    _check_alike(parsed)
     return parsed
 
 
@@ -160,8 +159,13 @@ def check_counts(section: Mapping[str, Any], limits: Mapping[str, int] = BUILT, 
             )
 
 
-def _check_alike(parsed: PreTrainedConfig) -> None:
-    """Refuse a config, or a section of it, whose layers differ in their sizes."""
+def check_alike(parsed: PreTrainedConfig) -> None:
+    """Refuse a config, or a section of it, whose layers differ in their sizes: a declaration made by
+    hand describes layers that are alike.
+
+    Raises:
+        UnsupportedModelError: naming the fields.
+    """
     sections = (getattr(parsed, name, None) for name in parsed.sub_configs)
     for section in (parsed, *(section for section in sections if isinstance(section, PreTrainedConfig))):
         if getattr(section, "is_heterogeneous", False):  # since transformers 5.21

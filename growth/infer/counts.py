@@ -58,9 +58,10 @@ def _of_section(fields: Mapping[str, Any], repeat: int) -> dict[str, Any]:
             small[name] = min(value, 2)
         elif _WINDOW.search(name):
             small[name] = min(value, WINDOW)
+        elif name in ("patch_size", "num_mel_bins"):
+            small[name] = value
         elif name == "image_size":
-            patch = fields.get("patch_size")
-            small |= {"patch_size": patch, name: 2 * patch} if type(patch) is int else {}
+            small[name] = min(value, 2 * patch) if type(patch := fields.get("patch_size")) is int else value
         elif name in ("zero_expert_num",):
             small[name] = min(value, 2)
     return small

@@ -66,12 +66,19 @@ def small_layers(fields: Mapping[str, Any], repeat: int = 1) -> dict[str, Any]:
         )
         for layer in range(total)
     ]
+    pattern = next((name for name, value in fields.items() if _is_pattern(name, value, total)), None)
+    if pattern is not None:  # it is repeated over all layers
+        kinds = [(*kind, fields[pattern][layer % len(fields[pattern])]) for layer, kind in enumerate(kinds)]
     least = FEWEST
     if any(value > 1 for value in periods.values()) and not listed:
         least = PERIOD
     picked = _picked(kinds, least, repeat)
     small: dict[str, Any] = {name: len(picked) if value == total else min(value, FEWEST) for name, value in counts.items()}
+    if pattern is not None:
+        small[pattern] = [fields[pattern][layer % len(fields[pattern])] for layer in picked]
     small |= {name: [value[layer] for layer in picked] for name, value in listed.items()}
+    if (stack := fields.get("num_layers_per_stack")) and total % stack == 0:  # the others count passes through it
+        small |= {"num_layers_per_stack": FEWEST, "num_hidden_layers": FEWEST * (total // stack)}
     small |= {
         name: [place for place, layer in enumerate(picked) if layer in value] for name, value in numbers.items()
     }
@@ -104,6 +111,16 @@ def _by_list(fields: Mapping[str, Any], repeat: int) -> dict[str, Any]:
 
 def _per_layer(value: Any, total: int) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == total > 1
+
+
+def _is_pattern(name: str, value: Any, total: int) -> bool:
+    """Whether a field lists kinds of layers that are repeated until there are enough."""
+    return (
+        isinstance(value, list)
+        and 1 < len(value) < total
+        and bool(re.search(r"types?$|pattern$", name))
+        and all(isinstance(entry, str) for entry in value)
+    )
 
 
 def _layer_numbers(name: str, value: Any, total: int) -> bool:

@@ -46,7 +46,7 @@ _KEPT = re.compile(
     r"|num_mel|num_blocks|queries$|query_num|_k$|cache|_n$|_size_base|temporal|router_hidden|reduction"
 )
 _HEADS = re.compile(r"(^|_)(?<!d_)(?<!dim_)heads?$|query_groups$")
-_NO_HEADS = re.compile(r"^index_|heads_per|per_head|nextn|mtp")
+_NO_HEADS = re.compile(r"^index|heads_per|per_head|nextn|mtp")
 _RANK = re.compile(r"(^|_)(q|kv|o)_lora_rank$")
 _EXPERTS = re.compile(r"(moe|expert).*(intermediate|ffn|hidden)|shared_intermediate_size$")
 _FEED_FORWARD = re.compile(r"intermediate_(size|dim)|(^|_)ffn?_|_ffn?$|^d_ff$|^dff$|feed_?forward|mlp_(dim|size|hidden)|^n_inner$|^d_inner$|^dim_ff$")

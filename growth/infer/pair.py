@@ -11,20 +11,18 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.sections import joined
 from growth.architectures.sizes import Size, value_at
-from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
+from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited, section_at, spellings
 from growth.hf.configs import Config
 from growth.infer.counts import small_counts
-from growth.infer.fields import whole_numbers
+from growth.infer.fields import all_sections, whole_numbers
 from growth.infer.groups import LEVELS, Field, Group, groups
 from growth.infer.sizes import growing, kept, sizes_of
-from growth.infer.trial import run
+from growth.infer.trial import FAILED, run
 from growth.proof.inputs import Inputs
 from growth.proof.miniature import miniature
-
-FAILED = (GrowthError, *FOREIGN_ERRORS, RuntimeError)
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -86,6 +84,7 @@ def pair(
     if sizes is not None:
         allowed = {size.field for size in sizes.values() if size.grows in ("width", "heads")}
         fields = [field for field in fields if field.path in allowed]
+    _check_layers(base, fields)
     others = kept(base, fields)
     said: dict[str, None] = {}
     tried: list[tuple[Mapping[str, int], int]] = []
@@ -97,14 +96,14 @@ def pair(
         tried.append((values, level.repeat))
         try:
             small, declared, inputs = _miniature(base, fields, found, others, level.repeat)
-        except FAILED as error:
+        except (GrowthError, *FAILED) as error:
             said[_short(error)] = None
             continue
         for ratios in _ratios(found):
             try:
                 wide = _multiplied(small, ratios, others)
-                run(wide)
-            except FAILED as error:
+                run(wide, inputs)
+            except (GrowthError, *FAILED) as error:
                 said[_short(error)] = None
                 continue
             return Pair(small, wide, ratios, declared.sizes, inputs, declared)
@@ -132,7 +131,7 @@ def _miniature(
     wrong = {path for path in fixed if value_at(small.parsed, path) != fixed[path]}
     if wrong:
         raise UnsupportedModelError(f"{', '.join(sorted(wrong))} follow from other sizes")
-    _, inputs = run(small)
+    inputs = run(small)
     return small, declared, inputs
 
 
@@ -168,6 +167,20 @@ def _multiplied(small: Config, ratios: Mapping[str, int], others: Mapping[str, i
     if moved:
         raise UnsupportedModelError(f"{', '.join(moved)} follow from the sizes that grow")
     return wide
+
+
+def _check_layers(base: Config, fields: Sequence[Field]) -> None:
+    """Refuse a config whose layers differ in a size that grows."""
+    grown = {field.path for field in fields}
+    for path, section in all_sections(base.parsed):
+        if getattr(section, "is_heterogeneous", False):
+            differing = {joined(path, name) for name in section.per_layer_attributes or ()} & grown
+            if differing:
+                raise UnsupportedModelError(
+                    f"the layers of this {section.model_type} differ in {', '.join(sorted(differing))} "
+                    "(per_layer_config), which would have to grow layer by layer. Choose a model whose layers are alike "
+                    "in it."
+                )
 
 
 def _short(error: BaseException) -> str:

@@ -6,40 +6,54 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
+from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.configs import config_to_build
 from growth.hf.model_classes import class_of
+from growth.infer.inputs import inputs_to_try
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.inputs import Inputs, random_inputs
+from growth.proof.inputs import Inputs
 from growth.proof.miniature import VOCABULARY, build_exact
 
-MOST_PARAMETERS = 60_000_000
+MOST_PARAMETERS = 40_000_000
+"""The largest model that is built on the way to a miniature: a second's work."""
+
+FAILED = (*FOREIGN_ERRORS, RuntimeError, NotImplementedError)
+"""What a class raises for sizes or inputs that it does not take."""
 
 
-def run(raw: Mapping[str, Any]) -> tuple[PreTrainedModel, Inputs]:
-    """Build the model of a small config in exact arithmetic and run it.
+class TooLargeError(UnsupportedModelError):
+    """A model at small sizes is still too large to be run in a second."""
+
+
+def run(raw: Mapping[str, Any], known: Inputs | None = None) -> Inputs:
+    """Build the model of a small config in exact arithmetic, with the weights that its class draws,
+    and run it.
+
+    Args:
+        raw: the config.
+        known: inputs that the model takes; by default they are found by trying.
 
     Returns:
-        The model, and inputs that it takes.
+        Inputs that it takes.
 
     Raises:
-        Exception: whatever its class raises.
+        TooLargeError: if it has more than `MOST_PARAMETERS`.
+        Exception: whatever its class raises, for the first inputs.
     """
     with torch.device("meta"), torch.no_grad():
         count = sum(weight.numel() for weight in class_of(raw)(config_to_build(raw)).parameters())
     if count > MOST_PARAMETERS:
-        raise ValueError(f"the miniature has {count:,} parameters")
+        raise TooLargeError(f"the miniature has {count:,} parameters")
+    first: BaseException | None = None
     with exact_arithmetic(), torch.no_grad():
         model = build_exact(raw)
-        vocabulary = min(VOCABULARY, int(getattr(model.config.get_text_config(), "vocab_size", None) or VOCABULARY))
-        inputs = random_inputs(model, vocabulary)
-        try:
-            model(**inputs)
-        except Exception:
-            text = {name: value for name, value in inputs.items() if not value.is_floating_point()}
-            if len(text) == len(inputs) or not text:
-                raise
-            inputs = text
-            model(**inputs)
-    return model, inputs
+        said = getattr(model.config.get_text_config(), "vocab_size", None)
+        vocabulary = min(VOCABULARY, said if type(said) is int else VOCABULARY)
+        for inputs in (known,) if known is not None else inputs_to_try(model, vocabulary):
+            try:
+                model(**inputs)
+                return inputs
+            except FAILED as error:
+                first = first or error
+    raise first or UnsupportedModelError("its class takes no inputs that are known")

@@ -16,7 +16,7 @@ from growth.arguments import whole_number
 from growth.errors import CheckpointError, IllegalGrowthError, shown
 from growth.extension.request import LAYERS
 from growth.hf.config_json import read_json
-from growth.hf.configs import Config
+from growth.hf.configs import Config, check_alike
 from growth.hf.folders import check_config
 from growth.hf.hub import HUB_ERRORS, hub_error
 from growth.hf.paths import local_path
@@ -49,6 +49,7 @@ def other_model(model: Like) -> OtherModel:
         return OtherModel({name: int(value) for name, value in model.items()})
     config = Config(_raw(model))
     parsed, model_type = config.parsed, str(config["model_type"])
+    check_alike(parsed)
     if model_type in architectures.known():
         sizes = architectures.find(model_type).at(parsed).read_sizes(parsed)
     else:

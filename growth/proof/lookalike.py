@@ -20,7 +20,7 @@ from growth import architectures
 from growth.architectures.architecture import Architecture
 from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, UnsupportedModelError, shown
 from growth.hf.config_fields import allowed_fields, is_neutral, unsupported_fields
-from growth.hf.configs import Config, parse
+from growth.hf.configs import Config, check_alike, parse
 from growth.hf.expected_tensors import Shapes, expected_tensors
 from growth.hf.model_classes import class_of
 from growth.plan.declared import Declared
@@ -104,6 +104,7 @@ def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None 
     """
     config = Config.of(raw)
     model_type = str(config.parsed.model_type)
+    check_alike(config.parsed)
     if model_type in architectures.known():
         return Declared(architectures.find(model_type))
     undeclared = f"no architecture is declared for model_type '{model_type}'"

@@ -14,7 +14,7 @@ from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 import growth
 from growth.architectures.sizes import rotary_fraction
-from growth.hf import configs
+from growth.proof import lookalike
 from growth.hf.config_fields import unsupported_fields
 from growth.hf.configs import parse
 from growth.proof.twin import prove_twin
@@ -271,7 +271,7 @@ def test_nan_is_no_change() -> None:
 
 
 def test_a_check_that_is_left_out_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configs, "_check_alike", lambda parsed: None)
+    monkeypatch.setattr(lookalike, "check_alike", lambda parsed: None)
     with pytest.raises((growth.GrowthError, RuntimeError)) as caught:
         plan(DIFFERING[0][0])
     assert "declaration describes layers" not in str(caught.value)
