@@ -187,7 +187,7 @@ def _unsupported(
     for name in sorted((set(raw) | set(config.to_dict())) - sections.keys() - {f"{name}_dict" for name in sections}):
         if name in allowed or is_neutral(name):
             continue
-        value = raw.get(name) if (found := value_at(config, name)) is None else found
+        value = raw.get(name) if (read := value_at(config, name)) is None else read
         turning = architecture.sizes.get("rotary_dim")
         if name == "partial_rotary_factor" and turning is not None and not turning.field:
             supported = value == rotary_fraction(config)  # also beside rotary_pct, which the class reads instead

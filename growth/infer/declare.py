@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from growth.algebra.axes import Axis, Fixed, Space
@@ -12,10 +13,10 @@ from growth.algebra.derived_laws import Dual, Scaled
 from growth.algebra.laws import Law, Repeated
 from growth.algebra.roles import Gain, Keeps, Reads, Role, Writes
 from growth.architectures.architecture import Architecture
-from growth.architectures.derived_sizes import Power, Times
+from growth.architectures.derived_sizes import Over, Power, Times
 from growth.architectures.sizes import Constant, Size
 from growth.infer.errors import Unexplained
-from growth.infer.naming import Multiple, Sizing, distinct, powers
+from growth.infer.naming import Multiple, Sizing, distinct, key, powers
 from growth.infer.ranges import Factor, Range, resolved
 from growth.infer.scales import SAME
 from growth.infer.solution import Part, Solution, starred
@@ -48,7 +49,7 @@ class Spaces:
         axes: list[Axis] = []
         for factor in resolved(parts):
             if factor.kept:
-                axes.append(Fixed(factor.count[0]))
+                axes.append(self._kept(factor))
             elif factor.kind == "concatenation":
                 pieces = [self.axis(piece, scale) for piece in factor.parts]
                 whole = pieces[0]
@@ -65,6 +66,17 @@ class Spaces:
         for axis in axes[1:]:
             out = out * axis
         return out
+
+    def _kept(self, factor: Factor) -> Axis:
+        multiple = self.sizing.chosen.get(key(factor), Multiple("", Fraction(factor.count[0])))
+        if not multiple.over:
+            return Fixed(factor.count[0])
+        shared = f"{multiple.size} / {multiple.over}"
+        self.sizes[shared] = Size(follows=Over(multiple.size, multiple.over))
+        self.sizes[str(multiple)] = Size(follows=Times(int(multiple.times), shared)) if multiple.times != 1 else self.sizes[shared]
+        space = Space(str(multiple), str(multiple))
+        self.laws[space] = Repeated(averaged=False)
+        return space
 
     def space(self, factor: Factor, scale: float) -> Space:
         key = (id(factor), round(scale, 9))

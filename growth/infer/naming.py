@@ -31,12 +31,29 @@ class Multiple:
     size: str
     times: Fraction
 
+    over: str = ""
+    """Of a count that does not grow: the size that ``size`` is divided by, as in ``heads / key_value_heads``."""
+
+    def of(self, sizes: Mapping[str, int]) -> Fraction:
+        """Its value at some sizes."""
+        value = self.times * (sizes[self.size] if self.size else 1)
+        return value / sizes[self.over] if self.over else value
+
     def __str__(self) -> str:
-        return self.size if self.times == 1 else f"{self.times} * {self.size}"
+        name = self.size if not self.over else f"{self.size} / {self.over}"
+        return name if self.times == 1 else f"{self.times} * {name}"
 
 
 Shapes = Mapping[str, set[tuple[int, ...]]]
 """Name with ``*`` for numbers -> the shapes of the real model's parameters of that name."""
+
+
+Key = int | tuple[str, int]
+"""What a multiple is chosen for: a factor that grows, by its identity; one that is kept, by its count."""
+
+
+def key(factor: Factor) -> Key:
+    return ("kept", factor.count[0]) if factor.kept else id(factor)
 
 
 class Sizing:
@@ -59,17 +76,32 @@ class Sizing:
             self.wide[name] = value_at(found.wide.parsed, size.field)
             self.real[name] = value_at(real, size.field)
         self.shapes = shapes
-        self.chosen: dict[int, Multiple] = {}
+        self.chosen: dict[Key, Multiple] = {}
 
     def candidates(self, factor: Factor) -> list[Multiple]:
         """Every multiple that a factor may be, the plainest first."""
         n, m = factor.count
+        if factor.kept:
+            return [Multiple("", Fraction(n)), *self._quotients(n)]
         out = []
         for name, small in self.small.items():
             times = Fraction(n, small)
             if m * small == n * self.wide[name] and (times * self.real[name]).denominator == 1:
                 out.append(Multiple(name, times))
         return sorted(out, key=lambda one: (one.times != 1, one.times.denominator != 1, one.times < 1, one.times))
+
+    def _quotients(self, n: int) -> Iterator[Multiple]:
+        """A count that is kept, and differs in the real model: as many queries to a key and value as there."""
+        for (a, small), (b, other) in itertools.permutations(self.small.items(), 2):
+            each = small // other
+            if (
+                small == each * other > other
+                and self.wide[a] == each * self.wide[b]
+                and n % each == 0
+                and self.real[a] % self.real[b] == 0
+                and self.real[a] != each * self.real[b]
+            ):
+                yield Multiple(a, Fraction(n // each), b)
 
     def settle(self, solution: Solution) -> None:
         """Choose one for every factor.
@@ -78,48 +110,53 @@ class Sizing:
             Unexplained: naming a tensor whose real shape fits none.
         """
         dims = list(_dimensions(solution))
-        open_: dict[int, list[Multiple]] = {}
+        open_: dict[Key, list[Multiple]] = {}
         for _, _, part in dims:
-            for factor in free(part.parts):
-                if id(factor) not in open_:
-                    open_[id(factor)] = self.candidates(factor)
-                    if not open_[id(factor)]:
+            for factor in leaves(part.parts):
+                if key(factor) not in open_:
+                    open_[key(factor)] = self.candidates(factor)
+                    if not open_[key(factor)]:
                         n, m = factor.count
                         raise Unexplained(f"no config field grows as a dimension of {n} does, which becomes {m}")
         for many in (False, True):
             for name, d, part in dims:
-                factors = {id(factor): factor for factor in free(part.parts)}
-                if (len(factors) > 1) != many:
-                    continue
-                if (real := self.shapes.get(starred(name))) is None:
+                keys = list(dict.fromkeys(key(factor) for factor in leaves(part.parts)))
+                if (len(keys) > 1) != many or (real := self.shapes.get(starred(name))) is None:
                     continue
                 wanted = {shape[d] for shape in real if len(shape) > d}
                 fits = [
                     combination
-                    for combination in itertools.islice(itertools.product(*(open_[key] for key in factors)), 200)
-                    if self.count(part.parts, dict(zip(factors, combination, strict=True))) in wanted
+                    for combination in itertools.islice(itertools.product(*(open_[one] for one in keys)), 500)
+                    if self.count(part.parts, dict(zip(keys, combination, strict=True))) in wanted
                 ]
                 if not fits:
                     raise Unexplained(
                         f"dimension {d} of '{name}' is {sorted(wanted)} in the model, and no multiple of a config "
                         "field that the miniature's dimension is"
                     )
-                for position, key in enumerate(factors):
-                    open_[key] = list(dict.fromkeys(combination[position] for combination in fits))
-        self.chosen = {key: multiples[0] for key, multiples in open_.items()}
+                for position, one in enumerate(keys):
+                    open_[one] = list(dict.fromkeys(combination[position] for combination in fits))
+        self.chosen = {one: multiples[0] for one, multiples in open_.items()}
 
-    def count(self, parts: Range, chosen: Mapping[int, Multiple]) -> int:
-        """How many coordinates a range has in the real model."""
-        total = 1
+    def count(self, parts: Range, chosen: Mapping[Key, Multiple]) -> int:
+        """How many coordinates a range has in the real model; 0 where it would be no whole number."""
+        total = Fraction(1)
         for factor in resolved(parts):
-            if factor.kept:
-                total *= factor.count[0]
-            elif factor.kind == "concatenation":
+            if factor.kind == "concatenation" and not factor.kept:
                 total *= sum(self.count(piece, chosen) for piece in factor.parts)
             else:
-                multiple = chosen[id(factor)]
-                total *= int(multiple.times * self.real[multiple.size])
-        return total
+                total *= chosen[key(factor)].of(self.real)
+        return int(total) if total.denominator == 1 else 0
+
+
+def leaves(parts: Range) -> Iterator[Factor]:
+    """The kept and free factors that a range is made of."""
+    for factor in resolved(parts):
+        if factor.kind == "concatenation" and not factor.kept:
+            for piece in factor.parts:
+                yield from leaves(piece)
+        else:
+            yield factor
 
 
 def _dimensions(solution: Solution) -> Iterator[tuple[str, int, Part]]:
