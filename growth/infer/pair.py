@@ -18,7 +18,7 @@ from growth.hf.config_json import edited, section_at, spellings
 from growth.hf.configs import Config
 from growth.infer.counts import small_counts
 from growth.infer.fields import all_sections, whole_numbers
-from growth.infer.groups import LEVELS, Field, Group, groups
+from growth.infer.groups import LEVELS, Field, Group, Level, groups
 from growth.infer.sizes import growing, kept, sizes_of
 from growth.infer.trial import FAILED, run
 from growth.proof.inputs import Inputs
@@ -95,7 +95,7 @@ def pair(
             continue
         tried.append((values, level.repeat))
         try:
-            small, declared, inputs = _miniature(base, fields, found, others, level.repeat)
+            small, declared, inputs = _miniature(base, fields, found, others, level)
         except (GrowthError, *FAILED) as error:
             said[_short(error)] = None
             continue
@@ -114,10 +114,10 @@ def pair(
 
 
 def _miniature(
-    base: Config, fields: Sequence[Field], found: Sequence[Group], others: Mapping[str, int], repeat: int
+    base: Config, fields: Sequence[Field], found: Sequence[Group], others: Mapping[str, int], level: Level
 ) -> tuple[Config, Architecture, Inputs]:
     """The miniature's config at small values of the groups, its sizes and inputs, after a run."""
-    declared = skeleton(base, sizes_of(fields, found), repeat)
+    declared = skeleton(base, sizes_of(fields, found), level.repeat)
     small = miniature(base, declared)
     counted = small_counts(base.parsed)
     fixed = {
@@ -126,10 +126,10 @@ def _miniature(
         if path in others and value != others[path] and path not in counted and _stays(path)
     }
     if fixed:
-        declared = skeleton(base, sizes_of(fields, found, fixed), repeat)
+        declared = skeleton(base, sizes_of(fields, found, fixed), level.repeat)
         small = miniature(base, declared)
     wrong = {path for path in fixed if value_at(small.parsed, path) != fixed[path]}
-    if wrong:
+    if wrong and not (level.compact or level.whole):
         raise UnsupportedModelError(f"{', '.join(sorted(wrong))} follow from other sizes")
     inputs = run(small)
     return small, declared, inputs
