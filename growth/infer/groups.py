@@ -89,13 +89,16 @@ class Group:
     kind: Kind
 
 
-def groups(fields: Sequence[Field], kept: Mapping[str, int], level: Level) -> list[Group]:
+def groups(
+    fields: Sequence[Field], kept: Mapping[str, int], level: Level, chosen: Mapping[str, int] | None = None
+) -> list[Group]:
     """The groups of fields, with their small values.
 
     Args:
         fields: that grow.
         kept: path -> value of the whole numbers that do not.
         level: how much is tied.
+        chosen: path -> small value of fields that are not tied to others, where it is known.
     """
     found: list[Group] = []
     odd, free, ranks, hidden = count(), count(), count(), count()
@@ -113,7 +116,9 @@ def groups(fields: Sequence[Field], kept: Mapping[str, int], level: Level) -> li
             found.append(Group(small, kind))
             streams |= {field.value: small[field.path] for field in members if field.kind == "hidden"}
         for field in rest:
-            if field.kind in ("hidden", "width") and field.value in streams and _SAME.search(field.name):
+            if chosen is not None and field.path in chosen:
+                value = chosen[field.path]
+            elif field.kind in ("hidden", "width") and field.value in streams and _SAME.search(field.name):
                 value = streams[field.value]
             elif field.kind == "hidden":
                 heads = math.lcm(4, level.grain, *(3 * one for group in tied for one in _heads(group, smalls)))

@@ -19,6 +19,7 @@ from growth.hf.configs import Config
 from growth.infer.counts import small_counts
 from growth.infer.fields import all_sections, whole_numbers
 from growth.infer.groups import LEVELS, Field, Group, Level, groups
+from growth.infer.movement import adjusted
 from growth.infer.sizes import growing, kept, sizes_of
 from growth.infer.trial import FAILED, run
 from growth.proof.inputs import Inputs
@@ -85,32 +86,44 @@ def pair(
         allowed = {size.field for size in sizes.values() if size.grows in ("width", "heads")}
         fields = [field for field in fields if field.path in allowed]
     _check_layers(base, fields)
-    others = kept(base, fields)
     said: dict[str, None] = {}
     tried: list[tuple[Mapping[str, int], int]] = []
     for level in LEVELS:
-        found = groups(fields, others, level)
+        found = groups(fields, kept(base, fields), level)
         values = {path: value for group in found for path, value in group.small.items()}
         if (values, level.repeat) in tried:
             continue
         tried.append((values, level.repeat))
         try:
-            small, declared, inputs = _miniature(base, fields, found, others, level)
+            return _pair_at(level, base, model_class, fields)
         except (GrowthError, *FAILED) as error:
-            said[_short(error)] = None
-            continue
-        for ratios in _ratios(found):
-            try:
-                wide = _multiplied(small, ratios, others)
-                run(wide, inputs)
-            except (GrowthError, *FAILED) as error:
-                said[_short(error)] = None
-                continue
-            return Pair(small, wide, ratios, declared.sizes, inputs, declared)
+            said[f"{type(error).__name__}: {str(error)[:160]}"] = None
     raise UnsupportedModelError(
         f"no miniature of {model_class.__name__} runs: {'; '.join(list(said)[:3])}. Declare the model with "
         "growth.register."
     )
+
+
+def _pair_at(level: Level, base: Config, kind: type[PreTrainedModel], fields: Sequence[Field]) -> Pair:
+    """The pair at one level. Raises whatever the class does, if it does not take it."""
+    others = kept(base, fields)
+    found = groups(fields, others, level)
+    small, declared, inputs = _miniature(base, fields, found, others, level)
+    chosen, unread = adjusted(small, kind, fields, found)
+    if chosen or unread:
+        fields = [field for field in fields if field.path not in unread]
+        others = kept(base, fields)
+        found = groups(fields, others, level, chosen)
+        small, declared, inputs = _miniature(base, fields, found, others, level)
+    failed: BaseException | None = None
+    for ratios in _ratios(found):
+        try:
+            wide = _multiplied(small, ratios, others)
+            run(wide, inputs)
+            return Pair(small, wide, ratios, declared.sizes, inputs, declared)
+        except (GrowthError, *FAILED) as error:
+            failed = failed or error
+    raise failed or UnsupportedModelError("no field of its config grows")
 
 
 def _miniature(
@@ -181,7 +194,3 @@ def _check_layers(base: Config, fields: Sequence[Field]) -> None:
                     "(per_layer_config), which would have to grow layer by layer. Choose a model whose layers are alike "
                     "in it."
                 )
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:160]}"
