@@ -21,7 +21,7 @@ _INNER = re.compile(r"d_ssm$|lru_width|attention_hidden_size|inner|mamba\w*inter
 _SAME = re.compile(r"out_?(put)?_(hidden_)?(size|dim)$|text_(hidden_size|embed_dim)|backbone_hidden|encoder_hidden|cross_attention_hidden|decoder_hidden|projector_(in|out)put_dim|hidden_size$|d_model$|embed_dim$")
 HIDDEN, FREE, RANKS, ODD = (40, 52, 68, 76, 92, 84), (44, 60, 36, 28), (14, 22, 26, 18), (29, 23, 31, 37, 43, 47)
 _SHARED = re.compile(r"key_value|kv|num_key_heads|query_groups")
-LARGEST_WIDTH, SMALLEST_HEAD, MOST_HEADS = 640, 32, 64
+LARGEST_WIDTH, SMALLEST_HEAD, MOST_HEADS = 1024, 32, 64
 
 
 @dataclass(frozen=True)

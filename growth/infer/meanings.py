@@ -94,8 +94,13 @@ def standard_name(name: str, taken: Collection[str] = ()) -> str:
         taken: standard names that another field of the section has.
 
     Example:
-        >>> standard_name("n_embd"), standard_name("mamba_n_heads")
-        ('hidden_size', 'mamba_n_heads')
+        >>> standard_name("n_embd"), standard_name("mamba_n_heads"), standard_name("encoder_ffn_dim")
+        ('hidden_size', 'mamba_n_heads', 'encoder.intermediate_size')
     """
-    found = next((standard for standard, names in STANDARD.items() if name in names), name)
+    stack, _, rest = name.partition("_")
+    plain = rest if stack in ("encoder", "decoder") else name
+    found = next((standard for standard, names in STANDARD.items() if plain in names), None)
+    if found is None:
+        return name
+    found = found if plain == name else f"{stack}.{found}"
     return name if found in taken else found

@@ -61,7 +61,7 @@ def _movement(small: Config, before: Shapes, kind: type[PreTrainedModel], ratios
 
 def adjusted(
     small: Config, kind: type[PreTrainedModel], fields: Sequence[Field], found: Sequence[Group]
-) -> tuple[dict[str, int], set[str]]:
+) -> dict[str, int]:
     """What to change in a miniature so that every size moves as it should.
 
     Args:
@@ -71,8 +71,8 @@ def adjusted(
         found: their groups.
 
     Returns:
-        Path -> a larger small value, for fields that the class rounds up; and the paths of fields
-        that move nothing.
+        Path -> a larger small value, for fields that the class rounds up. A field that moves nothing
+        at any size is one that the class does not read: it grows in the config alone.
 
     Raises:
         UnsupportedModelError: if heads are a mere split of features, and must grow with them.
@@ -80,7 +80,6 @@ def adjusted(
     before = shapes(small, kind)
     by_path = {field.path: field for field in fields}
     chosen: dict[str, int] = {}
-    unread: set[str] = set()
     for group in found:
         members = [by_path[path] for path in group.small]
         if all(field.kind == "heads" for field in members):
@@ -94,9 +93,7 @@ def adjusted(
             value = next((value for value in _coarser(members[0]) if _exact_at(small, kind, path, value)), None)
             if value is not None:
                 chosen[path] = value
-            elif moves == "none":
-                unread.add(path)
-    return chosen, unread
+    return chosen
 
 
 def _exact_at(small: Config, kind: type[PreTrainedModel], path: str, value: int) -> bool:

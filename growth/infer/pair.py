@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,10 +110,7 @@ def _pair_at(level: Level, base: Config, kind: type[PreTrainedModel], fields: Se
     others = kept(base, fields)
     found = groups(fields, others, level)
     small, declared, inputs = _miniature(base, fields, found, others, level)
-    chosen, unread = adjusted(small, kind, fields, found)
-    if chosen or unread:
-        fields = [field for field in fields if field.path not in unread]
-        others = kept(base, fields)
+    if chosen := adjusted(small, kind, fields, found):
         found = groups(fields, others, level, chosen)
         small, declared, inputs = _miniature(base, fields, found, others, level)
     failed: BaseException | None = None
@@ -151,7 +149,7 @@ def _miniature(
 def _stays(path: str) -> bool:
     """Whether a whole number that the miniature changed is a size, not a count or a token."""
     name = path.rpartition(".")[2]
-    return not name.endswith(("_id", "_index")) and any(part in name for part in ("dim", "size", "rank", "channels"))
+    return not re.search(r"_id$|_index$|vocab|position", name) and any(part in name for part in ("dim", "size", "rank", "channels"))
 
 
 def _ratios(found: Sequence[Group]) -> Iterator[dict[str, int]]:
