@@ -44,7 +44,7 @@ def _of_section(fields: Mapping[str, Any], repeat: int) -> dict[str, Any]:
     for name, value in fields.items():
         if name in small or type(value) is not int or value <= 0:
             continue
-        if "vocab_size" in name and not name.startswith(("type_", "task_")) and value > VOCABULARY:
+        if "vocab" in name and not re.search(r"^type_|^task_|offset", name) and value > VOCABULARY:
             small[name] = VOCABULARY
         elif _POSITIONS.search(name):
             small[name] = min(value, POSITIONS)

@@ -21,7 +21,7 @@ _INNER = re.compile(r"d_ssm$|lru_width|attention_hidden_size|inner|mamba\w*inter
 _SAME = re.compile(r"out_?(put)?_(hidden_)?(size|dim)$|text_(hidden_size|embed_dim)|backbone_hidden|encoder_hidden|cross_attention_hidden|decoder_hidden|projector_(in|out)put_dim|hidden_size$|d_model$|embed_dim$")
 HIDDEN, FREE, RANKS, ODD = (40, 52, 68, 76, 92, 84), (44, 60, 36, 28), (14, 22, 26, 18), (29, 23, 31, 37, 43, 47)
 _SHARED = re.compile(r"key_value|kv|num_key_heads|query_groups")
-LARGEST_WIDTH = 640
+LARGEST_WIDTH, SMALLEST_HEAD, MOST_HEADS = 1024, 32, 64
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Level:
         whole: whether all sizes of a section keep their proportions.
         even: whether there are even numbers of heads.
         repeat: how many layers there are of each kind.
+        compact: whether heads are smaller than in the user's model, where no field says how large
+            they are.
     """
 
     linked: bool
@@ -58,6 +60,7 @@ class Level:
     whole: bool = False
     even: bool = False
     repeat: int = 1
+    compact: bool = False
 
 
 LEVELS = (
@@ -65,8 +68,10 @@ LEVELS = (
     Level(True),
     Level(False, 8, even=True),
     Level(True, 8, even=True),
-    Level(True, repeat=2),
+    Level(True, compact=True),
+    Level(True, repeat=2, compact=True),
     Level(True, 8, whole=True),
+    Level(True, 8, whole=True, compact=True),
 )
 """In the order in which they are tried."""
 
@@ -84,13 +89,16 @@ class Group:
     kind: Kind
 
 
-def groups(fields: Sequence[Field], kept: Mapping[str, int], level: Level) -> list[Group]:
+def groups(
+    fields: Sequence[Field], kept: Mapping[str, int], level: Level, chosen: Mapping[str, int] | None = None
+) -> list[Group]:
     """The groups of fields, with their small values.
 
     Args:
         fields: that grow.
         kept: path -> value of the whole numbers that do not.
         level: how much is tied.
+        chosen: path -> small value of fields that are not tied to others, where it is known.
     """
     found: list[Group] = []
     odd, free, ranks, hidden = count(), count(), count(), count()
@@ -100,16 +108,21 @@ def groups(fields: Sequence[Field], kept: Mapping[str, int], level: Level) -> li
         beside = {split(path)[1]: value for path, value in kept.items() if split(path)[0] == section}
         linked = level.linked or not any(name in beside for name in _HEAD_DIM)
         tied, rest = _tied(here, beside, linked, level)
+        smalls: dict[str, int] = {}
         for members in tied:
-            small = _proportional(members, beside, level)
+            small = _compact(members, beside) if level.compact else _proportional(members, beside, level)
+            smalls |= small
             kind: Kind = "hidden" if any(field.kind == "hidden" for field in members) else "heads"
             found.append(Group(small, kind))
             streams |= {field.value: small[field.path] for field in members if field.kind == "hidden"}
         for field in rest:
-            if field.kind in ("hidden", "width") and field.value in streams and _SAME.search(field.name):
+            if chosen is not None and field.path in chosen:
+                value = chosen[field.path]
+            elif field.kind in ("hidden", "width") and field.value in streams and _SAME.search(field.name):
                 value = streams[field.value]
             elif field.kind == "hidden":
-                value = _rounded(HIDDEN[next(hidden) % len(HIDDEN)], level.grain)
+                heads = math.lcm(4, level.grain, *(3 * one for group in tied for one in _heads(group, smalls)))
+                value = _rounded(HIDDEN[next(hidden) % len(HIDDEN)], heads if heads <= 3 * MOST_HEADS else level.grain)
                 streams[field.value] = value
             elif field.kind == "rank":
                 value = _rounded(RANKS[next(ranks) % len(RANKS)], level.grain)
@@ -135,6 +148,11 @@ def _joined(found: Sequence[Group], fields: Sequence[Field]) -> list[Group]:
         else:
             result[place] = Group({**result[place].small, **group.small}, "hidden")
     return result
+
+
+def _heads(members: Sequence[Field], small: Mapping[str, int]) -> list[int]:
+    """The numbers of heads in a group, of attention."""
+    return [small[field.path] for field in members if field.kind == "heads" and "mamba" not in field.name]
 
 
 def _rounded(value: int, grain: int) -> int:
@@ -197,21 +215,42 @@ def _proportional(members: Sequence[Field], beside: Mapping[str, int], level: Le
         return ones
     apart = max((value for name, value in beside.items() if mamba_groups(name)), default=1)
     widths = [field.path for field in members if field.path in base and field.kind in ("hidden", "width")]
-    unit, least = math.gcd(*base.values()), (2 if shared or ones else 3) if heads else 2
-    for whole in (True, False):
+    unit, least = math.gcd(*base.values()), (2 if shared else 3) if heads else 2
+    attempts = ((True, least, LARGEST_WIDTH), (False, least, LARGEST_WIDTH), (False, 2, unit * max(base.values())))
+    for whole, fewest, widest in attempts:
         for times in range(1, unit + 1):
             small = {path: value // unit * times for path, value in base.items()}
-            if whole and shared and max([0, *(small[path] for path in widths)]) > LARGEST_WIDTH:
+            if max([0, *(small[path] for path in widths)]) > widest:
                 break
             for path, queries in shared.items():
                 ratio = queries.value // heads[path].value
                 if not whole:
                     ratio = next(factor for factor in range(2, ratio + 1) if ratio % factor == 0)
                 small[path] = small[queries.path] // ratio if small[queries.path] % ratio == 0 else 0
-            if all(small[path] >= least and not (level.even and small[path] % 2) for path in heads) and all(
+            if all(small[path] >= min(fewest, field.value) and not (level.even and small[path] % 2) for path, field in heads.items()) and all(
                 small[path] % apart == 0 for path, field in heads.items() if _has_groups(field, beside)
             ):
                 return small | ones
+    return {field.path: field.value for field in members}
+
+
+def _compact(members: Sequence[Field], beside: Mapping[str, int]) -> dict[str, int]:
+    """Small values with few features to a head: each kind of heads in its own proportions, all
+    features in theirs, as few as the heads divide evenly with `SMALLEST_HEAD` for each."""
+    heads = [field for field in members if field.kind == "heads"]
+    small: dict[str, int] = {}
+    for family in dict.fromkeys(_family(field.name) for field in heads):
+        own = [field for field in heads if _family(field.name) == family]
+        small |= _proportional(own, beside, Level(True, even=True))
+    whole = math.lcm(4, *small.values())
+    features = {field.path: field.value for field in members if field.kind != "heads"}
+    unit = math.gcd(*features.values()) if features else 1
+    most = max(small.values(), default=1)
+    for head in (SMALLEST_HEAD, 8):
+        for times in range(1, unit + 1):
+            sizes = {path: value // unit * times for path, value in features.items()}
+            if all(size % whole == 0 and size >= head * most for size in sizes.values()):
+                return small | sizes
     return {field.path: field.value for field in members}
 
 

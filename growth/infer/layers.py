@@ -51,8 +51,8 @@ def small_layers(fields: Mapping[str, Any], repeat: int = 1) -> dict[str, Any]:
     if not counts:
         return _by_list(fields, repeat)
     total = max(counts.values())
-    listed = {name: value for name, value in fields.items() if _per_layer(value, total)}
-    numbers = {name: value for name, value in fields.items() if name not in listed and _layer_numbers(name, value, total)}
+    numbers = {name: value for name, value in fields.items() if _layer_numbers(name, value, total)}
+    listed = {name: value for name, value in fields.items() if name not in numbers and _per_layer(value, total)}
     firsts = {name: fields[name] for name in FIRST if type(fields.get(name)) is int and 0 <= fields[name] <= total}
     lasts = {name: fields[name] for name in LAST if type(fields.get(name)) is int and 0 <= fields[name] <= total}
     own = {int(layer): said for layer, said in (fields.get("per_layer_config") or {}).items()}
@@ -84,6 +84,10 @@ def small_layers(fields: Mapping[str, Any], repeat: int = 1) -> dict[str, Any]:
     }
     small |= {name: sum(layer < value for layer in picked) for name, value in firsts.items()}
     small |= {name: sum(layer >= total - value for layer in picked) for name, value in lasts.items()}
+    if isinstance(fields.get("stage_names"), list) and len(fields["stage_names"]) == total + 1:  # a backbone's outputs
+        last = len(picked)
+        names = {"stage_names": fields["stage_names"][: last + 1], "out_features": [f"stage{last}"], "out_indices": [last]}
+        small |= {name: value for name, value in names.items() if fields.get(name) is not None}
     if own:
         small["per_layer_config"] = {
             str(place): own[layer] for place, layer in enumerate(picked) if layer in own

@@ -43,7 +43,7 @@ _KEPT = re.compile(
     r"|_pre_attn|scal|iters?$|per_layer_input|ngram|length|seed|^ple_|^laurel|^altup|^hc_|rotary|rope|beams?$|top_n$"
     r"|cycles|stack|time|latents$|radius|rows|columns|hash|codebook|mult$|version|rank$|pretraining|bos|eos|pad"
     r"|prompt|segment|extent|^d_rel|d_conv|_dim_base|alibi|sampling|speakers|fifo|mem_len|dilation|resolution"
-    r"|num_mel|num_blocks|queries$|query_num|_k$|cache|_n$|_size_base|temporal|router_hidden|reduction"
+    r"|num_mel|num_blocks|queries$|query_num|_k$|cache|rate$|merge|mult$|^num_|^n_|_n$|_size_base|temporal|router_hidden|reduction"
 )
 _HEADS = re.compile(r"(^|_)(?<!d_)(?<!dim_)heads?$|query_groups$")
 _NO_HEADS = re.compile(r"^index|heads_per|per_head|nextn|mtp")
@@ -51,7 +51,7 @@ _RANK = re.compile(r"(^|_)(q|kv|o)_lora_rank$")
 _EXPERTS = re.compile(r"(moe|expert).*(intermediate|ffn|hidden)|shared_intermediate_size$")
 _FEED_FORWARD = re.compile(r"intermediate_(size|dim)|(^|_)ffn?_|_ffn?$|^d_ff$|^dff$|feed_?forward|mlp_(dim|size|hidden)|^n_inner$|^d_inner$|^dim_ff$")
 _WIDTH = re.compile(
-    r"hidden_(size|dim)|d_model$|n_embd$|^dim$|emb(ed|edding)?_?(dim|size)$|width$|proj(ection|ected)?_(dim|size)$"
+    r"hidden_(size|dim)|d_model$|d_latents$|n_embd$|^dim$|emb(ed|edding)?_?(dim|size)$|width$|proj(ection|ected)?_(dim|size)$"
     r"|bottleneck_size|d_ssm$|out_?(put)?_(dim|size)$|pooler_\w*size$|embedding_size|in_dim$|input_(dim|size)$"
 )
 
@@ -77,7 +77,7 @@ def kind(name: str, beside: Collection[str] = ()) -> Kind:
         return "experts"
     if name == "hidden_dim":
         return "feed-forward" if {"dim", "d_model", "hidden_size", "embed_dim"} & {*beside} else "hidden"
-    if _FEED_FORWARD.search(name):
+    if _FEED_FORWARD.search(name) and not re.search(r"mult|^num_", name):
         return "feed-forward"
     if name in STANDARD["hidden_size"]:
         return "hidden"
@@ -94,8 +94,13 @@ def standard_name(name: str, taken: Collection[str] = ()) -> str:
         taken: standard names that another field of the section has.
 
     Example:
-        >>> standard_name("n_embd"), standard_name("mamba_n_heads")
-        ('hidden_size', 'mamba_n_heads')
+        >>> standard_name("n_embd"), standard_name("mamba_n_heads"), standard_name("encoder_ffn_dim")
+        ('hidden_size', 'mamba_n_heads', 'encoder.intermediate_size')
     """
-    found = next((standard for standard, names in STANDARD.items() if name in names), name)
+    stack, _, rest = name.partition("_")
+    plain = rest if stack in ("encoder", "decoder") else name
+    found = next((standard for standard, names in STANDARD.items() if plain in names), None)
+    if found is None:
+        return name
+    found = found if plain == name else f"{stack}.{found}"
     return name if found in taken else found

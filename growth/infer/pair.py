@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,8 @@ from growth.hf.config_json import edited, section_at, spellings
 from growth.hf.configs import Config
 from growth.infer.counts import small_counts
 from growth.infer.fields import all_sections, whole_numbers
-from growth.infer.groups import LEVELS, Field, Group, groups
+from growth.infer.groups import LEVELS, Field, Group, Level, groups
+from growth.infer.movement import adjusted
 from growth.infer.sizes import growing, kept, sizes_of
 from growth.infer.trial import FAILED, run
 from growth.proof.inputs import Inputs
@@ -85,39 +87,48 @@ def pair(
         allowed = {size.field for size in sizes.values() if size.grows in ("width", "heads")}
         fields = [field for field in fields if field.path in allowed]
     _check_layers(base, fields)
-    others = kept(base, fields)
     said: dict[str, None] = {}
     tried: list[tuple[Mapping[str, int], int]] = []
     for level in LEVELS:
-        found = groups(fields, others, level)
+        found = groups(fields, kept(base, fields), level)
         values = {path: value for group in found for path, value in group.small.items()}
         if (values, level.repeat) in tried:
             continue
         tried.append((values, level.repeat))
         try:
-            small, declared, inputs = _miniature(base, fields, found, others, level.repeat)
+            return _pair_at(level, base, model_class, fields)
         except (GrowthError, *FAILED) as error:
-            said[_short(error)] = None
-            continue
-        for ratios in _ratios(found):
-            try:
-                wide = _multiplied(small, ratios, others)
-                run(wide, inputs)
-            except (GrowthError, *FAILED) as error:
-                said[_short(error)] = None
-                continue
-            return Pair(small, wide, ratios, declared.sizes, inputs, declared)
+            said[f"{type(error).__name__}: {str(error)[:160]}"] = None
     raise UnsupportedModelError(
         f"no miniature of {model_class.__name__} runs: {'; '.join(list(said)[:3])}. Declare the model with "
         "growth.register."
     )
 
 
+def _pair_at(level: Level, base: Config, kind: type[PreTrainedModel], fields: Sequence[Field]) -> Pair:
+    """The pair at one level. Raises whatever the class does, if it does not take it."""
+    others = kept(base, fields)
+    found = groups(fields, others, level)
+    small, declared, inputs = _miniature(base, fields, found, others, level)
+    if chosen := adjusted(small, kind, fields, found):
+        found = groups(fields, others, level, chosen)
+        small, declared, inputs = _miniature(base, fields, found, others, level)
+    failed: BaseException | None = None
+    for ratios in _ratios(found):
+        try:
+            wide = _multiplied(small, ratios, others)
+            run(wide, inputs)
+            return Pair(small, wide, ratios, declared.sizes, inputs, declared)
+        except (GrowthError, *FAILED) as error:
+            failed = failed or error
+    raise failed or UnsupportedModelError("no field of its config grows")
+
+
 def _miniature(
-    base: Config, fields: Sequence[Field], found: Sequence[Group], others: Mapping[str, int], repeat: int
+    base: Config, fields: Sequence[Field], found: Sequence[Group], others: Mapping[str, int], level: Level
 ) -> tuple[Config, Architecture, Inputs]:
     """The miniature's config at small values of the groups, its sizes and inputs, after a run."""
-    declared = skeleton(base, sizes_of(fields, found), repeat)
+    declared = skeleton(base, sizes_of(fields, found), level.repeat)
     small = miniature(base, declared)
     counted = small_counts(base.parsed)
     fixed = {
@@ -126,10 +137,10 @@ def _miniature(
         if path in others and value != others[path] and path not in counted and _stays(path)
     }
     if fixed:
-        declared = skeleton(base, sizes_of(fields, found, fixed), repeat)
+        declared = skeleton(base, sizes_of(fields, found, fixed), level.repeat)
         small = miniature(base, declared)
     wrong = {path for path in fixed if value_at(small.parsed, path) != fixed[path]}
-    if wrong:
+    if wrong and not (level.compact or level.whole):
         raise UnsupportedModelError(f"{', '.join(sorted(wrong))} follow from other sizes")
     inputs = run(small)
     return small, declared, inputs
@@ -138,7 +149,7 @@ def _miniature(
 def _stays(path: str) -> bool:
     """Whether a whole number that the miniature changed is a size, not a count or a token."""
     name = path.rpartition(".")[2]
-    return not name.endswith(("_id", "_index")) and any(part in name for part in ("dim", "size", "rank", "channels"))
+    return not re.search(r"_id$|_index$|vocab|position", name) and any(part in name for part in ("dim", "size", "rank", "channels"))
 
 
 def _ratios(found: Sequence[Group]) -> Iterator[dict[str, int]]:
@@ -181,7 +192,3 @@ def _check_layers(base: Config, fields: Sequence[Field]) -> None:
                     "(per_layer_config), which would have to grow layer by layer. Choose a model whose layers are alike "
                     "in it."
                 )
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:160]}"

@@ -72,7 +72,11 @@ def _few(config: Config, model_class: type[PreTrainedModel]) -> tuple[Config, di
         return config, None
 
 
-def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> dict[str, tuple[type, tuple[int, ...]]]:
+Shapes = Mapping[str, tuple[type[nn.Module], tuple[int, ...]]]
+"""Name of a parameter -> the type of its module, and its shape."""
+
+
+def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes:
     """Name of a parameter -> the type of its module, and its shape."""
     with torch.device("meta"), torch.no_grad():
         model = model_class(config_to_build(config))

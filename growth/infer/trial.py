@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 
-from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
 from growth.hf.configs import config_to_build
 from growth.hf.model_classes import class_of
 from growth.infer.inputs import inputs_to_try
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import Inputs
 from growth.proof.miniature import VOCABULARY, build_exact
+from growth.proof.outputs import forward
 
-MOST_PARAMETERS = 40_000_000
+MOST_PARAMETERS = 50_000_000
 """The largest model that is built on the way to a miniature: a second's work."""
 
 FAILED = (*FOREIGN_ERRORS, RuntimeError, NotImplementedError)
@@ -52,8 +53,10 @@ def run(raw: Mapping[str, Any], known: Inputs | None = None) -> Inputs:
         vocabulary = min(VOCABULARY, said if type(said) is int else VOCABULARY)
         for inputs in (known,) if known is not None else inputs_to_try(model, vocabulary):
             try:
-                model(**inputs)
+                outputs = forward(model, inputs, inner=False)
+                if not all(bool(value.isfinite().all()) for value in outputs.values()):
+                    raise UnsupportedModelError("its outputs are not finite")
                 return inputs
-            except FAILED as error:
+            except (GrowthError, *FAILED) as error:
                 first = first or error
     raise first or UnsupportedModelError("its class takes no inputs that are known")
