@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from growth.algebra.axes import Axis, Fixed, Space
 from growth.algebra.derived_laws import Dual, Scaled
@@ -15,6 +17,7 @@ from growth.algebra.roles import Gain, Keeps, Reads, Role, Writes
 from growth.architectures.architecture import Architecture
 from growth.architectures.derived_sizes import Over, Power, Times
 from growth.architectures.sizes import Constant, Size
+from growth.infer.by_layer import InEachLayer, Kind, Roles, kinds_of
 from growth.infer.errors import Unexplained
 from growth.infer.naming import Multiple, Sizing, distinct, key, powers
 from growth.infer.ranges import Factor, Range, resolved
@@ -62,7 +65,7 @@ class Spaces:
                 scale = 0.0
         if abs(scale) > SAME:
             raise Unexplained("a part that does not grow would have to scale")
-        out = axes[0]
+        out = axes[0] if axes else Fixed(1)
         for axis in axes[1:]:
             out = out * axis
         return out
@@ -131,7 +134,9 @@ def declared(
     tensors: Mapping[str, tuple[tuple[Part, ...], str]],
     sizing: Sizing,
     sizes: Mapping[str, Size],
-    canonical: Any,
+    canonical: Callable[[str], str],
+    config: Any,
+    model_class: type[PreTrainedModel],
     **others: Any,
 ) -> Architecture:
     """The declaration.
@@ -142,24 +147,30 @@ def declared(
         sizing: of the free factors.
         sizes: those with a config field.
         canonical: name on disk -> name without the prefix of the base model.
+        config: of the miniature, parsed.
+        model_class: of the model.
         others: further arguments of `Architecture`.
 
     Raises:
-        Unexplained: if layers of one name have different roles.
+        Unexplained: if a role cannot be said.
     """
     spaces = Spaces(sizing)
     _hints(spaces, solution)
-    rows: dict[str, dict[tuple[Role, ...], list[str]]] = {}
+    rows: dict[str, dict[Roles, list[str]]] = {}
     for name, (parts, owner) in tensors.items():
         roles = tuple(_role(part, spaces, solution.offsets.get(owner)) for part in parts)
         rows.setdefault(starred(canonical(name)), {}).setdefault(roles, []).append(canonical(name))
-    modules: dict[str, dict[str, tuple[Role, ...]]] = {}
+    modules: dict[str, dict[str, Roles]] = {}
+    variants: dict[str, tuple[tuple[Kind, Roles], ...]] = {}
+    kinds = kinds_of({canonical(name): None for name in tensors}, config)
     for pattern, found in rows.items():
-        if len(found) > 1:
-            raise Unexplained(f"'{pattern}' has another layout in some layers: {[names[0] for names in found.values()]}")
         module, _, suffix = pattern.rpartition(".")
         modules.setdefault(module, {})[suffix] = next(iter(found))
+        if len(found) > 1:
+            variants[pattern] = tuple((kinds[name], roles) for roles, names in found.items() for name in names)
     outputs = _outputs(spaces, solution)
+    if variants:
+        others["for_config"] = InEachLayer(variants, model_class)
     return Architecture(
         modules=modules,
         laws={**spaces.laws, **spaces.scaled},

@@ -14,20 +14,21 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from growth.architectures import patterns
 from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined
-from growth.errors import UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import without_weights
 from growth.infer import operations
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
-from growth.infer.errors import Unexplained
+from growth.infer.errors import Differs, Unexplained
 from growth.infer.naming import Sizing
 from growth.infer.pair import Pair, pair
 from growth.infer.recording import record
 from growth.infer.solution import Solution, solve, starred
 from growth.infer.walk import RULES, Walk
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.miniature import build_exact, loud
+from growth.proof.inputs import random_inputs
+from growth.proof.miniature import VOCABULARY, build_exact, loud
 
 assert operations and RULES
 
@@ -55,10 +56,7 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
     found = pair(base, model_class)
     try:
         with exact_arithmetic(), torch.random.fork_rng(devices=[]):
-            small, wide = build_exact(found.small), build_exact(found.wide)
-            loud(small, seed=1)
-            loud(wide, seed=2)
-            solution = explained(small, wide, found.inputs)
+            small, wide, solution = _compared(found)
             tensors = on_disk(small, wide, solution)
         sizing = Sizing(found, base.parsed, real_shapes(base, model_class))
         sizing.settle(solution)
@@ -69,6 +67,8 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
             sizing,
             found.sizes,
             lambda name: patterns.modern(patterns.without_prefix(name, prefixes)),
+            found.small.parsed,
+            model_class,
             model_type=str(base.parsed.model_type),
             prefixes=prefixes,
             twin=found.architecture.twin,
@@ -80,6 +80,37 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
             f"no declaration could be inferred for this {model_class.__name__}: {error}. Declare the model with "
             "growth.register, or report it."
         ) from error
+
+
+def _compared(found: Pair) -> tuple[PreTrainedModel, PreTrainedModel, Solution]:
+    """Both miniatures and what they say together. Where experts are run one by one, as many operations run as experts
+    are chosen: all experts at once come first, then so many tokens that every expert is chosen."""
+    said: Unexplained | None = None
+    for experts, rows in (("batched_mm", 0), ("eager", 0), ("eager", MANY)):
+        small, wide = (build_exact(config, experts=experts) for config in (found.small, found.wide))
+        loud(small, seed=1)
+        loud(wide, seed=2)
+        inputs = many(small, rows) if rows else found.inputs
+        try:
+            return small, wide, explained(small, wide, inputs)
+        except (Unexplained, *FOREIGN_ERRORS) as error:
+            if said is None or not isinstance(error, Unexplained):
+                said = said or Unexplained(f"{type(error).__name__}: {str(error)[:200]}")
+            else:
+                said = error if isinstance(said, Differs) else said
+            if not isinstance(error, Differs) and isinstance(error, Unexplained):
+                break
+    raise said or Unexplained("nothing was tried")
+
+
+MANY = 24
+"""Rows of the inputs under which every expert of a miniature is chosen."""
+
+
+def many(model: PreTrainedModel, rows: int) -> dict[str, Any]:
+    """Inputs of many rows."""
+    vocabulary = min(VOCABULARY, int(getattr(model.config.get_text_config(), "vocab_size", None) or VOCABULARY))
+    return random_inputs(model, vocabulary, batch=rows, length=17)
 
 
 def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str, Any]) -> Solution:

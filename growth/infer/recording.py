@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from growth.infer.errors import Unexplained
+from growth.infer.errors import Differs, Unexplained
 
 
 @dataclass(eq=False)
@@ -128,12 +128,12 @@ def side_by_side(small: Recording, wide: Recording) -> list[tuple[Call, Call | N
         elif other is not None and short(other) in COPIES:
             j += 1
         elif one is not None and other is not None:
-            raise Unexplained(
+            raise Differs(
                 f"module '{one.module or 'the model'}' does {short(one)} in the small model where the wide one does "
                 f"{short(other)}"
             )
         else:
-            raise Unexplained("the model does a number of operations that depends on its width")
+            raise Differs("the model does a number of operations that depends on its width")
     return pairs
 
 

@@ -62,6 +62,8 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
     Raises:
         Unexplained: if the roles contradict one another.
     """
+    for name in walk.small.held:
+        walk.parameter(name)  # also those that this forward pass does not use
     _same_in_every_layer(walk)
     for name, tensor in walk.small.outputs.items():
         if (value := walk.values.get(id(tensor))) is not None and not value.grows and tensor.is_floating_point():
@@ -192,7 +194,8 @@ def free(parts: Iterable[Factor]) -> list[Factor]:
 
 def starred(name: str) -> str:
     """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``."""
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    parts = ("*" if part.isdigit() else part for part in name.split("."))
+    return re.sub(r"(?<=\bexpert_)\d+(?=\.)", "*", ".".join(parts))
 
 
 def _same_in_every_layer(walk: Walk) -> None:

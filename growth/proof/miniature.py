@@ -72,11 +72,12 @@ class Parts:
     features: int = 1
 
 
-def build_exact(raw: Mapping[str, Any]) -> PreTrainedModel:
+def build_exact(raw: Mapping[str, Any], *, experts: str = "eager") -> PreTrainedModel:
     """The config's model class in float64, in eval mode, with eager attention and eager experts
-    (the fused kernels have no float64). Call it under `exact_arithmetic`."""
+    (the fused kernels have no float64), or another implementation of them. Call it under
+    `exact_arithmetic`."""
     parsed, kind = config_to_build(raw), class_of(raw)
-    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    eager = {"attn_implementation": "eager", "experts_implementation": experts}
     model: PreTrainedModel = kind._from_config(parsed, **eager, dtype=torch.float64)
     model.to(dtype=torch.float64)  # type: ignore[call-arg]
     model.eval()
@@ -96,7 +97,7 @@ def loud(model: PreTrainedModel, seed: int = 0) -> None:
             if parameter.ndim <= 1:
                 parameter.copy_(0.7 + 0.5 * noise)
             else:
-                parameter.copy_(noise * min(parameter.shape) ** -0.5)
+                parameter.copy_(noise * max(min(parameter.shape), 1) ** -0.5)
         stored = model.state_dict().keys()
         for name, buffer in model.named_buffers():
             if name in stored and buffer.is_floating_point() and not buffer.any():
