@@ -3,21 +3,30 @@ experts, pictures. None of them touches a dimension that grows."""
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from growth.architectures.sections import joined
+from growth.hf.config_json import section_at, spellings
+from growth.hf.configs import Config
 from growth.infer.fields import all_sections, entries
 from growth.infer.layers import small_layers
 from growth.proof.miniature import POSITIONS, VOCABULARY, WINDOW
 
-EXPERTS, CHOSEN = 5, 3
+EXPERTS, CHOSEN, CHUNK = 5, 3, 8
 _EXPERTS = re.compile(r"^(num_experts|num_local_experts|n_routed_experts|moe_num_experts|n_experts|num_moe_experts)$")
-_CHOSEN = re.compile(r"^(num_experts_per_tok(en)?|moe_k|moe_top_?k|moe_num_experts_per_tok|top_k_experts|experts_per_token|num_selected_experts)$")
+_CHOSEN = re.compile(
+    r"^(num_experts_per_tok(en)?|moe_k|moe_top_?k|moe_num_experts_per_tok|top_k_experts|experts_per_token|num_selected_experts)$"
+)
 _GROUPS = re.compile(r"^(n_group|num_expert_group)$")
-_POSITIONS = re.compile(r"max_position_embeddings$|^n_positions$|^n_ctx$|max_seq(uence)?_len(gth)?$|^context_length$|^max_2d_pos|^max_(source|target)_positions$|^position_embedding_size$")
-_WINDOW = re.compile(r"^(sliding_window|window_size|attention_window_size|sliding_window_size|local_attention|local_attention_window_len)$")
+_POSITIONS = re.compile(
+    r"max_position_embeddings$|^n_positions$|^n_ctx$|max_seq(uence)?_len(gth)?$|^context_length$|^max_2d_pos|^max_(source|target)_positions$|^position_embedding_size$"
+)
+_WINDOW = re.compile(
+    r"^(sliding_window|window_size|attention_window_size|sliding_window_size|local_attention|local_attention_window_len)$"
+)
 
 
 def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, Any]:
@@ -36,6 +45,16 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
         for path, section in all_sections(config)
         for name, value in _of_section(entries(section), repeat).items()
     }
+
+
+def with_counts(config: Mapping[str, Any]) -> Config:
+    """The config with small counts and the user's sizes."""
+    base = Config.of(config)
+    fields = copy.deepcopy(dict(base))
+    known = small_counts(base.parsed)
+    for path, value in known.items():
+        section_at(fields, path).update(dict.fromkeys(spellings(base, path), value))
+    return Config(fields)
 
 
 def _of_section(fields: Mapping[str, Any], repeat: int) -> dict[str, Any]:
@@ -62,6 +81,8 @@ def _of_section(fields: Mapping[str, Any], repeat: int) -> dict[str, Any]:
             small[name] = value
         elif name == "image_size":
             small[name] = min(value, 2 * patch) if type(patch := fields.get("patch_size")) is int else value
-        elif name in ("zero_expert_num",):
+        elif name in ("chunk_size", "mamba_chunk_size"):  # of a scan over time
+            small[name] = min(value, CHUNK)
+        elif name == "zero_expert_num":
             small[name] = min(value, 2)
     return small

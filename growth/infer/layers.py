@@ -18,8 +18,8 @@ LAYER_COUNT = re.compile(
 _NO_COUNT = re.compile(r"sparse|shared|mtp|nextn|dense|window|residual|lstm")
 FIRST = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
 LAST = ("num_kv_shared_layers",)
-_PERIODS = re.compile(r"(_period|_interval|_sparse_step|_every_n_layers|sliding_window_pattern)$")
-FEWEST, MOST, PERIOD = 2, 6, 4
+_PERIODS = re.compile(r"(_period|_interval|_sparse_step|_every_n_layers|sliding_window_pattern|layers_per_\w*block)$")
+FEWEST, MOST, PERIOD, TWICE = 2, 6, 4, 3
 
 
 def layer_counts(fields: Mapping[str, Any]) -> dict[str, int]:
@@ -42,9 +42,8 @@ def small_layers(fields: Mapping[str, Any], repeat: int = 1) -> dict[str, Any]:
         Field -> value: counts of layers, and what says how layers differ.
 
     Example:
-        >>> fields = {"num_hidden_layers": 6, "layer_types": ["a", "a", "b", "a", "a", "b"], "first_k_dense_replace": 1}
-        >>> small_layers(fields)
-        {'num_hidden_layers': 3, 'layer_types': ['a', 'a', 'b'], 'first_k_dense_replace': 1}
+        >>> small_layers({"num_hidden_layers": 6, "layer_types": ["a", "a", "b"] * 2, "num_dense_layers": 1})
+        {'num_hidden_layers': 3, 'layer_types': ['a', 'a', 'b'], 'num_dense_layers': 1}
     """
     counts = layer_counts(fields)
     periods = {name: value for name, value in fields.items() if type(value) is int and _PERIODS.search(name)}
@@ -73,27 +72,29 @@ def small_layers(fields: Mapping[str, Any], repeat: int = 1) -> dict[str, Any]:
     if any(value > 1 for value in periods.values()) and not listed:
         least = PERIOD
     picked = _picked(kinds, least, repeat)
-    small: dict[str, Any] = {name: len(picked) if value == total else min(value, FEWEST) for name, value in counts.items()}
+    small: dict[str, Any] = {
+        name: len(picked) if value == total else min(value, FEWEST) for name, value in counts.items()
+    }
     if pattern is not None:
         small[pattern] = [fields[pattern][layer % len(fields[pattern])] for layer in picked]
     small |= {name: [value[layer] for layer in picked] for name, value in listed.items()}
     if (stack := fields.get("num_layers_per_stack")) and total % stack == 0:  # the others count passes through it
         small |= {"num_layers_per_stack": FEWEST, "num_hidden_layers": FEWEST * (total // stack)}
-    small |= {
-        name: [place for place, layer in enumerate(picked) if layer in value] for name, value in numbers.items()
-    }
+    small |= {name: [place for place, layer in enumerate(picked) if layer in value] for name, value in numbers.items()}
     small |= {name: sum(layer < value for layer in picked) for name, value in firsts.items()}
     small |= {name: sum(layer >= total - value for layer in picked) for name, value in lasts.items()}
     if isinstance(fields.get("stage_names"), list) and len(fields["stage_names"]) == total + 1:  # a backbone's outputs
         last = len(picked)
-        names = {"stage_names": fields["stage_names"][: last + 1], "out_features": [f"stage{last}"], "out_indices": [last]}
+        names = {
+            "stage_names": fields["stage_names"][: last + 1],
+            "out_features": [f"stage{last}"],
+            "out_indices": [last],
+        }
         small |= {name: value for name, value in names.items() if fields.get(name) is not None}
     if own:
-        small["per_layer_config"] = {
-            str(place): own[layer] for place, layer in enumerate(picked) if layer in own
-        }
+        small["per_layer_config"] = {str(place): own[layer] for place, layer in enumerate(picked) if layer in own}
     for name, value in periods.items():
-        small[name] = min(value, PERIOD)
+        small[name] = min(value, PERIOD if "block" not in name else FEWEST)
         offset = name.removesuffix("period") + "offset"
         if name.endswith("period") and type(fields.get(offset)) is int:
             small[offset] = fields[offset] % small[name]
@@ -154,6 +155,9 @@ def _picked(kinds: list[tuple[Any, ...]], least: int, repeat: int) -> list[int]:
                 chosen.append(layer)
                 covered |= new
         picked = chosen[: 2 * MOST]
+    again = next((layer for layer in range(1, len(kinds)) if kinds[layer] == kinds[0] and layer not in picked), None)
+    if again is not None and len(seen) > 1 and len(picked) <= TWICE:  # the first layer may be one of its own
+        picked.append(again)
     for layer in range(len(kinds)):
         if len(picked) >= min(least, len(kinds)):
             break

@@ -49,11 +49,14 @@ _HEADS = re.compile(r"(^|_)(?<!d_)(?<!dim_)heads?$|query_groups$")
 _NO_HEADS = re.compile(r"^index|heads_per|per_head|nextn|mtp")
 _RANK = re.compile(r"(^|_)(q|kv|o)_lora_rank$")
 _EXPERTS = re.compile(r"(moe|expert).*(intermediate|ffn|hidden)|shared_intermediate_size$")
-_FEED_FORWARD = re.compile(r"intermediate_(size|dim)|(^|_)ffn?_|_ffn?$|^d_ff$|^dff$|feed_?forward|mlp_(dim|size|hidden)|^n_inner$|^d_inner$|^dim_ff$")
+_FEED_FORWARD = re.compile(
+    r"intermediate_(size|dim)|(^|_)ffn?_|_ffn?$|^d_ff$|^dff$|feed_?forward|mlp_(dim|size|hidden)|^n_inner$|^d_inner$|^dim_ff$"
+)
 _WIDTH = re.compile(
     r"hidden_(size|dim)|d_model$|d_latents$|n_embd$|^dim$|emb(ed|edding)?_?(dim|size)$|width$|proj(ection|ected)?_(dim|size)$"
     r"|bottleneck_size|d_ssm$|out_?(put)?_(dim|size)$|pooler_\w*size$|embedding_size|in_dim$|input_(dim|size)$"
 )
+
 
 def kind(name: str, beside: Collection[str] = ()) -> Kind:
     """What a config field counts, by its name.

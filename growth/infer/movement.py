@@ -16,8 +16,9 @@ from growth.architectures.sizes import value_at
 from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config
-from growth.infer.groups import Field, Group
+from growth.infer.groups import Group
 from growth.infer.probe import Shapes, shapes
+from growth.infer.proportions import Field
 from growth.infer.trial import FAILED
 
 Movement = Literal["exact", "in part", "none", "unknown"]

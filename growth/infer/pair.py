@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +14,18 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined
 from growth.architectures.sizes import Size, value_at
 from growth.errors import GrowthError, UnsupportedModelError
-from growth.hf.config_json import edited, section_at, spellings
+from growth.hf.config_json import edited
 from growth.hf.configs import Config
 from growth.infer.counts import small_counts
 from growth.infer.fields import all_sections, whole_numbers
-from growth.infer.groups import LEVELS, Field, Group, Level, groups
+from growth.infer.groups import LEVELS, Group, Level, groups
 from growth.infer.movement import adjusted
+from growth.infer.proportions import Field
 from growth.infer.sizes import growing, kept, sizes_of
 from growth.infer.trial import FAILED, run
 from growth.proof.inputs import Inputs
 from growth.proof.miniature import miniature
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -50,17 +51,9 @@ class Pair:
 
 def skeleton(config: Mapping[str, Any], sizes: Mapping[str, Size], repeat: int = 1) -> Architecture:
     """A declaration that has sizes and nothing else, for `growth.proof.miniature.miniature`."""
-    return Architecture(str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=partial(small_counts, repeat=repeat))
-
-
-def with_counts(config: Mapping[str, Any]) -> Config:
-    """The config with small counts and the user's sizes."""
-    base = Config.of(config)
-    fields = copy.deepcopy(dict(base))
-    known = small_counts(base.parsed)
-    for path, value in known.items():
-        section_at(fields, path).update(dict.fromkeys(spellings(base, path), value))
-    return Config(fields)
+    return Architecture(
+        str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=partial(small_counts, repeat=repeat)
+    )
 
 
 def pair(
@@ -149,12 +142,21 @@ def _miniature(
 def _stays(path: str) -> bool:
     """Whether a whole number that the miniature changed is a size, not a count or a token."""
     name = path.rpartition(".")[2]
-    return not re.search(r"_id$|_index$|vocab|position", name) and any(part in name for part in ("dim", "size", "rank", "channels"))
+    return not re.search(r"_id$|_index$|vocab|position", name) and any(
+        part in name for part in ("dim", "size", "rank", "channels")
+    )
 
 
 def _ratios(found: Sequence[Group]) -> Iterator[dict[str, int]]:
     """By what each field is multiplied: distinct factors first, the same one last."""
-    wanted = {"hidden": (2,), "width": (2, 3, 5), "feed-forward": (3, 5), "experts": (5, 3), "heads": (3, 2), "rank": (3, 2)}
+    wanted = {
+        "hidden": (2,),
+        "width": (2, 3, 5),
+        "feed-forward": (3, 5),
+        "experts": (5, 3),
+        "heads": (3, 2),
+        "rank": (3, 2),
+    }
     used: dict[str, int] = {}
     distinct: dict[str, int] = {}
     for group in found:
@@ -162,7 +164,11 @@ def _ratios(found: Sequence[Group]) -> Iterator[dict[str, int]]:
         place = used.get(group.kind, 0)
         used[group.kind] = place + 1
         distinct |= dict.fromkeys(group.small, choices[place % len(choices)])
-    kinds = {path: (2 if group.kind in ("hidden", "width", "heads", "rank") else distinct[path]) for group in found for path in group.small}
+    kinds = {
+        path: (2 if group.kind in ("hidden", "width", "heads", "rank") else distinct[path])
+        for group in found
+        for path in group.small
+    }
     yield distinct
     if kinds != distinct:
         yield kinds
@@ -189,6 +195,6 @@ def _check_layers(base: Config, fields: Sequence[Field]) -> None:
             if differing:
                 raise UnsupportedModelError(
                     f"the layers of this {section.model_type} differ in {', '.join(sorted(differing))} "
-                    "(per_layer_config), which would have to grow layer by layer. Choose a model whose layers are alike "
-                    "in it."
+                    "(per_layer_config), which would have to grow layer by layer. Choose a model whose layers are "
+                    "alike in it."
                 )

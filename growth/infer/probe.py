@@ -9,11 +9,15 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from growth.architectures.sizes import value_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config, config_to_build
-from growth.infer.counts import small_counts
+from growth.infer.counts import with_counts
 from growth.infer.meanings import Kind
+
+Shapes = Mapping[str, tuple[type[nn.Module], tuple[int, ...]]]
+"""Name of a parameter -> the type of its module, and its shape."""
 
 
 def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], path: str) -> Kind:
@@ -34,7 +38,7 @@ def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], 
     few, before = base.derived["few layers"]
     if before is None:
         return "kept"
-    value = _at(few.parsed, path)
+    value = value_at(few.parsed, path)
     if type(value) is not int:
         return "kept"
     try:
@@ -45,35 +49,27 @@ def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], 
     if before.keys() != after.keys():
         return "kept"
     moved = {
-        (type_, dim)
-        for name, (type_, shape) in before.items()
+        (module, dim)
+        for name, (module, shape) in before.items()
         for dim, (old, new) in enumerate(zip(shape, after[name][1], strict=False))
         if old != new
     }
-    if not moved or any(type_ is nn.Embedding and dim == 0 or issubclass(type_, nn.modules.conv._ConvNd) and dim > 1 for type_, dim in moved):
-        return "kept"
-    return "width"
+    return "width" if moved and not any(_counts(module, dim) for module, dim in moved) else "kept"
 
 
-def _at(parsed: Any, path: str) -> Any:
-    from growth.architectures.sizes import value_at
+def _counts(module: type[nn.Module], dim: int) -> bool:
+    """Whether a dimension is no feature: the rows of an embedding, the extent of a convolution."""
+    convolves = issubclass(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+    return (issubclass(module, nn.Embedding) and dim == 0) or (convolves and dim > 1)
 
-    return value_at(parsed, path)
 
-
-def _few(config: Config, model_class: type[PreTrainedModel]) -> tuple[Config, dict[str, Any] | None]:
+def _few(config: Config, model_class: type[PreTrainedModel]) -> tuple[Config, Shapes | None]:
     """The config with few layers, and its shapes."""
-    from growth.infer.pair import with_counts
-
     try:
         few = with_counts(config)
         return few, shapes(few, model_class)
     except (GrowthError, *FOREIGN_ERRORS, RuntimeError):
         return config, None
-
-
-Shapes = Mapping[str, tuple[type[nn.Module], tuple[int, ...]]]
-"""Name of a parameter -> the type of its module, and its shape."""
 
 
 def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes:
@@ -84,6 +80,3 @@ def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Sha
         name: (type(model.get_submodule(name.rpartition(".")[0])), tuple(weight.shape))
         for name, weight in model.named_parameters()
     }
-
-
-_ = small_counts

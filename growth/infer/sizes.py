@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 from growth.architectures.sections import joined
 from growth.architectures.sizes import Grows, Size
 from growth.hf.configs import Config
-from growth.infer.fields import entries, all_sections, split, whole_numbers
-from growth.infer.groups import LEVELS, Field, Group, groups
+from growth.infer.fields import all_sections, entries, split, whole_numbers
+from growth.infer.groups import LEVELS, Group, groups
 from growth.infer.meanings import kind, standard_name
 from growth.infer.probe import unknown_kind
+from growth.infer.proportions import Field
 
 
 def inferred_sizes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> dict[str, Size]:
