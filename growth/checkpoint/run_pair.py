@@ -22,6 +22,7 @@ from growth.hf.dtypes import FLOATS, dtype_name
 from growth.hf.expected_tensors import inventory
 from growth.hf.fitting import fitted
 from growth.hf.model_classes import class_of
+from growth.hf.own_modules import remembered
 from growth.hf.reader import open_checkpoint, resolve
 from growth.plan.options import Options
 from growth.proof.float64 import exact_arithmetic
@@ -50,7 +51,7 @@ def as_model(model: Model | nn.Module) -> Model:
     """
     if not isinstance(model, nn.Module) or isinstance(model, PreTrainedModel):
         return model
-    found = as_transformers(model)
+    found = as_transformers(model) if remembered(model) is None else None
     if found is None:
         raise CheckpointError(
             f"{type(model).__name__} is neither a transformers model nor of a registered class. Unwrap it, or "

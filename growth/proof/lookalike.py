@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth import architectures
 from growth.architectures.architecture import Architecture
+from growth.architectures.registry import is_declared
 from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, UnsupportedModelError, shown
 from growth.hf.config_fields import allowed_fields, is_neutral, unsupported_fields
 from growth.hf.configs import Config, parse
@@ -104,7 +105,7 @@ def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None 
     """
     config = Config.of(raw)
     model_type = str(config.parsed.model_type)
-    if model_type in architectures.known():
+    if is_declared(model_type):
         return Declared(architectures.find(model_type))
     undeclared = f"no architecture is declared for model_type '{model_type}'"
     model_class = class_of(config)
