@@ -27,8 +27,11 @@ def declared_families() -> dict[str, Architecture]:
     return {value.model_type: value for value in public if isinstance(value, Architecture)}
 
 
+UNLISTED = "own/"
+"""How the ``model_type`` of one model in memory begins, which no file has."""
+
 _UNLISTED: dict[str, Architecture] = {}
-"""Declarations for one model in memory, by a ``model_type`` that no file has."""
+"""Declarations for one model in memory, by ``model_type``."""
 
 
 def add(architecture: Architecture, *, listed: bool = True) -> None:

@@ -51,7 +51,12 @@ def as_model(model: Model | nn.Module) -> Model:
     """
     if not isinstance(model, nn.Module) or isinstance(model, PreTrainedModel):
         return model
-    found = as_transformers(model) if remembered(model) is None else None
+    if remembered(model) is not None:
+        raise CheckpointError(
+            f"{type(model).__name__} is a module of your own, and no text is known to be its input. growth.widen has "
+            "run both on inputs (grown.proof.run); to compare on text, register its class (growth.register)."
+        )
+    found = as_transformers(model)
     if found is None:
         raise CheckpointError(
             f"{type(model).__name__} is neither a transformers model nor of a registered class. Unwrap it, or "

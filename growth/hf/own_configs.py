@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
 
-from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, UnsupportedModelError, shown
 from growth.hf.custom_configs import RESERVED_FIELDS, ConfigWrapper
 
 COUNTS_OF_INPUTS = frozenset(
@@ -50,8 +50,8 @@ def all_fields(config: Any) -> dict[str, Any]:
         return dict(config._asdict())
     if isinstance(config, type) or not hasattr(config, "__dict__"):
         raise UnsupportedModelError(
-            f"a config of type {type(config).__name__} has no fields that can be read by name. Give one that is a "
-            "dataclass, a namespace, a dictionary or an object with plain attributes: config=..."
+            f"a config must be a dataclass, a namespace, a dictionary or an object with plain attributes, not "
+            f"{shown(config)}, which has no fields by name. Give one: growth.widen(module, config=...)."
         )
     return _attributes(config)
 
@@ -120,8 +120,6 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
 
 def _mapping(config: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     new = _copied(config)
-    if not hasattr(new, "__setitem__"):
-        return {**new, **values}
     for name, value in values.items():
         new[name] = value
     return new
@@ -134,7 +132,10 @@ def _with_attributes(config: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _copied(config: Any) -> Any:
-    """A deep copy, or a shallow one where there is no deep one."""
+    """A deep copy, or a shallow one where there is no deep one; of a mapping that cannot be changed a
+    dictionary."""
+    if isinstance(config, Mapping) and not hasattr(config, "__setitem__"):
+        config = dict(config)
     try:
         return copy.deepcopy(config)
     except FOREIGN_ERRORS:

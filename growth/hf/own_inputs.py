@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, UnsupportedModelError, shown
 from growth.hf.own_configs import COUNTS_OF_INPUTS
 
 GIVE = (
@@ -231,8 +231,8 @@ def _named(inputs: Any, parameters: tuple[str, ...]) -> dict[str, Any]:
         inputs = (inputs,)
     if not isinstance(inputs, (tuple, list)):
         raise UnsupportedModelError(
-            f"inputs are a {type(inputs).__name__}, but must be a tensor, a tuple, a dictionary by the names of "
-            "forward's arguments, or a function of the config that makes one."
+            f"inputs must be a tensor, a tuple, a dictionary by the names of forward's arguments, or a function of "
+            f"the config that makes one, not {shown(inputs)}. Give one of them."
         )
     return {
         parameters[number] if number < len(parameters) else f"input_{number}": value

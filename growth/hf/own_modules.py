@@ -25,7 +25,7 @@ from transformers import AutoConfig
 from transformers.utils.generic import ModelOutput
 
 from growth.architectures.architecture import Architecture
-from growth.architectures.registry import add
+from growth.architectures.registry import UNLISTED, add
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.custom_modules import WRAPPERS, ModuleWrapper, as_transformers, named_outputs
 from growth.hf.own_configs import OwnConfigWrapper, all_fields, changed, config_fields, own_wrapper_of
@@ -93,8 +93,9 @@ class OwnWrapper(ModuleWrapper):
                 for key, value in inputs.items()
             )
             raise UnsupportedModelError(
-                f"{name} failed on {said} ({type(error).__name__}: {str(error)[:200]}). Give inputs that it takes: "
-                "growth.widen(module, inputs=...)."
+                f"{name} failed on {said} ({type(error).__name__}: {str(error)[:200]}). Give inputs that it takes "
+                "(growth.widen(module, inputs=...)); where an input has a dimension that grows, the module is a part "
+                "of a model: grow the whole, or name a size that no input has."
             ) from error
         if not any(value.is_floating_point() and value.ndim for value in outputs.values()):
             raise UnsupportedModelError(
@@ -199,7 +200,7 @@ def _new_kind(module_class: type[nn.Module], own: OwnModule) -> type[OwnWrapper]
     model_type = next(
         each
         for number in range(1, 10**6)
-        if (each := f"own/{name}" + (f"/{number}" if number > 1 else "")) not in {*_OWN, *WRAPPERS}
+        if (each := f"{UNLISTED}{name}" + (f"/{number}" if number > 1 else "")) not in {*_OWN, *WRAPPERS}
     )
     config = own_wrapper_of(own.config, model_type, own.inputs.kept_counts)
     AutoConfig.register(model_type, config, exist_ok=True)
@@ -221,9 +222,9 @@ def in_wrapper(module: nn.Module) -> ModuleWrapper | None:
     return as_transformers(module) if again is None else again
 
 
-def is_registered(module: nn.Module) -> bool:
-    """Whether a class of this name is registered."""
-    return any(kind.__name__ == type(module).__name__ for kind in WRAPPERS.values())
+def registered(kind: type[nn.Module] | str) -> bool:
+    """Whether a class, or one of that name, is registered."""
+    return any(kind in (wrapper.module_class, wrapper.__name__) for wrapper in WRAPPERS.values())
 
 
 def own_class(model_type: str) -> type[OwnWrapper] | None:

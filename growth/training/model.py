@@ -21,7 +21,7 @@ from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelE
 from growth.hf.configs import Config
 from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_module
 from growth.hf.expected_tensors import expected_tensors
-from growth.hf.own_modules import OwnWrapper, is_registered, own_config, remember, remembered
+from growth.hf.own_modules import OwnWrapper, own_config, remember
 from growth.hf.tensor_names import to_disk
 from growth.plan.choices import Choices, takes_choices
 from growth.plan.options import chosen
@@ -242,14 +242,8 @@ def _stock(model: nn.Module, config: Any, build: Callable[[Any], nn.Module] | No
     """
     check_unwrapped(model)
     name = type(model).__name__
-    said = any(value is not None for value in (config, build, inputs))
-    if getattr(transformers, name, None) is type(model):
-        if said:
-            raise UnsupportedModelError(
-                f"config=, build= and inputs= are for a module of your own, and {name} is transformers'. Leave them "
-                "out; verify_inputs= is a batch to run it on."
-            )
-    elif own_models.DECLARE is not None and (said or remembered(model) is not None or not is_registered(model)):
+    stated = any(value is not None for value in (config, build, inputs))
+    if own_models.is_own(model, stated):
         return own_models.own_model(model, config, build, inputs)
     stock = as_transformers(model) or model
     known = isinstance(stock, ModuleWrapper) or getattr(transformers, name, None) is type(stock)

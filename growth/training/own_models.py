@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import PreTrainedConfig
 
@@ -21,6 +22,7 @@ from growth.hf.own_modules import (
     declare_own,
     difference,
     own_wrapper,
+    registered,
     remembered,
     without_values,
 )
@@ -32,6 +34,30 @@ wrapped one: its attributes are the fields of the caller's object."""
 
 DECLARE: Declare | None = None
 """Where the declaration of a module that nobody registered comes from; None where there are none."""
+
+
+def is_own(model: nn.Module, stated: bool) -> bool:
+    """Whether a model is a module that nobody registered, and that a declaration can be found for.
+
+    Args:
+        model: the caller's.
+        stated: whether the caller says how it is built or what it is run on.
+
+    Raises:
+        UnsupportedModelError: if that is said of a model that needs no such thing.
+    """
+    name = type(model).__name__
+    known = getattr(transformers, name, None) is type(model)
+    if stated and (known or registered(type(model))):
+        raise UnsupportedModelError(
+            f"config=, build= and inputs= are for a module of your own that is not registered, and {name} is "
+            f"{'a class of transformers' if known else 'registered'}. Leave them out; verify_inputs= is a batch to "
+            "run it on."
+        )
+    if DECLARE is None or known or registered(type(model)):
+        return False
+    # A class of the name of a registered one is most often that class, defined again.
+    return stated or remembered(model) is not None or not registered(name)
 
 
 def own_model(
