@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 from transformers import PreTrainedConfig
 
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError, shown
@@ -74,8 +75,9 @@ def config_fields(config: Any) -> dict[str, Any]:
     """
     found = {}
     for name, value in all_fields(config).items():
-        if name in RESERVED_FIELDS or name.startswith("_") or name in vars(OwnConfigWrapper):
+        if name in RESERVED_FIELDS or name.startswith("_") or name in _WRAPPERS_OWN:
             continue
+        value = value.item() if isinstance(value, np.generic) else value
         try:
             written = json.loads(json.dumps(value))
         except (TypeError, ValueError, RecursionError):
@@ -170,6 +172,10 @@ class OwnConfigWrapper(ConfigWrapper):
 
     def to_dataclass(self) -> Any:
         return self.to_own()
+
+
+_WRAPPERS_OWN = frozenset(dir(OwnConfigWrapper)) | {*OwnConfigWrapper.__annotations__, "dataclass_type"}
+"""Names that a wrapper has for itself."""
 
 
 def own_wrapper_of(config: Any, model_type: str, kept_counts: frozenset[str]) -> type[OwnConfigWrapper]:

@@ -49,8 +49,8 @@ class OwnInputs(ABC):
 
 @dataclass(frozen=True)
 class Tokens(OwnInputs):
-    """Random token ids ``[batch, length]`` of a module that begins with an embedding, and an
-    attention mask without padding if it takes one.
+    """Random token ids ``[batch, length]`` of a module that begins with an embedding; and an
+    attention mask if it takes one, by which the first row ends before the others.
 
     Args:
         name: of the argument.
@@ -67,7 +67,9 @@ class Tokens(OwnInputs):
         entries = first.num_embeddings if isinstance(first, (nn.Embedding, nn.EmbeddingBag)) else 2
         generator = torch.Generator().manual_seed(seed)
         ids = torch.randint(entries, (batch, min(length, self.most)), generator=generator)
-        return {self.name: ids, **({"attention_mask": torch.ones_like(ids)} if self.masked else {})}
+        mask = torch.ones_like(ids)
+        mask[0, -(ids.shape[1] // 3) :] = 0
+        return {self.name: ids, **({"attention_mask": mask} if self.masked and ids.shape[1] > 2 else {})}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig
@@ -67,6 +68,7 @@ KINDS: dict[str, Any] = {
     "a dataclass": Plain(),
     "a frozen dataclass": Frozen(),
     "a dataclass with a tensor": NotComparable(),
+    "numbers of numpy": SimpleNamespace(dim=np.int64(8), heads=np.int32(2), original=3, to_own=4),
     "a namespace": SimpleNamespace(dim=8, heads=2, dtype=torch.float32, betas=(1, 2)),
     "a dictionary": {"dim": 8, "heads": 2, "act": torch.relu, 3: "a key that is no name"},
     "a mapping that cannot be changed": MappingProxyType({"dim": 8, "heads": 2}),

@@ -34,7 +34,7 @@ from growth.architectures import (
     linear,
 )
 from growth.architectures.registry import known
-from growth.hf.own_inputs import Features, Given, Made, OwnInputs, Tokens
+from growth.hf.own_inputs import Features, Given, Made, OwnInputs, Tokens, found_inputs
 from growth.hf.own_modules import OwnWrapper
 from growth.plan.plan import TOLERANCE
 from growth.proof.float64 import exact_arithmetic
@@ -288,8 +288,14 @@ def test_a_class_derived_from_one_of_transformers(monkeypatch: pytest.MonkeyPatc
     sizes = {"hidden_size": 24, "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2}
     model: Any = Mine(LlamaConfig(vocab_size=50, num_hidden_layers=2, **sizes)).double().eval()
     loud(model)
+    model.generation_config.max_new_tokens = 17
     wide: Any = growth.widen(model, noise=1.0).model
-    assert type(wide) is Mine and type(wide.config) is LlamaConfig and wide.config.hidden_size == 48
+    assert (
+        type(wide) is Mine
+        and wide.generation_config.max_new_tokens == 17
+        and type(wide.config) is LlamaConfig
+        and wide.config.hidden_size == 48
+    )
     with exact_arithmetic(), torch.no_grad():
         assert float((model(ids()).logits - wide(ids()).logits).abs().max()) <= TOLERANCE
 
@@ -470,3 +476,23 @@ def test_several_inputs_have_to_be_given() -> None:
 
     with pytest.raises(growth.UnsupportedModelError, match=r"Two takes several inputs \(signal, other\). Give inputs"):
         growth.widen(Two(selective_config()))
+
+
+def test_a_miniature_keeps_what_the_inputs_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token 49 is not in the vocabulary of 41 that a miniature has otherwise."""
+    last = torch.full((1, 5), 49)
+    assert growth.widen(gpt(n_embd=36), inputs=last).proof.twin.ok
+    monkeypatch.setattr(Given, "kept_counts", frozenset())
+    with pytest.raises(growth.GrowthError, match="GPT failed on idx"):
+        growth.widen(gpt(n_embd=36), inputs=last)
+
+
+def test_a_mask_hides_the_end_of_a_row() -> None:
+    class Masked(GPT):  # type: ignore[misc]
+        def forward(self, idx: Tensor, attention_mask: Tensor | None = None) -> Any:
+            logits = super().forward(idx)[0]
+            return logits if attention_mask is None else logits * attention_mask[..., None]
+
+    (inputs, *_) = found_inputs(Masked(GPTConfig()))
+    drawn = inputs.draw(Masked(GPTConfig()), None, batch=2, length=6, seed=0)
+    assert drawn["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0], [1] * 6] and drawn["idx"].shape == (2, 6)
