@@ -46,7 +46,7 @@ def add(architecture: Architecture, *, listed: bool = True) -> None:
 
 def is_declared(model_type: object) -> bool:
     """Whether `find` has a declaration for a ``model_type``."""
-    return model_type in _UNLISTED or model_type in known()
+    return isinstance(model_type, str) and (model_type in _UNLISTED or model_type in known())
 
 
 def find(model_type: str) -> Architecture:
