@@ -32,8 +32,10 @@ from growth.architectures import (
     feed_forward,
     find,
     linear,
+    registry,
 )
 from growth.architectures.registry import known
+from growth.hf.custom_modules import WRAPPERS
 from growth.hf.own_inputs import Features, Given, Made, OwnInputs, Tokens, found_inputs
 from growth.hf.own_modules import OwnWrapper
 from growth.plan.plan import TOLERANCE
@@ -381,13 +383,21 @@ def test_without_a_source_of_declarations_nothing_changes(monkeypatch: pytest.Mo
         growth.widen(gpt())
 
 
-def test_what_is_found_can_be_printed_and_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_found_can_be_printed_and_registered(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     plan = growth.widen(gpt()).plan
     text = as_python(plan.architecture)
     assert 'model_type="GPT"' in text and "GPT_DECLARED = Architecture(" in text
     names: dict[str, Any] = {}
     exec(text, names)
     assert names["GPT_DECLARED"] == replace(plan.architecture, model_type="GPT")
+    for table in (WRAPPERS, registry._REGISTRY):
+        monkeypatch.setitem(table, "GPT", None)  # it is as it was afterwards
+        del table["GPT"]  # type: ignore[attr-defined]
+    growth.register(names["GPT_DECLARED"])
+    asked.clear()
+    assert growth.widen(gpt(n_embd=44)).plan.architecture.model_type == "GPT" and not asked
+    with pytest.raises(growth.UnsupportedModelError, match="not registered, and GPT is registered"):
+        growth.widen(gpt(), inputs=ids())
 
 
 def test_inputs_that_are_chosen(asked: list[Any]) -> None:
