@@ -11,6 +11,7 @@ from typing import Any
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.code_layout import Bracket, Code, Comment, Entry, after, comment_lines, laid_out
+from growth.architectures.registry import UNLISTED
 from growth.architectures.sizes import Size, standard_sizes
 from growth.architectures.value_text import HOME, NotPrintableError, Words
 from growth.rules.linear import under
@@ -29,7 +30,8 @@ def as_python(architecture: Architecture) -> str:
     """A declaration as the text of a Python file that makes an equal one.
 
     What no expression gives, such as a function without a name, is left out, and a comment says
-    where. So are ``branches``, which are for the tests of the families.
+    where. So are ``branches``, which are for the tests of the families. The declaration that was
+    found for a module in memory is named after its class.
 
     Args:
         architecture: the declaration.
@@ -53,8 +55,12 @@ def as_python(architecture: Architecture) -> str:
         )
         <BLANKLINE>
     """
+    if (model_type := architecture.model_type).startswith(UNLISTED):
+        architecture = dataclasses.replace(architecture, model_type=model_type.split("/")[1])
     name = re.sub(r"\W+", "_", architecture.model_type).strip("_").upper() or "DECLARED"
     name = f"A_{name}" if not name.isidentifier() else name
+    classes = (architecture.module_class, architecture.config_class)
+    name += "_DECLARED" if any(name == getattr(kind, "__name__", "") for kind in classes) else ""
     words = Words(architecture.laws.values(), taken={name})
     words.imports[HOME] = {"Architecture"}
     entries: list[Entry] = []

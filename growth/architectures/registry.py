@@ -27,9 +27,26 @@ def declared_families() -> dict[str, Architecture]:
     return {value.model_type: value for value in public if isinstance(value, Architecture)}
 
 
-def add(architecture: Architecture) -> None:
-    """Make a declaration known under its ``model_type``; a later one replaces an earlier one."""
-    _REGISTRY[architecture.model_type] = architecture
+UNLISTED = "own/"
+"""How the ``model_type`` of one model in memory begins, which no file has."""
+
+_UNLISTED: dict[str, Architecture] = {}
+"""Declarations for one model in memory, by ``model_type``."""
+
+
+def add(architecture: Architecture, *, listed: bool = True) -> None:
+    """Make a declaration known under its ``model_type``; a later one replaces an earlier one.
+
+    Args:
+        architecture: the declaration.
+        listed: False for that of one model in memory: it is found, and not offered for others.
+    """
+    (_REGISTRY if listed else _UNLISTED)[architecture.model_type] = architecture
+
+
+def is_declared(model_type: object) -> bool:
+    """Whether `find` has a declaration for a ``model_type``."""
+    return isinstance(model_type, str) and (model_type in _UNLISTED or model_type in known())
 
 
 def find(model_type: str) -> Architecture:
@@ -42,7 +59,8 @@ def find(model_type: str) -> Architecture:
         >>> find("llama").rotary
         True
     """
-    architecture = _REGISTRY.get(model_type) or declared_families().get(model_type)
+    tables = (_REGISTRY, _UNLISTED, declared_families())
+    architecture = next((table[model_type] for table in tables if model_type in table), None)
     if architecture is None:
         near = get_close_matches(model_type.lower(), known(), 3, 0.6)
         hint = f"Did you mean {' or '.join(near)}?" if near else "`grow architectures` lists the known ones."
@@ -51,5 +69,5 @@ def find(model_type: str) -> Architecture:
 
 
 def known() -> list[str]:
-    """Every declared ``model_type``, sorted."""
+    """Every declared ``model_type``, sorted, without those of models in memory."""
     return sorted({*_REGISTRY, *declared_families()})

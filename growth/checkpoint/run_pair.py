@@ -22,6 +22,7 @@ from growth.hf.dtypes import FLOATS, dtype_name
 from growth.hf.expected_tensors import inventory
 from growth.hf.fitting import fitted
 from growth.hf.model_classes import class_of
+from growth.hf.own_modules import remembered
 from growth.hf.reader import open_checkpoint, resolve
 from growth.plan.options import Options
 from growth.proof.float64 import exact_arithmetic
@@ -50,6 +51,11 @@ def as_model(model: Model | nn.Module) -> Model:
     """
     if not isinstance(model, nn.Module) or isinstance(model, PreTrainedModel):
         return model
+    if remembered(model) is not None:
+        raise CheckpointError(
+            f"{type(model).__name__} is a module of your own, and no text is known to be its input. growth.widen has "
+            "run both on inputs (grown.proof.run); to compare on text, register its class (growth.register)."
+        )
     found = as_transformers(model)
     if found is None:
         raise CheckpointError(

@@ -1,5 +1,5 @@
 """What transformers and the hub know: checkpoint folders, configs, model classes, names on disk; and
-registered modules, which are given the same form.
+modules of the caller's, registered or not, which are given the same form.
 
 May import: `growth.architectures` and the rooms below. Imported by: `growth.plan` and above.
 Read in this order:
@@ -9,6 +9,8 @@ Read in this order:
 * ``paths.py``, ``folders.py``, ``hub.py``: what a path is, and where a model comes from
 * ``reader.py``, ``computed_tables.py``: a checkpoint folder, one tensor at a time
 * ``custom_modules.py``, ``custom_configs.py``: a registered ``nn.Module`` and its config as transformers classes
+* ``own_configs.py``, ``own_inputs.py``, ``own_modules.py``: the same for one that nobody registered, whatever its
+  config is and whatever it takes
 * ``catalogue.py``: what ``grow architectures`` lists
 * ``dtypes.py``, ``dtype_names.py``, ``devices.py``: what a caller may name
 """

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from growth import architectures
 from growth.architectures.architecture import Architecture
+from growth.architectures.registry import is_declared
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.configs import config_to_build, parse
 from growth.hf.fitting import fitted
@@ -31,7 +32,7 @@ def completed(checkpoint: Checkpoint) -> Checkpoint:
     """
     checkpoint = fitted(checkpoint)
     model_type = str(checkpoint.config.get("model_type"))
-    if model_type not in architectures.known() or not architectures.find(model_type).computed:
+    if not is_declared(model_type) or not architectures.find(model_type).computed:
         return checkpoint
     architecture = architectures.find(model_type).at(parse(checkpoint.config))
     present = {architecture.canonical(name) for name in checkpoint.shapes}

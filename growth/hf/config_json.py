@@ -17,6 +17,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from growth import architectures
+from growth.architectures.registry import is_declared
 from growth.architectures.sizes import value_at
 from growth.errors import CheckpointError
 from growth.hf.configs import Config, Raw
@@ -171,7 +172,7 @@ def spellings(raw: Mapping[str, Any], path: str) -> list[str]:
     if (section := path.rpartition(".")[0]) and (nested := value_at(Config.of(raw).parsed, section)) is not None:
         owner = type(nested)  # sub_configs may leave the class open, which the config's own model_type decides
     aliases = [alias for alias, target in owner.attribute_map.items() if target == name]
-    sizes = architectures.find(raw["model_type"]).sizes.values() if raw["model_type"] in architectures.known() else ()
+    sizes = architectures.find(raw["model_type"]).sizes.values() if is_declared(raw["model_type"]) else ()
     old_names = [old for size in sizes if size.field == path for old in size.old_names]
     return [key for key in (name, *aliases, *old_names) if key in written] or [name]
 

@@ -34,7 +34,7 @@ from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
 from growth.hf.custom_configs import ConfigWrapper, config_to_json, wrapper_of
 from growth.hf.reader import open_checkpoint
 
-_WRAPPERS: dict[str, type[ModuleWrapper]] = {}
+WRAPPERS: dict[str, type[ModuleWrapper]] = {}
 """model_type -> the wrapper class of its modules."""
 
 
@@ -58,12 +58,17 @@ class ModuleWrapper(PreTrainedModel):
 
     def __init__(self, config: ConfigWrapper, module: nn.Module | None = None) -> None:
         super().__init__(config)
-        self.module = module if module is not None else self.module_class(config.to_dataclass())
+        self.module = module if module is not None else self.made(config)
         first: dict[int, str] = {}
         self.all_tied_weights_keys: dict[str, str] = {}
         for name, value in self.state_dict(keep_vars=True).items():
             if first.setdefault(id(value), name) != name:
                 self.all_tied_weights_keys[name] = first[id(value)]
+
+    @classmethod
+    def made(cls, config: ConfigWrapper) -> nn.Module:
+        """A new module of the class."""
+        return cls.module_class(config.to_dataclass())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **ignored: Any) -> ModelOutput:
         """The module's outputs, by name (`named_outputs`).
@@ -210,16 +215,16 @@ def _make_wrapper(architecture: Architecture) -> None:
     name = module_class.__name__
     if getattr(transformers, name, None) is not None:
         raise UnsupportedModelError(f"module_class {name} has the name of a transformers class. Rename yours.")
-    if model_type in CONFIG_MAPPING and model_type not in _WRAPPERS:
+    if model_type in CONFIG_MAPPING and model_type not in WRAPPERS:
         raise UnsupportedModelError(f"model_type '{model_type}' is one of transformers' own. Use another name.")
-    others = [known for known, kind in _WRAPPERS.items() if kind.module_class is module_class and known != model_type]
+    others = [known for known, kind in WRAPPERS.items() if kind.module_class is module_class and known != model_type]
     if others:
         raise UnsupportedModelError(f"{name} is already registered as '{others[0]}'. Use that model_type.")
     config: Any = wrapper_of(config_class, model_type)
     AutoConfig.register(model_type, config, exist_ok=True)
     outputs = frozenset(architecture.outputs)
     members = {"config_class": config, "module_class": module_class, "declared_outputs": outputs}
-    _WRAPPERS[model_type] = type(name, (ModuleWrapper,), members)
+    WRAPPERS[model_type] = type(name, (ModuleWrapper,), members)
 
 
 def custom_class(model_type: str, names: Sequence[str]) -> type[PreTrainedModel] | None:
@@ -232,7 +237,7 @@ def custom_class(model_type: str, names: Sequence[str]) -> type[PreTrainedModel]
     Raises:
         UnsupportedModelError: if ``names`` has another class.
     """
-    kind = _WRAPPERS.get(model_type)
+    kind = WRAPPERS.get(model_type)
     if kind is not None and names and names[0] != kind.__name__:
         raise UnsupportedModelError(
             f"the config names {names[0]} in 'architectures', but '{model_type}' is registered with {kind.__name__}. "
@@ -241,16 +246,16 @@ def custom_class(model_type: str, names: Sequence[str]) -> type[PreTrainedModel]
     return kind
 
 
-def as_transformers(module: nn.Module) -> PreTrainedModel | None:
+def as_transformers(module: nn.Module) -> ModuleWrapper | None:
     """A module of a registered class in its wrapper, sharing its parameters; None for any other.
 
     Raises:
         UnsupportedModelError: if its class or config is not the one that was registered.
     """
     name = type(module).__name__
-    kind = next((kind for kind in _WRAPPERS.values() if kind.module_class is type(module)), None)
+    kind = next((kind for kind in WRAPPERS.values() if kind.module_class is type(module)), None)
     if kind is None:
-        if any(kind.__name__ == name for kind in _WRAPPERS.values()):
+        if any(kind.__name__ == name for kind in WRAPPERS.values()):
             raise UnsupportedModelError(
                 f"the class of this {name} is not the class {name} that was registered, as happens when its "
                 "definition runs again. Register the new class."
@@ -274,7 +279,7 @@ def raw_config(config: Any) -> dict[str, Any] | None:
     Raises:
         UnsupportedModelError: if the dataclass was registered for no module, or for several.
     """
-    kinds = [kind for kind in _WRAPPERS.values() if kind.config_class.dataclass_type is type(config)]
+    kinds = [kind for kind in WRAPPERS.values() if kind.config_class.dataclass_type is type(config)]
     name = type(config).__name__
     if not kinds and dataclasses.is_dataclass(config):
         raise UnsupportedModelError(f"{name} is the config of no registered module. Use growth.register.")

@@ -16,6 +16,7 @@ from growth.errors import FOREIGN_ERRORS, CheckpointError, UnsupportedModelError
 from growth.hf.configs import Config, check_counts, config_to_build
 from growth.hf.custom_modules import ModuleWrapper
 from growth.hf.missing_tensors import Absence, highest, uncounted
+from growth.hf.own_modules import OwnWrapper
 from growth.hf.tensor_names import to_disk
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -76,9 +77,18 @@ def _tensors_of_a_new_model(
 def without_weights(config: PreTrainedConfig, model_class: type[PreTrainedModel]) -> PreTrainedModel:
     """A class on the meta device, whichever kernel of attention the config asks for, and whether or
     not it is installed. The model keeps the config. Raises what the constructor does."""
-    with torch.device("meta"):
+
+    def built() -> PreTrainedModel:
         model: PreTrainedModel = model_class._from_config(config, attn_implementation="eager")
-    return model
+        return model
+
+    try:
+        with torch.device("meta"):
+            return built()
+    except FOREIGN_ERRORS:
+        if not issubclass(model_class, OwnWrapper):
+            raise
+        return built()  # a constructor that reads the value of a tensor
 
 
 def class_tensors(

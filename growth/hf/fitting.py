@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from growth import architectures
 from growth.architectures.patterns import modern, without_prefix
+from growth.architectures.registry import is_declared
 from growth.errors import FOREIGN_ERRORS, CheckpointError
 from growth.hf.configs import config_to_build
 from growth.hf.expected_tensors import Shapes, class_tensors, expected_tensors, lacking
@@ -132,7 +133,7 @@ def _spelling(
     adds or removes, and whether a checkpoint may have or lack a tensor of that name as it likes."""
     prefix = [model_class.base_model_prefix]
     model_type = str(raw.get("model_type"))
-    if model_type not in architectures.known():
+    if not is_declared(model_type):
         return lambda name: modern(without_prefix(name, prefix)), lambda name: False
     family = architectures.find(model_type)
     kinds = (family.is_buffer, family.is_optional, family.is_computed)

@@ -12,10 +12,12 @@ from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 
 from growth import architectures
+from growth.architectures.registry import is_declared
 from growth.arguments import meant
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError, shown
 from growth.hf.configs import parse
 from growth.hf.custom_modules import custom_class
+from growth.hf.own_modules import own_class
 
 
 def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
@@ -37,11 +39,11 @@ def class_of(raw: Mapping[str, Any]) -> type[PreTrainedModel]:
         raise UnsupportedModelError(
             f"'architectures' in the config is {names!r}. Use a list with the name of one model class."
         )
-    if (own := custom_class(str(raw.get("model_type")), names)) is not None:
+    if (own := _module_class(str(raw.get("model_type")), names)) is not None:
         return own
     if not names:
         return _plain_class(parse(raw))
-    if raw.get("model_type") in architectures.known():
+    if is_declared(raw.get("model_type")):
         names = [architectures.find(str(raw["model_type"])).old_classes.get(names[0], names[0])]
     return _stock_class(names[0], parse(raw))
 
@@ -87,7 +89,12 @@ def _stock_class(name: str, parsed: PreTrainedConfig) -> type[PreTrainedModel]:
 def class_is_guessed(raw: Mapping[str, Any]) -> bool:
     """Whether a config names no class in ``architectures``, so that `class_of` takes the model
     without a head. A registered ``model_type`` has one class only, which is no guess."""
-    return not raw.get("architectures") and custom_class(str(raw.get("model_type")), []) is None
+    return not raw.get("architectures") and _module_class(str(raw.get("model_type")), []) is None
+
+
+def _module_class(model_type: str, names: Sequence[str]) -> type[PreTrainedModel] | None:
+    """The wrapper class of a module, registered or not; None for a ``model_type`` of transformers."""
+    return custom_class(model_type, names) or own_class(model_type)
 
 
 def classes(model_type: str) -> list[str]:

@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 from transformers import PreTrainedConfig
 
 from growth import architectures
+from growth.architectures.registry import is_declared
 from growth.architectures.sizes import read_sizes, standard_sizes, value_at
 from growth.arguments import whole_number
 from growth.errors import CheckpointError, IllegalGrowthError, shown
@@ -49,8 +50,12 @@ def other_model(model: Like) -> OtherModel:
         return OtherModel({name: int(value) for name, value in model.items()})
     config = Config(_raw(model))
     parsed, model_type = config.parsed, str(config["model_type"])
+<<<<<<< HEAD
     check_alike(parsed)
     if model_type in architectures.known():
+=======
+    if is_declared(model_type):
+>>>>>>> anyown
         sizes = architectures.find(model_type).at(parsed).read_sizes(parsed)
     else:
         sizes = read_sizes(standard_sizes(), parsed, model_type)

@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.hf.custom_modules import ModuleWrapper
+from growth.hf.own_inputs import moved
+from growth.hf.own_modules import OwnWrapper
 
 Inputs = dict[str, Tensor]
 
@@ -33,6 +35,8 @@ def random_inputs(
         Keyword arguments of ``model.forward``: ``input_ids [batch, length]``, ``attention_mask``,
         ``token_type_ids``, ``decoder_input_ids``, ``pixel_values``, ... (`class_inputs`).
     """
+    if isinstance(model, OwnWrapper):
+        return model.draw(batch=batch, length=length, seed=seed)
     ids = torch.randint(2, vocabulary - 1, (batch, length), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[0, : length // 3] = 0
@@ -62,6 +66,9 @@ def few_inputs(model: PreTrainedModel) -> Iterator[Inputs]:
     Args:
         model: token ids are below its ``vocab_size``, or below 8 if its config does not say.
     """
+    if isinstance(model, OwnWrapper):
+        yield moved(model.draw(batch=TRIED[0][0], length=TRIED[0][1], seed=0), model.device, model.dtype)
+        return
     vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", None) or 8)
     for batch, length in TRIED:
         inputs = random_inputs(model, vocabulary, batch=batch, length=min(length, most_tokens(model.config)))

@@ -222,8 +222,9 @@ def _write_counts(small: _Miniature, section: str) -> None:
     """Write `SMALL_COUNTS` into a section of the config ("" or ``text_config``), as far as it has
     such fields."""
     names, known = type(small.config.parsed).attribute_map, small.section(section).to_dict()
+    kept = getattr(type(small.config.parsed), "kept_counts", ())
     for name, value in SMALL_COUNTS.items():
-        if known.get(names.get(name, name)) is not None:
+        if name not in kept and known.get(names.get(name, name)) is not None:
             small.write(joined(section, name), value)
 
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from growth.errors import FOREIGN_ERRORS, CheckpointError, GrowthError, UnsupportedModelError
 from growth.hf.custom_modules import MODULE
 from growth.hf.dtypes import dtype_name
+from growth.hf.own_inputs import moved
 from growth.proof.foreign import edited, origins, torch_settings, unseen
 from growth.proof.inputs import few_inputs
 from growth.proof.outputs import LOSS, Outputs, forward
@@ -204,7 +205,8 @@ _UNDO = (
 
 def _moved(given: Mapping[str, Any], model: PreTrainedModel) -> dict[str, Any]:
     """The caller's batch on the model's device; the batch itself is not changed."""
-    return {name: value.to(model.device) if isinstance(value, Tensor) else value for name, value in given.items()}
+    moved_there: dict[str, Any] = moved(given, model.device)
+    return moved_there
 
 
 def shapes(inputs: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from growth.extension.extension import Extension
 from growth.extension.request import Request
 from growth.hf.configs import Config
 from growth.hf.model_classes import class_of
+from growth.hf.own_inputs import moved
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.build import build_plan, plan_config
 from growth.plan.declared import Declared
@@ -119,7 +120,10 @@ def _why_not_run(plan: Plan, device: str | torch.device) -> str:
     """What to do where the twin of a plan could not be run. It is our mistake only if the model's
     class runs with this config, on the CPU, before it grows."""
     if plan.architecture.module_class is not None:
-        return "Check that the module can be built from its config alone, at any sizes."
+        return (
+            "Check that the module can be built from its config alone, at any sizes, and that no dimension of its "
+            "inputs is a size that grows."
+        )
     try:
         with exact_arithmetic(), torch.random.fork_rng(devices=[]):
             twin = build_exact(miniature(plan.old, plan.declared.base.at(plan.old.parsed)))
@@ -208,7 +212,7 @@ def twin_report(
         twin, grown, plan = _pair(config, options, declared, in_ratio_of, extension)
         differences, scale = [], 0.0
         for length in LENGTHS:
-            inputs = {name: value.to(device) for name, value in random_inputs(twin, VOCABULARY, length=length).items()}
+            inputs = moved(random_inputs(twin, VOCABULARY, length=length), device)
             before, after = (forward(model.to(device), inputs) for model in (twin, grown))  # type: ignore[arg-type]
             differences.append(largest_difference(before, after, plan))
             scale = max(scale, *(float(value.abs().max()) for value in before.values()))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from growth.arguments import check_kind
 from growth.errors import IllegalGrowthError
-from growth.hf.custom_modules import ModuleWrapper, as_transformers
+from growth.hf.custom_modules import ModuleWrapper
+from growth.hf.own_modules import in_wrapper
 from growth.hf.tensor_names import to_disk
 from growth.training.model import Grown
 from growth.training.moments import state_plan
@@ -53,7 +54,7 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
     for name, gradient in gradients.items():
         check_kind("the name of a gradient", name, str, "text")
         check_kind(f"the gradient of '{name}'", gradient, (Tensor, type(None)), "a tensor, or None")
-    stock = as_transformers(grown.model) or grown.model
+    stock = in_wrapper(grown.model) or grown.model
     given = {
         name.removeprefix("_orig_mod."): gradient.detach()
         for name, gradient in gradients.items()

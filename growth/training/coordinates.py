@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.extension.part import Part
-from growth.hf.custom_modules import MODULE, ModuleWrapper, as_transformers
+from growth.hf.custom_modules import MODULE, ModuleWrapper
+from growth.hf.own_modules import in_wrapper
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
 from growth.plan.tensor_plan import TensorPlan
@@ -54,7 +55,7 @@ def masks_of(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
         UnsupportedModelError: a model that is wrapped or sharded.
     """
     inner = uncompiled(model)
-    stock = as_transformers(inner) or inner
+    stock = in_wrapper(inner) or inner
     if not isinstance(stock, PreTrainedModel) or any(
         type(value.data).__name__ == "DTensor" for value in stock.parameters()
     ):

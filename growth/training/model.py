@@ -5,7 +5,7 @@ The same plan, proofs and arithmetic as for a checkpoint on disk (`growth.checkp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, Unpack, cast, get_args
 
@@ -21,6 +21,7 @@ from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelE
 from growth.hf.configs import Config
 from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_module
 from growth.hf.expected_tensors import expected_tensors
+from growth.hf.own_modules import OwnWrapper, own_config, remember
 from growth.hf.tensor_names import to_disk
 from growth.plan.choices import Choices, takes_choices
 from growth.plan.options import chosen
@@ -31,6 +32,7 @@ from growth.proof.prepare import prepare
 from growth.proof.run import prove_grown
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown
+from growth.training import own_models
 from growth.training.coordinates import masks_of
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.moments import Moments
@@ -71,6 +73,12 @@ class Grown(Shown, Generic[M]):
     scheduler: LRScheduler | None = None
     uneven: tuple[str, ...] = ()
     born: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Any:
+        """The config of the grown model: of a module of your own an object of the kind it had, kept by
+        the module or not."""
+        return own_config(self.model)
 
     def new_coordinates(self) -> dict[str, Tensor]:
         """Which weights of the grown model are new.
@@ -117,6 +125,9 @@ def widen(
     hyper: Hyper = "preserve",
     allow_nonfinite: bool = False,
     verify_inputs: Mapping[str, Any] | None = None,
+    config: Any = None,
+    build: Callable[[Any], nn.Module] | None = None,
+    inputs: Any = None,
     **choices: Unpack[Choices],
 ) -> Grown[M]:
     """A new, wider model that computes the same function. The one given is not touched.
@@ -140,8 +151,8 @@ def widen(
     ``grown.optimizer``, or make a new one from ``grown.model.parameters()``.
 
     Args:
-        model: of a transformers class of a declared architecture, or a module whose class was
-            registered. A model that torch.compile wraps is unwrapped: compile the result again.
+        model: of a transformers class of a declared architecture, or a module of your own, whose
+            class may be registered. A model that torch.compile wraps is unwrapped: compile the result again.
             Models under DDP or FSDP and models with PEFT adapters are refused. Inside a
             `transformers.Trainer` callback, do not use this: stop, and grow the checkpoint that
             Trainer saved (`growth.widen_checkpoint` with ``optimizer=True``).
@@ -157,6 +168,13 @@ def widen(
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         verify_inputs: a batch to run the models on, as ``model(**verify_inputs)`` takes it. One row
             is enough. Default: a few random tokens, an image or a spectrogram.
+        config: of a module of your own that does not keep it as ``module.config``: a dataclass, a
+            namespace, a dictionary, or any object with plain attributes.
+        build: how a module of your own is built from such a config, if neither ``type(module)(config)``
+            nor the class with the config's fields does it.
+        inputs: what a module of your own is run on: a tensor, a tuple, a dictionary by the names of
+            ``forward``'s arguments, or a function of the config that makes one. Default: token ids
+            if its first layer is an embedding, floats if it is a linear layer.
 
     Returns:
         The wider model, how it grew, what was proved, and the optimizer and scheduler to go on
@@ -173,7 +191,7 @@ def widen(
         >>> model, optimizer = grown.model, grown.optimizer
     """
     model = cast(M, uncompiled(model))
-    stock = _stock(model)
+    stock = _stock(model, config, build, inputs)
     options = chosen(choices)
     check_word("moments", moments, get_args(Moments))
     check_word("hyper", hyper, get_args(Hyper))
@@ -182,7 +200,7 @@ def widen(
         check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
     _check_training(stock, optimizer, scheduler, moments, hyper)
     name = type(model).__name__
-    config = Config({**stock.config.to_dict(), "architectures": [name]})
+    raw = Config({**stock.config.to_dict(), "architectures": [name]})
     in_memory, ties = without_ties(stock)
     check_memory(stock)
     state = to_disk(stock, in_memory)
@@ -190,11 +208,11 @@ def widen(
     dtypes = {key: value.dtype for key, value in state.items()}
     if empty := next((key for key, value in state.items() if value.is_meta), None):
         raise CheckpointError(f"tensor '{empty}' has no data (device meta). Load the model first.")
-    expected, tied = expected_tensors(config, type(stock))
-    same, tables = same_by_config(stock, config)
+    expected, tied = expected_tensors(raw, type(stock))
+    same, tables = same_by_config(stock, raw)
     check_parts(stock, same)
     _check_ties(ties, expected, tied)
-    plan = prepare(config, options, shapes, dtypes)
+    plan = prepare(raw, options, shapes, dtypes)
     _check_state(plan, state, expected, name)
     trial = try_model(stock, share_weights(same, stock), verify_inputs, allow_nonfinite)
     twin, fold = prove_twin(plan), Fold()
@@ -202,6 +220,8 @@ def widen(
         plan, plan.tensors, plan.reading(state.__getitem__), plan.dtypes, fold, allow_nonfinite=allow_nonfinite
     )
     new = rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties, tables)
+    if isinstance(new, OwnWrapper):
+        remember(new)
     result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan)))
     if optimizer is None:
         return result
@@ -213,15 +233,18 @@ def widen(
     return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
 
 
-def _stock(model: nn.Module) -> PreTrainedModel:
-    """The model as a transformers model: itself, or a registered module wrapped as one.
+def _stock(model: nn.Module, config: Any, build: Callable[[Any], nn.Module] | None, inputs: Any) -> PreTrainedModel:
+    """The model as a transformers model: itself, or a module wrapped as one.
 
     Raises:
         UnsupportedModelError: a model that is wrapped or sharded, or a class that is neither
-            transformers' own nor registered.
+            transformers' own nor registered, and for which no declaration is found.
     """
     check_unwrapped(model)
     name = type(model).__name__
+    stated = any(value is not None for value in (config, build, inputs))
+    if own_models.is_own(model, stated):
+        return own_models.own_model(model, config, build, inputs)
     stock = as_transformers(model) or model
     known = isinstance(stock, ModuleWrapper) or getattr(transformers, name, None) is type(stock)
     if not isinstance(stock, PreTrainedModel) or not known:

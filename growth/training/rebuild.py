@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from transformers.initialization import no_init_weights
 
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import Config, config_to_build
-from growth.hf.custom_modules import MODULE
+from growth.hf.custom_modules import MODULE, inner_module
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
 from growth.proof.settings import GRADIENT_SETTINGS
@@ -66,8 +66,9 @@ def rebuild(
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters(remove_duplicate=False)}
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(trained.get(source(name), True))
-    if model.can_generate():
-        new.generation_config = copy.deepcopy(model.generation_config)
+    for old, made in ((model, new), (inner_module(model), inner_module(new))):
+        if isinstance(old, PreTrainedModel) and old.can_generate():
+            cast(PreTrainedModel, made).generation_config = copy.deepcopy(old.generation_config)
     if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
         # renamed in transformers 5
         getattr(new, "activation_checkpointing_enable", new.gradient_checkpointing_enable)()

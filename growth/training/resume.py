@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from growth.arguments import check_kind
 from growth.errors import IllegalGrowthError
-from growth.hf.custom_modules import as_transformers
+from growth.hf.custom_modules import MODULE
+from growth.hf.own_modules import in_wrapper
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.optimizer import ORIGIN, made_like
 from growth.training.wrappers import check_bare, uncompiled
@@ -65,8 +66,11 @@ def resume(
     if scheduler is not None:
         check_scheduler(scheduler, optimizer, "keep")
     inside = uncompiled(model)
-    parameters = dict((as_transformers(inside) or inside).named_parameters())
+    parameters = dict((in_wrapper(inside) or inside).named_parameters())
     origins = _origins(state)
+    if not any(name in parameters for origin in origins for name in origin["shapes"]):
+        # A module of the caller's, read from a file of its own: it was in a wrapper when it grew.
+        parameters = {f"{MODULE}.{name}": parameter for name, parameter in parameters.items()}
     _check_model(origins, parameters, type(inside).__name__)
     _check_groups(origins, parameters, optimizer)
     resumed = made_like(optimizer, _split(origins, parameters, optimizer))

@@ -9,12 +9,14 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import growth
+from growth import architectures
 from growth.cli.choices import as_typed
 from growth.cli.main import grow as command
 from growth.plan.choices import CHOICES
@@ -271,6 +273,11 @@ def test_architectures(grow: Grow) -> None:
     assert "CausalLM" in rows["llama"] and "rotary" in rows["llama"] and "learned" in rows["bert"]
     listed = grow("architectures", "--json").json
     assert [row["model_type"] for row in listed] == list(rows)
+    printed = grow("architectures", "mixtral", "--python")
+    names: dict[str, Any] = {}
+    exec(printed.out, names)
+    assert printed.code == 0 and names["MIXTRAL"].modules == architectures.find("mixtral").modules
+    assert grow("architectures", "--python").code == 2 and grow("architectures", "nope", "--python").code == 1
     assert grow("architectures", "nope").err.startswith("grow: no architecture is declared for model_type 'nope'")
 
 

@@ -49,7 +49,7 @@ KEYWORDS = (
 SIGNATURES = {
     "plan_widening": f"(source, *, {KEYWORDS})",
     "widen": "(model, *, optimizer=None, scheduler=None, moments='preserve', hyper='preserve', allow_nonfinite=False, "
-    f"verify_inputs=None, {KEYWORDS})",
+    f"verify_inputs=None, config=None, build=None, inputs=None, {KEYWORDS})",
     "widen_checkpoint": (
         "(src, dst, *, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', overwrite=False, "
         "allow_nonfinite=False, "
