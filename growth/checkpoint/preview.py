@@ -20,7 +20,7 @@ from growth.plan.choices import Choices, takes_choices
 from growth.plan.loading import loading_note
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
-from growth.proof.prepare import prepare
+from growth.infer.prepare import prepare
 
 
 @takes_choices

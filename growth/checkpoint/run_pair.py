@@ -27,7 +27,7 @@ from growth.hf.reader import open_checkpoint, resolve
 from growth.plan.options import Options
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import Inputs, class_inputs, most_tokens
-from growth.proof.lookalike import declaration
+from growth.infer.declaration import declaration
 from growth.proof.outputs import Outputs, forward
 
 EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"

@@ -37,7 +37,7 @@ from growth.plan.loading import loading_note
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.rounding import result_dtypes
-from growth.proof.prepare import prepare
+from growth.infer.prepare import prepare
 from growth.proof.twin import Proof, prove_twin
 from growth.training.moments import Moments
 from growth.weights.fold import Fold

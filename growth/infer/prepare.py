@@ -19,7 +19,7 @@ from growth.plan.build import build_plan, plan_config
 from growth.plan.choice_notes import choice_notes, other_family
 from growth.plan.options import Options
 from growth.plan.plan import Plan
-from growth.proof.lookalike import declaration
+from growth.infer.declaration import declaration
 
 
 def prepare(

@@ -210,6 +210,11 @@ def _about_the_declaration(declared: Declared, config: Config) -> Iterator[str]:
             f"model_type '{config['model_type']}' is not declared; it looks like '{declared.looks_like}': every "
             "parameter and config field fits, and the twin decides"
         )
+    if declared.inferred:
+        yield (
+            f"model_type '{config['model_type']}' is not declared; what its parameters do was inferred on a miniature: "
+            "whole multiples, more heads of the same size, copies of scale 1"
+        )
 
 
 def _about_saving(model_class: type[PreTrainedModel], tensors: Iterable[str]) -> Iterator[str]:

@@ -14,13 +14,15 @@ class Declared:
     Args:
         base: the declaration, not yet adapted to a config.
         looks_like: the ``model_type`` it was declared for, if the model's own is not declared and
-            this one fits (`growth.proof.lookalike`); else None.
+            this one fits (`growth.infer.lookalike`); else None.
+        inferred: whether it was found on the model's miniature (`growth.infer.infer`).
 
     Example:
         >>> from growth.architectures import find
         >>> Declared(find("llama"), looks_like="llama")
-        Declared(base=Architecture(llama: ...), looks_like='llama')
+        Declared(base=Architecture(llama: ...), looks_like='llama', inferred=False)
     """
 
     base: Architecture
     looks_like: str | None = None
+    inferred: bool = False

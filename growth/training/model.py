@@ -28,7 +28,7 @@ from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.own_run import try_model
-from growth.proof.prepare import prepare
+from growth.infer.prepare import prepare
 from growth.proof.run import prove_grown
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown

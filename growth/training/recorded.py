@@ -12,7 +12,7 @@ from growth.hf.config_json import read_json, section_at
 from growth.hf.reader import resolve
 from growth.plan.options import Choices, chosen
 from growth.plan.plan import Plan
-from growth.proof.prepare import prepare
+from growth.infer.prepare import prepare
 
 
 def recorded_plan(folder: str | os.PathLike[str]) -> Plan:

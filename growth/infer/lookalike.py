@@ -1,11 +1,9 @@
 """A borrowed declaration for a ``model_type`` that has none.
 
-Many new models are a known block under a new name. Every declaration is tried on such a model. It
-fits if each parameter has a role of the right size and each config field is supported. Whether the
-model's *code* computes what the declaration says is then decided by the twin, in float64. If none
-fits, the model is refused: with its kind, if it is of one that no declaration describes
-(`growth.proof.kinds`), or else with what does not fit the declaration that describes most of its
-tensors."""
+Many new models are a known block under a new name. A declaration made by hand offers more than an inferred one (any
+shape, wider heads), so every one is tried on such a model first. It fits if each parameter has a role of the right size
+and each config field is supported. Whether the model's *code* computes what the declaration says is then decided by the
+twin, in float64."""
 
 from __future__ import annotations
 
@@ -25,20 +23,11 @@ from growth.hf.expected_tensors import Shapes, expected_tensors
 from growth.hf.model_classes import class_of
 from growth.plan.declared import Declared
 from growth.plan.options import Options
-from growth.proof.kinds import kind, of_parts, parts, pattern
-from growth.proof.trial import Trial, trial
+from growth.infer.borrowed_trial import Trial, trial
+from growth.infer.solution import starred
 
 TRIES = 8
 """The largest number of declarations whose twin is run."""
-
-
-LISTED = 3
-"""The largest number of misfits, or of declarations, that a message lists."""
-
-
-NEAR = 1 / 3
-"""The smallest part of a model's tensors that a declaration must describe to be named as the
-nearest."""
 
 
 _Kinds = Mapping[tuple[str, tuple[int, ...]], int]
@@ -82,109 +71,63 @@ class _Fit:
         """By which the nearest comes first: it describes most tensors, and then reads the config."""
         return -self.described, bool(self.unread), len(self.fields), self.unused, self.laws
 
-    def misfits(self) -> Iterator[str]:
-        """What does not fit, a few words each."""
-        yield from filter(None, [self.unread])
-        yield from (f"{what} ({count} of them)" if count > 1 else what for what, count in self.tensors.items())
-        yield from (f"config field '{name}' is {shown(value)}" for name, value in self.fields.items())
 
-
-def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None = None) -> Declared:
-    """The declaration for a config: that of its ``model_type``, or one that fits and that the twin
-    confirms.
+def look_alike(config: Config, options: Options, model_class: type[PreTrainedModel], shapes: Shapes) -> Declared | None:
+    """A declaration made for another ``model_type`` that describes a model as well.
 
     Args:
-        raw: the config.
+        config: of the model.
         options: the caller's.
-        shapes: tensor name -> shape, of the file; by default those of the config's class.
+        model_class: of the model.
+        shapes: tensor name -> shape, of the class at this config.
+
+    Returns:
+        The first that fits and that the twin confirms; None if there is none.
 
     Raises:
-        UnsupportedModelError: if the ``model_type`` is not declared and no declaration fits.
         IllegalGrowthError: if one fits, and refuses these options.
     """
-    config = Config.of(raw)
-    model_type = str(config.parsed.model_type)
-    check_alike(config.parsed)
-    if model_type in architectures.known():
-        return Declared(architectures.find(model_type))
-    undeclared = f"no architecture is declared for model_type '{model_type}'"
-    model_class = class_of(config)
-    expected = expected_tensors(config, model_class)[0]
-    if shapes is not None and len(shapes.keys() & expected.keys()) < len(shapes) / 2:
-        fits = _fits(config, model_class, shapes, options.vouch)
-        raise UnsupportedModelError(f"{undeclared}, and {_of_another(fits, model_class, shapes)}")
-    fits = _fits(config, model_class, expected, options.vouch)
     tried: dict[str, Trial] = {}
-    for fit in [fit for fit in fits if fit.whole][:TRIES]:
+    fits = [fit for fit in _fits(config, model_class, shapes, options.vouch) if fit.whole][:TRIES]
+    for fit in fits:
         tried[fit.name] = trial(config, options, fit.architecture)
         if tried[fit.name].exact:
             return Declared(fit.architecture, fit.name)
     for fit in fits:  # of what the options refuse, is any a declaration of this model?
-        refused = tried[fit.name].refused if fit.name in tried else None
+        refused = tried[fit.name].refused
         if refused is not None and trial(config, Options(vouch=options.vouch), fit.architecture).exact:
             raise IllegalGrowthError(
-                f"model_type '{model_type}' is not declared and grows like '{fit.name}': {refused}"
+                f"model_type '{config.parsed.model_type}' is not declared and grows like '{fit.name}': {refused}"
             )
-    why = _tried(tried) if tried else _nearest(fits, config, expected)
-    raise UnsupportedModelError(undeclared + why)
+    return None
+
+
+def of_another(config: Config, model_class: type[PreTrainedModel], shapes: Shapes, vouch: Collection[str]) -> str:
+    """What a file holds that has other tensors than the class that its config names.
+
+    Args:
+        config, model_class, vouch: as for `look_alike`.
+        shapes: tensor name -> shape, of the file.
+    """
+    told = f"the file's tensors are not those of a {model_class.__name__}"
+    nearest = _fits(config, model_class, shapes, vouch)[0]
+    if nearest.described == len(shapes):
+        return f"{told}; each has a rule in '{nearest.name}'. Correct 'model_type' and 'architectures' in config.json."
+    first = next(iter(nearest.tensors or shapes))
+    return f"{told}, and no declaration describes all of them, such as {first}. Check config.json."
 
 
 def _fits(config: Config, model_class: type[PreTrainedModel], shapes: Shapes, vouch: Collection[str]) -> list[_Fit]:
     """How every declaration fits, the nearest first."""
     kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name, shape in shapes.items():  # layers, and experts, are alike: one of each is looked at
-        kinds.setdefault(f"{pattern(name)} {shape}", (name, shape))
-    counts = Counter(f"{pattern(name)} {shape}" for name, shape in shapes.items())
+        kinds.setdefault(f"{starred(name)} {shape}", (name, shape))
+    counts = Counter(f"{starred(name)} {shape}" for name, shape in shapes.items())
     each = {one: counts[kind] for kind, one in kinds.items()}
     return sorted(
         (_fit(name, config, model_class, each, vouch) for name in architectures.known()),
         key=lambda fit: fit.distance,
     )
-
-
-def _tried(tried: Mapping[str, Trial]) -> str:
-    """The rest of the refusal where every parameter fits some declarations: what their twins say."""
-    said: dict[str, list[str]] = {}
-    for name, one in tried.items():
-        said.setdefault(one.said, []).append(f"'{name}'")
-    listed = "; ".join(f"under {', '.join(names[:LISTED])} {what}" for what, names in list(said.items())[:LISTED])
-    if all(one.refused is not None for one in tried.values()):
-        return f"; every parameter fits, but {listed}"
-    return f"; every parameter fits, but {listed}. Declare the model with growth.register."
-
-
-def _nearest(fits: Sequence[_Fit], config: Config, shapes: Shapes) -> str:
-    """The rest of the refusal where no declaration fits."""
-    nearest = fits[0]
-    sections, whole = parts(config), nearest.described == len(shapes)
-    if sections and not whole:
-        return f"; it is {of_parts(sections)}"
-    its_kind = "" if whole else kind(config, shapes)
-    said = f"; it is {its_kind}, and" if its_kind else ", and"
-    if nearest.described < NEAR * len(shapes):
-        return (
-            f"{said} the nearest declaration describes {nearest.described} of its {len(shapes)} tensors. "
-            "`grow architectures` lists the declared ones; growth.register adds yours."
-        )
-    misfits = list(nearest.misfits())
-    more = f"; and {len(misfits) - LISTED} more" if len(misfits) > LISTED else ""
-    of = "" if whole else f" (it describes {nearest.described} of {len(shapes)} tensors)"
-    only_fields = whole and not nearest.unread
-    step = "Add --vouch FIELD for a field that does not matter, or declare" if only_fields else "Declare"
-    return (
-        f"{said} the nearest, '{nearest.name}', does not fit{of}: {'; '.join(misfits[:LISTED])}{more}. {step} the "
-        "model with growth.register."
-    )
-
-
-def _of_another(fits: Sequence[_Fit], model_class: type[PreTrainedModel], shapes: Shapes) -> str:
-    """What a file holds that has other tensors than the class that its config names."""
-    told = f"the file's tensors are not those of a {model_class.__name__}"
-    nearest = fits[0]
-    if nearest.described == len(shapes):
-        return f"{told}; each has a rule in '{nearest.name}'. Correct 'model_type' and 'architectures' in config.json."
-    first = next(iter(nearest.tensors or shapes))
-    return f"{told}, and no declaration describes all of them, such as {first}. Check config.json."
 
 
 def _fit(
@@ -226,7 +169,7 @@ def _fit(
             described += count
             followed.add(roles)
         else:
-            misfits[f"tensor '{pattern(canonical)}' of shape {list(shape)}"] += count
+            misfits[f"tensor '{starred(canonical)}' of shape {list(shape)}"] += count
     declared = sum(len(rule) for rule in architecture.modules.values())
     return _Fit(name, borrowed, described, misfits, fields, unread, declared - len(followed), len(architecture.laws))
 
