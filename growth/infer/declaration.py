@@ -48,7 +48,7 @@ def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None 
     if (found := look_alike(config, options, model_class, expected)) is not None:
         return found
     _check_options(model_type, options)
-    return Declared(_inferred(json.dumps(config, sort_keys=True, default=str), model_class), inferred=True)
+    return Declared(_inferred(json.dumps(dict(config), sort_keys=True), model_class), inferred=True)
 
 
 def _check_options(model_type: str, options: Options) -> None:
