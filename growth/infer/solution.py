@@ -86,9 +86,17 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
     _check_tables(walk)
     found_parts = {name: _parts(walk, name) for name in walk.small.held}
     as_reader = dict(found_parts)
-    if embedding in walk.readings:  # tied: as the embedding it writes, by the same coefficients
-        found_parts[embedding] = _as_writer(walk, embedding, found_parts[embedding])
+    for name in walk.readings:
+        if _also_written(walk, name):  # tied: as the embedding it writes, by the same coefficients
+            found_parts[name] = _as_writer(walk, name, found_parts[name])
     return Solution(walk, found_parts, _offsets(walk), _outputs(walk), as_reader)
+
+
+def _also_written(walk: Walk, name: str) -> bool:
+    """Whether one use of a parameter writes what another one reads."""
+    read = [{id(factor) for parts in use for factor in _free(parts)} for use in walk.uses.get(name, [])]
+    every = set().union(*read) if read else set()
+    return any(one != every for one in read)
 
 
 def _as_writer(walk: Walk, name: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:

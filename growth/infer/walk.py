@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,6 +111,7 @@ class Walk:
     values: dict[int, Value] = field(default_factory=dict)
     parameters: dict[str, Value] = field(default_factory=dict)
     readings: dict[str, list[Reading]] = field(default_factory=dict)
+    uses: dict[str, list[list[Range]]] = field(default_factory=dict)
     averaged: list[Range] = field(default_factory=list)
     tables: list[tuple[Tensor, Tensor, Value, str]] = field(default_factory=list)
     offsets: dict[str, float] = field(default_factory=dict)
@@ -152,10 +153,12 @@ class Walk:
         rule = RULES.get(pair.name) or RULES.get(pair.name.removesuffix("_"))
         if rule is None:
             rule = RULES["curved"] if torch.Tag.pointwise in pair.one.op.tags else unknown_operation
+        before = {name: len(readings) for name, readings in self.readings.items()}
         try:
             results = rule(self, pair)
         except Unexplained as error:
             raise Unexplained(f"{where}: {error}") from error
+        self._note_uses(pair, results, before)
         outs = [t for t in _listed(pair.one.out)]
         partners = [t for t in _listed(pair.other.out)]
         if len(outs) == 1 and isinstance(pair.one.out, (list, tuple)) is False and len(results) > 1:
@@ -170,6 +173,17 @@ class Walk:
             self.values[id(out)] = value
             if value.parameter is None:
                 self.order.append(value.scale)
+
+    def _note_uses(self, pair: Pair, results: Sequence[Value], before: Mapping[str, int]) -> None:
+        """Note which ranges an operation reads of every parameter that ends in it."""
+        passed = {value.parameter for value in results}
+        for tensor in tensors_in(pair.one.arguments.values()):
+            name = self._names.get(id(tensor))
+            if name is None and (value := self.values.get(id(tensor))) is not None:
+                name = value.parameter
+            if name is not None and name not in passed:
+                read = [reading.parts for reading in self.readings.get(name, [])[before.get(name, 0) :]]
+                self.uses.setdefault(name, []).append(read)
 
     def _check(self, out: Tensor, partner: Tensor, value: Value, where: str) -> None:
         if len(value.ranges) != out.dim() or any(

@@ -21,7 +21,7 @@ def _no_growth(parts: Range) -> None:
 def embedding(walk: Walk, pair: Pair) -> list[Value]:
     weight, indices = walk.pair(pair, "weight"), walk.pair(pair, "indices")
     _no_growth(weight.ranges[0])
-    return [copy_of(weight, [*indices.ranges, *weight.ranges[1:]])]
+    return [of([*indices.ranges, *weight.ranges[1:]], weight.scale)]
 
 
 @operation("index_select")
