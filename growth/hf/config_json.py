@@ -169,7 +169,9 @@ def spellings(raw: Mapping[str, Any], path: str) -> list[str]:
     written, name = _section(raw, path), path.rpartition(".")[2]
     owner: Any = CONFIG_MAPPING[raw["model_type"]]
     for part in path.split(".")[:-1]:
-        owner = owner.sub_configs[part]
+        owner = owner.sub_configs[part] if hasattr(owner, "sub_configs") and part in owner.sub_configs else None
+    if not hasattr(owner, "attribute_map"):  # a section of any class, which only the config itself says
+        owner = type(value_at(Config.of(raw).parsed, path.rpartition(".")[0]))
     aliases = [alias for alias, target in owner.attribute_map.items() if target == name]
     sizes = architectures.find(raw["model_type"]).sizes.values() if raw["model_type"] in architectures.known() else ()
     old_names = [old for size in sizes if size.field == path for old in size.old_names]
