@@ -21,7 +21,8 @@ from growth.infer.modal_check import outputs_of
 from growth.infer.modal_inputs import modal_inputs
 from growth.infer.pixels import Inputs
 from growth.infer.small_counts import small_counts
-from growth.infer.towers import READINGS, Reading, Tower, text_growth, tower_sections
+from growth.infer.nested import nested_sections
+from growth.infer.towers import READINGS, Reading, Tower, list_sizes, text_growth, tower_sections
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud, miniature
 
@@ -51,7 +52,9 @@ class ModalPair:
     inputs: Inputs
 
 
-def section_architecture(config: PreTrainedConfig, towers: Collection[Tower]) -> Architecture:
+def section_architecture(
+    config: PreTrainedConfig, towers: Collection[Tower], reading: Reading | None = None
+) -> Architecture:
     """A declaration of nothing but the sizes of all sections, for `miniature`.
 
     Args:
@@ -59,7 +62,19 @@ def section_architecture(config: PreTrainedConfig, towers: Collection[Tower]) ->
         towers: from `tower_sections`.
     """
     sizes = {at: size for tower in towers for at, size in tower.sizes.items()}
-    return Architecture(config.model_type, modules={}, laws={}, sizes=sizes, twin=small_counts)
+
+
+    def twin(parsed: PreTrainedConfig, layers: int) -> dict[str, Any]:
+        lists = list_sizes(nested_sections(parsed), reading or READINGS[0])
+        counts = small_counts(parsed, layers)
+        return {**counts, **{at: _as_long(value, counts.get(at)) for at, value in lists.items()}}
+
+    return Architecture(config.model_type, modules={}, laws={}, sizes=sizes, twin=twin)
+
+
+def _as_long(value: list[int], cut: Any) -> list[int]:
+    """A list of widths, as long as its cut form where it has an entry per layer."""
+    return value[: len(cut)] if isinstance(cut, list) else value
 
 
 def small_config(raw: Mapping[str, Any], reading: Reading) -> tuple[tuple[Tower, ...], Config]:
@@ -71,7 +86,7 @@ def small_config(raw: Mapping[str, Any], reading: Reading) -> tuple[tuple[Tower,
     """
     config = Config.of(raw)
     towers = tower_sections(config.parsed, reading)
-    return towers, miniature(config, section_architecture(config.parsed, towers))
+    return towers, miniature(config, section_architecture(config.parsed, towers, reading))
 
 
 def grown_config(small: Mapping[str, Any], ratios: Mapping[str, int]) -> Config:

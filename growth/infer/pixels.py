@@ -68,6 +68,8 @@ class _Look:
         self.merge = self.number(("spatial_merge_size", "merge_size"), 1)
         if self.merge == 1 and (kernel := self.first("merge_kernel_size")) is not None:
             self.merge = kernel[0]
+        if self.merge == 1:
+            self.merge = self.grid // 2
         size = self.first("image_size")
         if size is None:
             size = self.first("resolution") or self.grid * self.patch
@@ -98,8 +100,8 @@ class _Look:
     def shaped(self, name: str) -> Inputs:
         """Patches of two images of different shapes, padded to the longer one."""
         step = max(2, self.grid // 2)
-        shapes = torch.tensor([[2 * step, step], [step, step]])
-        longest = int(shapes.prod(1).max())
+        shapes = torch.tensor([[2 * step, step], [step, 2 * step]])
+        longest = int(shapes.prod(1).max()) + step
         mask = torch.arange(longest)[None] < shapes.prod(1)[:, None]
         patches = self.random(ROWS, longest, self.channels * self.patch**2) * mask[..., None]
         return {"pixel_values": patches, name: shapes, "pixel_attention_mask": mask.long()}
@@ -125,6 +127,9 @@ def _gridded(look: _Look, name: str, taken: Collection[str]) -> Iterator[Inputs]
         sides = (shapes[0][0] * look.patch, shapes[0][1] * look.patch)
         same = [[1, *shapes[0]]] * ROWS if name.endswith("thw") else [list(shapes[0])] * ROWS
         yield {"pixel_values": look.random(ROWS, look.channels, *sides), **more, name: torch.tensor(same)}
+        large = look.patch * step
+        shown = torch.tensor([[1, a, b], [1, b, a]])
+        yield {"pixel_values": look.random(2 * a * b, large, large, look.channels), **more, name: shown}
         if look.frames == 1:
             yield {"pixel_values": look.random(many, flat), **more}
 
@@ -209,6 +214,7 @@ def _plain_images(look: _Look, name: str, taken: Collection[str]) -> Iterator[In
     if "pixel_attention_mask" in taken:
         mask = torch.ones(ROWS, 1, *look.sides, dtype=torch.long)
         yield {name: look.images(ROWS, 1), "pixel_attention_mask": mask}
+        yield {name: look.images(ROWS, 2), "pixel_attention_mask": torch.ones(ROWS, 2, dtype=torch.bool)}
         yield {name: look.images(ROWS, 1)}
     if "tile_fine_mask" in taken:
         yield {name: look.images(ROWS, 1), "tile_fine_mask": torch.ones(ROWS, 1, dtype=torch.bool)}

@@ -100,6 +100,8 @@ def _plain(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, most in COUNTS.items():
         if type(value := fields.get(name)) is int:
             yield name, min(value, most)
+    if type(most := fields.get("index_topk")) is int and type(pool := fields.get("index_kpool")) is int:
+        yield "index_topk", min(most, pool)
     if type(seen := fields.get("window_size")) is int and "spatial_merge_size" in fields:
         yield "window_size", min(seen, 2 * fields["patch_size"] * fields["spatial_merge_size"])
 
@@ -164,6 +166,9 @@ def _images(
         yield "num_patches", grid * grid
     if type(fields.get("max_position_embeddings")) is int and "patch_size" in fields and "vocab_size" not in fields:
         yield "max_position_embeddings", grid * grid
+    for name, value in fields.items():
+        if name.endswith("patch_to_query_dict") and isinstance(value, dict):
+            yield name, {grid * grid: 4}
     if isinstance(fields.get("image_grid_pinpoints"), list):
         sides = [plain_fields(section).get("image_size") for section in sections.values()]
         patches = [plain_fields(section).get("patch_size") for section in sections.values()]

@@ -75,8 +75,14 @@ def small_layers(fields: Mapping[str, Any], least: int = 2) -> tuple[dict[str, A
         for name, value in counts.items():
             if name and value == deep:
                 written[name] = len(picked)
-    written |= {name: [value[number] for number in picked] for name, value in per_layer.items()}
     numbers = {number: _before(number, picked) for number in range(deep)}
+    for name, value in per_layer.items():
+        kept = [value[number] for number in picked]
+        if name.endswith("source_layers"):
+            kept = [_before(number, picked) for number in kept]
+        elif _is_numbers(name):
+            kept = sorted({numbers[number] for number in kept if number in picked})
+        written[name] = kept
     for name, value in indices.items():
         kept = [picked.index(number) for number in value if number in picked]
         written[name] = kept
@@ -108,9 +114,10 @@ def _picked(
     step = fields.get("no_rope_layer_interval")
 
     def kind(number: int) -> tuple[Any, ...]:
-        said = tuple(repr(value[number]) for name, value in per_layer.items() if name not in LOOSE)
+        said = tuple(repr(value[number]) for name, value in per_layer.items() if not _is_numbers(name))
+        own = tuple(value[number] == number for name, value in per_layer.items() if name.endswith("source_layers"))
         named = tuple(number in value for value in indices.values())
-        return (*said, *named, number < dense, number >= deep - tail, repr(step))
+        return (*said, *own, *named, number < dense, number >= deep - tail, repr(step))
 
     first: dict[tuple[Any, ...], int] = {}
     for number in range(deep):
@@ -123,8 +130,12 @@ def _picked(
     return sorted(chosen)
 
 
-LOOSE = ("kv_source_layers", "moe_layers", "full_attn_idxs", "rope_scaling_layers")
-"""Lists of numbers of layers that may be as long as there are layers: they do not say a kind."""
+NUMBERS = ("source_layers", "moe_layers", "full_attn_idxs", "scaling_layers")
+"""How the names of lists end that hold numbers of layers, and may be as long as there are layers."""
+
+
+def _is_numbers(name: str) -> bool:
+    return name.endswith(NUMBERS)
 
 
 def _before(number: int, picked: list[int]) -> int:

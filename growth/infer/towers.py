@@ -52,6 +52,8 @@ class Reading:
         equal: whether widths outside the text that are equal to its width follow it.
         named: further names of fields outside the text that are as wide as it.
         shrink: whether the towers that stay are made small.
+        one: whether a stream outside the text of the same width is the text's own, as where a decoder
+            attends to what an encoder leaves without a map between them.
         grows: kinds of towers that grow.
     """
 
@@ -59,6 +61,7 @@ class Reading:
     equal: bool = False
     named: tuple[str, ...] = ()
     shrink: bool = True
+    one: bool = False
     grows: frozenset[Kind] = field(default_factory=lambda: frozenset({"text"}))
 
 
@@ -69,6 +72,8 @@ READINGS = (
     Reading(named=PROJECTED),
     Reading(free_hidden=False),
     Reading(free_hidden=False, equal=True),
+    Reading(one=True, equal=True),
+    Reading(free_hidden=False, one=True, equal=True),
     Reading(shrink=False),
     Reading(shrink=False, equal=True),
 )
@@ -121,7 +126,13 @@ def tower_sections(config: PreTrainedConfig, reading: Reading | None = None) -> 
             for name in fields
             if widest and _writes_text(name, fields, kind, path, widest, reading)
         )
+        heads = {}
+        if reading.one and own_hidden(fields) == widest:
+            heads = next(small_heads(inner) for inner in texts.values() if own_hidden(inner) == widest)
+            heads = {name: heads[name] for name in heads if name in fields}
+            into += tuple(heads)
         sizes = dict(_other_sizes(path, fields, into, small.get(widest, widest), factor, grows=path in grown))
+        sizes |= {at: Size(at, "heads", small=heads[name]) for name in heads if (at := joined(path, name)) in sizes}
         towers.append(Tower(path, kind, sizes, tuple(joined(path, name) for name in into)))
     return tuple(towers)
 
@@ -210,15 +221,30 @@ def small_heads(fields: Mapping[str, Any]) -> dict[str, int]:
         shared = fields.get(few) if few else None
         if few == "n_groups" and _counts(shared):
             found.setdefault(many, 2 * fields[few])  # groups stay
+        elif shared == 1 < fields[many]:
+            found.setdefault(many, min(fields[many], 5))
+            found.setdefault(few, 1)
         elif not _counts(shared) or shared == fields[many] or fields[many] % fields[few]:
             found.setdefault(many, 3)
             if _counts(shared):
                 found.setdefault(few, 3)
         else:
-            groups = found.get(few, 1 if shared == 1 else 2)
+            groups = found.get(few, _few_groups(fields, fields[many] // fields[few]))
             found.setdefault(many, groups * (fields[many] // fields[few]))
             found.setdefault(few, groups)
     return found
+
+
+WIDEST = 2048
+"""What heads of the user's width may make up with two groups; one group is taken beyond that."""
+
+
+def _few_groups(fields: Mapping[str, Any], queries: int) -> int:
+    """How many keys and values a miniature has that so many queries share each."""
+    if any(_counts(fields.get(name)) for name in HEAD_DIMS):
+        return 2 if queries < 32 else 1
+    heads = next((fields[name] for name in _head_fields(fields)), 1)
+    return 2 if 2 * queries * ((own_hidden(fields) or 0) // heads) <= WIDEST else 1
 
 
 def _text_sizes(
@@ -257,7 +283,9 @@ def _writes_text(
         return True  # the tower's own width is embed_dim
     if name in reading.named or (name in PROJECTED and value == hidden):
         return True
-    if not path and name in HIDDEN and value == hidden:
+    if not path and name in HIDDEN:
+        return True
+    if reading.one and value == hidden and is_width(name):
         return True
     return reading.equal and value == hidden and is_width(name) and (kind == "other" or name not in HIDDEN)
 
@@ -278,6 +306,42 @@ def _other_sizes(
             yield at, Size(at, "heads" if grows else "never", small=_divided(value, factor))
         elif is_width(name):
             yield at, Size(at, "width" if grows else "never", small=_divided(value, factor))
+
+
+def list_sizes(sections: Mapping[str, PreTrainedConfig], reading: Reading) -> dict[str, list[int]]:
+    """Widths that a config lists, one for each stage of a tower or each kind of block, as they are in
+    the miniature. They stay.
+
+    Args:
+        sections: from `nested_sections`.
+        reading: whether towers that stay are made small.
+    """
+    kinds = section_kinds(sections)
+    factor = shrinking_factor(plain_fields(s) for path, s in sections.items() if kinds[path] != "text")
+    found: dict[str, list[int]] = {}
+    for path, section in sections.items():
+        for name, value in plain_fields(section).items():
+            if not (isinstance(value, list) and value and all(_counts(entry) for entry in value)):
+                continue
+            if kinds[path] == "text" and name in (*FEED_FORWARD, *EXPERT):
+                found[joined(path, name)] = [34 + 8 * at for at in range(len(value))]
+            elif kinds[path] != "text" and reading.shrink and name in STAGED:
+                found[joined(path, name)] = [_divided(entry, factor) for entry in value]
+            elif kinds[path] != "text" and name == "depths":
+                found[joined(path, name)] = [min(entry, 2) for entry in value]
+    return found
+
+
+STAGED = (
+    "embed_dim",
+    "embed_dims",
+    "hidden_sizes",
+    "num_heads",
+    "num_attention_heads",
+    "num_groups",
+    "downsample_channels",
+)
+"""Names of lists with a width or a number of heads for each stage."""
 
 
 def _divided(value: int, factor: int) -> int:
