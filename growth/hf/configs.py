@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
@@ -160,8 +162,23 @@ def check_counts(section: Mapping[str, Any], limits: Mapping[str, int] = BUILT, 
             )
 
 
+_layers_may_differ: ContextVar[bool] = ContextVar("layers_may_differ", default=False)
+
+
+@contextmanager
+def layers_may_differ() -> Iterator[None]:
+    """Inside it, configs are parsed whose layers differ in their sizes: for who looks at each layer."""
+    before = _layers_may_differ.set(True)
+    try:
+        yield
+    finally:
+        _layers_may_differ.reset(before)
+
+
 def _check_alike(parsed: PreTrainedConfig) -> None:
     """Refuse a config, or a section of it, whose layers differ in their sizes."""
+    if _layers_may_differ.get():
+        return
     sections = (getattr(parsed, name, None) for name in parsed.sub_configs)
     for section in (parsed, *(section for section in sections if isinstance(section, PreTrainedConfig))):
         if getattr(section, "is_heterogeneous", False):  # since transformers 5.21

@@ -23,7 +23,7 @@ from growth.infer.special_tokens import placeholder
 BEFORE, AFTER = 4, 5
 """Text tokens before an image and after it."""
 
-READERS = ("get_image_features", "get_audio_features", "get_placeholder_mask")
+READERS = ("get_image_features", "get_video_features", "get_audio_features", "get_placeholder_mask")
 
 
 def modal_inputs(model: PreTrainedModel, kinds: Collection[str] = ("image", "audio"), *, seed: int = 0) -> Inputs:
@@ -77,8 +77,8 @@ def _with_text(
     """A candidate with the text around it; runs the model to learn how long that is."""
     pixels = {name: value for name, value in candidate.items() if not name.startswith("_")}
     token = placeholder(model.config, kind)
-    if token is None and kind == "audio":
-        token = placeholder(model.config, "speech")
+    if token is None:
+        token = placeholder(model.config, "video" if kind == "image" else "speech")
     if "input_ids" not in taken:
         return {**pixels, **_decoder(model, taken, seed)}
     counts = [0]

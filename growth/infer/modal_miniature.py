@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,18 +15,18 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import value_at
 from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
 from growth.hf.config_json import section_at
-from growth.hf.configs import Config, Raw, config_to_build
+from growth.hf.configs import Config, Raw, config_to_build, layers_may_differ
 from growth.hf.model_classes import class_of
 from growth.infer.modal_check import outputs_of
 from growth.infer.modal_inputs import modal_inputs
 from growth.infer.pixels import Inputs
 from growth.infer.small_counts import small_counts
 from growth.infer.nested import nested_sections
-from growth.infer.towers import READINGS, Reading, Tower, list_sizes, text_growth, tower_sections
+from growth.infer.towers import READINGS, Reading, Tower, growths, list_sizes, tower_sections
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud, miniature
 
-MOST = 120_000_000
+MOST = 150_000_000
 """Parameters of a miniature; more are not built."""
 
 
@@ -128,7 +128,8 @@ def modal_pair(
     seen: list[Raw] = []
     config = Config(raw)
     for reading in READINGS:
-        with exact_arithmetic():
+        reading = replace(reading, grows=frozenset(names))
+        with exact_arithmetic(), layers_may_differ():
             try:
                 towers, small = small_config(config, reading)
                 if dict(small) in seen:
@@ -141,8 +142,7 @@ def modal_pair(
             except (*FOREIGN_ERRORS, GrowthError) as error:
                 failures.append(f"{reading}: {said(error)}")
                 continue
-            for free in (True, False):
-                ratios = text_growth(towers, names, free_heads=free)
+            for ratios in growths(towers, names):
                 try:
                     grown = grown_config(small, ratios)
                     _check_parameters(grown)

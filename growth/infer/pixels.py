@@ -111,8 +111,8 @@ def _gridded(look: _Look, name: str, taken: Collection[str]) -> Iterator[Inputs]
     """Patches of all images in one row, and the grid that each image has: ``4 x 6`` and ``6 x 4``
     patches where two by two are merged."""
     step = look.merge
-    for a, b in ((2, 3), (2, 2)):
-        shapes = [(a * step, b * step), (b * step, a * step)]
+    for a, b, c, d in ((2, 3, 3, 2), (2, 3, 2, 3), (2, 2, 2, 2)):
+        shapes = [(a * step, b * step), (c * step, d * step)]
         many = sum(height * width for height, width in shapes)
         rows = [[1, *shape] for shape in shapes] if name.endswith("thw") else [list(shape) for shape in shapes]
         grid = torch.tensor(rows)
@@ -128,8 +128,8 @@ def _gridded(look: _Look, name: str, taken: Collection[str]) -> Iterator[Inputs]
         same = [[1, *shapes[0]]] * ROWS if name.endswith("thw") else [list(shapes[0])] * ROWS
         yield {"pixel_values": look.random(ROWS, look.channels, *sides), **more, name: torch.tensor(same)}
         large = look.patch * step
-        shown = torch.tensor([[1, a, b], [1, b, a]])
-        yield {"pixel_values": look.random(2 * a * b, large, large, look.channels), **more, name: shown}
+        shown = torch.tensor([[1, a, b], [1, c, d]])
+        yield {"pixel_values": look.random(a * b + c * d, large, large, look.channels), **more, name: shown}
         if look.frames == 1:
             yield {"pixel_values": look.random(many, flat), **more}
 

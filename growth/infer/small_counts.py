@@ -145,6 +145,8 @@ def patch_grid(sections: Mapping[str, PreTrainedConfig]) -> int:
             merged = max(merged, *kernel)
         if "window_kernel_size" in fields:
             merged = max(merged, 4)
+        if isinstance(rate := fields.get("downsample_rate"), str):  # "4/8": four queries a side of a window of eight
+            merged = max(merged, int(rate.partition("/")[2]) // 2)
         if {"output_channels", "downsample_channels"} & fields.keys():
             merged = max(merged, 4)
     return max(4, 2 * merged)
@@ -202,6 +204,8 @@ def _layer_numbers(
                 found[joined(path, name)] = _renumbered(value, vision)
             elif name.endswith("target_layers") and isinstance(value, list):
                 found[joined(path, name)] = _renumbered(value, text)
+            elif name.endswith("layer_map") and isinstance(value, list):
+                found[joined(path, name)] = [[_renumbered(a, vision), _renumbered(b, text)] for a, b in value]
             elif name == "insert_layer_id" and type(value) is int:
                 found[joined(path, name)] = 0
     return found

@@ -56,6 +56,7 @@ def small_layers(fields: Mapping[str, Any], least: int = 2) -> tuple[dict[str, A
     if not counts:
         return written, {}
     deep = next(iter(counts.values()))
+    own_sizes = {int(number): said for number, said in (fields.get("per_layer_config") or {}).items()}
     per_layer = {
         name: value
         for name, value in fields.items()
@@ -68,6 +69,8 @@ def small_layers(fields: Mapping[str, Any], least: int = 2) -> tuple[dict[str, A
         and name not in per_layer and max(value) < deep
     }
     stored = _kept_for_output(indices)
+    if own_sizes:
+        per_layer["per_layer_config"] = [own_sizes.get(number) for number in range(deep)]
     shared = fields.get("num_kv_shared_layers")
     tail = shared if type(shared) is int and 0 < shared < deep else 0
     picked = _picked(per_layer, indices, deep, least, tail, stored, fields)
@@ -83,6 +86,9 @@ def small_layers(fields: Mapping[str, Any], least: int = 2) -> tuple[dict[str, A
         elif _is_numbers(name):
             kept = sorted({numbers[number] for number in kept if number in picked})
         written[name] = kept
+    if own_sizes:
+        kept_sizes = enumerate(written["per_layer_config"])
+        written["per_layer_config"] = {str(number): said for number, said in kept_sizes if said is not None}
     for name, value in indices.items():
         kept = [picked.index(number) for number in value if number in picked]
         written[name] = kept

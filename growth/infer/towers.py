@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig
@@ -54,7 +54,7 @@ class Reading:
         shrink: whether the towers that stay are made small.
         one: whether a stream outside the text of the same width is the text's own, as where a decoder
             attends to what an encoder leaves without a map between them.
-        grows: kinds of towers that grow.
+        grows: kinds or sections of the towers that grow.
     """
 
     free_hidden: bool = True
@@ -62,7 +62,7 @@ class Reading:
     named: tuple[str, ...] = ()
     shrink: bool = True
     one: bool = False
-    grows: frozenset[Kind] = field(default_factory=lambda: frozenset({"text"}))
+    grows: frozenset[str] = frozenset({"text"})
 
 
 PROJECTED = ("projection_dim", "image_token_embed_dim", "hidden_size_of_text", "projector_output_dim")
@@ -72,8 +72,8 @@ READINGS = (
     Reading(named=PROJECTED),
     Reading(free_hidden=False),
     Reading(free_hidden=False, equal=True),
-    Reading(one=True, equal=True),
-    Reading(free_hidden=False, one=True, equal=True),
+    Reading(one=True),
+    Reading(free_hidden=False, one=True),
     Reading(shrink=False),
     Reading(shrink=False, equal=True),
 )
@@ -112,7 +112,7 @@ def tower_sections(config: PreTrainedConfig, reading: Reading | None = None) -> 
     widest = max(streams, default=0)
     rest = [plain_fields(sections[path]) for path, kind in kinds.items() if kind != "text"]
     factor = shrinking_factor(rest) if reading.shrink else 1
-    grown = {path for path, kind in kinds.items() if kind in reading.grows or kind == "text"}
+    grown = {path for path, kind in kinds.items() if {kind, path} & reading.grows}
     towers = []
     for path, section in sections.items():
         fields, kind = plain_fields(section), kinds[path]
@@ -285,7 +285,7 @@ def _writes_text(
         return True
     if not path and name in HIDDEN:
         return True
-    if reading.one and value == hidden and is_width(name):
+    if reading.one and path and value == hidden and name in HIDDEN:
         return True
     return reading.equal and value == hidden and is_width(name) and (kind == "other" or name not in HIDDEN)
 
@@ -304,7 +304,7 @@ def _other_sizes(
             yield at, Size(at, small=text)
         elif name in heads:
             yield at, Size(at, "heads" if grows else "never", small=_divided(value, factor))
-        elif is_width(name):
+        elif is_width(name) or name == "base_channels":
             yield at, Size(at, "width" if grows else "never", small=_divided(value, factor))
 
 
@@ -363,6 +363,7 @@ def shrinking_factor(sections: Iterable[Mapping[str, Any]]) -> int:
                 if isinstance(value, list):
                     counts += value
         streams += [fields[name] for name in HIDDEN if _counts(fields.get(name))]
+        streams += [fields["base_channels"] // 32] if _counts(fields.get("base_channels")) else []  # in groups of 32
         for name in HIDDEN:
             if isinstance(fields.get(name), list):
                 streams += fields[name]
@@ -382,7 +383,7 @@ RATIOS: Mapping[str, int] = {"hidden": 2, "inner": 3, "expert": 5, "heads": 3}
 
 
 def text_growth(
-    towers: Iterable[Tower], names: Collection[str] = ("text",), *, free_heads: bool = True
+    towers: Iterable[Tower], names: Collection[str] = ("text",), *, free_heads: bool = True, alike: bool = False
 ) -> dict[str, int]:
     """The fields to multiply for a choice of towers.
 
@@ -391,6 +392,7 @@ def text_growth(
         names: kinds or sections of the towers that grow.
         free_heads: whether heads may grow by another ratio than the hidden size where a field says
             how wide a head is. Where that is so but the model does not build, it was not free.
+        alike: whether all sizes of a tower other than the text grow by one ratio.
 
     Returns:
         Path of a field -> the ratio. What is as wide as the text is multiplied with it.
@@ -415,7 +417,9 @@ def text_growth(
             if at in found or size.grows == "never":
                 continue
             leaf = at.rpartition(".")[2]
-            if size.grows == "heads":
+            if alike and tower.kind != "text":
+                found[at] = RATIOS["hidden"] + more
+            elif size.grows == "heads":
                 found[at] = (RATIOS["heads"] if explicit else RATIOS["hidden"]) + more
             elif leaf in EXPERT:
                 found[at] = RATIOS["expert"] + more
@@ -423,4 +427,21 @@ def text_growth(
                 found[at] = RATIOS["inner"] + more
             else:
                 found[at] = RATIOS["hidden"] + more
+    return found
+
+
+def growths(towers: Iterable[Tower], names: Collection[str] = ("text",)) -> list[dict[str, int]]:
+    """The growths to try for a choice of towers, those with the most different ratios first. What
+    the model's code ties together shows only when the grown config is built and run.
+
+    Args:
+        towers, names: as for `text_growth`.
+    """
+    towers = tuple(towers)
+    found: list[dict[str, int]] = []
+    for alike in (False, True):
+        for free in (True, False):
+            ratios = text_growth(towers, names, free_heads=free, alike=alike)
+            if ratios not in found:
+                found.append(ratios)
     return found
