@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -21,19 +21,22 @@ from growth.infer import operations
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
 from growth.infer.errors import Differs, Unexplained
+from growth.infer.modal_miniature import as_pair, modal_pair
 from growth.infer.naming import Sizing
 from growth.infer.pair import Pair, pair
 from growth.infer.recording import record
 from growth.infer.solution import Solution, solve, starred
 from growth.infer.walk import RULES, Walk
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.inputs import random_inputs
+from growth.proof.inputs import random_inputs, reads_more_than_text
 from growth.proof.miniature import VOCABULARY, build_exact, loud
 
 assert operations and RULES
 
 
-def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Architecture:
+def infer(
+    config: Mapping[str, Any], model_class: type[PreTrainedModel], towers: Collection[str] = ("text",)
+) -> Architecture:
     """The declaration of a model, found on its miniature.
 
     The miniature and a wider one run side by side. Every operation says which dimensions are one space and how values
@@ -43,6 +46,7 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
     Args:
         config: of the model.
         model_class: of the model.
+        towers: of a model of several, which ones grow: ``text``, ``vision``, ``audio``, or sections of the config.
 
     Raises:
         UnsupportedModelError: naming the operation, the module or the tensor that could not be explained.
@@ -53,7 +57,8 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
         ['writes residual', 'reads ffn']
     """
     base = Config.of(config)
-    found = pair(base, model_class)
+    several = reads_more_than_text(model_class)
+    found = as_pair(modal_pair(base, towers), base) if several else pair(base, model_class)
     try:
         with exact_arithmetic(), torch.random.fork_rng(devices=[]):
             small, wide, solution = _compared(found)
