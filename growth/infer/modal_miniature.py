@@ -130,7 +130,7 @@ def modal_pair(
     config = Config(raw)
     for reading in READINGS:
         reading = replace(reading, grows=frozenset(names))
-        with exact_arithmetic()():
+        with exact_arithmetic():
             try:
                 towers, small = small_config(config, reading)
                 if dict(small) in seen:
