@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from growth.architectures import patterns
 from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined
-from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, IllegalGrowthError, UnsupportedModelError
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import without_weights
 from growth.infer import operations
@@ -58,6 +58,11 @@ def infer(
     """
     base = Config.of(config)
     several = reads_more_than_text(model_class)
+    if not several and tuple(towers) != ("text",):
+        raise IllegalGrowthError(
+            f"towers {', '.join(towers)} are of models of several towers, and {model_class.__name__} is of one piece. "
+            "Leave towers out."
+        )
     found = as_pair(modal_pair(base, towers), base) if several else pair(base, model_class)
     try:
         with exact_arithmetic(), torch.random.fork_rng(devices=[]):

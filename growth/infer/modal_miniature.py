@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import value_at
-from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, UnsupportedModelError
 from growth.hf.config_json import section_at
 from growth.hf.configs import Config, Raw, config_to_build
 from growth.hf.model_classes import class_of
@@ -23,7 +23,7 @@ from growth.proof.pixels import Inputs
 from growth.proof.small_counts import small_counts
 from growth.hf.nested import nested_sections
 from growth.infer.pair import Pair
-from growth.infer.towers import READINGS, Reading, Tower, growths, list_sizes, tower_sections
+from growth.infer.towers import READINGS, Reading, Tower, growths, list_sizes, section_kinds, tower_sections
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud, miniature
 
@@ -128,6 +128,7 @@ def modal_pair(
     failures: list[str] = []
     seen: list[Raw] = []
     config = Config(raw)
+    check_names(config, names)
     for reading in READINGS:
         reading = replace(reading, grows=frozenset(names))
         with exact_arithmetic():
@@ -157,6 +158,21 @@ def modal_pair(
     )
     refusal.add_note("\n".join(failures))
     raise refusal
+
+
+def check_names(config: Config, names: Collection[str]) -> None:
+    """Refuse a name that no tower has.
+
+    Raises:
+        IllegalGrowthError: saying which there are.
+    """
+    kinds = section_kinds(nested_sections(config.parsed))
+    known = {word for path, kind in kinds.items() for word in (path, kind) if word not in ("", "other")}
+    for name in names:
+        if name not in known:
+            raise IllegalGrowthError(
+                f"this {config['model_type']} has no tower '{name}'; it has {', '.join(sorted(known))}. Name one of those."
+            )
 
 
 def said(error: BaseException) -> str:
