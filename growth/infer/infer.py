@@ -26,7 +26,8 @@ from growth.infer.naming import Sizing
 from growth.infer.pair import Pair, pair
 from growth.infer.recording import record
 from growth.infer.solution import Solution, solve, starred
-from growth.infer.walk import RULES, Walk
+from growth.infer.values import RULES
+from growth.infer.walk import Walk
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import random_inputs, reads_more_than_text
 from growth.proof.miniature import VOCABULARY, build_exact, loud
@@ -181,5 +182,3 @@ def paths(config: Config) -> Iterator[str]:
             yield joined(prefix, name)
 
     yield from sorted(set(inside(config.parsed, config, "")))
-
-
