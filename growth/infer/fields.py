@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from growth.architectures.sections import joined
+from growth.infer.meanings import kind
 
 
 def all_sections(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -15,7 +16,7 @@ def all_sections(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
     Example:
         >>> from transformers import CLIPConfig
-        >>> [path for path, _ in all_sections(CLIPConfig())]
+        >>> sorted(path for path, _ in all_sections(CLIPConfig()))
         ['', 'text_config', 'vision_config']
     """
     yield path, config
@@ -48,11 +49,25 @@ def whole_numbers(config: Any) -> dict[str, int]:
         64
     """
     return {
-        joined(path, name): value
+        joined(path, name): size
         for path, section in all_sections(config)
         for name, value in entries(section).items()
-        if type(value) is int
+        if type(size := size_in(name, value)) is int
     }
+
+
+def size_in(name: str, value: Any) -> Any:
+    """The size of all layers, where a field that counts features or heads lists it layer by layer;
+    else the value itself.
+
+    Example:
+        >>> size_in("intermediate_size", [64, 64]), size_in("layer_types", ["a", "a"])
+        (64, ['a', 'a'])
+    """
+    listed = isinstance(value, (list, tuple)) and len(value) > 1 and all(entry == value[0] for entry in value)
+    if listed and type(value[0]) is int and kind(name) not in ("kept", "unknown"):
+        return value[0]
+    return value
 
 
 def split(path: str) -> tuple[str, str]:

@@ -24,10 +24,12 @@ class Field:
 
     @property
     def section(self) -> str:
+        """The path of its section."""
         return split(self.path)[0]
 
     @property
     def name(self) -> str:
+        """Its name in its section."""
         return split(self.path)[1]
 
 

@@ -5,15 +5,18 @@ which is built on the meta device, without memory, at twice their value (`growth
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from growth.architectures.sections import joined
-from growth.architectures.sizes import Grows, Size
+from growth.architectures.sizes import Grows, Size, value_at
+from growth.errors import GrowthError
+from growth.hf.config_json import section_at
 from growth.hf.configs import Config
-from growth.infer.fields import all_sections, entries, split, whole_numbers
+from growth.infer.fields import all_sections, entries, size_in, split, whole_numbers
 from growth.infer.groups import LEVELS, Group, groups
 from growth.infer.meanings import kind, standard_name
 from growth.infer.probe import unknown_kind
@@ -33,10 +36,9 @@ def inferred_sizes(config: Mapping[str, Any], model_class: type[PreTrainedModel]
     Example:
         >>> from transformers import ApertusForCausalLM
         >>> sizes = inferred_sizes({"model_type": "apertus"}, ApertusForCausalLM)
-        >>> {name: (size.field, size.grows) for name, size in sizes.items()}
-        {'hidden_size': ('hidden_size', 'width'), 'intermediate_size': ('intermediate_size', 'width'),
-         'num_attention_heads': ('num_attention_heads', 'heads'),
-         'num_key_value_heads': ('num_key_value_heads', 'heads')}
+        >>> {name: size.grows for name, size in sizes.items()}  # doctest: +NORMALIZE_WHITESPACE
+        {'hidden_size': 'width', 'intermediate_size': 'width', 'num_attention_heads': 'heads',
+         'num_key_value_heads': 'heads'}
     """
     fields = growing(config, model_class)
     return sizes_of(fields, groups(fields, kept(config, fields), LEVELS[0]))
@@ -48,8 +50,13 @@ def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> li
     found, sections = [], list(all_sections(parsed))
     for path, section in sections:
         here = entries(section)
-        for name, value in here.items():
-            if type(value) is not int or value < 1:
+        for name, said in here.items():
+            value = size_in(name, said)
+            if (
+                type(value) is not int
+                or value < 1
+                or (value is not said and not _takes_one(config, joined(path, name)))
+            ):
                 continue
             means = kind(name, here)
             at = joined(path, name)
@@ -60,6 +67,16 @@ def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> li
             if means not in ("kept", "unknown"):
                 found.append(Field(at, value, means))
     return found
+
+
+def _takes_one(config: Mapping[str, Any], path: str) -> bool:
+    """Whether a size that a config lists layer by layer may be one number for all of them."""
+    fields = copy.deepcopy(dict(config))
+    section_at(fields, path)[split(path)[1]] = 64
+    try:
+        return isinstance(value_at(Config(fields).parsed, path), (list, tuple))
+    except GrowthError:
+        return False
 
 
 def kept(config: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, int]:

@@ -21,6 +21,7 @@ ROOMS = [
     "plan",
     "weights",
     "proof",
+    "infer",
     "training",
     "checkpoint",
 ]
