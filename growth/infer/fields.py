@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from growth.architectures.sections import joined
+from growth.errors import FOREIGN_ERRORS
 from growth.infer.meanings import kind
 
 
@@ -68,6 +71,16 @@ def size_in(name: str, value: Any) -> Any:
     if listed and type(value[0]) is int and kind(name) not in ("kept", "unknown"):
         return value[0]
     return value
+
+
+def takes_one(section: Any, name: str) -> bool:
+    """Whether a field that lists a size for each layer may also be one number for all of them."""
+    other = copy.copy(section)
+    try:
+        setattr(other, name, 1)
+    except (*FOREIGN_ERRORS, StrictDataclassError):
+        return False
+    return True
 
 
 def split(path: str) -> tuple[str, str]:

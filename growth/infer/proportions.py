@@ -49,7 +49,6 @@ def proportional(members: Sequence[Field], beside: Mapping[str, int], even: bool
     attempts = (
         (True, least, LARGEST_WIDTH),
         (False, least, LARGEST_WIDTH),
-        (False, least, 2 * LARGEST_WIDTH),
         (False, 2, max(base.values())),
     )
     for whole, fewest, widest in attempts:

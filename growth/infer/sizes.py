@@ -5,18 +5,15 @@ which is built on the meta device, without memory, at twice their value (`growth
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from growth.architectures.sections import joined
-from growth.architectures.sizes import Grows, Size, value_at
-from growth.errors import GrowthError
-from growth.hf.config_json import section_at
+from growth.architectures.sizes import Grows, Size
 from growth.hf.configs import Config
-from growth.infer.fields import all_sections, entries, size_in, split, whole_numbers
+from growth.infer.fields import all_sections, entries, size_in, split, takes_one, whole_numbers
 from growth.infer.groups import LEVELS, Group, groups
 from growth.infer.meanings import kind, standard_name
 from growth.infer.probe import unknown_kind
@@ -52,11 +49,7 @@ def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> li
         here = entries(section)
         for name, said in here.items():
             value = size_in(name, said)
-            if (
-                type(value) is not int
-                or value < 1
-                or (value is not said and not _takes_one(config, joined(path, name)))
-            ):
+            if type(value) is not int or value < 1 or (value is not said and not takes_one(section, name)):
                 continue
             means = kind(name, here)
             at = joined(path, name)
@@ -67,16 +60,6 @@ def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> li
             if means not in ("kept", "unknown"):
                 found.append(Field(at, value, means))
     return found
-
-
-def _takes_one(config: Mapping[str, Any], path: str) -> bool:
-    """Whether a size that a config lists layer by layer may be one number for all of them."""
-    fields = copy.deepcopy(dict(config))
-    section_at(fields, path)[split(path)[1]] = 64
-    try:
-        return isinstance(value_at(Config(fields).parsed, path), (list, tuple))
-    except GrowthError:
-        return False
 
 
 def kept(config: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, int]:
