@@ -166,3 +166,12 @@ def test_counts_do_not_touch_sizes() -> None:
             parsed = Config({"model_type": model_type}).parsed
             sizes = {size.field for size in architectures.find(model_type).sizes.values()}
             assert not {*small_counts(parsed)} & sizes, model_type
+
+
+def test_factors_of_rotary_frequencies_are_those_of_the_user() -> None:
+    factors = {"short_factor": [1.0 + i for i in range(64)], "long_factor": [2.0 + i for i in range(64)]}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 4096}
+    rope |= {**factors, "short_mscale": 1.2, "long_mscale": 1.3}
+    raw = {"model_type": "phimoe", "architectures": ["PhimoeForCausalLM"], "rope_parameters": rope}
+    one = pair({**raw, "max_position_embeddings": 131072}, class_of(raw))
+    assert {name: one.small["rope_parameters"][name] for name in factors} == factors
