@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -35,6 +36,9 @@ from growth.proof.miniature import VOCABULARY, build_exact, loud
 assert operations and RULES
 
 
+LOG = logging.getLogger(__name__)
+
+
 def infer(
     config: Mapping[str, Any], model_class: type[PreTrainedModel], towers: Collection[str] = ("text",)
 ) -> Architecture:
@@ -64,8 +68,10 @@ def infer(
             f"towers {', '.join(towers)} are of models of several towers, and {model_class.__name__} is of one piece. "
             "Leave towers out."
         )
+    LOG.info("no declaration for %s: making a miniature", model_class.__name__)
     found = as_pair(modal_pair(base, towers), base) if several else pair(base, model_class)
     try:
+        LOG.info("inferring what the parameters of %s do, from two runs of its miniature", model_class.__name__)
         with exact_arithmetic(), torch.random.fork_rng(devices=[]):
             small, wide, solution = _compared(found)
             tensors = on_disk(small, wide, solution)
