@@ -152,7 +152,12 @@ def masked_scatter(walk: Walk, pair: Pair) -> list[Value]:
     return [of(value.ranges, value.scale)]
 
 
-@operation("one_hot", "nonzero", "unique", "_unique2", "bincount", "histc", "bucketize", "searchsorted", "unique_consecutive", "multinomial")  # fmt: skip
+@operation(
+    *(
+        "one_hot", "nonzero", "unique", "_unique2", "bincount", "histc", "bucketize", "searchsorted",
+        "unique_consecutive", "multinomial",
+    )
+)  # fmt: skip
 def numbers(walk: Walk, pair: Pair) -> list[Value]:
     for name in pair.one.arguments:
         one, other = pair[name]

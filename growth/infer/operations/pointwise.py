@@ -37,7 +37,9 @@ def operand(walk: Walk, pair: Pair, name: str) -> Value | tuple[Any, Any]:
     return one, other
 
 
-_LINEAR = ("neg", "abs", "relu", "leaky_relu", "real", "nan_to_num", "rrelu_with_noise", "conj", "conj_physical", "_neg_view")  # fmt: skip
+_LINEAR = (
+    "neg", "abs", "relu", "leaky_relu", "real", "nan_to_num", "rrelu_with_noise", "conj", "conj_physical", "_neg_view",
+)  # fmt: skip
 
 
 @operation(*_LINEAR)
@@ -193,7 +195,10 @@ def alike(walk: Walk, pair: Pair) -> list[Value]:
     return [of(broadcast(values), scale)]
 
 
-_COMPARED = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "isin", "greater", "less")  # fmt: skip
+_COMPARED = (
+    "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
+    "bitwise_xor", "isin", "greater", "less",
+)  # fmt: skip
 
 
 @operation(*_COMPARED)

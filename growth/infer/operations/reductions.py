@@ -127,7 +127,15 @@ def length(walk: Walk, pair: Pair) -> list[Value]:
     return [of(ranges, scale * (1.0 / float(order)))]
 
 
-@operation("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool2d_with_indices", "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "_adaptive_avg_pool3d", "upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d", "upsample_nearest1d", "upsample_linear1d", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "upsample_trilinear3d", "upsample_nearest3d", "grid_sampler_2d", "max_pool3d_with_indices")  # fmt: skip
+@operation(
+    *(
+        "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool2d_with_indices",
+        "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "_adaptive_avg_pool3d",
+        "upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d", "upsample_nearest1d", "upsample_linear1d",
+        "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "upsample_trilinear3d", "upsample_nearest3d",
+        "grid_sampler_2d", "max_pool3d_with_indices",
+    )
+)  # fmt: skip
 def pooled(walk: Walk, pair: Pair) -> list[Value]:
     """Windows over kept dimensions; channels pass."""
     value = walk.pair(pair, next(iter(pair.one.arguments)))

@@ -207,7 +207,12 @@ def _every(parts: Range, step: int, whole: Count, end: Count) -> Range:
     return split(parts, [(whole[0] // step, whole[1] // step), (step, step)])[0]
 
 
-@operation("split", "split_with_sizes", "split_copy", "split_with_sizes_copy", "unsafe_split", "chunk", "tensor_split", "unsafe_chunk")  # fmt: skip
+@operation(
+    *(
+        "split", "split_with_sizes", "split_copy", "split_with_sizes_copy", "unsafe_split", "chunk", "tensor_split",
+        "unsafe_chunk",
+    )
+)  # fmt: skip
 def split_(walk: Walk, pair: Pair) -> list[Value]:
     value = walk.pair(pair, "self")
     at = pair.get("dim", 0) % len(value.ranges)
@@ -285,7 +290,12 @@ def blank(walk: Walk, pair: Pair) -> list[Value]:
     return [of(walk.shape(pair.one.out, pair.other.out), walk.scales.unknown())]
 
 
-@operation("full", "full_like", "new_full", "ones", "ones_like", "new_ones", "arange", "eye", "scalar_tensor", "linspace", "fill", "zero")  # fmt: skip
+@operation(
+    *(
+        "full", "full_like", "new_full", "ones", "ones_like", "new_ones", "arange", "eye", "scalar_tensor", "linspace",
+        "fill", "zero",
+    )
+)  # fmt: skip
 def constant(walk: Walk, pair: Pair) -> list[Value]:
     if pair.name in ("fill_", "zero_", "fill", "zero"):
         value = walk.pair(pair, "self")
