@@ -8,8 +8,8 @@ A model is run at two sizes. A dimension that has ``n`` coordinates in the small
 * *product* of factors: a dimension of 18 that the code views as 3 heads of 6;
 * *concatenation* of ranges: a fused projection that the code splits into queries, keys and values.
 
-What the code does with a dimension says more and more about it. A slice makes a concatenation of a free factor (`cut`),
-a view makes a product, and every operation on two tensors says that two ranges are the same
+What the code does with a dimension says more and more about it. A slice makes a concatenation of a free factor
+(`cut`), a view makes a product, and every operation on two tensors says that two ranges are the same
 (`growth.infer.unification`). What is still free in the end are the spaces of the model.
 """
 
@@ -81,10 +81,7 @@ def resolved(parts: Iterable[Factor]) -> Range:
     out: Range = []
     for part in parts:
         factor = found(part)
-        if factor.kind == "product":
-            inner = resolved(factor.parts[0])
-        else:
-            inner = [factor]
+        inner = resolved(factor.parts[0]) if factor.kind == "product" else [factor]
         for one in inner:
             if one.count == (1, 1):
                 continue

@@ -69,7 +69,7 @@ class Recording:
 
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.modules: list[str] = [""]
 
@@ -182,7 +182,7 @@ def _written(call: Call) -> Iterator[Tensor]:
 
 
 def _storage(value: Tensor) -> int:
-    return value.untyped_storage()._cdata
+    return int(value.untyped_storage()._cdata)
 
 
 def _named(out: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

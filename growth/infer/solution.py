@@ -256,7 +256,7 @@ def coefficients(part: Part) -> list[float]:
     chosen = sources(part.parts)
     if part.kind == "writes":
         return [math.exp(part.scale)] * len(chosen)
-    counts = defaultdict(int)
+    counts: dict[int, int] = defaultdict(int)
     for source in chosen:
         counts[source] += 1
     return [math.exp(-part.scale) / counts[source] for source in chosen]

@@ -55,8 +55,8 @@ def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
             for d in range(one.dim()):
                 _no_growth(value.ranges[at + d])
                 picked.append(at + d)
-            n = int(one.sum()), int(other.sum())
-            numbers.append(of([[*_count(n)]], ONE))
+            chosen = int(one.sum()), int(other.sum())
+            numbers.append(of([[*_count(chosen)]], ONE))
             at += len(mask.ranges)
             continue
         picked.append(at)

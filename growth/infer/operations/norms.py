@@ -74,7 +74,11 @@ def batch_norm(walk: Walk, pair: Pair) -> list[Value]:
     out = of(value.ranges, _affine(walk, pair, [value.ranges[1]]))
     rest = pair.one.out[1:] if isinstance(pair.one.out, tuple) else ()
     others = pair.other.out[1:] if rest else ()
-    return [out, *(of([kept(n) if n == m else fresh_of(n, m) for n, m in zip(a.shape, b.shape, strict=True)], ONE) for a, b in zip(rest, others, strict=True))]  # fmt: skip
+    statistics = [
+        of([kept(n) if n == m else fresh_of(n, m) for n, m in zip(a.shape, b.shape, strict=True)], ONE)
+        for a, b in zip(rest, others, strict=True)
+    ]
+    return [out, *statistics]
 
 
 def fresh_of(n: int, m: int) -> Range:

@@ -52,8 +52,8 @@ def linear(walk: Walk, pair: Pair) -> list[Value]:
 _CURVED = (
     "exp", "exp2", "expm1", "sigmoid", "silu", "gelu", "tanh", "softplus", "mish", "elu", "selu", "celu", "erf", "log",
     "log2", "log1p", "sin", "cos", "hardswish", "hardsigmoid", "hardtanh", "log_sigmoid_forward", "logit", "relu6",
-    "clamp", "clamp_min", "clamp_max", "threshold", "softshrink", "hardshrink", "atan", "floor", "round", "ceil", "trunc",
-    "sinh", "cosh", "polar", "erfinv", "remainder", "fmod", "floor_divide", "log10", "tan", "frac", "glu_jvp",
+    "clamp", "clamp_min", "clamp_max", "threshold", "softshrink", "hardshrink", "atan", "floor", "round", "ceil",
+    "trunc", "sinh", "cosh", "polar", "erfinv", "remainder", "fmod", "floor_divide", "log10", "tan", "frac", "glu_jvp",
 )  # fmt: skip
 
 
@@ -146,9 +146,9 @@ def _shifted(walk: Walk, value: Value, by: float) -> Value:
 def _offset(walk: Walk, pair: Pair, one: Value, other: Value) -> Value | None:
     for name, value, addend in (("self", other, one), ("other", one, other)):
         tensor = pair[name][0]
-        if value.parameter and not addend.parameter and tensor.numel() == 1 and walk.is_constant(tensor):
-            if float(tensor) == float(pair[name][1]) != 0:
-                return _shifted(walk, value, float(tensor))
+        number = value.parameter and not addend.parameter and tensor.numel() == 1 and walk.is_constant(tensor)
+        if number and float(tensor) == float(pair[name][1]) != 0:
+            return _shifted(walk, value, float(tensor))
     return None
 
 

@@ -114,8 +114,9 @@ def _grouped(
 
 
 @operation(
-    "scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math",
-    "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
+    "scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_attention_math", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
 )  # fmt: skip
 def attention(walk: Walk, pair: Pair) -> list[Value]:
     query, key, value = (walk.pair(pair, name) for name in ("query", "key", "value"))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from growth.infer.errors import Unexplained
 from growth.infer.ranges import Count, Range, between, count_of, fresh, join, kept, sources
-from growth.infer.scales import ONE
+from growth.infer.scales import ONE, Scale
 from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, copy_of, of, operation
 from growth.infer.walk import Walk
@@ -267,7 +267,7 @@ def stack(walk: Walk, pair: Pair) -> list[Value]:
     return [of(ranges, scale)]
 
 
-def _equal(walk: Walk, values: Sequence[Value], tensors: Sequence[Tensor]) -> object:
+def _equal(walk: Walk, values: Sequence[Value], tensors: Sequence[Tensor]) -> Scale:
     floats = [v for v, t in zip(values, tensors, strict=True) if t.is_floating_point() and t.numel()]
     for value in floats[1:]:
         walk.scales.equal(floats[0].scale, value.scale)
