@@ -46,6 +46,7 @@ class Factor:
 
     @property
     def kept(self) -> bool:
+        """Whether it has one count at both sizes."""
         return self.count[0] == self.count[1]
 
     def __repr__(self) -> str:
@@ -68,6 +69,12 @@ def found(factor: Factor) -> Factor:
 
 
 def kept(count: int) -> Range:
+    """A range of one count at both sizes.
+
+    Example:
+        >>> kept(4), fresh((4, 4))
+        ([4], [4])
+    """
     return [Factor((count, count))]
 
 
@@ -94,6 +101,12 @@ def resolved(parts: Iterable[Factor]) -> Range:
 
 
 def count_of(parts: Iterable[Factor]) -> Count:
+    """The coordinates of a product of factors, small and wide.
+
+    Example:
+        >>> count_of([*kept(3), *fresh((4, 8))])
+        (12, 24)
+    """
     n = m = 1
     for part in parts:
         n, m = n * part.count[0], m * part.count[1]
@@ -125,6 +138,7 @@ def cut(parts: Range, at: Count) -> None:
 
 
 def cut_factor(factor: Factor, at: Count) -> None:
+    """As `cut`, for one factor."""
     factor = found(factor)
     if at in ((0, 0), factor.count):
         return

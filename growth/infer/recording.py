@@ -34,6 +34,7 @@ class Call:
     module: str
 
     def tensors(self) -> Iterator[Tensor]:
+        """The tensors among the arguments and the results."""
         yield from tensors_in(self.arguments.values())
         yield from tensors_in([self.out])
 

@@ -43,6 +43,7 @@ class Scale:
         return self + other * -1.0
 
     def plus(self, constant: float) -> Scale:
+        """The sum with a number."""
         return Scale(self.terms, self.constant + constant)
 
 
@@ -67,6 +68,7 @@ class Scales:
         self._count = 0
 
     def unknown(self) -> Scale:
+        """A new unknown."""
         self._count += 1
         return Scale({self._count: 1.0})
 
