@@ -40,6 +40,8 @@ def view(walk: Walk, pair: Pair) -> list[Value]:
     out, partner = pair.one.out, pair.other.out
     if pair.one.arguments.get("size") is None:  # a view in another dtype
         return [copy_of(value, value.ranges)]
+    if not out.numel():
+        return [copy_of(value, walk.shape(out, partner))]
     target = list(zip(out.shape, partner.shape, strict=True))
     return [copy_of(value, reshaped(value.ranges, target))]
 
