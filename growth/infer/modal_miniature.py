@@ -170,7 +170,8 @@ def check_names(config: Config, names: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise IllegalGrowthError(
-                f"this {config['model_type']} has no tower '{name}'; it has {', '.join(sorted(known))}. Name one of those."
+                f"this {config['model_type']} has no tower '{name}'; it has {', '.join(sorted(known))}. "
+                "Name one of those."
             )
 
 

@@ -34,6 +34,7 @@ class Call:
     module: str
 
     def tensors(self) -> Iterator[Tensor]:
+        """The tensors among the arguments and the results."""
         yield from tensors_in(self.arguments.values())
         yield from tensors_in([self.out])
 
@@ -69,7 +70,7 @@ class Recording:
 
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.modules: list[str] = [""]
 
@@ -182,7 +183,7 @@ def _written(call: Call) -> Iterator[Tensor]:
 
 
 def _storage(value: Tensor) -> int:
-    return value.untyped_storage()._cdata
+    return int(value.untyped_storage()._cdata)
 
 
 def _named(out: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
