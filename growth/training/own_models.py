@@ -9,9 +9,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import PreTrainedConfig
 
-from growth.architectures.architecture import Architecture
 from growth.architectures.registry import is_declared
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.own_inputs import GIVE, OwnInputs, found_inputs, given_inputs, moved, runs
@@ -26,18 +24,11 @@ from growth.hf.own_modules import (
     remembered,
     without_values,
 )
+from growth.infer.infer import infer
 from growth.proof.undisturbed import undisturbed
 
-Declare = Callable[[PreTrainedConfig, type[OwnWrapper], OwnInputs], Architecture]
-"""(config, wrapper class, inputs) -> the declaration of that class at that config. The config is the
-wrapped one: its attributes are the fields of the caller's object."""
-
-DECLARE: Declare | None = None
-"""Where the declaration of a module that nobody registered comes from; None where there are none."""
-
-
 def is_own(model: nn.Module, stated: bool) -> bool:
-    """Whether a model is a module that nobody registered, and that a declaration can be found for.
+    """Whether a model is a module that nobody registered.
 
     Args:
         model: the caller's.
@@ -54,7 +45,7 @@ def is_own(model: nn.Module, stated: bool) -> bool:
             f"{'a class of transformers' if known else 'registered'}. Leave them out; verify_inputs= is a batch to "
             "run it on."
         )
-    if DECLARE is None or known or registered(type(model)):
+    if known or registered(type(model)):
         return False
     # A class of the name of a registered one is most often that class, defined again.
     return stated or remembered(model) is not None or not registered(name)
@@ -96,9 +87,8 @@ def own_model(
     model = own_wrapper(module, OwnModule(config, made_by, drawn))
     kind = type(model)
     if not is_declared(kind.config_class.model_type):
-        if DECLARE is None:
-            raise UnsupportedModelError(f"{name} has no declaration. Declare it with growth.register.")
-        declare_own(kind, DECLARE(model.config, kind, drawn))
+        raw = {**model.config.to_dict(), "model_type": kind.config_class.model_type, "architectures": [name]}
+        declare_own(kind, infer(raw, kind))
     return model
 
 
