@@ -40,10 +40,12 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
     Returns:
         Path of a field -> value.
     """
+    kept = getattr(type(config), "kept_counts", ())  # inputs that the caller gives fit them
     return {
         joined(path, name): value
         for path, section in all_sections(config)
         for name, value in _of_section(entries(section), repeat).items()
+        if name not in kept
     }
 
 
