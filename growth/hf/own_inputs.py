@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError, shown
 from growth.hf.own_configs import COUNTS_OF_INPUTS
@@ -206,6 +207,8 @@ def first_layer(module: nn.Module) -> nn.Module | None:
     parameters before it do not say what goes in."""
     for part in module.modules():
         innermost = part is not module and next(part.children(), None) is None
+        if is_parametrized(part):  # a weight norm: its matrices lie in parts of its own
+            return part
         if innermost and any(weight.ndim > 1 for weight in part.parameters(recurse=False)):
             return part
     return None

@@ -49,12 +49,14 @@ class Reading:
         scale: of what it is multiplied with.
         out: scale of the result.
         mixed: whether some parts of the range grow otherwise than others.
+        own: the same range as the parameter has it, before it was found to be another one too.
     """
 
     parts: Range
     scale: Scale
     out: Scale
     mixed: bool = False
+    own: Range = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -236,8 +238,14 @@ class Walk:
         """Say something once all ranges are known."""
         self._later.append((say, self._where))
 
-    def summed(self, parts: Range, *values: Value) -> Scale:
-        """The scale of a sum over a range of products of values; a parameter among them reads the range."""
+    def summed(self, parts: Range, *values: Value, own: Sequence[Range] = ()) -> Scale:
+        """The scale of a sum over a range of products of values; a parameter among them reads the range.
+
+        Args:
+            parts: the range.
+            values: that are multiplied.
+            own: the range as each of them has it.
+        """
         if all(factor.kept for factor in parts):
             total = ONE
             for value in values:
@@ -251,7 +259,9 @@ class Walk:
             if value is not reader:
                 rest = rest + value.scale
         if reader is not None and reader.parameter is not None:
-            self.readings.setdefault(reader.parameter, []).append(Reading(parts, rest, result))
+            place = next(number for number, value in enumerate(values) if value is reader)
+            as_its_own = list(own[place]) if own else []
+            self.readings.setdefault(reader.parameter, []).append(Reading(parts, rest, result, own=as_its_own))
             mine = self.readings[reader.parameter][-1]
 
         def say() -> None:

@@ -15,7 +15,7 @@ def product(walk: Walk, one: Value, other: Value, over: tuple[Range, Range]) -> 
     """The scale of a sum of products over a range that both have."""
     unify(*over)
     parts = over[1] if any(not factor.kept for factor in over[1]) else over[0]
-    return walk.summed(parts, one, other)
+    return walk.summed(parts, one, other, own=over)
 
 
 @operation("mm", "matmul")
