@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from growth.architectures.sections import joined
@@ -47,6 +48,20 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
         for name, value in _of_section(entries(section), repeat).items()
         if name not in kept
     }
+
+
+@dataclass(frozen=True)
+class SmallCounts:
+    """`small_counts` as the ``twin`` of a declaration.
+
+    Args:
+        repeat: how many layers of each kind.
+    """
+
+    repeat: int = 1
+
+    def __call__(self, config: Any, layers: int) -> dict[str, Any]:
+        return small_counts(config, layers, repeat=self.repeat)
 
 
 def with_counts(config: Mapping[str, Any]) -> Config:

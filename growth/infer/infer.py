@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,14 +16,18 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.configs import Config
+from growth.hf.custom_configs import RESERVED_FIELDS
 from growth.hf.expected_tensors import without_weights
+from growth.hf.own_modules import OwnWrapper
 from growth.infer import operations
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
 from growth.infer.errors import Differs, Unexplained
 from growth.infer.naming import Sizing
+from growth.infer.own_fields import nothing_inside
 from growth.infer.pair import Pair, pair
 from growth.infer.recording import record
+from growth.infer.sizes import growing
 from growth.infer.solution import Solution, solve, starred
 from growth.infer.walk import RULES, Walk
 from growth.proof.float64 import exact_arithmetic
@@ -53,6 +57,9 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
         ['writes residual', 'reads ffn']
     """
     base = Config.of(config)
+    own = issubclass(model_class, OwnWrapper)
+    if own and not growing(base, model_class):
+        raise UnsupportedModelError(nothing_inside(base, model_class.__name__))
     found = pair(base, model_class)
     try:
         with exact_arithmetic(), torch.random.fork_rng(devices=[]):
@@ -68,11 +75,11 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
             found.sizes,
             lambda name: patterns.modern(patterns.without_prefix(name, prefixes)),
             found.small.parsed,
-            model_class,
+            model_class.module_class if own else model_class,
             model_type=str(base.parsed.model_type),
             prefixes=prefixes,
             twin=found.architecture.twin,
-            vouched=dict.fromkeys(paths(base)),
+            vouched=dict.fromkeys(paths(base, RESERVED_FIELDS if own else ())),
             positions="as in its code",
         )
     except Unexplained as error:
@@ -160,11 +167,11 @@ def real_shapes(config: Config, model_class: type[PreTrainedModel]) -> dict[str,
     return dict(shapes)
 
 
-def paths(config: Config) -> Iterator[str]:
-    """The paths of all fields of a config, written or not."""
+def paths(config: Config, but: Collection[str] = ()) -> Iterator[str]:
+    """The paths of all fields of a config, written or not, but those of some names."""
 
     def inside(section: PreTrainedConfig, written: Mapping[str, Any], prefix: str) -> Iterator[str]:
-        for name in {*section.to_dict(), *written}:
+        for name in {*section.to_dict(), *written}.difference(but, {"model_type"} if but else ()):
             part = getattr(section, name, None) if name in section.sub_configs else None
             if isinstance(part, PreTrainedConfig):
                 yield from inside(part, written.get(name) or {}, joined(prefix, name))

@@ -19,12 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growth.architectures.sections import joined
 from growth.architectures.sizes import value_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config, config_to_build
+from growth.hf.custom_configs import RESERVED_FIELDS
 from growth.hf.own_inputs import each_tensor, moved
 from growth.hf.own_modules import OwnWrapper
+from growth.infer.fields import all_sections, entries
 from growth.infer.counts import with_counts
 from growth.infer.meanings import Kind, kind
 from growth.infer.probe import Shapes, shapes
@@ -84,6 +87,34 @@ def inner_fields(config: Mapping[str, Any], model_class: type[OwnWrapper], field
             found.remove(field)
             out = without
     return found
+
+
+def nothing_inside(config: Config, name: str) -> str:
+    """What to say of a module none of whose config fields counts something inside it."""
+    values = {path: value for path, section in all_sections(config.parsed) for path, value in _listed(path, section)}
+    widths = [path for path, value in values.items() if type(value) is not int]
+    why = f"no field of its config is a width of this {name}"
+    if widths:
+        return (
+            f"{why}: {', '.join(widths)} {'is a list' if len(widths) == 1 else 'are lists'}, of which no entry can grow "
+            "alone. Give a config with a field for each width, and build= to make the list of them: "
+            "growth.widen(module, config={'width_0': 64, ...}, build=lambda config: ...)."
+        )
+    numbers = f" ({', '.join(values)} count inputs, outputs or parts)" if values else ""
+    return (
+        f"{why}{numbers}. Give a config with a field for each width inside, and build= to match: growth.widen(module, "
+        "config={'width': 64, ...}, build=lambda config: ...)."
+    )
+
+
+def _listed(path: str, section: Any) -> Iterable[tuple[str, Any]]:
+    """The whole numbers of a section and its lists of several."""
+    for name, value in entries(section).items():
+        if name in RESERVED_FIELDS:
+            continue
+        many = isinstance(value, (list, tuple)) and bool(value) and all(type(entry) is int for entry in value)
+        if many or type(value) is int:
+            yield joined(path, name), value
 
 
 def _that_take_the_inputs(trials: _Trials, fields: list[Field]) -> list[Field]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -16,7 +15,7 @@ from growth.architectures.sizes import Size, value_at
 from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config
-from growth.infer.counts import small_counts
+from growth.infer.counts import SmallCounts, small_counts
 from growth.infer.fields import all_sections, whole_numbers
 from growth.infer.groups import LEVELS, Group, Level, groups
 from growth.infer.movement import adjusted
@@ -52,7 +51,7 @@ class Pair:
 def skeleton(config: Mapping[str, Any], sizes: Mapping[str, Size], repeat: int = 1) -> Architecture:
     """A declaration that has sizes and nothing else, for `growth.proof.miniature.miniature`."""
     return Architecture(
-        str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=partial(small_counts, repeat=repeat)
+        str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=SmallCounts(repeat)
     )
 
 

@@ -67,6 +67,7 @@ def own_model(
         UnsupportedModelError: if one of these is missing or does not fit, or no declaration is found.
     """
     known, name = remembered(module), type(module).__name__
+    _check_parametrized(module)
     if config is None:
         config = getattr(module, "config", None)
     if config is None and known is not None:
@@ -90,6 +91,20 @@ def own_model(
         raw = {**model.config.to_dict(), "model_type": kind.config_class.model_type, "architectures": [name]}
         declare_own(kind, infer(raw, kind))
     return model
+
+
+def _check_parametrized(module: nn.Module) -> None:
+    """Refuse a spectral norm: it divides by a length that two vectors estimate, which change with every step of
+    training."""
+    for name, part in module.named_modules():
+        kinds = [type(each).__name__ for each in (*part._forward_pre_hooks.values(), part)]
+        if "_SpectralNorm" in kinds or "SpectralNorm" in kinds:
+            where = name.partition(".parametrizations")[0]
+            raise UnsupportedModelError(
+                f"'{where}' has a spectral norm: it divides a matrix by an estimate that goes on changing in training, "
+                "so that a wider model would not stay the same. Take it off, grow, and put it on again "
+                "(torch.nn.utils.parametrize.remove_parametrizations, torch.nn.utils.remove_spectral_norm)."
+            )
 
 
 def _checked(build: Callable[[Any], nn.Module], module: nn.Module, config: Any) -> Callable[[Any], nn.Module]:

@@ -35,7 +35,7 @@ def bmm(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("mv", "dot", "vdot")
 def mv(walk: Walk, pair: Pair) -> list[Value]:
-    one, other = walk.pair(pair, "self"), walk.pair(pair, "vec" if "vec" in pair.one.arguments else "tensor")
+    one, other = walk.pair(pair, "self"), walk.pair(pair, next(name for name in ("vec", "tensor", "other") if name in pair.one.arguments))
     scale = product(walk, one, other, (one.ranges[-1], other.ranges[0]))
     return [of(one.ranges[:-1], scale)]
 
