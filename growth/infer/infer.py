@@ -83,8 +83,9 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
             positions="as in its code",
         )
     except Unexplained as error:
+        why = str(error).replace("module 'module'", "the module itself").replace("'module.", "'") if own else error
         raise UnsupportedModelError(
-            f"no declaration could be inferred for this {model_class.__name__}: {error}. Declare the model with "
+            f"no declaration could be inferred for this {model_class.__name__}: {why}. Declare the model with "
             "growth.register, or report it."
         ) from error
 
@@ -102,7 +103,8 @@ def _compared(found: Pair) -> tuple[PreTrainedModel, PreTrainedModel, Solution]:
             return small, wide, explained(small, wide, inputs)
         except (Unexplained, *FOREIGN_ERRORS) as error:
             if said is None or not isinstance(error, Unexplained):
-                said = said or Unexplained(f"{type(error).__name__}: {str(error)[:200]}")
+                also = Unexplained(f"{type(error).__name__}: {str(error)[:200]}")
+                said = said or (error if isinstance(error, Unexplained) else also)
             else:
                 said = error if isinstance(said, Differs) else said
             if not isinstance(error, Differs) and isinstance(error, Unexplained):
