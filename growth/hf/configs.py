@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from typing import Any
 
@@ -152,7 +154,7 @@ def check_counts(section: Mapping[str, Any], limits: Mapping[str, int] = BUILT, 
     for name, value in section.items():
         if isinstance(value, Mapping):
             check_counts(value, limits, f"{path}{name}.")
-        most = next((limits[end] for end in limits if str(name).endswith(end)), None)
+        most = next((limits[end] for end in limits if f"_{name}".endswith(f"_{end}")), None)
         if most is not None and type(value) is int and not 0 <= value <= most:
             raise UnsupportedModelError(
                 f"config field '{path}{name}' is {value}, but from 0 to {most} can be built. Check config.json."

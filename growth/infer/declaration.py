@@ -45,10 +45,11 @@ def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None 
     expected = expected_tensors(config, model_class)[0]
     if shapes is not None and len(shapes.keys() & expected.keys()) < len(shapes) / 2:
         raise UnsupportedModelError(f"{undeclared}, and {of_another(config, model_class, shapes, options.vouch)}")
-    if (found := look_alike(config, options, model_class, expected)) is not None:
+    if not options.towers and (found := look_alike(config, options, model_class, expected)) is not None:
         return found
     _check_options(model_type, options)
-    return Declared(_inferred(json.dumps(dict(config), sort_keys=True), model_class), inferred=True)
+    towers = options.towers or ("text",)
+    return Declared(_inferred(json.dumps(dict(config), sort_keys=True), model_class, towers), inferred=True)
 
 
 def _check_options(model_type: str, options: Options) -> None:
@@ -63,5 +64,5 @@ def _check_options(model_type: str, options: Options) -> None:
 
 
 @lru_cache(maxsize=64)
-def _inferred(config: str, model_class: type[PreTrainedModel]) -> Architecture:
-    return infer(json.loads(config), model_class)
+def _inferred(config: str, model_class: type[PreTrainedModel], towers: tuple[str, ...]) -> Architecture:
+    return infer(json.loads(config), model_class, towers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from growth.architectures import patterns
 from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined
-from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, IllegalGrowthError, UnsupportedModelError
 from growth.hf.configs import Config
 from growth.hf.custom_configs import RESERVED_FIELDS
 from growth.hf.expected_tensors import without_weights
@@ -23,21 +24,28 @@ from growth.infer import operations
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
 from growth.infer.errors import Differs, Unexplained
+from growth.infer.modal_miniature import as_pair, modal_pair
 from growth.infer.naming import Sizing
 from growth.infer.own_fields import nothing_inside
 from growth.infer.pair import Pair, pair
 from growth.infer.recording import record
 from growth.infer.sizes import growing
 from growth.infer.solution import Solution, solve, starred
-from growth.infer.walk import RULES, Walk
+from growth.infer.values import RULES
+from growth.infer.walk import Walk
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.inputs import random_inputs
+from growth.proof.inputs import random_inputs, reads_more_than_text
 from growth.proof.miniature import VOCABULARY, build_exact, loud
 
 assert operations and RULES
 
 
-def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Architecture:
+LOG = logging.getLogger(__name__)
+
+
+def infer(
+    config: Mapping[str, Any], model_class: type[PreTrainedModel], towers: Collection[str] = ("text",)
+) -> Architecture:
     """The declaration of a model, found on its miniature.
 
     The miniature and a wider one run side by side. Every operation says which dimensions are one space and how values
@@ -47,6 +55,7 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
     Args:
         config: of the model.
         model_class: of the model.
+        towers: of a model of several, which ones grow: ``text``, ``vision``, ``audio``, or sections of the config.
 
     Raises:
         UnsupportedModelError: naming the operation, the module or the tensor that could not be explained.
@@ -58,10 +67,18 @@ def infer(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Arch
     """
     base = Config.of(config)
     own = issubclass(model_class, OwnWrapper)
+    several = not own and reads_more_than_text(model_class)
+    if not several and tuple(towers) != ("text",):
+        raise IllegalGrowthError(
+            f"towers {', '.join(towers)} are of models of several towers, and {model_class.__name__} is of one piece. "
+            "Leave towers out."
+        )
     if own and not growing(base, model_class):
         raise UnsupportedModelError(nothing_inside(base, model_class.__name__))
-    found = pair(base, model_class)
+    LOG.info("no declaration for %s: making a miniature", model_class.__name__)
+    found = as_pair(modal_pair(base, towers), base) if several else pair(base, model_class)
     try:
+        LOG.info("inferring what the parameters of %s do, from two runs of its miniature", model_class.__name__)
         with exact_arithmetic(), torch.random.fork_rng(devices=[]):
             small, wide, solution = _compared(found)
             tensors = on_disk(small, wide, solution)
@@ -180,5 +197,3 @@ def paths(config: Config, but: Collection[str] = ()) -> Iterator[str]:
             yield joined(prefix, name)
 
     yield from sorted(set(inside(config.parsed, config, "")))
-
-

@@ -12,14 +12,16 @@ from typing import Any
 
 import torch
 
+from growth.architectures.choosable import choosable_sizes
 from growth.errors import IllegalGrowthError
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import Shapes
+from growth.infer.declaration import declaration
 from growth.plan.build import build_plan, plan_config
 from growth.plan.choice_notes import choice_notes, other_family
-from growth.plan.options import Options
+from growth.plan.declared import Declared
+from growth.plan.options import KEEP, Options
 from growth.plan.plan import Plan
-from growth.infer.declaration import declaration
 
 
 def prepare(
@@ -43,6 +45,8 @@ def prepare(
     """
     config = Config.of(raw)
     declared = declaration(config, options, shapes)
+    if options.towers and not declared.inferred:
+        options = only_towers(config, options, declared)
     try:
         if shapes is None:
             plan = plan_config(config, options, declared)
@@ -56,3 +60,25 @@ def prepare(
             f"{error} The other model is a {other}, this one a {own}, so not every size means the same."
         ) from error
     return replace(plan, notes=(*notes, *choice_notes(plan), *plan.notes))
+
+
+def only_towers(config: Config, options: Options, declared: Declared) -> Options:
+    """The options with the sizes of all other towers kept, of a model whose declaration was made by hand.
+
+    Raises:
+        IllegalGrowthError: for a tower that the model does not have.
+    """
+    sizes = choosable_sizes(declared.base.at(config.parsed).sizes, config.parsed)
+    sections = sorted({size.field.rpartition(".")[0] for size in sizes.values()} - {""})
+    for tower in options.towers:
+        if not any(tower in (section, section.partition("_")[0]) for section in sections):
+            has = f"it has {', '.join(sections)}" if sections else "it is of one piece"
+            raise IllegalGrowthError(
+                f"this {config['model_type']} has no tower '{tower}': {has}. Name one of those, or leave towers out."
+            )
+    kept = {
+        name: KEEP
+        for name, size in sizes.items()
+        if (section := size.field.rpartition(".")[0]) and not {section, section.partition("_")[0]} & {*options.towers}
+    }
+    return replace(options, sizes={**kept, **options.sizes})

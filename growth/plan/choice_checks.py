@@ -135,11 +135,18 @@ def check_vouch(value: Any) -> tuple[str, ...]:
 
 def check_keep(value: Any) -> tuple[str, ...]:
     """Words for what to keep; several may stand in one text, with commas."""
+    return _words(value, "keep must be words or names of config fields, such as ['vocab']")
+
+
+def check_towers(value: Any) -> tuple[str, ...]:
+    """Towers that grow; several may stand in one text, with commas."""
+    return _words(value, "towers must be text, vision, audio or sections of the config, such as ['text', 'vision']")
+
+
+def _words(value: Any, said: str) -> tuple[str, ...]:
     names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (Sequence, Set)) else (None,)
     if not all(isinstance(name, str) for name in names):
-        raise IllegalGrowthError(
-            f"keep must be words or names of config fields, such as ['vocab'], not {shown(value)}."
-        )
+        raise IllegalGrowthError(f"{said}, not {shown(value)}.")
     words = (word.strip().replace("-", "_") for name in names for word in name.split(","))
     return tuple(dict.fromkeys(filter(None, words)))
 

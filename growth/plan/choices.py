@@ -26,6 +26,7 @@ from growth.plan.choice_checks import (
     check_seed,
     check_sizes,
     check_symmetry,
+    check_towers,
     check_untie,
     check_vouch,
     check_width,
@@ -69,6 +70,7 @@ class Choices(TypedDict, total=False):
     noise: float
     seed: int
     lossy: bool
+    towers: Sequence[str]
     vouch: Sequence[str]
 
 
@@ -236,6 +238,16 @@ CHOICES: Mapping[str, Choice] = {
             "Accept copied layers, or rope pairs where the config cannot hold the frequencies; the loss is measured.",
             check_lossy,
             default=False,
+        ),
+        Choice(
+            "towers",
+            "Of a model of several (text and images, say), what grows: text, vision, audio, or sections of the config. "
+            "The others stay as they are. By default the text and what writes into it, where nobody declared the "
+            "model, and else everything.",
+            check_towers,
+            default=(),
+            takes="LIST",
+            many=True,
         ),
         Choice(
             "vouch",

@@ -34,6 +34,7 @@ class Options:
             or their config field (``n_embd``).
         like: another model, of which everything is taken that can be.
         keep: what is not, by the words of `growth.plan.keep`.
+        towers: of a model of several, which ones grow.
 
     Raises:
         IllegalGrowthError: for a value outside its range.
@@ -58,6 +59,7 @@ class Options:
     sizes: Mapping[str, int | str] = field(default_factory=dict)
     like: OtherModel = field(default_factory=OtherModel)
     keep: tuple[str, ...] = ()
+    towers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.width is None and not self.sizes and not self.like and not self.untie:

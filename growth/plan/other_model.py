@@ -50,12 +50,8 @@ def other_model(model: Like) -> OtherModel:
         return OtherModel({name: int(value) for name, value in model.items()})
     config = Config(_raw(model))
     parsed, model_type = config.parsed, str(config["model_type"])
-<<<<<<< HEAD
-    check_alike(parsed)
-    if model_type in architectures.known():
-=======
     if is_declared(model_type):
->>>>>>> anyown
+        check_alike(parsed)
         sizes = architectures.find(model_type).at(parsed).read_sizes(parsed)
     else:
         sizes = read_sizes(standard_sizes(), parsed, model_type)

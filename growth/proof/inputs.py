@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from growth.architectures.registry import is_declared
 from growth.hf.custom_modules import ModuleWrapper
 from growth.hf.own_inputs import moved
 from growth.hf.own_modules import OwnWrapper
@@ -37,6 +38,10 @@ def random_inputs(
     """
     if isinstance(model, OwnWrapper):
         return model.draw(batch=batch, length=length, seed=seed)
+    if reads_more_than_text(model):
+        from growth.proof.modal_inputs import modal_inputs
+
+        return modal_inputs(model, seed=seed + length)
     ids = torch.randint(2, vocabulary - 1, (batch, length), generator=torch.Generator().manual_seed(seed))
     mask = torch.ones_like(ids)
     mask[0, : length // 3] = 0
@@ -54,6 +59,25 @@ def random_inputs(
     return inputs
 
 
+RAW = (
+    "pixel_values",
+    "input_features",
+    "input_values",
+    "pixel_values_images",
+    "image_pixel_values",
+    "flattened_patches",
+)
+"""Names of inputs that hold images or sounds."""
+
+
+def reads_more_than_text(model: PreTrainedModel | type[PreTrainedModel]) -> bool:
+    """Whether a class that nobody declared reads text, and images or sounds as well: then its inputs have both."""
+    kind = model if isinstance(model, type) else type(model)
+    taken = inspect.signature(kind.forward).parameters
+    named = getattr(kind.config_class, "model_type", "")
+    return "input_ids" in taken and any(name in taken for name in RAW) and not is_declared(named)
+
+
 TRIED = ((2, 11), (1, 5))
 """Rows and tokens of the inputs for a real model. The second are for those that take one row at a
 time (a classifier whose config has no padding token), or few tokens."""
@@ -68,6 +92,11 @@ def few_inputs(model: PreTrainedModel) -> Iterator[Inputs]:
     """
     if isinstance(model, OwnWrapper):
         yield moved(model.draw(batch=TRIED[0][0], length=TRIED[0][1], seed=0), model.device, model.dtype)
+        return
+    if reads_more_than_text(model):
+        from growth.proof.modal_inputs import modal_inputs
+
+        yield moved(modal_inputs(model, weights=False), model.device, model.dtype)
         return
     vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", None) or 8)
     for batch, length in TRIED:
