@@ -27,8 +27,8 @@ from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_configs import RESERVED_FIELDS
 from growth.hf.own_inputs import each_tensor, moved
 from growth.hf.own_modules import OwnWrapper
-from growth.infer.fields import all_sections, entries
 from growth.infer.counts import with_counts
+from growth.infer.fields import all_sections, entries
 from growth.infer.meanings import Kind, kind
 from growth.infer.probe import Shapes, shapes
 from growth.infer.proportions import Field

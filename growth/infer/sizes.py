@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from growth.architectures.sections import joined
 from growth.architectures.sizes import Grows, Size
 from growth.hf.configs import Config
+from growth.hf.own_modules import OwnWrapper
 from growth.infer.fields import all_sections, entries, size_in, split, takes_one, whole_numbers
 from growth.infer.groups import LEVELS, Group, groups
-from growth.hf.own_modules import OwnWrapper
 from growth.infer.meanings import kind, standard_name
 from growth.infer.own_fields import inner_fields, own_kind
 from growth.infer.probe import unknown_kind

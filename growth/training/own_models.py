@@ -27,6 +27,7 @@ from growth.hf.own_modules import (
 from growth.infer.infer import infer
 from growth.proof.undisturbed import undisturbed
 
+
 def is_own(model: nn.Module, stated: bool) -> bool:
     """Whether a model is a module that nobody registered.
 
