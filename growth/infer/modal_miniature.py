@@ -17,12 +17,15 @@ from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
 from growth.hf.config_json import section_at
 from growth.hf.configs import Config, Raw, config_to_build, layers_may_differ
 from growth.hf.model_classes import class_of
+from growth.infer.listed_sizes import list_sizes
 from growth.infer.modal_check import outputs_of
 from growth.infer.modal_inputs import modal_inputs
-from growth.infer.pixels import Inputs
-from growth.infer.small_counts import small_counts
 from growth.infer.nested import nested_sections
-from growth.infer.towers import READINGS, Reading, Tower, growths, list_sizes, tower_sections
+from growth.infer.pixels import Inputs
+from growth.infer.readings import READINGS, Reading
+from growth.infer.small_counts import small_counts
+from growth.infer.tower_growth import growths
+from growth.infer.towers import Tower, tower_sections
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud, miniature
 
@@ -62,7 +65,6 @@ def section_architecture(
         towers: from `tower_sections`.
     """
     sizes = {at: size for tower in towers for at, size in tower.sizes.items()}
-
 
     def twin(parsed: PreTrainedConfig, layers: int) -> dict[str, Any]:
         lists = list_sizes(nested_sections(parsed), reading or READINGS[0])

@@ -50,8 +50,9 @@ def small_layers(fields: Mapping[str, Any], least: int = 2) -> tuple[dict[str, A
     """
     counts = {name: value for name in DEPTHS if type(value := fields.get(name)) is int and value > 0}
     if not counts:
-        lists = {name: value for name, value in fields.items() if name.endswith(("block_type", "block_types"))}
-        counts = {"": len(value) for value in lists.values() if isinstance(value, list)}
+        kinds = (value for name, value in fields.items() if name.endswith(("block_type", "block_types")))
+        listed = next((value for value in kinds if isinstance(value, list)), None)
+        counts = {} if listed is None else {"": len(listed)}
     written: dict[str, Any] = {name: min(value, least) for name, value in counts.items() if name}
     if not counts:
         return written, {}
@@ -65,8 +66,12 @@ def small_layers(fields: Mapping[str, Any], least: int = 2) -> tuple[dict[str, A
     indices = {
         name: value
         for name, value in fields.items()
-        if name.endswith(INDEX_ENDS) and isinstance(value, list) and value and all(type(i) is int for i in value)
-        and name not in per_layer and max(value) < deep
+        if name.endswith(INDEX_ENDS)
+        and isinstance(value, list)
+        and value
+        and all(type(i) is int for i in value)
+        and name not in per_layer
+        and max(value) < deep
     }
     stored = _kept_for_output(indices)
     if own_sizes:
