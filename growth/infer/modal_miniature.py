@@ -129,6 +129,7 @@ def modal_pair(
     failures: list[str] = []
     seen: list[Raw] = []
     config = Config(raw)
+    user_names = _user_names(config)
     for reading in READINGS:
         reading = replace(reading, grows=frozenset(names))
         with exact_arithmetic(), layers_may_differ():
@@ -137,7 +138,8 @@ def modal_pair(
                 if dict(small) in seen:
                     continue
                 seen.append(dict(small))
-                _check_parameters(small)
+                names_small = _parameter_names(small)
+                _check_same(user_names, names_small, "the miniature")
                 model = build_exact(small)
                 loud(model)
                 inputs = modal_inputs(model, kinds)
@@ -147,7 +149,7 @@ def modal_pair(
             for ratios in growths(towers, names):
                 try:
                     grown = grown_config(small, ratios)
-                    _check_parameters(grown)
+                    _check_same(names_small, _parameter_names(grown), "the grown miniature")
                     outputs_of(build_exact(grown), inputs)
                 except (*FOREIGN_ERRORS, GrowthError) as error:
                     failures.append(f"{reading}, grown: {said(error)}")
@@ -165,10 +167,36 @@ def said(error: BaseException) -> str:
     return "\n".join([f"{type(error).__name__}: {str(error)[:400]}", *getattr(error, "__notes__", ())])
 
 
-def _check_parameters(small: Config) -> None:
-    """Refuse to build what is no miniature."""
+def _parameter_names(config: Config, most: int = MOST) -> frozenset[str]:
+    """The names of the parameters of a model, built without memory.
+
+    Raises:
+        UnsupportedModelError: if it is no miniature.
+    """
     with torch.device("meta"):
-        model = class_of(small)._from_config(config_to_build(small))
+        model = class_of(config)._from_config(config_to_build(config))
     many = sum(parameter.numel() for parameter in model.parameters())
-    if many > MOST:
+    if many > most:
         raise UnsupportedModelError(f"the miniature would have {many:,} parameters. Say its sizes in a declaration.")
+    return frozenset(name for name, _ in model.named_parameters())
+
+
+def _user_names(config: Config) -> frozenset[str] | None:
+    """The names of the parameters of the user's model with few layers and its own widths; None if no
+    such model can be built, as with defaults of a config class that do not fit each other."""
+    try:
+        with exact_arithmetic(), layers_may_differ():
+            bare = Architecture(config.parsed.model_type, modules={}, laws={}, sizes={}, twin=small_counts)
+            return _parameter_names(miniature(config, bare), most=10**12)
+    except (*FOREIGN_ERRORS, GrowthError):
+        return None
+
+
+def _check_same(wanted: frozenset[str] | None, found: frozenset[str], what: str) -> None:
+    """Refuse a model with other parameters: code that compares two widths may add a map between them
+    where they differ."""
+    if wanted is not None and wanted != found:
+        raise UnsupportedModelError(
+            f"{what} has other parameters than the model ({', '.join(sorted(wanted ^ found)[:3])}). Two of its sizes "
+            "are tied in a way that the config does not say."
+        )
