@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from transformers import PreTrainedModel
+from torch import nn
 
 from growth.algebra.axes import Axis, Fixed, Space
 from growth.algebra.derived_laws import Dual, Scaled
@@ -139,7 +139,7 @@ def declared(
     sizes: Mapping[str, Size],
     canonical: Callable[[str], str],
     config: Any,
-    model_class: type[PreTrainedModel],
+    model_class: type[nn.Module],
     **others: Any,
 ) -> Architecture:
     """The declaration.

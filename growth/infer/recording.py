@@ -68,6 +68,10 @@ class Recording:
         return [call for call in self.calls if any(_storage(t) in self.varying for t in call.tensors())]
 
 
+TURNED = ("transpose_", "t_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_")
+"""Operations that change the shape of a tensor in place."""
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -75,9 +79,20 @@ class _Recorder(TorchDispatchMode):
         self.modules: list[str] = [""]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = _by_name(func, args, kwargs or {})
+        if func._schema.name.partition("::")[2] in TURNED:
+            named["self"] = self._as_it_was(args[0])
         out = func(*args, **(kwargs or {}))
-        self.calls.append(Call(func, _by_name(func, args, kwargs or {}), out, self.modules[-1]))
+        self.calls.append(Call(func, named, out, self.modules[-1]))
         return out
+
+    def _as_it_was(self, value: Tensor) -> Tensor:
+        """A tensor whose shape is about to change, in its old shape: it stands for it in all calls so far."""
+        old = value.detach()
+        for call in self.calls:
+            call.arguments = {name: _replaced(argument, value, old) for name, argument in call.arguments.items()}
+            call.out = _replaced(call.out, value, old)
+        return old
 
 
 def record(model: nn.Module, inputs: Mapping[str, Any], held: Mapping[str, Tensor]) -> Recording:
@@ -174,6 +189,14 @@ def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
         else:
             named[argument.name] = kwargs.get(argument.name, argument.default_value)
     return named
+
+
+def _replaced(value: Any, old: Tensor, new: Tensor) -> Any:
+    if value is old:
+        return new
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(entry, old, new) for entry in value)
+    return value
 
 
 def _written(call: Call) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from growth.infer.errors import Unexplained
@@ -46,12 +46,14 @@ class Reading:
         scale: of what it is multiplied with.
         out: scale of the result.
         mixed: whether some parts of the range grow otherwise than others.
+        own: the same range as the parameter has it, before it was found to be another one too.
     """
 
     parts: Range
     scale: Scale
     out: Scale
     mixed: bool = False
+    own: Range = field(default_factory=list)
 
 
 @dataclass(eq=False)

@@ -17,7 +17,7 @@ def product(walk: Walk, one: Value, other: Value, over: tuple[Range, Range]) -> 
     """The scale of a sum of products over a range that both have."""
     unify(*over)
     parts = over[1] if any(not factor.kept for factor in over[1]) else over[0]
-    return walk.summed(parts, one, other)
+    return walk.summed(parts, one, other, own=over)
 
 
 @operation("mm", "matmul")
@@ -40,7 +40,8 @@ def bmm(walk: Walk, pair: Pair) -> list[Value]:
 @operation("mv", "dot", "vdot")
 def mv(walk: Walk, pair: Pair) -> list[Value]:
     """A matrix and a vector, or two vectors."""
-    one, other = walk.pair(pair, "self"), walk.pair(pair, "vec" if "vec" in pair.one.arguments else "tensor")
+    vector = next(name for name in ("vec", "tensor", "other") if name in pair.one.arguments)
+    one, other = walk.pair(pair, "self"), walk.pair(pair, vector)
     scale = product(walk, one, other, (one.ranges[-1], other.ranges[0]))
     return [of(one.ranges[:-1], scale)]
 
