@@ -21,6 +21,7 @@ from growth.hf.custom_configs import RESERVED_FIELDS
 from growth.hf.expected_tensors import without_weights
 from growth.hf.own_modules import OwnWrapper
 from growth.infer import operations
+from growth.infer.contradictions import contradiction
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
 from growth.infer.errors import Differs, Unexplained
@@ -83,7 +84,12 @@ def infer(
             small, wide, solution = _compared(found)
             tensors = on_disk(small, wide, solution)
         sizing = Sizing(found, base.parsed, real_shapes(base, model_class))
-        sizing.settle(solution)
+        try:
+            sizing.settle(solution)
+        except Unexplained as error:
+            if (why := contradiction(found.sizes, found.ratios, base.parsed)) is None:
+                raise
+            raise UnsupportedModelError(f"{model_class.__name__}: {why}.") from error
         prefixes = tuple(filter(None, [model_class.base_model_prefix]))
         return declared(
             solution,
