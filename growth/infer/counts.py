@@ -46,8 +46,12 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
         joined(path, name): value
         for path, section in all_sections(config)
         for name, value in _of_section(_apart(section), repeat).items()
-        if name not in kept
+        if not (kept and (name in kept or _OF_INPUTS.search(name)))
     }
+
+
+_OF_INPUTS = re.compile(r"vocab|position|image|patch|mel_bins|n_ctx|max_seq|context_length")
+"""Counts that inputs must fit."""
 
 
 @dataclass(frozen=True)
