@@ -2,7 +2,8 @@
 
 A decoder whose last norm stands before a tied head, layers that alternate between wide and narrow heads: their
 parameters have the same name in every layer, and different roles. A layer of the real model takes the roles of the
-miniature's layer that fits its shapes, is of its kind in the config's lists by layer, and is the last or first as it is.
+miniature's layer that fits its shapes, is of its kind in the config's lists by layer, and is the last or first as it
+is.
 """
 
 from __future__ import annotations

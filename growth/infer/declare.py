@@ -84,6 +84,7 @@ class Spaces:
         return space
 
     def space(self, factor: Factor, scale: float) -> Space:
+        """The space of a factor under a scale, named when it is first asked for."""
         key = (id(factor), round(scale, 9))
         if key in self._spaces:
             return self._spaces[key]

@@ -149,7 +149,8 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
     Raises:
         Unexplained: see `growth.infer.walk.Walk`.
     """
-    walk = Walk(*(record(model, _arguments(model, inputs), held(model)) for model in (small, wide))).run()
+    one, other = (record(model, _arguments(model, inputs), held(model)) for model in (small, wide))
+    walk = Walk(one, other).run()
     names = {id(parameter): name for name, parameter in small.named_parameters()}
     embedding, head = (
         names.get(id(getattr(part, "weight", None)))

@@ -170,7 +170,8 @@ def check_names(config: Config, names: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise IllegalGrowthError(
-                f"this {config['model_type']} has no tower '{name}'; it has {', '.join(sorted(known))}. Name one of those."
+                f"this {config['model_type']} has no tower '{name}'; it has {', '.join(sorted(known))}. "
+                "Name one of those."
             )
 
 
@@ -191,6 +192,7 @@ def as_pair(found: ModalPair, base: Config) -> Pair:
         for tower in found.towers
         for path, size in tower.sizes.items()
         if type(value_at(base.parsed, path)) is int
+        and (path in found.growth or value_at(found.grown.parsed, path) == value_at(found.small.parsed, path))
     }
     declared = section_architecture(base.parsed, found.towers, found.reading)
     return Pair(found.small, found.grown, found.growth, sizes, found.inputs, replace(declared, sizes=sizes))

@@ -34,6 +34,7 @@ class Call:
     module: str
 
     def tensors(self) -> Iterator[Tensor]:
+        """The tensors among the arguments and the results."""
         yield from tensors_in(self.arguments.values())
         yield from tensors_in([self.out])
 
@@ -73,7 +74,7 @@ TURNED = ("transpose_", "t_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_"
 
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.modules: list[str] = [""]
 
@@ -205,7 +206,7 @@ def _written(call: Call) -> Iterator[Tensor]:
 
 
 def _storage(value: Tensor) -> int:
-    return value.untyped_storage()._cdata
+    return int(value.untyped_storage()._cdata)
 
 
 def _named(out: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

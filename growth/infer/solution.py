@@ -205,6 +205,7 @@ def _free(parts: Iterable[Factor]) -> list[Factor]:
 
 
 def free(parts: Iterable[Factor]) -> list[Factor]:
+    """The free factors inside a range: those that spaces are made of."""
     return _free(parts)
 
 
@@ -263,10 +264,11 @@ def grown(solution: Solution, name: str) -> torch.Tensor:
 
 
 def coefficients(part: Part) -> list[float]:
+    """What each new coordinate of a dimension is multiplied by."""
     chosen = sources(part.parts)
     if part.kind == "writes":
         return [math.exp(part.scale)] * len(chosen)
-    counts = defaultdict(int)
+    counts: dict[int, int] = defaultdict(int)
     for source in chosen:
         counts[source] += 1
     return [math.exp(-part.scale) / counts[source] for source in chosen]

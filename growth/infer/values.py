@@ -33,6 +33,7 @@ class Value:
 
     @property
     def grows(self) -> bool:
+        """Whether any of its dimensions does."""
         return any(not factor.kept for parts in self.ranges for factor in parts)
 
 
@@ -68,6 +69,7 @@ class Pair:
 
     @property
     def name(self) -> str:
+        """Its plain name: ``mm`` for ``aten.mm.default``."""
         return short(self.one)
 
     def __getitem__(self, name: str) -> tuple[Any, Any]:
@@ -88,6 +90,15 @@ RULES: dict[str, Rule] = {}
 
 
 def operation(*names: str) -> Callable[[Rule], Rule]:
+    """Register the rule of operations of these names.
+
+    Example:
+        >>> @operation("identity")
+        ... def same(walk, pair):
+        ...     return [walk.pair(pair, "self")]
+        >>> RULES.pop("identity") is same
+        True
+    """
     def register(rule: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, rule))
         return rule
@@ -101,4 +112,5 @@ def copy_of(value: Value, ranges: Sequence[Range]) -> Value:
 
 
 def of(ranges: Sequence[Range], scale: Scale) -> Value:
+    """A value that is no parameter."""
     return Value(list(ranges), scale)

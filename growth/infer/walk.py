@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Factor, Range, count_of, fresh, growth_of, kept
+from growth.infer.ranges import Range, count_of, fresh, growth_of, kept
 from growth.infer.recording import Call, Recording, side_by_side, tensors_in
 from growth.infer.scales import ONE, SAME, Scale, Scales
 from growth.infer.values import RULES, Pair, Reading, Value

@@ -68,11 +68,11 @@ def modal_inputs(
                 return inputs
             failures.append(f"{described(inputs)}: {reason}")
     tried = "; ".join(failures[:1] + failures[-1:]) or "its forward takes neither images nor sounds"
-    error = UnsupportedModelError(
+    refusal = UnsupportedModelError(
         f"no inputs with images or sounds were found for {type(model).__name__} ({tried}). Give them as inputs=."
     )
-    error.add_note("\n".join(failures))
-    raise error
+    refusal.add_note("\n".join(failures))
+    raise refusal
 
 
 def _with_text(model: PreTrainedModel, candidate: Inputs, kind: str, taken: Mapping[str, Any], seed: int) -> Inputs:
@@ -126,7 +126,7 @@ def _counts(
 def _features(model: PreTrainedModel) -> Iterator[list[int]]:
     """While open, the list fills with how many vectors the model's towers hand to the text."""
     found: list[int] = []
-    hidden = model.get_input_embeddings().weight.shape[-1]
+    hidden = _table(model).shape[-1]
     owners = [(module, name) for module in model.modules() for name in READERS if hasattr(type(module), name)]
 
     def watched(method: Any, name: str) -> Any:
@@ -151,6 +151,12 @@ def _features(model: PreTrainedModel) -> Iterator[list[int]]:
             module.__dict__.pop(name, None)
 
 
+def _table(model: PreTrainedModel) -> Tensor:
+    """The embedding of the text, ``[vocabulary, hidden]``."""
+    weight: Tensor = getattr(model.get_input_embeddings(), "weight")  # noqa: B009
+    return weight
+
+
 def _vectors(value: Any, hidden: int) -> int:
     """How many vectors of the text's width are in features: a tensor, or one for each image."""
     if isinstance(value, Tensor):
@@ -172,7 +178,7 @@ def _text(
 ) -> Inputs:
     """Token ids with ``count`` placeholders in each row, and everything that has the same length."""
     config = model.config.get_text_config()
-    vocabulary = int(getattr(config, "vocab_size", None) or model.get_input_embeddings().weight.shape[0])
+    vocabulary = int(getattr(config, "vocab_size", None) or _table(model).shape[0])
     generator = torch.Generator().manual_seed(seed)
     low = max(vocabulary // 2, 3)
     before = torch.randint(low, vocabulary - 1, (ROWS, BEFORE), generator=generator)

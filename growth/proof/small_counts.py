@@ -100,8 +100,8 @@ def _plain(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, most in COUNTS.items():
         if type(value := fields.get(name)) is int:
             yield name, min(value, most)
-    if type(most := fields.get("index_topk")) is int and type(pool := fields.get("index_kpool")) is int:
-        yield "index_topk", min(most, pool)
+    if type(chosen := fields.get("index_topk")) is int and type(pool := fields.get("index_kpool")) is int:
+        yield "index_topk", min(chosen, pool)
     if type(seen := fields.get("window_size")) is int and "spatial_merge_size" in fields:
         yield "window_size", min(seen, 2 * fields["patch_size"] * fields["spatial_merge_size"])
 
