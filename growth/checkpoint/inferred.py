@@ -81,7 +81,8 @@ def source_config(source: str | os.PathLike[str] | PreTrainedConfig | Mapping[st
     if isinstance(source, str) and source in CONFIG_MAPPING and not os.path.exists(local_path(source)):
         raw: Mapping[str, Any] = {"model_type": source}
     else:
-        raw = config_from(raw_config(source) or source)  # type: ignore[arg-type]
+        known = None if isinstance(source, PreTrainedConfig) else raw_config(source)
+        raw = config_from(known or source)  # type: ignore[arg-type]
     config = Config(raw)
     if class_is_guessed(config) and (name := class_with_a_head(str(config.parsed.model_type))) is not None:
         return Config({**config, "architectures": [name]})
