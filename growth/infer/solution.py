@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 import torch
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Factor, Range, found, resolved, sources, unify
+from growth.infer.ranges import Count, Factor, Range, found, growth_of, resolved, sources
 from growth.infer.scales import ONE, SAME, Scale
-from growth.infer.walk import Reading, Value, Walk, growth_of
+from growth.infer.unification import unify
+from growth.infer.values import Reading, Value
+from growth.infer.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,7 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
         left = _value(walk, readings[0].out)
     else:
         own = _value(walk, value.scale if name not in walk.offsets else walk.parameters[f"{name}+"].scale)
-        given = sum(
-            -(scales[d] + math.log(growth_of(value.ranges[d]) or 1.0)) for d in growing if kinds[d] == "reads"
-        )
+        given = sum(-(scales[d] + math.log(growth_of(value.ranges[d]) or 1.0)) for d in growing if kinds[d] == "reads")
         left = own - given
     if abs(left) > SAME:
         if writes:
@@ -167,9 +167,7 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
 
 def _offsets(walk: Walk) -> dict[str, float]:
     return {
-        name: by
-        for name, by in walk.offsets.items()
-        if abs(_value(walk, walk.parameters[f"{name}+"].scale)) > SAME
+        name: by for name, by in walk.offsets.items() if abs(_value(walk, walk.parameters[f"{name}+"].scale)) > SAME
     }
 
 

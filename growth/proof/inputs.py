@@ -59,7 +59,14 @@ def random_inputs(
     return inputs
 
 
-RAW = ("pixel_values", "input_features", "input_values", "pixel_values_images", "image_pixel_values", "flattened_patches")
+RAW = (
+    "pixel_values",
+    "input_features",
+    "input_values",
+    "pixel_values_images",
+    "image_pixel_values",
+    "flattened_patches",
+)
 """Names of inputs that hold images or sounds."""
 
 

@@ -75,9 +75,7 @@ def modal_inputs(
     raise error
 
 
-def _with_text(
-    model: PreTrainedModel, candidate: Inputs, kind: str, taken: Mapping[str, Any], seed: int
-) -> Inputs:
+def _with_text(model: PreTrainedModel, candidate: Inputs, kind: str, taken: Mapping[str, Any], seed: int) -> Inputs:
     """A candidate with the text around it; runs the model to learn how long that is."""
     pixels = {name: value for name, value in candidate.items() if not name.startswith("_")}
     token = placeholder(model.config, kind)
@@ -244,4 +242,6 @@ def _decoder(model: PreTrainedModel, taken: Mapping[str, Any], seed: int) -> Inp
     config = model.config.get_text_config(decoder=True)
     vocabulary = int(getattr(config, "vocab_size", None) or 32)
     generator = torch.Generator().manual_seed(seed + 1)
-    return {"decoder_input_ids": torch.randint(max(vocabulary // 2, 3), vocabulary - 1, (ROWS, 7), generator=generator)}
+    return {
+        "decoder_input_ids": torch.randint(max(vocabulary // 2, 3), vocabulary - 1, (ROWS, 7), generator=generator)
+    }

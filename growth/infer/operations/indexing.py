@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
 from growth.infer.operations.pointwise import broadcast
-from growth.infer.ranges import Range, between, count_of, fresh, kept, unify
+from growth.infer.ranges import Range, between, count_of, fresh, kept
 from growth.infer.scales import ONE
-from growth.infer.walk import Pair, Value, Walk, copy_of, of, operation
+from growth.infer.unification import split, unify
+from growth.infer.values import Pair, Value, copy_of, of, operation
+from growth.infer.walk import Walk
 
 
 def _no_growth(parts: Range) -> None:
@@ -49,13 +53,9 @@ def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
             at += 1
             continue
         if one.dtype in (torch.bool, torch.uint8):
-            mask = walk.value(one, other)
-            for d in range(one.dim()):
-                _no_growth(value.ranges[at + d])
-                picked.append(at + d)
-            n = int(one.sum()), int(other.sum())
-            numbers.append(of([[*_count(n)]], ONE))
-            at += len(mask.ranges)
+            numbers.append(of([_chosen(one, other, value.ranges[at : at + one.dim()])], ONE))
+            picked += range(at, at + one.dim())
+            at += one.dim()
             continue
         picked.append(at)
         if one.numel() == 1 and walk.is_constant(one) and any(not factor.kept for factor in value.ranges[at]):
@@ -73,6 +73,22 @@ def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
     before = [parts for d, parts in rest if d < place]
     after = [parts for d, parts in rest if d >= place]
     return [*before, *together, *after]
+
+
+def _chosen(one: Tensor, other: Tensor, ranges: Sequence[Range]) -> Range:
+    """What a mask leaves of the dimensions that it covers. Of those that grow it must take all coordinates or none."""
+    whole: Range = []
+    for d, parts in enumerate(ranges):
+        if all(factor.kept for factor in parts):
+            if whole:
+                raise Unexplained("a mask over a dimension that grows, and over another one behind it")
+            continue
+        first, wide_first = one.select(d, 0).unsqueeze(d), other.select(d, 0).unsqueeze(d)
+        if not bool((one == first).all()) or not bool((other == wide_first).all()):
+            raise Unexplained("coordinates of a dimension that grows are picked by a mask")
+        whole += parts
+    n, m = count_of(whole)
+    return [*_count((int(one.sum()) // n, int(other.sum()) // m)), *whole]
 
 
 def _count(n: tuple[int, int]) -> Range:
@@ -145,7 +161,10 @@ def masked_scatter(walk: Walk, pair: Pair) -> list[Value]:
         whole = mask.expand(pair["self"][0].shape) if mask.shape != pair["self"][0].shape else mask
         if not bool((whole == whole[..., :1]).all()):
             raise Unexplained("some coordinates of a dimension that grows are replaced, and others not")
-        unify(value.ranges[-1], source.ranges[-1])
+        (n, m), (a, b) = count_of(value.ranges[-1]), count_of(source.ranges[-1])
+        if a % n or b % m:
+            raise Unexplained(f"rows of {n} and {m} coordinates are filled from {a} and {b}")
+        unify(value.ranges[-1], split(source.ranges[-1], [(a // n, b // m), (n, m)])[1])
     walk.scales.equal(value.scale, source.scale)
     return [of(value.ranges, value.scale)]
 
