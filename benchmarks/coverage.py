@@ -122,6 +122,8 @@ def main() -> None:
             f"({time.time() - begun:.0f} s)",
             flush=True,
         )
+    if pool is not None:
+        pool.shutdown()
     now = measured(given.out)
     counts = Counter(status(now[entry[1:]]) for entry in cases(given.mapping) if entry[1:] in now)
     print(", ".join(f"{many} {word}" for word, many in counts.most_common()))

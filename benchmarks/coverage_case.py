@@ -81,18 +81,20 @@ def case(model_type: str, name: str, widths: tuple[float, ...], limit: float) ->
             except Exception as error:
                 record["not_built"] = f"{type(error).__name__}: {str(error)[:300]}"
                 return record
-            base = None
+            try:
+                small, missing = load(model_class, folder / "small")
+                inputs, outputs, text_alone = inputs_for(small)
+                record["inputs"] = sorted(inputs)
+            except Exception as error:
+                record["does_not_run"] = f"{type(error).__name__}: {error}"[:900]
             for width in widths:
                 outcome = _grown(folder, width)
                 record["widths"][str(width)] = asdict(outcome)
                 if outcome.status == "grown":
                     try:
-                        if base is None:
-                            small, missing = load(model_class, folder / "small")
-                            inputs, outputs, text_alone = inputs_for(small)
-                            base = small, missing, inputs, outputs
-                            record["inputs"] = sorted(inputs)
-                        _compare(outcome, model_class, folder / f"x{width}", *base, text_alone)
+                        if "does_not_run" in record:
+                            raise ValueError("the small model does not run")
+                        _compare(outcome, model_class, folder / f"x{width}", missing, inputs, outputs, text_alone)
                     except Exception as error:
                         outcome.status, outcome.said = "grown but not compared", f"{type(error).__name__}: {error}"[:900]
                         outcome.where = _where(error)
@@ -130,7 +132,6 @@ def _compare(
     outcome: Outcome,
     model_class: Any,
     folder: Path,
-    small: Any,
     missing: list[str],
     inputs: dict[str, Any],
     before: dict[str, torch.Tensor],

@@ -3,6 +3,7 @@ one to 64 bits."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,20 +52,28 @@ _NAMES += ("image_embeds", "hidden_states", "encoder_last_hidden_state")
 
 def run(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
     """The outputs that are compared."""
+    taken = inspect.signature(type(model).forward).parameters
+    more = {"use_cache": False} if "use_cache" in taken or "kwargs" in taken else {}
     with torch.no_grad(), Float64():
-        result = model(**inputs)
+        result = model(**inputs, **more)
     found = {name: result[name] for name in _NAMES if name in result and isinstance(result[name], Tensor)}
     return found or {"first": result[0]}
 
 
 def difference(small: Tensor, wide: Tensor) -> float:
-    """The largest difference of two outputs. Where the last dimension has grown, old coordinate i is compared with new
-    coordinate i up to one factor per coordinate, the best; infinity where shapes do not fit or a value is NaN."""
+    """The largest difference of two outputs; infinity where shapes do not fit, or a value is NaN.
+
+    Where the last dimension has grown, every new coordinate must be an old one up to a factor of its own, and every
+    old one must be there."""
     if small.shape != wide.shape:
         if small.shape[:-1] != wide.shape[:-1] or wide.shape[-1] < small.shape[-1]:
             return float("inf")
-        last = small.shape[-1]
-        small, wide = small.reshape(-1, last), wide[..., :last].reshape(-1, last)
+        small, wide = small.reshape(-1, small.shape[-1]), wide.reshape(-1, wide.shape[-1])
+        like = small / small.norm(dim=0).clamp_min(1e-300)
+        nearest = (like.T @ wide).abs().argmax(0)  # new coordinate -> old coordinate
+        if {*nearest.tolist()} != {*range(small.shape[-1])}:
+            return float("inf")
+        small = small[:, nearest]
         wide = wide * ((small * wide).sum(0) / (wide * wide).sum(0).clamp_min(1e-300))
     worst = float((small - wide).abs().max())
     return worst if worst == worst else float("inf")

@@ -42,10 +42,7 @@ def tiny_config(model_type: str) -> PreTrainedConfig:
     if model_type == "vision-text-dual-encoder":
         parts = tiny_config("clip_vision_model").to_dict(), tiny_config("bert").to_dict()
         return kind(vision_config=parts[0], text_config=parts[1])
-    try:
-        default = kind()
-    except Exception:
-        default = kind(**DEFAULTS.get(model_type, {}))
+    default = kind(**DEFAULTS.get(model_type, {}))
     small = _section(_plain(json.loads(default.to_json_string(use_diff=False))), count(5))
     for path, value in DEEP.get(model_type, {}).items():
         *sections, last = path.split(".")

@@ -116,6 +116,7 @@ _CHUNKS = {
     "local_attn_chunk_length": 8,
     "lsh_attn_chunk_length": 8,
 }
+_TWICE = {"attention_hidden_size": 64, "attention_head_dim": 16}
 _CONTEXT = {"context_size": 16}
 
 OVER: dict[str, dict[str, Any]] = {
@@ -132,6 +133,7 @@ OVER: dict[str, dict[str, Any]] = {
     "cvt": {"embed_dim": [16, 32, 48], "num_heads": [1, 2, 4]},
     "deepseek_ocr2_encoder": {"layer_types": ["full_attention"] * 2},
     "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"]},
+    "deepseek_v2": {"num_experts_per_tok": 2},
     "donut-swin": {"num_heads": [2, 4, 4, 8]},
     "dots1": {
         **{"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
@@ -146,6 +148,7 @@ OVER: dict[str, dict[str, Any]] = {
     "esm": {"pad_token_id": 1, "mask_token_id": 5, "position_embedding_type": "rotary", "vocab_size": 97},
     "esmc": {"num_key_value_heads": 4},
     "falcon_mamba": {"intermediate_size": 64},
+    "flint": {"mlp_only_layers": [0]},
     "funnel": {"block_sizes": [1, 1], "block_repeats": [1, 1], "num_decoder_layers": 1},
     "gemma3n_text": {
         **{"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0]},
@@ -153,6 +156,7 @@ OVER: dict[str, dict[str, Any]] = {
     },
     "glm5_next_text": {"num_key_value_heads": 4, "index_topk": 16, "index_kpool": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
     "granite_speech5_ctc": _CONTEXT,
     "granite_speech5_ctc_encoder": _CONTEXT,
     "granite_speech5_encoder": _CONTEXT,
@@ -174,7 +178,7 @@ OVER: dict[str, dict[str, Any]] = {
     "ministral": {"rope_parameters": _ROPE, "head_dim": 8},
     "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16, "hidden_size": 32},
     "nemotron": {"num_key_value_heads": 2},
-    "nystromformer": {"segment_means_seq_len": 32, "num_landmarks": 4},
+    "nystromformer": {"segment_means_seq_len": 4, "num_landmarks": 4},
     "pvt": {"num_attention_heads": [1, 2, 4, 4]},
     "pvt_v2": {"num_attention_heads": [1, 2, 4, 4]},
     "qwen4_exp_text": {
@@ -191,7 +195,11 @@ OVER: dict[str, dict[str, Any]] = {
     "wav2vec2-conformer": {"vocab_size": 97},
     "xlstm": {"num_heads": 4, "num_blocks": 2},
     "xmod": {"default_language": "en_XX"},
-    "zamba": {"layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"], "num_hidden_layers": 4},
+    "zamba": {
+        **{"layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"], "num_hidden_layers": 4},
+        **_TWICE,
+    },
+    "zamba2": _TWICE,
     "zaya": {"num_experts_per_tok": 1},
 }
 """Type of a section -> fields whose value does not follow from their name."""
@@ -203,7 +211,7 @@ DEEP: dict[str, dict[str, Any]] = {
         **{"vq_config.base_channels": 32, "vq_config.channel_multiplier": [1, 2], "vq_config.resolution": 16},
         **{"vq_config.num_embeddings": 2, "vq_config.latent_channels": 16, "vq_config.embed_dim": 16},
     },
-    "dbrx": {"attn_config.rope_theta": 10000.0},
+    "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
     "diffusion_gemma": {
         **{"text_config.num_experts": 4, "text_config.top_k_experts": 2, "text_config.moe_intermediate_size": 20},
     },
@@ -213,6 +221,7 @@ DEEP: dict[str, dict[str, Any]] = {
         **{"vq_config.base_channels": 32, "vq_config.channel_multiplier": [1, 2], "vq_config.hidden_size": 64},
     },
     "ernie4_5_vl_moe": {"text_config.rope_parameters.mrope_section": [1, 1, 2]},
+    "gemma3": {"mm_tokens_per_image": 4},
     "fun_asr_nano": {"adaptor_config.intermediate_size": 8},
     "florence2": {"vision_config.embed_dim": [16, 32, 48, 64], "vision_config.depths": [1, 1, 1, 1]},
     "granite4_vision": {
@@ -234,6 +243,8 @@ DEEP: dict[str, dict[str, Any]] = {
 """Model type -> path in its whole config -> value."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
+    "gemma4": {"vision_config": {}, "audio_config": {}},
+    "gemma4_unified": {"vision_config": {}, "audio_config": {}},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0, "num_kv_shared_layers": 30}},
 }
-"""Model type -> what its config cannot be made without."""
+"""Model type -> what its default config lacks: towers, or what it cannot be made without."""
