@@ -4,7 +4,8 @@ readings of its config until one runs with an image in its inputs."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -192,10 +193,13 @@ def _user_names(config: Config) -> frozenset[str] | None:
         return None
 
 
-def _check_same(wanted: frozenset[str] | None, found: frozenset[str], what: str) -> None:
-    """Refuse a model with other parameters: code that compares two widths may add a map between them
-    where they differ."""
-    if wanted is not None and wanted != found:
+def _check_same(wanted: Set[str] | None, found: Set[str], what: str) -> None:
+    """Refuse a model with other parameters, layers aside: code that compares two widths may add a map
+    between them where they differ."""
+    if wanted is None:
+        return
+    wanted, found = ({re.sub(r"\d+", "*", name) for name in names} for names in (wanted, found))
+    if wanted != found:
         raise UnsupportedModelError(
             f"{what} has other parameters than the model ({', '.join(sorted(wanted ^ found)[:3])}). Two of its sizes "
             "are tied in a way that the config does not say."
