@@ -30,7 +30,7 @@ from growth.infer.towers import Tower, tower_sections
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud, miniature
 
-MOST = 150_000_000
+MOST = 180_000_000
 """Parameters of a miniature; more are not built."""
 
 
