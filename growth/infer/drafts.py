@@ -48,7 +48,7 @@ def skeleton(
     Example:
         >>> from growth.proof.miniature import miniature
         >>> config = {"model_type": "llama", "num_hidden_layers": 32}
-        >>> miniature(config, skeleton(config, {"hidden_size": Size("hidden_size", small=40)}))["hidden_size"]
-        40
+        >>> miniature(config, skeleton(config, {"hidden_size": Size("hidden_size", small=96)}))["hidden_size"]
+        96
     """
     return Architecture(str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=counts or SmallCounts())

@@ -9,4 +9,9 @@ class Unexplained(Exception):
 
 
 class Differs(Unexplained):
-    """The two runs do not do the same operations."""
+    """The two runs do not do the same operations.
+
+    Example:
+        >>> issubclass(Differs, Unexplained)
+        True
+    """

@@ -62,8 +62,9 @@ def infer(
         UnsupportedModelError: naming the operation, the module or the tensor that could not be explained.
 
     Example:
-        >>> declaration = infer(LlamaConfig().to_dict(), LlamaForCausalLM)
-        >>> [str(role) for role in declaration.roles("layers.0.mlp.down_proj.weight", "LlamaForCausalLM")]
+        >>> from transformers import ApertusForCausalLM
+        >>> found = infer({"model_type": "apertus", "architectures": ["ApertusForCausalLM"]}, ApertusForCausalLM)
+        >>> [str(role) for role in found.roles("layers.0.mlp.down_proj.weight", "ApertusForCausalLM")]
         ['writes residual', 'reads ffn']
     """
     base = Config.of(config)
@@ -87,9 +88,10 @@ def infer(
         try:
             sizing.settle(solution)
         except Unexplained as error:
-            if (why := contradiction(found.sizes, found.ratios, base.parsed)) is None:
+            fields = contradiction(found.sizes, found.ratios, base.parsed)
+            if fields is None:
                 raise
-            raise UnsupportedModelError(f"{model_class.__name__}: {why}.") from error
+            raise UnsupportedModelError(f"{model_class.__name__}: {fields}.") from error
         prefixes = tuple(filter(None, [model_class.base_model_prefix]))
         return declared(
             solution,
@@ -140,7 +142,15 @@ MANY = 24
 
 
 def many(model: PreTrainedModel, rows: int) -> dict[str, Any]:
-    """Inputs of many rows."""
+    """Inputs of many rows.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> size = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> small = LlamaModel(LlamaConfig(**size, num_hidden_layers=1, vocab_size=48))
+        >>> many(small, 3)["input_ids"].shape
+        torch.Size([3, 17])
+    """
     vocabulary = min(VOCABULARY, int(getattr(model.config.get_text_config(), "vocab_size", None) or VOCABULARY))
     return random_inputs(model, vocabulary, batch=rows, length=17)
 
@@ -150,6 +160,15 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
 
     Raises:
         Unexplained: see `growth.infer.walk.Walk`.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> size = {"intermediate_size": 8, "head_dim": 4, "num_hidden_layers": 1, "vocab_size": 48}
+        >>> heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> models = [LlamaModel(LlamaConfig(hidden_size=width, **size, **heads)).eval() for width in (8, 16)]
+        >>> solution = explained(*models, {"input_ids": torch.ones(1, 3, dtype=torch.long)})
+        >>> [part.kind for part in solution.parts["layers.0.mlp.up_proj.weight"]]
+        ['keeps', 'reads']
     """
     one, other = (record(model, _arguments(model, inputs), held(model)) for model in (small, wide))
     walk = Walk(one, other).run()
@@ -177,7 +196,15 @@ def _arguments(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, A
 
 
 def held(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The parameters and stored buffers of a model, by name; tied ones once."""
+    """The parameters and stored buffers of a model, by name; tied ones once.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> size = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> small = LlamaModel(LlamaConfig(**size, num_hidden_layers=1, vocab_size=48))
+        >>> [*held(small)][-1]
+        'norm.weight'
+    """
     stored = model.state_dict().keys()
     return {
         **dict(model.named_parameters()),
@@ -186,7 +213,13 @@ def held(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def real_shapes(config: Config, model_class: type[PreTrainedModel]) -> dict[str, set[tuple[int, ...]]]:
-    """Name with ``*`` for numbers -> shapes, of the real model's parameters."""
+    """Name with ``*`` for numbers -> shapes, of the real model's parameters.
+
+    Example:
+        >>> from transformers import LlamaModel
+        >>> real_shapes(Config({"model_type": "llama"}), LlamaModel)["layers.*.mlp.up_proj.weight"]
+        {(11008, 4096)}
+    """
     shapes: dict[str, set[tuple[int, ...]]] = defaultdict(set)
     for name, value in without_weights(config.parsed, model_class).state_dict().items():
         shapes[starred(name)].add(tuple(value.shape))
@@ -194,7 +227,12 @@ def real_shapes(config: Config, model_class: type[PreTrainedModel]) -> dict[str,
 
 
 def paths(config: Config, but: Collection[str] = ()) -> Iterator[str]:
-    """The paths of all fields of a config, written or not, but those of some names."""
+    """The paths of all fields of a config, written or not, but those of some names.
+
+    Example:
+        >>> "hidden_size" in [*paths(Config({"model_type": "llama"}))]
+        True
+    """
 
     def inside(section: PreTrainedConfig, written: Mapping[str, Any], prefix: str) -> Iterator[str]:
         for name in {*section.to_dict(), *written}.difference(but, {"model_type"} if but else ()):

@@ -99,7 +99,12 @@ def pair(
 
 
 def modal_pair(raw: Mapping[str, Any], towers: Collection[str] = ("text",)) -> Pair:
-    """`pair` for the class that a config names."""
+    """`pair` for the class that a config names.
+
+    Example:
+        >>> modal_pair({"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]}).ratios["hidden_size"]
+        2
+    """
     return pair(raw, class_of(raw), towers)
 
 
@@ -115,6 +120,12 @@ def attempts(
     Args:
         base: the config.
         model_class, towers, sizes: as for `pair`.
+
+    Example:
+        >>> from transformers import LlavaForConditionalGeneration
+        >>> attempt = next(attempts(Config({"model_type": "llava"}), LlavaForConditionalGeneration))
+        >>> attempt().growths[0]["text_config.hidden_size"]
+        2
     """
     if sizes is None and not issubclass(model_class, OwnWrapper) and reads_more_than_text(model_class):
         return by_readings(base, towers)

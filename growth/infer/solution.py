@@ -12,7 +12,7 @@ import torch
 
 from growth.infer.errors import Unexplained
 from growth.infer.ranges import Count, Factor, Range, found, growth_of, resolved, sources
-from growth.infer.scales import ONE, SAME, Scale
+from growth.infer.scales import SAME, Scale
 from growth.infer.unification import unify
 from growth.infer.values import Reading, Value
 from growth.infer.walk import Walk
@@ -63,6 +63,16 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
 
     Raises:
         Unexplained: if the roles contradict one another.
+
+    Example:
+        >>> from torch import nn
+        >>> from growth.infer.recording import record
+        >>> import growth.infer.operations
+        >>> layers = [nn.Linear(3, width, bias=False) for width in (4, 8)]
+        >>> one, other = (record(layer, {"input": torch.ones(2, 3)}, {"weight": layer.weight}) for layer in layers)
+        >>> found = solve(Walk(one, other).run(), None, None)
+        >>> [part.kind for part in found.parts["weight"]]
+        ['writes', 'keeps']
     """
     for name in walk.small.held:
         walk.parameter(name)  # also those that this forward pass does not use
@@ -205,12 +215,23 @@ def _free(parts: Iterable[Factor]) -> list[Factor]:
 
 
 def free(parts: Iterable[Factor]) -> list[Factor]:
-    """The free factors inside a range: those that spaces are made of."""
+    """The free factors inside a range: those that spaces are made of.
+
+    Example:
+        >>> from growth.infer.ranges import fresh, kept
+        >>> [factor.count for factor in free([*kept(3), *fresh((4, 8))])]
+        [(4, 8)]
+    """
     return _free(parts)
 
 
 def starred(name: str) -> str:
-    """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``."""
+    """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``.
+
+    Example:
+        >>> starred("layers.3.mlp.experts.0.up")
+        'layers.*.mlp.experts.*.up'
+    """
     parts = ("*" if part.isdigit() else part for part in name.split("."))
     return re.sub(r"(?<=\bexpert_)\d+(?=\.)", "*", ".".join(parts))
 
@@ -248,7 +269,17 @@ def _check_tables(walk: Walk) -> None:
 
 
 def grown(solution: Solution, name: str) -> torch.Tensor:
-    """A parameter of the small model as the wide one has it."""
+    """A parameter of the small model as the wide one has it.
+
+    Example:
+        >>> from torch import nn
+        >>> from growth.infer.recording import record
+        >>> import growth.infer.operations
+        >>> layers = [nn.Linear(3, width, bias=False) for width in (4, 8)]
+        >>> one, other = (record(layer, {"input": torch.ones(2, 3)}, {"weight": layer.weight}) for layer in layers)
+        >>> grown(solve(Walk(one, other).run(), None, None), "weight").shape
+        torch.Size([8, 3])
+    """
     weight = solution.walk.small.held[name].detach()
     by = solution.offsets.get(name, 0.0)
     weight = weight + by
@@ -264,7 +295,13 @@ def grown(solution: Solution, name: str) -> torch.Tensor:
 
 
 def coefficients(part: Part) -> list[float]:
-    """What each new coordinate of a dimension is multiplied by."""
+    """What each new coordinate of a dimension is multiplied by.
+
+    Example:
+        >>> from growth.infer.ranges import fresh
+        >>> coefficients(Part("reads", fresh((2, 4)))), coefficients(Part("writes", fresh((2, 4))))
+        ([0.5, 0.5, 0.5, 0.5], [1.0, 1.0, 1.0, 1.0])
+    """
     chosen = sources(part.parts)
     if part.kind == "writes":
         return [math.exp(part.scale)] * len(chosen)
@@ -275,6 +312,17 @@ def coefficients(part: Part) -> list[float]:
 
 
 def spaces(solution: Solution) -> Iterator[tuple[Factor, Count]]:
+    """Every free factor that a parameter ranges over, and its coordinates, small and wide.
+
+    Example:
+        >>> from torch import nn
+        >>> from growth.infer.recording import record
+        >>> import growth.infer.operations
+        >>> layers = [nn.Linear(3, width, bias=False) for width in (4, 8)]
+        >>> one, other = (record(layer, {"input": torch.ones(2, 3)}, {"weight": layer.weight}) for layer in layers)
+        >>> [count for _, count in spaces(solve(Walk(one, other).run(), None, None))]
+        [(4, 8)]
+    """
     seen = set()
     for parts in solution.parts.values():
         for part in parts:
@@ -282,6 +330,3 @@ def spaces(solution: Solution) -> Iterator[tuple[Factor, Count]]:
                 if id(factor) not in seen:
                     seen.add(id(factor))
                     yield factor, factor.count
-
-
-__all__ = ["ONE", "Part", "Solution", "Value", "coefficients", "grown", "re", "solve", "sources", "spaces", "starred"]

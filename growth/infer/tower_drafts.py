@@ -44,6 +44,10 @@ def draft(base: Config, reading: Reading) -> Draft:
     Args:
         base: the config of the model.
         reading: one of `READINGS`.
+
+    Example:
+        >>> draft(Config({"model_type": "llava"}), READINGS[0]).small["text_config"]["num_attention_heads"]
+        3
     """
     towers = tower_sections(base.parsed, reading)
     sizes = {at: size for tower in towers for at, size in tower.sizes.items()}

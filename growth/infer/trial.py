@@ -42,6 +42,12 @@ def run(raw: Mapping[str, Any], known: Inputs | None = None) -> Inputs:
     Raises:
         TooLargeError: if it has more than `MOST_PARAMETERS`.
         Exception: whatever its class raises, for the first inputs.
+
+    Example:
+        >>> raw = {"model_type": "llama", "architectures": ["LlamaModel"], "num_hidden_layers": 1, "vocab_size": 48}
+        >>> size = {"hidden_size": 32, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> [*run({**raw, **size})]
+        ['input_ids', 'attention_mask']
     """
     with torch.device("meta"), torch.no_grad():
         count = sum(weight.numel() for weight in class_of(raw)(config_to_build(raw)).parameters())
