@@ -109,7 +109,11 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
         found |= {joined(path, name): value for name, value in counted}
     found |= layers_handed_on(sections, stacks)
     kept = getattr(type(config), "kept_counts", ())  # inputs that the caller gives fit them
-    return {path: value for path, value in found.items() if split(path)[1] not in kept}
+    return {
+        path: value
+        for path, value in found.items()
+        if not (kept and ((name := split(path)[1]) in kept or _OF_INPUTS.search(name)))
+    }
 
 
 def small_stacks(config: Any, repeat: int = 1) -> dict[str, SmallStack]:
@@ -125,6 +129,10 @@ def small_stacks(config: Any, repeat: int = 1) -> dict[str, SmallStack]:
         [0, 1]
     """
     return {path: small_layers(_apart(section), repeat) for path, section in nested_sections(config).items()}
+
+
+_OF_INPUTS = re.compile(r"vocab|position|image|patch|mel_bins|n_ctx|max_seq|context_length")
+"""Counts that inputs must fit."""
 
 
 @dataclass(frozen=True)

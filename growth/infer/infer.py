@@ -67,7 +67,11 @@ def infer(
         >>> [str(role) for role in found.roles("layers.0.mlp.down_proj.weight", "ApertusForCausalLM")]
         ['writes residual', 'reads ffn']
     """
-    base = Config.of(config)
+    with torch.random.fork_rng(devices=[]):
+        return _inferred(Config.of(config), model_class, towers)
+
+
+def _inferred(base: Config, model_class: type[PreTrainedModel], towers: Collection[str]) -> Architecture:
     own = issubclass(model_class, OwnWrapper)
     several = not own and reads_more_than_text(model_class)
     if not several and tuple(towers) != ("text",):
@@ -81,7 +85,7 @@ def infer(
     found = pair(base, model_class, towers)
     try:
         LOG.info("inferring what the parameters of %s do, from two runs of its miniature", model_class.__name__)
-        with exact_arithmetic(), torch.random.fork_rng(devices=[]):
+        with exact_arithmetic():
             small, wide, solution = _compared(found)
             tensors = on_disk(small, wide, solution)
         sizing = Sizing(found, base.parsed, real_shapes(base, model_class))

@@ -25,6 +25,7 @@ from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_configs import RESERVED_FIELDS
+from growth.hf.expected_tensors import without_weights
 from growth.hf.nested import nested_sections, plain_fields
 from growth.hf.own_inputs import each_tensor, moved
 from growth.hf.own_modules import OwnWrapper
@@ -46,6 +47,8 @@ _COUNTS = re.compile(
 )
 """Names of what never is a width: the inside of a head, counts of modules, places and things."""
 
+_WIDTHS = re.compile(r"(dim|size|width|channels|features|units|hiddens?|inner)$")
+
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -53,11 +56,13 @@ def own_kind(name: str, beside: Iterable[str]) -> Kind:
     """As `growth.infer.meanings.kind`; a name that only looks as if it counted things is unknown.
 
     Example:
-        >>> [own_kind(name, ()) for name in ("base_channels", "n_hidden", "n_layers", "dim_head")]
-        ['unknown', 'unknown', 'kept', 'kept']
+        >>> [own_kind(name, ()) for name in ("base_channels", "n_code", "n_layers", "dim_head")]
+        ['width', 'unknown', 'kept', 'kept']
     """
     found = kind(name, tuple(beside))
-    return "unknown" if found == "kept" and not _COUNTS.search(name) else found
+    if found not in ("kept", "unknown"):
+        return found
+    return "kept" if _COUNTS.search(name) else "width" if _WIDTHS.search(name) else "unknown"
 
 
 def inner_fields(config: Mapping[str, Any], model_class: type[OwnWrapper], fields: Sequence[Field]) -> list[Field]:
@@ -169,14 +174,15 @@ class _Trials:
 
     def _built(self, config: Mapping[str, Any]) -> OwnWrapper:
         with torch.device(self.device), torch.random.fork_rng(devices=[]), torch.no_grad():
-            if self.device != "meta":
-                with torch.device("meta"):
-                    empty = self.model_class(config_to_build(config))  # type: ignore[arg-type]
-                if sum(weight.numel() for weight in empty.parameters()) > MOST_PARAMETERS:
-                    raise RuntimeError("too large to be run")
+            if self.device != "meta" and self._count(config) > MOST_PARAMETERS:
+                raise RuntimeError("too large to be run")
             module = self.model_class(config_to_build(config))  # type: ignore[arg-type]
             module.eval()  # type: ignore[no-untyped-call]
             return module
+
+    def _count(self, config: Mapping[str, Any]) -> int:
+        empty = without_weights(config_to_build(config), self.model_class)
+        return sum(weight.numel() for weight in empty.parameters())
 
     def _run(self, module: OwnWrapper) -> dict[str, list[int]]:
         inputs = each_tensor(self.inputs, Tensor.clone)

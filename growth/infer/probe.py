@@ -13,6 +13,7 @@ from growth.architectures.sizes import size_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config, config_to_build
+from growth.hf.expected_tensors import without_weights
 from growth.infer.counts import with_counts
 from growth.infer.meanings import Kind
 
@@ -102,8 +103,8 @@ def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Sha
         >>> shapes({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 32}, LlamaModel)["norm.weight"][1]
         (32,)
     """
-    with torch.device("meta"), torch.no_grad():
-        model = model_class(config_to_build(config))
+    with torch.no_grad():
+        model = without_weights(config_to_build(config), model_class)
     return {
         name: (type(model.get_submodule(name.rpartition(".")[0])), tuple(weight.shape))
         for name, weight in model.named_parameters()

@@ -9,6 +9,7 @@ import torch
 
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.configs import config_to_build
+from growth.hf.expected_tensors import without_weights
 from growth.hf.model_classes import class_of
 from growth.proof.class_inputs import Inputs
 from growth.proof.float64 import exact_arithmetic
@@ -49,8 +50,8 @@ def run(raw: Mapping[str, Any], known: Inputs | None = None) -> Inputs:
         >>> [*run({**raw, **size})]
         ['input_ids', 'attention_mask']
     """
-    with torch.device("meta"), torch.no_grad():
-        count = sum(weight.numel() for weight in class_of(raw)(config_to_build(raw)).parameters())
+    with torch.no_grad():
+        count = sum(weight.numel() for weight in without_weights(config_to_build(raw), class_of(raw)).parameters())
     if count > MOST_PARAMETERS:
         raise TooLargeError(f"the miniature has {count:,} parameters")
     with exact_arithmetic(), torch.no_grad():
