@@ -45,8 +45,8 @@ def inferred_sizes(config: Mapping[str, Any], model_class: type[PreTrainedModel]
 def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> list[Field]:
     """The fields that grow, in the order in which the config has them."""
     parsed = Config.of(config).parsed
-    found, sections = [], list(all_sections(parsed))
-    for path, section in sections:
+    found = []
+    for path, section in all_sections(parsed):
         here = entries(section)
         for name, value in here.items():
             if type(value) is not int or value < 1:
@@ -55,7 +55,7 @@ def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> li
             at = joined(path, name)
             if means == "unknown" and value > 1:
                 means = unknown_kind(config, model_class, at)
-            if name == "projection_dim" and len(sections) == 1:
+            if name == "projection_dim":
                 means = "kept"  # of what the model returns
             if means not in ("kept", "unknown"):
                 found.append(Field(at, value, means))

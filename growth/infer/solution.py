@@ -6,7 +6,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -24,11 +24,14 @@ class Part:
         kind: ``keeps``, ``writes`` or ``reads``.
         parts: the range.
         scale: logarithm of the factor by which copies of the activation scale.
+        before_head: of what the matrix before the logits reads, the logarithm of the factor that still comes between
+            here and there; None elsewhere.
     """
 
     kind: str
     parts: Range
     scale: float = 0.0
+    before_head: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
                 walk.scales.equal(value.scale)
             except Unexplained as error:
                 raise Unexplained(f"output '{name}': {error}") from error
-    if head and embedding and {head, embedding} <= walk.parameters.keys():
+    if head and (embedding := _read_like(walk, head, embedding)):
         walk.scales.try_equal(walk.parameters[head].scale, walk.parameters[embedding].scale)
     for value in walk.parameters.values():
         if not value.grows:  # what does not grow has no way to scale
@@ -85,11 +88,41 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
             factor.averaged = True
     _check_tables(walk)
     found_parts = {name: _parts(walk, name) for name in walk.small.held}
+    found_parts |= _before(walk, head, found_parts)
     as_reader = dict(found_parts)
     for name in walk.readings:
         if _also_written(walk, name):  # tied: as the embedding it writes, by the same coefficients
             found_parts[name] = _as_writer(walk, name, found_parts[name])
     return Solution(walk, found_parts, _offsets(walk), _outputs(walk), as_reader)
+
+
+def _read_like(walk: Walk, head: str, embedding: str | None) -> str | None:
+    """The embedding that a head may be tied to: the one that the forward pass looks up, of its shape."""
+    shape = walk.small.held[head].shape if head in walk.small.held else None
+    used = [name for name in walk.uses if name not in walk.readings and walk.small.held[name].shape == shape]
+    if embedding in walk.uses or not used:
+        return embedding if embedding in walk.parameters and head in walk.parameters else None
+    return used[-1]  # of an encoder and a decoder, the decoder's
+
+
+def _before(walk: Walk, head: str | None, parts: Mapping[str, tuple[Part, ...]]) -> dict[str, tuple[Part, ...]]:
+    """The parts of a head, and of the gain and the bias whose product it reads, marked as such. The head reads the
+    dual of what the embedding writes, which is more than a number: where both are 1 / sqrt(k), they round otherwise."""
+    if head is None or not (readings := walk.readings.get(head)):
+        return {}
+    wanted = readings[0].scale
+    gains = [
+        name.removesuffix("+") for name, value in walk.parameters.items()
+        if wanted.terms and value.scale.terms == wanted.terms and name != head
+    ]  # fmt: skip
+    modules = {name.rpartition(".")[0] for name in gains}
+    found: dict[str, tuple[Part, ...]] = {}
+    for name in parts:
+        if name == head:
+            found[name] = tuple(replace(p, before_head=0.0) if p.kind == "reads" else p for p in parts[name])
+        elif name.rpartition(".")[0] in modules and len(parts[name]) == 1 and parts[name][0].kind == "writes":
+            found[name] = (replace(parts[name][0], before_head=wanted.constant),)
+    return found
 
 
 def _also_written(walk: Walk, name: str) -> bool:
