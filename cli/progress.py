@@ -28,6 +28,7 @@ class Progress:
         self._steps, self._step = steps, 0
         self._shown = sys.stderr.isatty() and not quiet
         self._bar: tqdm[Any] | None = None
+        self._steps_told: logging.Handler = logging.NullHandler()
 
     def load(self) -> None:
         """Import transformers, which takes seconds, and keep its own bars and messages off the screen:
@@ -63,20 +64,38 @@ class Progress:
             self._bar.set_description("waiting for the disk")
 
     def __enter__(self) -> Progress:
+        self._steps_told = _Steps(self)
+        logging.getLogger("growth.infer").addHandler(self._steps_told)
+        logging.getLogger("growth.infer").setLevel(logging.INFO)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        logging.getLogger("growth.infer").removeHandler(self._steps_told)
         if self._bar is not None:
             self._bar.close()
         self.say("")
+
+
+class _Steps(logging.Handler):
+    """Shows the steps of an inference, which may take some seconds, in place of the line that is shown."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.INFO)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.INFO:
+            self._progress.say(f"{record.getMessage()} ...")
 
 
 class _Lines(logging.Handler):
     """Says on stderr what growth logs, a line each, in place of the line that is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING:
+            return
         erased = _ERASE if sys.stderr.isatty() else ""
         sys.stderr.write(f"{erased}grow: {record.getMessage()}.\n")
 

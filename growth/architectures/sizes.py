@@ -92,6 +92,14 @@ def value_at(config: Any, path: str) -> Any:
     return config
 
 
+def size_at(config: Any, path: str) -> Any:
+    """As `value_at`; where a config lists a size for each layer and all are equal, that one."""
+    value = value_at(config, path)
+    if isinstance(value, (list, tuple)) and len({*map(repr, value)}) == 1:
+        return value[0]
+    return value
+
+
 def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[str, int]:
     """The sizes of a parsed config, with those it leaves out.
 
@@ -105,7 +113,7 @@ def read_sizes(table: Mapping[str, Size], config: Any, model_type: str) -> dict[
     """
     sizes: dict[str, int] = {}
     for name, size in table.items():
-        written = value_at(config, size.field) if size.field else None
+        written = size_at(config, size.field) if size.field else None
         if written is not None and (type(written) is not int or not 0 < written <= LARGEST):
             raise UnsupportedModelError(
                 f"config field '{size.field}' is {written!r}, but a size must be a whole number above 0 and at most "

@@ -184,10 +184,11 @@ def _unsupported(
     for name, part in sections.items():
         written = {**(raw.get(name) or {}), **(raw.get(f"{name}_dict") or {})}
         found |= _unsupported(f"{prefix}{name}.", part, written, defaults.get(name) or {}, architecture, vouch)
-    for name in sorted((set(raw) | set(config.to_dict())) - sections.keys() - {f"{name}_dict" for name in sections}):
+    known = config.to_dict()
+    for name in sorted((set(raw) | set(known)) - sections.keys() - {f"{name}_dict" for name in sections}):
         if name in allowed or is_neutral(name):
             continue
-        value = raw.get(name) if (read := value_at(config, name)) is None else read
+        value = value_at(config, name) if name in known else getattr(config, name, raw.get(name))
         turning = architecture.sizes.get("rotary_dim")
         if name == "partial_rotary_factor" and turning is not None and not turning.field:
             supported = value == rotary_fraction(config)  # also beside rotary_pct, which the class reads instead

@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING
 
 from growth import architectures
 from growth.architectures.registry import is_declared
-from growth.architectures.sizes import value_at
+from growth.architectures.sizes import size_at, value_at
 from growth.errors import CheckpointError
 from growth.hf.configs import Config, Raw
 from growth.hf.rope_dialects import write_rope
@@ -121,10 +121,16 @@ def edited(
         write_rope(result, config, rope)
     new = Config(result)
     for path, value in changes.items():
-        if path in written or value_at(new.parsed, path) not in (value, None):
+        if path in written or _parsed_value(new, path, value) not in (value, None):
             section_at(result, path).update(dict.fromkeys(spellings(config, path), value))
             new = Config(result)
     return new
+
+
+def _parsed_value(config: Config, path: str, wanted: Any) -> Any:
+    """What a field of a config was parsed to; where a whole number is wanted of a field that lists one
+    for each layer, the one that all are."""
+    return (size_at if type(wanted) is int else value_at)(config.parsed, path)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from growth.architectures.sections import joined
 from growth.hf.config_json import section_at, spellings
 from growth.hf.configs import Config
-from growth.infer.fields import all_sections, entries
+from growth.infer.fields import all_sections, entries, size_in, takes_one
 from growth.infer.layers import small_layers
 from growth.proof.miniature import POSITIONS, VOCABULARY, WINDOW
 
@@ -43,8 +43,15 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
     return {
         joined(path, name): value
         for path, section in all_sections(config)
-        for name, value in _of_section(entries(section), repeat).items()
+        for name, value in _of_section(_apart(section), repeat).items()
     }
+
+
+def _apart(section: Any) -> dict[str, Any]:
+    """The fields of a section without sizes that are listed layer by layer and may be one number for
+    all: they are no counts."""
+    fields = entries(section).items()
+    return {name: value for name, value in fields if size_in(name, value) is value or not takes_one(section, name)}
 
 
 def with_counts(config: Mapping[str, Any]) -> Config:

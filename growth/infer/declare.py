@@ -76,7 +76,9 @@ class Spaces:
             return Fixed(factor.count[0])
         shared = f"{multiple.size} / {multiple.over}"
         self.sizes[shared] = Size(follows=Over(multiple.size, multiple.over))
-        self.sizes[str(multiple)] = Size(follows=Times(int(multiple.times), shared)) if multiple.times != 1 else self.sizes[shared]
+        self.sizes[str(multiple)] = (
+            Size(follows=Times(int(multiple.times), shared)) if multiple.times != 1 else self.sizes[shared]
+        )
         space = Space(str(multiple), str(multiple))
         self.laws[space] = Repeated(averaged=False)
         return space

@@ -7,7 +7,6 @@ of a tensor on disk comes from."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -19,7 +18,9 @@ from growth.infer.ranges import Range, between, count_of, join
 from growth.infer.solution import Part, Solution
 
 
-def on_disk(small: PreTrainedModel, wide: PreTrainedModel, solution: Solution) -> dict[str, tuple[tuple[Part, ...], str]]:
+def on_disk(
+    small: PreTrainedModel, wide: PreTrainedModel, solution: Solution
+) -> dict[str, tuple[tuple[Part, ...], str]]:
     """Name on disk -> (one part per dimension, the parameter it is made of).
 
     Raises:
@@ -117,11 +118,10 @@ def _runs(line: list[tuple[str, tuple[int, ...]]]) -> list[Run]:
     return runs
 
 
-def _joined(
-    runs: list[Run], wider: list[Run], first: _Numbered, second: _Numbered, solution: Solution
-) -> Part:
+def _joined(runs: list[Run], wider: list[Run], first: _Numbered, second: _Numbered, solution: Solution) -> Part:
     pieces: list[Range] = []
-    kind, scale, before_head = "keeps", 0.0, None
+    kind, scale = "keeps", 0.0
+    before_head: float | None = None
     for (name, dim, start, length), (_, _, other, other_length) in zip(runs, wider, strict=True):
         if dim < 0 or (known := first.parts(name, solution)) is None:
             continue
@@ -132,5 +132,7 @@ def _joined(
             raise Unexplained(f"'{name}' shares a tensor on disk with a parameter of another role")
         kind, scale, before_head = part.kind, part.scale, part.before_head
         whole = (length, other_length) == count_of(part.parts)
-        pieces.append(part.parts if whole else between(part.parts, (start, other), (start + length, other + other_length)))
+        pieces.append(
+            part.parts if whole else between(part.parts, (start, other), (start + length, other + other_length))
+        )
     return Part(kind, join(pieces) if pieces else [], scale, before_head)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from growth.architectures.sections import joined
+from growth.errors import FOREIGN_ERRORS
+from growth.infer.meanings import kind
 
 
 def all_sections(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -15,7 +19,7 @@ def all_sections(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
     Example:
         >>> from transformers import CLIPConfig
-        >>> [path for path, _ in all_sections(CLIPConfig())]
+        >>> sorted(path for path, _ in all_sections(CLIPConfig()))
         ['', 'text_config', 'vision_config']
     """
     yield path, config
@@ -48,11 +52,35 @@ def whole_numbers(config: Any) -> dict[str, int]:
         64
     """
     return {
-        joined(path, name): value
+        joined(path, name): size
         for path, section in all_sections(config)
         for name, value in entries(section).items()
-        if type(value) is int
+        if type(size := size_in(name, value)) is int
     }
+
+
+def size_in(name: str, value: Any) -> Any:
+    """The size of all layers, where a field that counts features or heads lists it layer by layer;
+    else the value itself.
+
+    Example:
+        >>> size_in("intermediate_size", [64, 64]), size_in("layer_types", ["a", "a"])
+        (64, ['a', 'a'])
+    """
+    listed = isinstance(value, (list, tuple)) and len(value) > 1 and all(entry == value[0] for entry in value)
+    if listed and type(value[0]) is int and kind(name) not in ("kept", "unknown"):
+        return value[0]
+    return value
+
+
+def takes_one(section: Any, name: str) -> bool:
+    """Whether a field that lists a size for each layer may also be one number for all of them."""
+    other = copy.copy(section)
+    try:
+        setattr(other, name, 1)
+    except (*FOREIGN_ERRORS, StrictDataclassError):
+        return False
+    return True
 
 
 def split(path: str) -> tuple[str, str]:

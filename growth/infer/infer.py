@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -26,12 +27,16 @@ from growth.infer.naming import Sizing
 from growth.infer.pair import Pair, pair
 from growth.infer.recording import record
 from growth.infer.solution import Solution, solve, starred
-from growth.infer.walk import RULES, Walk
+from growth.infer.values import RULES
+from growth.infer.walk import Walk
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import random_inputs, reads_more_than_text
 from growth.proof.miniature import VOCABULARY, build_exact, loud
 
 assert operations and RULES
+
+
+LOG = logging.getLogger(__name__)
 
 
 def infer(
@@ -63,8 +68,10 @@ def infer(
             f"towers {', '.join(towers)} are of models of several towers, and {model_class.__name__} is of one piece. "
             "Leave towers out."
         )
+    LOG.info("no declaration for %s: making a miniature", model_class.__name__)
     found = as_pair(modal_pair(base, towers), base) if several else pair(base, model_class)
     try:
+        LOG.info("inferring what the parameters of %s do, from two runs of its miniature", model_class.__name__)
         with exact_arithmetic(), torch.random.fork_rng(devices=[]):
             small, wide, solution = _compared(found)
             tensors = on_disk(small, wide, solution)
@@ -181,5 +188,3 @@ def paths(config: Config) -> Iterator[str]:
             yield joined(prefix, name)
 
     yield from sorted(set(inside(config.parsed, config, "")))
-
-

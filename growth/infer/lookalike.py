@@ -8,7 +8,7 @@ twin, in float64."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +16,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth import architectures
 from growth.architectures.architecture import Architecture
-from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, UnsupportedModelError, shown
+from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, UnsupportedModelError
 from growth.hf.config_fields import allowed_fields, is_neutral, unsupported_fields
-from growth.hf.configs import Config, check_alike, parse
-from growth.hf.expected_tensors import Shapes, expected_tensors
-from growth.hf.model_classes import class_of
-from growth.plan.declared import Declared
-from growth.plan.options import Options
+from growth.hf.configs import Config, parse
+from growth.hf.expected_tensors import Shapes
 from growth.infer.borrowed_trial import Trial, trial
 from growth.infer.solution import starred
+from growth.plan.declared import Declared
+from growth.plan.options import Options
 
 TRIES = 8
 """The largest number of declarations whose twin is run."""
@@ -72,7 +71,9 @@ class _Fit:
         return -self.described, bool(self.unread), len(self.fields), self.unused, self.laws
 
 
-def look_alike(config: Config, options: Options, model_class: type[PreTrainedModel], shapes: Shapes) -> Declared | None:
+def look_alike(
+    config: Config, options: Options, model_class: type[PreTrainedModel], shapes: Shapes
+) -> Declared | None:
     """A declaration made for another ``model_type`` that describes a model as well.
 
     Args:

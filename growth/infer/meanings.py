@@ -45,8 +45,8 @@ _KEPT = re.compile(
     r"|prompt|segment|extent|^d_rel|d_conv|_dim_base|alibi|sampling|speakers|fifo|mem_len|dilation|resolution"
     r"|num_mel|num_blocks|queries$|query_num|_k$|cache|rate$|merge|mult$|^num_|^n_|_n$|_size_base|temporal|router_hidden|reduction"
 )
-_HEADS = re.compile(r"(^|_)(?<!d_)(?<!dim_)heads?$|query_groups$")
-_NO_HEADS = re.compile(r"^index|heads_per|per_head|nextn|mtp")
+_HEADS = re.compile(r"(^|_)(?<!d_)(?<!dim_)heads?(_per_layer)?$|query_groups$")
+_NO_HEADS = re.compile(r"^index|heads_per_(?!layer)|per_head|nextn|mtp")
 _RANK = re.compile(r"(^|_)(q|kv|o)_lora_rank$")
 _EXPERTS = re.compile(r"(moe|expert).*(intermediate|ffn|hidden)|shared_intermediate_size$")
 _FEED_FORWARD = re.compile(
@@ -74,7 +74,7 @@ def kind(name: str, beside: Collection[str] = ()) -> Kind:
         return "kept" if _NO_HEADS.search(name) else "heads"
     if _RANK.search(name):
         return "rank"
-    if "conv" in name or "per_layer_input" in name or "router_hidden" in name:
+    if "conv" in name or "filter" in name or "per_layer_input" in name or "router_hidden" in name:
         return "kept"
     if _EXPERTS.search(name):
         return "experts"

@@ -17,15 +17,15 @@ from growth.errors import FOREIGN_ERRORS, GrowthError, IllegalGrowthError, Unsup
 from growth.hf.config_json import section_at
 from growth.hf.configs import Config, Raw, config_to_build
 from growth.hf.model_classes import class_of
-from growth.proof.modal_check import outputs_of
-from growth.proof.modal_inputs import modal_inputs
-from growth.proof.pixels import Inputs
-from growth.proof.small_counts import small_counts
 from growth.hf.nested import nested_sections
 from growth.infer.pair import Pair
 from growth.infer.towers import READINGS, Reading, Tower, growths, list_sizes, section_kinds, tower_sections
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud, miniature
+from growth.proof.modal_check import outputs_of
+from growth.proof.modal_inputs import modal_inputs
+from growth.proof.pixels import Inputs
+from growth.proof.small_counts import small_counts
 
 MOST = 150_000_000
 """Parameters of a miniature; more are not built."""
@@ -63,7 +63,6 @@ def section_architecture(
         towers: from `tower_sections`.
     """
     sizes = {at: size for tower in towers for at, size in tower.sizes.items()}
-
 
     def twin(parsed: PreTrainedConfig, layers: int) -> dict[str, Any]:
         lists = list_sizes(nested_sections(parsed), reading or READINGS[0])

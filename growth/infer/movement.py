@@ -12,7 +12,7 @@ from typing import Literal
 from torch import nn
 from transformers import PreTrainedModel
 
-from growth.architectures.sizes import value_at
+from growth.architectures.sizes import size_at
 from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config
@@ -39,7 +39,7 @@ def _movement(small: Config, before: Shapes, kind: type[PreTrainedModel], ratios
         ``exact``: some dimension is multiplied just so; ``in part``: some move, otherwise;
         ``none``; ``unknown``: the class does not take these sizes alone.
     """
-    changes = {path: ratio * value_at(small.parsed, path) for path, ratio in ratios.items()}
+    changes = {path: ratio * size_at(small.parsed, path) for path, ratio in ratios.items()}
     try:
         after = shapes(edited(small, changes, written=tuple(changes)), kind)
     except (GrowthError, *FAILED):

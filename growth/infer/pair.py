@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined
-from growth.architectures.sizes import Size, value_at
+from growth.architectures.sizes import Size, size_at
 from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config
@@ -70,6 +70,7 @@ def pair(
         UnsupportedModelError: if the class runs at no sizes that were tried; it says why.
 
     Example:
+        >>> from transformers import ApertusForCausalLM
         >>> found = pair({"model_type": "apertus", "architectures": ["ApertusForCausalLM"]}, ApertusForCausalLM)
         >>> found.ratios["hidden_size"], found.ratios["intermediate_size"]
         (2, 3)
@@ -102,14 +103,14 @@ def _pair_at(level: Level, base: Config, kind: type[PreTrainedModel], fields: Se
     """The pair at one level. Raises whatever the class does, if it does not take it."""
     others = kept(base, fields)
     found = groups(fields, others, level)
-    small, declared, inputs = _miniature(base, fields, found, others, level)
+    small, declared, inputs, following = _miniature(base, fields, found, others, level)
     if chosen := adjusted(small, kind, fields, found):
         found = groups(fields, others, level, chosen)
-        small, declared, inputs = _miniature(base, fields, found, others, level)
+        small, declared, inputs, following = _miniature(base, fields, found, others, level)
     failed: BaseException | None = None
     for ratios in _ratios(found):
         try:
-            wide = _multiplied(small, ratios, others)
+            wide = _multiplied(small, ratios, {*others} - following)
             run(wide, inputs)
             return Pair(small, wide, ratios, declared.sizes, inputs, declared)
         except (GrowthError, *FAILED) as error:
@@ -119,8 +120,9 @@ def _pair_at(level: Level, base: Config, kind: type[PreTrainedModel], fields: Se
 
 def _miniature(
     base: Config, fields: Sequence[Field], found: Sequence[Group], others: Mapping[str, int], level: Level
-) -> tuple[Config, Architecture, Inputs]:
-    """The miniature's config at small values of the groups, its sizes and inputs, after a run."""
+) -> tuple[Config, Architecture, Inputs, set[str]]:
+    """The miniature's config at small values of the groups, its sizes and inputs, after a run; and the
+    fields that follow from others and cannot be written."""
     declared = skeleton(base, sizes_of(fields, found), level.repeat)
     small = miniature(base, declared)
     counted = small_counts(base.parsed)
@@ -132,11 +134,11 @@ def _miniature(
     if fixed:
         declared = skeleton(base, sizes_of(fields, found, fixed), level.repeat)
         small = miniature(base, declared)
-    wrong = {path for path in fixed if value_at(small.parsed, path) != fixed[path]}
+    wrong = {path for path in fixed if size_at(small.parsed, path) != fixed[path]}
     if wrong and not (level.compact or level.whole):
         raise UnsupportedModelError(f"{', '.join(sorted(wrong))} follow from other sizes")
     inputs = run(small)
-    return small, declared, inputs
+    return small, declared, inputs, wrong
 
 
 def _stays(path: str) -> bool:
@@ -175,9 +177,9 @@ def _ratios(found: Sequence[Group]) -> Iterator[dict[str, int]]:
     yield dict.fromkeys(distinct, 2)
 
 
-def _multiplied(small: Config, ratios: Mapping[str, int], others: Mapping[str, int]) -> Config:
+def _multiplied(small: Config, ratios: Mapping[str, int], others: Collection[str]) -> Config:
     """The config with fields multiplied, all others as they are."""
-    values = {path: value_at(small.parsed, path) for path in ratios}
+    values = {path: size_at(small.parsed, path) for path in ratios}
     wide = edited(small, {path: ratios[path] * value for path, value in values.items()}, written=tuple(ratios))
     before, after = whole_numbers(small.parsed), whole_numbers(wide.parsed)
     moved = sorted(path for path in others if before.get(path) != after.get(path))

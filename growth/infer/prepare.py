@@ -16,12 +16,12 @@ from growth.architectures.choosable import choosable_sizes
 from growth.errors import IllegalGrowthError
 from growth.hf.configs import Config
 from growth.hf.expected_tensors import Shapes
+from growth.infer.declaration import declaration
 from growth.plan.build import build_plan, plan_config
 from growth.plan.choice_notes import choice_notes, other_family
 from growth.plan.declared import Declared
 from growth.plan.options import KEEP, Options
 from growth.plan.plan import Plan
-from growth.infer.declaration import declaration
 
 
 def prepare(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from growth.architectures.sizes import value_at
+from growth.architectures.sizes import size_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config, config_to_build
@@ -38,7 +38,7 @@ def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], 
     few, before = base.derived["few layers"]
     if before is None:
         return "kept"
-    value = value_at(few.parsed, path)
+    value = size_at(few.parsed, path)
     if type(value) is not int:
         return "kept"
     try:

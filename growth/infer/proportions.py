@@ -24,10 +24,12 @@ class Field:
 
     @property
     def section(self) -> str:
+        """The path of its section."""
         return split(self.path)[0]
 
     @property
     def name(self) -> str:
+        """Its name in its section."""
         return split(self.path)[1]
 
 
@@ -47,7 +49,6 @@ def proportional(members: Sequence[Field], beside: Mapping[str, int], even: bool
     attempts = (
         (True, least, LARGEST_WIDTH),
         (False, least, LARGEST_WIDTH),
-        (False, least, 2 * LARGEST_WIDTH),
         (False, 2, max(base.values())),
     )
     for whole, fewest, widest in attempts:

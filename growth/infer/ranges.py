@@ -8,9 +8,9 @@ A model is run at two sizes. A dimension that has ``n`` coordinates in the small
 * *product* of factors: a dimension of 18 that the code views as 3 heads of 6;
 * *concatenation* of ranges: a fused projection that the code splits into queries, keys and values.
 
-What the code does with a dimension says more and more about it. A `view` makes a product of a free factor, a slice makes
-a concatenation, and every operation on two tensors says that two ranges are the same (`unify`). What is still free in
-the end are the spaces of the model.
+What the code does with a dimension says more and more about it. A slice makes a concatenation of a free factor (`cut`),
+a view makes a product, and every operation on two tensors says that two ranges are the same
+(`growth.infer.unification`). What is still free in the end are the spaces of the model.
 """
 
 from __future__ import annotations
@@ -103,91 +103,6 @@ def count_of(parts: Iterable[Factor]) -> Count:
     return n, m
 
 
-def divide(factor: Factor, outer: Count) -> tuple[Range, Range]:
-    """A factor as a product ``outer * inner``.
-
-    Raises:
-        Unexplained: if it does not divide so.
-    """
-    factor = found(factor)
-    (n, m), (a, b) = factor.count, outer
-    if a == 0 or b == 0 or n % a or m % b:
-        raise Unexplained(f"{n} and {m} coordinates are not {a} and {b} times something")
-    inner = (n // a, m // b)
-    if factor.kept:
-        if a != b:
-            raise Unexplained(f"a dimension of {n} that does not grow is divided into parts that do")
-        return kept(a), kept(n // a)
-    if factor.kind == "concatenation":
-        return _divide_pieces(factor, outer, inner)
-    first, second = fresh(outer), fresh(inner)
-    factor.kind, factor.parts = "product", [[*first, *second]]
-    return first, second
-
-
-def _divide_pieces(factor: Factor, outer: Count, inner: Count) -> tuple[Range, Range]:
-    pieces = factor.parts
-    counts = [count_of(piece) for piece in pieces]
-    if outer[0] == outer[1] and all(
-        count[0] % inner[0] == 0 and count[1] % inner[1] == 0 and count[0] // inner[0] == count[1] // inner[1]
-        for count in counts
-    ):  # several equal blocks behind one another: an index of the block, and what they have in common
-        blocks: list[Range] = []
-        for piece, count in zip(pieces, counts, strict=True):
-            number = count[0] // inner[0]
-            _, block = split(piece, [(number, number), inner])
-            blocks.append(block)
-        for block in blocks[1:]:
-            unify(blocks[0], block)
-        result = kept(outer[0]), blocks[0]
-    elif all(count[0] % inner[0] == 0 and count[1] % inner[1] == 0 for count in counts):
-        halves = [split(piece, [(c[0] // inner[0], c[1] // inner[1]), inner]) for piece, c in zip(pieces, counts, strict=True)]
-        for half in halves[1:]:
-            unify(halves[0][1], half[1])
-        result = join([half[0] for half in halves]), halves[0][1]
-    else:
-        raise Unexplained(f"parts of {[c[0] for c in counts]} coordinates are viewed in rows of {inner[0]}")
-    joined = Factor(factor.count)
-    joined.kind, joined.parts = "product", [[*result[0], *result[1]]]
-    factor.link = joined
-    return result
-
-
-def split(parts: Range, counts: Sequence[Count]) -> list[Range]:
-    """A range as a product of ranges of these counts, outermost first.
-
-    Example:
-        A range of 18 coordinates (36 in the wide model), viewed as heads of 6:
-
-        >>> heads, width = split(fresh((18, 36)), [(3, 6), (6, 6)])
-        >>> heads[0].count, width[0].count
-        ((3, 6), (6, 6))
-    """
-    rest, out = resolved(parts), []
-    for a, b in counts:
-        taken: Range = []
-        n, m = 1, 1
-        while (n, m) != (a, b):
-            if not rest:
-                raise Unexplained(f"no factor of {a} and {b} coordinates")
-            head = rest.pop(0)
-            x, y = head.count
-            if a % (n * x) == 0 and b % (m * y) == 0:
-                taken.append(head)
-                n, m = n * x, m * y
-                continue
-            if a % n or b % m:
-                raise Unexplained(f"{a} and {b} coordinates are not made of rows of {n} and {m}")
-            outer, inner = divide(head, (a // n, b // m))
-            taken += outer
-            rest = [*inner, *rest]
-            n, m = a, b
-        out.append(taken)
-    if count_of(rest) != (1, 1):
-        raise Unexplained(f"{count_of(rest)} coordinates are left over")
-    return out
-
-
 def join(pieces: Sequence[Range]) -> Range:
     """The concatenation of ranges."""
     pieces = [list(piece) for piece in pieces if count_of(piece) != (0, 0)]
@@ -209,10 +124,10 @@ def cut(parts: Range, at: Count) -> None:
     n, m = count_of(inner)
     if at[0] % n or at[1] % m:
         raise Unexplained(f"a dimension is cut after {at[0]} coordinates, within rows of {n}")
-    _cut_factor(head, (at[0] // n, at[1] // m))
+    cut_factor(head, (at[0] // n, at[1] // m))
 
 
-def _cut_factor(factor: Factor, at: Count) -> None:
+def cut_factor(factor: Factor, at: Count) -> None:
     factor = found(factor)
     if at in ((0, 0), factor.count):
         return
@@ -272,70 +187,6 @@ def between(parts: Range, start: Count, end: Count) -> Range:
     return [*taken, *inner]
 
 
-def unify(one: Range, other: Range) -> None:
-    """Say that two ranges are the same.
-
-    Raises:
-        Unexplained: if what is known of them does not fit together.
-    """
-    first, second = resolved(one), resolved(other)
-    if all(f.kept for f in first) and all(f.kept for f in second):
-        return
-    if count_of(first) != count_of(second):
-        raise Unexplained(f"dimensions of {count_of(first)} and {count_of(second)} coordinates meet")
-    while first and second:
-        x, y = found(first.pop(0)), found(second.pop(0))
-        if x is y:
-            continue
-        if x.count == y.count:
-            _unify_factors(x, y)
-        elif y.count[0] % x.count[0] == 0 and y.count[1] % x.count[1] == 0:
-            outer, inner = divide(y, x.count)
-            unify([x], outer)
-            second = [*resolved(inner), *second]
-        elif x.count[0] % y.count[0] == 0 and x.count[1] % y.count[1] == 0:
-            outer, inner = divide(x, y.count)
-            unify(outer, [y])
-            first = [*resolved(inner), *first]
-        else:
-            raise Unexplained(f"a dimension is {one} in one place and {other} in another")
-        if any(factor.kind == "product" for factor in map(found, [*first, *second])):
-            first, second = resolved(first), resolved(second)
-
-
-def _unify_factors(x: Factor, y: Factor) -> None:
-    x, y = found(x), found(y)
-    if x is y or x.kept:
-        return
-    if x.kind == "product" or y.kind == "product":
-        unify([x], [y])
-    elif x.kind == "free":
-        x.link, y.averaged = y, y.averaged or x.averaged
-    elif y.kind == "free":
-        y.link, x.averaged = x, y.averaged or x.averaged
-    else:
-        _unify_pieces(x, y)
-
-
-def _unify_pieces(x: Factor, y: Factor) -> None:
-    """Two concatenations: each is cut where the other is, and the pieces are unified."""
-    for one, other in ((x, y), (y, x)):
-        n = m = 0
-        for piece in list(other.parts)[:-1]:
-            a, b = count_of(piece)
-            n, m = n + a, m + b
-            _cut_factor(found(one), (n, m))
-    x, y = found(x), found(y)
-    if x is y:
-        return
-    if len(x.parts) != len(y.parts):
-        raise Unexplained(f"a dimension is {x} in one place and {y} in another")
-    for one, other in zip(list(x.parts), list(y.parts), strict=True):
-        unify(one, other)
-    if found(x) is not found(y):
-        found(x).link = found(y)
-
-
 def sources(parts: Range) -> list[int]:
     """Which old coordinate each new one copies, if every free factor is repeated as a whole."""
     factors = resolved(parts)
@@ -353,3 +204,17 @@ def sources(parts: Range) -> list[int]:
             own = [j % n for j in range(m)]
         out = [a * n + b for a, b in itertools.product(out, own)]
     return out
+
+
+def growth_of(parts: Iterable[Factor]) -> float | None:
+    """Wide over small count of a range, if all its parts grow by that; None if they do not."""
+    ratio = 1.0
+    for factor in resolved(parts):
+        if factor.kind == "concatenation":
+            each = {round(r, 12) if (r := growth_of(piece)) is not None else None for piece in factor.parts}
+            if len(each) != 1 or None in each:
+                return None
+            ratio *= next(iter(each)) or 1.0
+        else:
+            ratio *= factor.count[1] / factor.count[0]
+    return ratio

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from growth.infer.errors import Differs, Unexplained
+from growth.infer.errors import Differs
 
 
 @dataclass(eq=False)

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Factor, Range, found, resolved, sources, unify
+from growth.infer.ranges import Count, Factor, Range, found, growth_of, resolved, sources
 from growth.infer.scales import ONE, SAME, Scale
-from growth.infer.walk import Reading, Value, Walk, growth_of
+from growth.infer.unification import unify
+from growth.infer.values import Reading, Value
+from growth.infer.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _as_writer(walk: Walk, name: str, parts: tuple[Part, ...]) -> tuple[Part, ..
 def _value(walk: Walk, scale: Scale) -> float:
     value = walk.scales.value(scale)
     if value is None:
-        raise Unexplained("a scale is left open")
+        raise Unexplained("nothing in the forward pass says by which factor some copies scale")
     return 0.0 if abs(value) < SAME else value
 
 
@@ -168,11 +170,17 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
         reads = [id(factor) in read for factor in free]
         kinds.append("keeps" if not free else "reads" if all(reads) else "writes" if not any(reads) else "both")
     if "both" in kinds:
-        raise Unexplained(f"one dimension of '{name}' is read in part")
+        raise Unexplained(
+            f"of one dimension of '{name}', some coordinates are summed over and others written, so that it is neither "
+            "an input nor an output"
+        )
     growing = [d for d, kind in enumerate(kinds) if kind != "keeps"]
     if not growing:
         if abs(_value(walk, value.scale)) > SAME:
-            raise Unexplained(f"'{name}' would have to scale, and none of its dimensions grows")
+            raise Unexplained(
+                f"'{name}' would have to be multiplied by {math.exp(_value(walk, value.scale)):.4g}, and none of its "
+                "dimensions grows"
+            )
         return tuple(Part("keeps", []) for _ in kinds)
     scales = dict.fromkeys(growing, 0.0)
     for d in growing:
@@ -184,9 +192,7 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
         left = _value(walk, readings[0].out)
     else:
         own = _value(walk, value.scale if name not in walk.offsets else walk.parameters[f"{name}+"].scale)
-        given = sum(
-            -(scales[d] + math.log(growth_of(value.ranges[d]) or 1.0)) for d in growing if kinds[d] == "reads"
-        )
+        given = sum(-(scales[d] + math.log(growth_of(value.ranges[d]) or 1.0)) for d in growing if kinds[d] == "reads")
         left = own - given
     if abs(left) > SAME:
         if writes:
@@ -200,9 +206,7 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
 
 def _offsets(walk: Walk) -> dict[str, float]:
     return {
-        name: by
-        for name, by in walk.offsets.items()
-        if abs(_value(walk, walk.parameters[f"{name}+"].scale)) > SAME
+        name: by for name, by in walk.offsets.items() if abs(_value(walk, walk.parameters[f"{name}+"].scale)) > SAME
     }
 
 
@@ -268,7 +272,11 @@ def _check_tables(walk: Walk) -> None:
         size = max(1.0, float(one[one.isfinite()].abs().max()) if one.isfinite().any() else 1.0)
         both = grown.isfinite() & other.isfinite()
         if grown.shape != other.shape or float(((grown - other)[both]).abs().max() if both.any() else 0) > 1e-9 * size:
-            raise Unexplained(f"{where}: a table that the model computes is another one in a wider model")
+            raise Unexplained(
+                f"{where}: a table that the model computes by itself, of shape {list(one.shape)}, is computed otherwise "
+                f"in a wider model, as {list(other.shape)}: it is no repetition of the small one. Sinusoids depend on "
+                "the number of features so, and ALiBi's slopes on the number of heads"
+            )
 
 
 def grown(solution: Solution, name: str) -> torch.Tensor:

@@ -121,11 +121,7 @@ def tower_sections(config: PreTrainedConfig, reading: Reading | None = None) -> 
             says = reading.free_hidden and any(_counts(fields.get(name)) for name in HEAD_DIMS)
             towers.append(Tower(path, kind, sizes, says_head_dim=says))
             continue
-        into = tuple(
-            name
-            for name in fields
-            if widest and _writes_text(name, fields, kind, path, widest, reading)
-        )
+        into = tuple(name for name in fields if widest and _writes_text(name, fields, kind, path, widest, reading))
         heads = {}
         if reading.one and own_hidden(fields) == widest:
             heads = next(small_heads(inner) for inner in texts.values() if own_hidden(inner) == widest)
@@ -270,9 +266,7 @@ def _text_sizes(
             yield at, Size(at, "never", small=_divided(value, factor))
 
 
-def _writes_text(
-    name: str, fields: Mapping[str, Any], kind: Kind, path: str, hidden: int, reading: Reading
-) -> bool:
+def _writes_text(name: str, fields: Mapping[str, Any], kind: Kind, path: str, hidden: int, reading: Reading) -> bool:
     """Whether a field outside the text says how wide the text is."""
     value = fields[name]
     if not _counts(value):

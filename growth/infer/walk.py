@@ -3,98 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Factor, Range, count_of, fresh, kept, resolved, unify
-from growth.infer.recording import Call, Recording, short, side_by_side, tensors_in
+from growth.infer.ranges import Factor, Range, count_of, fresh, growth_of, kept
+from growth.infer.recording import Call, Recording, side_by_side, tensors_in
 from growth.infer.scales import ONE, SAME, Scale, Scales
+from growth.infer.values import RULES, Pair, Reading, Value
 
 TABLE = 1e-9
 """How far two tables that a model computes may be apart, relative to their size."""
-
-
-@dataclass(eq=False)
-class Value:
-    """What is known of a tensor of the small model and its partner in the wide one.
-
-    Args:
-        ranges: what each dimension ranges over.
-        scale: how its values scale.
-        parameter: the parameter that it is a copy or a view of, if it is one.
-        offset: what was added to that parameter.
-    """
-
-    ranges: list[Range]
-    scale: Scale
-    parameter: str | None = None
-    offset: float = 0.0
-
-    @property
-    def grows(self) -> bool:
-        return any(not factor.kept for parts in self.ranges for factor in parts)
-
-
-@dataclass(eq=False)
-class Reading:
-    """One use of a parameter in a sum of products.
-
-    Args:
-        parts: the range that is summed over.
-        scale: of what it is multiplied with.
-        out: scale of the result.
-        mixed: whether some parts of the range grow otherwise than others.
-    """
-
-    parts: Range
-    scale: Scale
-    out: Scale
-    mixed: bool = False
-
-
-@dataclass(eq=False)
-class Pair:
-    """One operation in both runs.
-
-    Example:
-        ``pair["dim"]`` is the argument ``dim`` of both: ``(1, 1)``.
-    """
-
-    one: Call
-    other: Call
-
-    @property
-    def name(self) -> str:
-        return short(self.one)
-
-    def __getitem__(self, name: str) -> tuple[Any, Any]:
-        return self.one.arguments[name], self.other.arguments[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """An argument that must be the same in both."""
-        one, other = self.one.arguments.get(name, default), self.other.arguments.get(name, default)
-        if one != other:
-            raise Unexplained(f"its argument '{name}' depends on the width ({one} and {other})")
-        return one
-
-
-Rule = Callable[["Walk", Pair], "list[Value]"]
-
-RULES: dict[str, Rule] = {}
-"""Name of an operation -> what it says. Filled by `growth.infer.operations`."""
-
-
-def operation(*names: str) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, rule))
-        return rule
-
-    return register
 
 
 @dataclass(eq=False)
@@ -165,7 +88,11 @@ class Walk:
             results = results[:1]
         for out, partner, value in zip(outs, partners, results, strict=False):
             self._check(out, partner, value, where)
-            if pair.name.endswith("_") and id(out) in self.values and pair.name.endswith(("copy_", "fill_", "put_", "add_", "scatter_", "reduce_")):
+            if (
+                pair.name.endswith("_")
+                and id(out) in self.values
+                and pair.name.endswith(("copy_", "fill_", "put_", "add_", "scatter_", "reduce_"))
+            ):
                 try:
                     self.scales.equal(self.values[id(out)].scale, value.scale)
                 except Unexplained as error:
@@ -270,7 +197,7 @@ class Walk:
     def _of_constant(self, one: Tensor, other: Tensor) -> Scale:
         if not one.is_floating_point():
             return ONE
-        if not one.isfinite().any() or (one == 0).all() and (other == 0).all():
+        if not one.isfinite().any() or ((one == 0).all() and (other == 0).all()):
             return self.scales.unknown()  # zeros scale as one likes
         if one.shape != other.shape:
             return ONE  # a table; compared once its ranges are known
@@ -278,20 +205,6 @@ class Walk:
         if ratio is None:
             raise Unexplained("a constant of the forward pass depends on the width in a way that is no factor")
         return Scale(constant=math.log(ratio))
-
-
-def growth_of(parts: Iterable[Factor]) -> float | None:
-    """Wide over small count of a range, if all its parts grow by that; None if they do not."""
-    ratio = 1.0
-    for factor in resolved(parts):
-        if factor.kind == "concatenation":
-            each = {round(r, 12) if (r := growth_of(piece)) is not None else None for piece in factor.parts}
-            if len(each) != 1 or None in each:
-                return None
-            ratio *= next(iter(each)) or 1.0
-        else:
-            ratio *= factor.count[1] / factor.count[0]
-    return ratio
 
 
 def unknown_operation(walk: Walk, pair: Pair) -> list[Value]:
@@ -311,15 +224,6 @@ def unknown_operation(walk: Walk, pair: Pair) -> list[Value]:
         Value(walk.shape(one, other), ONE)
         for one, other in zip(_listed(pair.one.out), _listed(pair.other.out), strict=False)
     ]
-
-
-def copy_of(value: Value, ranges: Sequence[Range]) -> Value:
-    """The same values in another shape."""
-    return replace(value, ranges=list(ranges))
-
-
-def of(ranges: Sequence[Range], scale: Scale) -> Value:
-    return Value(list(ranges), scale)
 
 
 def _listed(value: Any) -> list[Tensor]:
@@ -343,6 +247,3 @@ def _ratio(one: Tensor, other: Tensor) -> float | None:
     close = bool(((ratios - ratio).abs() <= TABLE * abs(ratio)).all())
     rest = bool((same | usable).all())
     return ratio if close and rest and ratio > SAME else None
-
-
-__all__ = ["Count", "Pair", "Value", "Walk", "copy_of", "of", "operation", "unify", "torch"]

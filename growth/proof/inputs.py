@@ -59,7 +59,14 @@ def random_inputs(
     return inputs
 
 
-RAW = ("pixel_values", "input_features", "input_values", "pixel_values_images", "image_pixel_values", "flattened_patches")
+RAW = (
+    "pixel_values",
+    "input_features",
+    "input_values",
+    "pixel_values_images",
+    "image_pixel_values",
+    "flattened_patches",
+)
 """Names of inputs that hold images or sounds."""
 
 
@@ -85,6 +92,11 @@ def few_inputs(model: PreTrainedModel) -> Iterator[Inputs]:
     """
     if isinstance(model, OwnWrapper):
         yield moved(model.draw(batch=TRIED[0][0], length=TRIED[0][1], seed=0), model.device, model.dtype)
+        return
+    if reads_more_than_text(model):
+        from growth.proof.modal_inputs import modal_inputs
+
+        yield moved(modal_inputs(model, weights=False), model.device, model.dtype)
         return
     vocabulary = int(getattr(model.config.get_text_config(), "vocab_size", None) or 8)
     for batch, length in TRIED:

@@ -258,9 +258,10 @@ def _write_layers(small: _Miniature, section: str) -> None:
 
 def _with_rope_factors(small: _Miniature, ropes: Mapping[str, Raw], architecture: Architecture) -> Config:
     """The finished config, with the rotary parameters that `_remove_rope_factors` took out; lists
-    of factors are as long as a small head has rotary pairs."""
+    of factors are as long as a small head has rotary pairs, and as the user's where ``head_dim`` is no
+    size that grows."""
     config = Config(small.fields)
-    head_dim = architecture.read_sizes(config.parsed).get("head_dim", 2)
+    head_dim = architecture.read_sizes(config.parsed).get("head_dim")
     rotary = rotary_fraction(small.config.parsed) or 1.0
     small_ropes = {name: _small_rope(rope, head_dim, rotary) for name, rope in ropes.items()}
     if all(config[name] == rope for name, rope in small_ropes.items()):
@@ -268,18 +269,20 @@ def _with_rope_factors(small: _Miniature, ropes: Mapping[str, Raw], architecture
     return Config({**config, **small_ropes})
 
 
-def _small_rope(rope: Mapping[str, Any], head_dim: int, rotary: float = 1.0) -> Raw:
+def _small_rope(rope: Mapping[str, Any], head_dim: int | None, rotary: float = 1.0) -> Raw:
     """Rotary parameters for a small head.
 
     Args:
         rope: the user's, of all layers or by kind of layer.
-        head_dim: of the miniature.
+        head_dim: of the miniature; None where it is the user's.
         rotary: the part of the head that rotates, where ``rope`` does not say it.
     """
     if rope and all(isinstance(value, Mapping) for value in rope.values()):
         return {kind: _small_rope(value, head_dim) for kind, value in rope.items()}
-    pairs = int(head_dim * rotary_part(rope.get("partial_rotary_factor", rotary))) // 2
-    small = {name: (value * head_dim)[:pairs] if isinstance(value, list) else value for name, value in rope.items()}
+    small = dict(rope)
+    if head_dim is not None:
+        pairs = int(head_dim * rotary_part(rope.get("partial_rotary_factor", rotary))) // 2
+        small |= {name: (value * head_dim)[:pairs] for name, value in rope.items() if isinstance(value, list)}
     if _has_factors(rope) and "original_max_position_embeddings" in rope:
         small["original_max_position_embeddings"] = SWITCH
     return small

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from growth.hf.own_inputs import moved
+
 Outputs = dict[str, Tensor]
 
 LEAST = 1e-9
@@ -25,7 +27,7 @@ def outputs_of(model: PreTrainedModel, inputs: Mapping[str, Any]) -> Outputs:
         inputs: keyword arguments of its ``forward``.
     """
     with torch.no_grad():
-        result = model(**inputs)
+        result = model(**moved(inputs, model.device, model.dtype))
     return dict(_tensors("", result))
 
 
@@ -43,7 +45,9 @@ def of_text(outputs: Outputs) -> Tensor:
     return next((value for name, value in outputs.items() if name == "logits"), next(iter(outputs.values())))
 
 
-def why_ignored(model: PreTrainedModel, inputs: Mapping[str, Any], raw: Collection[str]) -> str | None:
+def why_ignored(
+    model: PreTrainedModel, inputs: Mapping[str, Any], raw: Collection[str], *, weights: bool = True
+) -> str | None:
     """Why the outputs do not depend on an image or a sound; None if they do.
 
     The model is run again with other values in the raw inputs, and with another weight in the first
@@ -54,6 +58,7 @@ def why_ignored(model: PreTrainedModel, inputs: Mapping[str, Any], raw: Collecti
         inputs: its inputs.
         raw: names of the inputs that hold images or sounds and what belongs to them. Those of
             floating point are changed.
+        weights: whether to run with another weight too, which changes the model for a moment.
 
     Example:
         >>> why_ignored(text_model, {"input_ids": ids, "pixel_values": pixels}, {"pixel_values"})
@@ -67,6 +72,8 @@ def why_ignored(model: PreTrainedModel, inputs: Mapping[str, Any], raw: Collecti
     after, again = _recorded(model, {**inputs, **changed})
     if _same(before, after):
         return f"the outputs are the same with other {', '.join(sorted(values))}"
+    if not weights:
+        return None
     first = next((name for name in seen if name in again and not _same(seen[name], again[name])), None)
     if first is None:
         return "no module was found that reads them"

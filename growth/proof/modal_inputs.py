@@ -26,7 +26,9 @@ BEFORE, AFTER = 4, 5
 READERS = ("get_image_features", "get_video_features", "get_audio_features", "get_placeholder_mask")
 
 
-def modal_inputs(model: PreTrainedModel, kinds: Collection[str] = ("image", "audio"), *, seed: int = 0) -> Inputs:
+def modal_inputs(
+    model: PreTrainedModel, kinds: Collection[str] = ("image", "audio"), *, seed: int = 0, weights: bool = True
+) -> Inputs:
     """The first inputs with images or sounds under which a model runs and which change its outputs.
 
     Args:
@@ -34,6 +36,8 @@ def modal_inputs(model: PreTrainedModel, kinds: Collection[str] = ("image", "aud
             is in float64.
         kinds: what may be in the inputs besides text, the first that works.
         seed: of the token ids.
+        weights: whether to check with another weight, too, that the image matters; not for a model of the caller's,
+            whose weights stay.
 
     Returns:
         Keyword arguments of ``forward``: token ids ``[2, length]`` with an image or a sound in each
@@ -56,7 +60,7 @@ def modal_inputs(model: PreTrainedModel, kinds: Collection[str] = ("image", "aud
         for candidate in made(model.config, taken):
             try:
                 inputs = _with_text(model, candidate, kind, taken, seed)
-                reason = why_ignored(model, inputs, {*candidate})
+                reason = why_ignored(model, inputs, {*candidate}, weights=weights)
             except FOREIGN_ERRORS as error:
                 reason = f"{type(error).__name__}: {str(error)[:200]}"
                 inputs = candidate
@@ -71,9 +75,7 @@ def modal_inputs(model: PreTrainedModel, kinds: Collection[str] = ("image", "aud
     raise error
 
 
-def _with_text(
-    model: PreTrainedModel, candidate: Inputs, kind: str, taken: Mapping[str, Any], seed: int
-) -> Inputs:
+def _with_text(model: PreTrainedModel, candidate: Inputs, kind: str, taken: Mapping[str, Any], seed: int) -> Inputs:
     """A candidate with the text around it; runs the model to learn how long that is."""
     pixels = {name: value for name, value in candidate.items() if not name.startswith("_")}
     token = placeholder(model.config, kind)
@@ -240,4 +242,6 @@ def _decoder(model: PreTrainedModel, taken: Mapping[str, Any], seed: int) -> Inp
     config = model.config.get_text_config(decoder=True)
     vocabulary = int(getattr(config, "vocab_size", None) or 32)
     generator = torch.Generator().manual_seed(seed + 1)
-    return {"decoder_input_ids": torch.randint(max(vocabulary // 2, 3), vocabulary - 1, (ROWS, 7), generator=generator)}
+    return {
+        "decoder_input_ids": torch.randint(max(vocabulary // 2, 3), vocabulary - 1, (ROWS, 7), generator=generator)
+    }

@@ -170,7 +170,11 @@ def _flattened(look: _Look, taken: Collection[str]) -> Iterator[Inputs]:
         if flat:
             patches = torch.cat([at[None].expand(ROWS, -1, -1), look.random(ROWS, side * side, flat)], -1)
             yield {"flattened_patches": patches}
-            yield {"flattened_patches": patches, "height": torch.full((ROWS,), side), "width": torch.full((ROWS,), side)}
+            yield {
+                "flattened_patches": patches,
+                "height": torch.full((ROWS,), side),
+                "width": torch.full((ROWS,), side),
+            }
 
 
 def _pooled(look: _Look) -> Iterator[Inputs]:
@@ -243,7 +247,9 @@ def sound_candidates(config: PreTrainedConfig, taken: Collection[str]) -> Iterat
         taken: the arguments that the class's ``forward`` takes.
     """
     look = _Look(config)
-    masks = [name for name in ("input_features_mask", "feature_attention_mask", "audio_attention_mask") if name in taken]
+    masks = [
+        name for name in ("input_features_mask", "feature_attention_mask", "audio_attention_mask") if name in taken
+    ]
     bins = look.number(("num_mel_bins", "n_mel_bins", "input_feat_size", "feature_size", "input_dim"), 80)
     lengths = [2 * look.number(("max_source_positions",), 64), 128, 64, 200]
     for name in ("input_features", "audio_input_features"):

@@ -65,8 +65,12 @@ def small_layers(fields: Mapping[str, Any], least: int = 2) -> tuple[dict[str, A
     indices = {
         name: value
         for name, value in fields.items()
-        if name.endswith(INDEX_ENDS) and isinstance(value, list) and value and all(type(i) is int for i in value)
-        and name not in per_layer and max(value) < deep
+        if name.endswith(INDEX_ENDS)
+        and isinstance(value, list)
+        and value
+        and all(type(i) is int for i in value)
+        and name not in per_layer
+        and max(value) < deep
     }
     stored = _kept_for_output(indices)
     if own_sizes:

@@ -29,7 +29,9 @@ def small_tokens(sections: Mapping[str, PreTrainedConfig]) -> dict[str, Any]:
         >>> found["vision_start_token_id"], found["vision_end_token_id"], found["image_token_id"]
         (7, 8, 9)
     """
-    said = [(path, name, value) for path, section in sections.items() for name, value in _tokens(plain_fields(section))]
+    said = [
+        (path, name, value) for path, section in sections.items() for name, value in _tokens(plain_fields(section))
+    ]
     texts = {path: plain_fields(section) for path, section in sections.items()}
     distinct = sorted({value for _, name, value in said if name not in SMALLEST})
     small = {value: FIRST + 2 + at for at, value in enumerate(distinct)}

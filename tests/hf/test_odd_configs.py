@@ -14,9 +14,9 @@ from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 import growth
 from growth.architectures.sizes import rotary_fraction
-from growth.proof import lookalike
 from growth.hf.config_fields import unsupported_fields
 from growth.hf.configs import parse
+from growth.proof import lookalike
 from growth.proof.twin import prove_twin
 from support.refusals import check_message
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("algebra", "rules", "architectures", "extension", "plan", "weights")
+ROOMS = ("algebra", "rules", "architectures", "extension", "plan", "weights", "infer")
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for room in ROOMS
@@ -24,6 +24,7 @@ WITHOUT_EXAMPLE = {
     *(f"growth.extension.{name}" for name in ("alike", "extend", "layers", "untied")),
     "growth.plan.requested_sizes",
     "growth.weights.model_weights",
+    *(f"growth.infer.{name}" for name in ("counts", "groups", "inputs", "movement", "probe", "proportions", "trial")),
 }
 """Modules that give no example."""
 

@@ -2,6 +2,6 @@
 
 Importing this fills `growth.infer.walk.RULES`."""
 
-from growth.infer.operations import indexing, norms, pointwise, products, reductions, shapes
+from growth.infer.operations import indexing, norms, pointwise, products, reductions, shapes, windows
 
-__all__ = ["indexing", "norms", "pointwise", "products", "reductions", "shapes"]
+__all__ = ["indexing", "norms", "pointwise", "products", "reductions", "shapes", "windows"]

@@ -7,9 +7,11 @@ from torch import Tensor
 
 from growth.infer.errors import Unexplained
 from growth.infer.operations.pointwise import broadcast
-from growth.infer.ranges import Range, between, count_of, fresh, kept, unify
+from growth.infer.ranges import Range, between, count_of, fresh, kept
 from growth.infer.scales import ONE
-from growth.infer.walk import Pair, Value, Walk, copy_of, of, operation
+from growth.infer.unification import unify
+from growth.infer.values import Pair, Value, copy_of, of, operation
+from growth.infer.walk import Walk
 
 
 def _no_growth(parts: Range) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from growth.infer.operations.reductions import average
-from growth.infer.ranges import Range, kept, split, unify
+from growth.infer.ranges import Range, kept
 from growth.infer.scales import ONE, Scale
-from growth.infer.walk import Pair, Value, Walk, of, operation
+from growth.infer.unification import split, unify
+from growth.infer.values import Pair, Value, of, operation
+from growth.infer.walk import Walk
 
 
 def _affine(walk: Walk, pair: Pair, ranges: list[Range]) -> Scale:
@@ -54,7 +56,13 @@ def group_norm(walk: Walk, pair: Pair) -> list[Value]:
     return [out, *(of(walk.shape(a, b), ONE) for a, b in zip(pair.one.out[1:], pair.other.out[1:], strict=True))]
 
 
-@operation("native_batch_norm", "_native_batch_norm_legit_no_training", "batch_norm", "_batch_norm_no_update", "cudnn_batch_norm")
+@operation(
+    "native_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "batch_norm",
+    "_batch_norm_no_update",
+    "cudnn_batch_norm",
+)
 def batch_norm(walk: Walk, pair: Pair) -> list[Value]:
     value = walk.pair(pair, "input")
     walk.zero(value.scale)

@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range, count_of, kept, unify
+from growth.infer.ranges import Range, count_of, kept
 from growth.infer.scales import ONE, Scale, plain
-from growth.infer.walk import Pair, Value, Walk, copy_of, of, operation
+from growth.infer.unification import unify
+from growth.infer.values import Pair, Value, copy_of, of, operation
+from growth.infer.walk import Walk
 
 
 def broadcast(values: Sequence[Value]) -> list[Range]:
@@ -64,7 +66,12 @@ def curved(walk: Walk, pair: Pair) -> list[Value]:
         elif isinstance(found[0], (int, float, str, type(None))) and found[0] != found[1]:
             raise Unexplained(f"its argument '{name}' depends on the width ({found[0]} and {found[1]})")
     bounds = [pair.one.arguments.get(name) for name in ("min", "max")]
-    if pair.name.rstrip("_") in ("clamp", "clamp_min") and len(values) == 1 and plain(bounds[0]) and bounds == [0, None]:
+    if (
+        pair.name.rstrip("_") in ("clamp", "clamp_min")
+        and len(values) == 1
+        and plain(bounds[0])
+        and bounds == [0, None]
+    ):
         scale = values[0].scale  # a ReLU
     else:
         for value in values:
@@ -252,7 +259,7 @@ def copy(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("glu")
 def glu(walk: Walk, pair: Pair) -> list[Value]:
-    from growth.infer.ranges import split
+    from growth.infer.unification import split
 
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)

@@ -6,9 +6,11 @@ import math
 
 from growth.infer.errors import Unexplained
 from growth.infer.operations.pointwise import broadcast
-from growth.infer.ranges import Range, count_of, kept, split, unify
+from growth.infer.ranges import Range, count_of, kept
 from growth.infer.scales import ONE, Scale
-from growth.infer.walk import Pair, Value, Walk, of, operation
+from growth.infer.unification import split, unify
+from growth.infer.values import Pair, Value, of, operation
+from growth.infer.walk import Walk
 
 
 def product(walk: Walk, one: Value, other: Value, over: tuple[Range, Range]) -> Scale:
@@ -71,7 +73,9 @@ def linear(walk: Walk, pair: Pair) -> list[Value]:
     return [out]
 
 
-@operation("convolution", "_convolution", "conv1d", "conv2d", "conv3d", "convolution_overrideable", "mkldnn_convolution")
+@operation(
+    "convolution", "_convolution", "conv1d", "conv2d", "conv3d", "convolution_overrideable", "mkldnn_convolution"
+)
 def convolution(walk: Walk, pair: Pair) -> list[Value]:
     """``[batch, channels in, *places]`` with ``weight [channels out, channels in / groups, *window]``."""
     x, weight = walk.pair(pair, "input"), walk.pair(pair, "weight")

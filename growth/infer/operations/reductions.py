@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range, kept
+from growth.infer.ranges import Range, growth_of, kept
 from growth.infer.scales import ONE, Scale
-from growth.infer.walk import Pair, Value, Walk, growth_of, of, operation
+from growth.infer.values import Pair, Value, of, operation
+from growth.infer.walk import Walk
 
 
 def _dims(pair: Pair, value: Value) -> list[int]:
@@ -20,9 +21,7 @@ def _dims(pair: Pair, value: Value) -> list[int]:
 
 
 def _left(value: Value, dims: Sequence[int], keepdim: bool) -> list[Range]:
-    return [
-        kept(1) if d in dims else parts for d, parts in enumerate(value.ranges) if keepdim or d not in dims
-    ]
+    return [kept(1) if d in dims else parts for d, parts in enumerate(value.ranges) if keepdim or d not in dims]
 
 
 def _over(value: Value, dims: Sequence[int]) -> list[Range]:
@@ -136,7 +135,7 @@ def pooled(walk: Walk, pair: Pair) -> list[Value]:
     ranges = []
     for d, n in enumerate(outs[0].shape):
         if any(not factor.kept for factor in value.ranges[d]):
-            if d >= 2 or n != sum(0 for _ in ()) + value.ranges[d][0].count[0] and len(value.ranges[d]) == 1:
+            if d >= 2 or (n != sum(0 for _ in ()) + value.ranges[d][0].count[0] and len(value.ranges[d]) == 1):
                 raise Unexplained("windows over a dimension that grows")
             ranges.append(value.ranges[d])
         else:
