@@ -88,7 +88,7 @@ class Spaces:
         ratio = math.log(factor.count[1] / factor.count[0])
         if before_head is not None:
             embedded = -scale - before_head - ratio  # what a tied embedding writes
-            if abs(embedded) < SAME and abs(before_head) < SAME or abs(scale) < SAME:
+            if abs(scale) < SAME or max(abs(embedded), abs(before_head)) < SAME:
                 before_head = None
         key = (id(factor), round(scale, 9), before_head if before_head is None else round(before_head, 9))
         if key in self._spaces:

@@ -187,6 +187,25 @@ def between(parts: Range, start: Count, end: Count) -> Range:
     return [*taken, *inner]
 
 
+def described(parts: Iterable[Factor]) -> str:
+    """A range in words. What grows has its count in the wide model in brackets.
+
+    Example:
+        >>> described([*fresh((3, 6)), *kept(6)]), described(join([fresh((18, 36)), fresh((6, 12))]))
+        ('3 (6) x 6', '[18 (36) + 6 (12)]')
+    """
+    said = [
+        f"[{' + '.join(map(described, factor.parts))}]" if factor.kind == "concatenation" else counted(factor.count)
+        for factor in resolved(parts)
+    ]
+    return " x ".join(said) or "1"
+
+
+def counted(count: Count) -> str:
+    """``18 (36)``; of a count that does not grow, ``18``."""
+    return str(count[0]) if count[0] == count[1] else f"{count[0]} ({count[1]})"
+
+
 def sources(parts: Range) -> list[int]:
     """Which old coordinate each new one copies, if every free factor is repeated as a whole."""
     factors = resolved(parts)

@@ -6,11 +6,12 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
 from growth.infer.errors import Unexplained
+from growth.infer.head import before_head, read_like
 from growth.infer.ranges import Count, Factor, Range, found, growth_of, resolved, sources
 from growth.infer.scales import ONE, SAME, Scale
 from growth.infer.unification import unify
@@ -72,11 +73,9 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
     _same_in_every_layer(walk)
     for name, tensor in walk.small.outputs.items():
         if (value := walk.values.get(id(tensor))) is not None and not value.grows and tensor.is_floating_point():
-            try:
-                walk.scales.equal(value.scale)
-            except Unexplained as error:
-                raise Unexplained(f"output '{name}': {error}") from error
-    if head and (embedding := _read_like(walk, head, embedding)):
+            if not walk.scales.try_equal(value.scale):
+                raise Unexplained(_left_over(walk, name, value.scale, head))
+    if head and (embedding := read_like(walk, head, embedding)):
         walk.scales.try_equal(walk.parameters[head].scale, walk.parameters[embedding].scale)
     for value in walk.parameters.values():
         if not value.grows:  # what does not grow has no way to scale
@@ -90,7 +89,7 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
             factor.averaged = True
     _check_tables(walk)
     found_parts = {name: _parts(walk, name) for name in walk.small.held}
-    found_parts |= _before(walk, head, found_parts)
+    found_parts |= before_head(walk, head, found_parts)
     as_reader = dict(found_parts)
     for name in walk.readings:
         if _also_written(walk, name):  # tied: as the embedding it writes, by the same coefficients
@@ -98,33 +97,14 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
     return Solution(walk, found_parts, _offsets(walk), _outputs(walk), as_reader)
 
 
-def _read_like(walk: Walk, head: str, embedding: str | None) -> str | None:
-    """The embedding that a head may be tied to: the one that the forward pass looks up, of its shape."""
-    shape = walk.small.held[head].shape if head in walk.small.held else None
-    used = [name for name in walk.uses if name not in walk.readings and walk.small.held[name].shape == shape]
-    if embedding in walk.uses or not used:
-        return embedding if embedding in walk.parameters and head in walk.parameters else None
-    return used[-1]  # of an encoder and a decoder, the decoder's
-
-
-def _before(walk: Walk, head: str | None, parts: Mapping[str, tuple[Part, ...]]) -> dict[str, tuple[Part, ...]]:
-    """The parts of a head, and of the gain and the bias whose product it reads, marked as such. The head reads the
-    dual of what the embedding writes, which is more than a number: where both are 1 / sqrt(k), they round otherwise."""
-    if head is None or not (readings := walk.readings.get(head)):
-        return {}
-    wanted = readings[0].scale
-    gains = [
-        name.removesuffix("+") for name, value in walk.parameters.items()
-        if wanted.terms and value.scale.terms == wanted.terms and name != head
-    ]  # fmt: skip
-    modules = {name.rpartition(".")[0] for name in gains}
-    found: dict[str, tuple[Part, ...]] = {}
-    for name in parts:
-        if name == head:
-            found[name] = tuple(replace(p, before_head=0.0) if p.kind == "reads" else p for p in parts[name])
-        elif name.rpartition(".")[0] in modules and len(parts[name]) == 1 and parts[name][0].kind == "writes":
-            found[name] = (replace(parts[name][0], before_head=wanted.constant),)
-    return found
+def _left_over(walk: Walk, name: str, scale: Scale, head: str | None) -> str:
+    """Why an output that does not grow cannot stay as it is."""
+    tied = head is not None and _also_written(walk, head)
+    return (
+        f"output '{name}' would be {math.exp(_value(walk, scale)):.4g} times the small model's, and no parameter on the "
+        "way to it is free to make up for that"
+        + (f"; '{head}' is the embedding too, and no gain stands between the two" if tied else "")
+    )
 
 
 def _also_written(walk: Walk, name: str) -> bool:
@@ -273,9 +253,9 @@ def _check_tables(walk: Walk) -> None:
         both = grown.isfinite() & other.isfinite()
         if grown.shape != other.shape or float(((grown - other)[both]).abs().max() if both.any() else 0) > 1e-9 * size:
             raise Unexplained(
-                f"{where}: a table that the model computes by itself, of shape {list(one.shape)}, is computed otherwise "
-                f"in a wider model, as {list(other.shape)}: it is no repetition of the small one. Sinusoids depend on "
-                "the number of features so, and ALiBi's slopes on the number of heads"
+                f"{where}: a table that the model computes by itself, {list(one.shape)} and in a wider model "
+                f"{list(other.shape)}, is not repeated there but another one. Sinusoids depend so on the number of "
+                "features, and ALiBi's slopes on the number of heads"
             )
 
 

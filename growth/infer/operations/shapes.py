@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Range, between, count_of, fresh, join, kept, sources
+from growth.infer.ranges import Count, Range, between, count_of, counted, described, fresh, join, kept, sources
 from growth.infer.scales import ONE
 from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, copy_of, of, operation
@@ -62,7 +62,10 @@ def reshaped(ranges: Sequence[Range], target: Sequence[Count]) -> list[Range]:
                 old.pop(0)
             continue
         if not old or not new:
-            raise Unexplained(f"a view from {[count_of(r) for r in ranges]} to {list(target)}")
+            raise Unexplained(
+                f"a view from [{', '.join(map(described, ranges))}] to [{', '.join(map(counted, target))}] (in "
+                "brackets: in a wider model)"
+            )
         group, counts = list(old.pop(0)), [new.pop(0)]
         while count_of(group) != _product(counts):
             (a, b), (x, y) = count_of(group), _product(counts)
@@ -73,7 +76,10 @@ def reshaped(ranges: Sequence[Range], target: Sequence[Count]) -> list[Range]:
             elif old:
                 group += old.pop(0)
             else:
-                raise Unexplained(f"a view from {[count_of(r) for r in ranges]} to {list(target)}")
+                raise Unexplained(
+                    f"a view from [{', '.join(map(described, ranges))}] to [{', '.join(map(counted, target))}] (in "
+                    "brackets: in a wider model)"
+                )
         out += split(group, counts)
     return out
 
