@@ -16,11 +16,11 @@ from growth.errors import UnsupportedModelError, shown
 from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
 from growth.hf.reader import open_checkpoint
+from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
 from growth.plan.loading import loading_note
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
-from growth.infer.prepare import prepare
 
 
 @takes_choices

@@ -24,10 +24,10 @@ from growth.hf.fitting import fitted
 from growth.hf.model_classes import class_of
 from growth.hf.own_modules import remembered
 from growth.hf.reader import open_checkpoint, resolve
+from growth.infer.declaration import declaration
 from growth.plan.options import Options
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.inputs import Inputs, class_inputs, most_tokens
-from growth.infer.declaration import declaration
 from growth.proof.outputs import Outputs, forward
 
 EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from growth.architectures.sections import joined
@@ -40,11 +41,27 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
     Returns:
         Path of a field -> value.
     """
+    kept = getattr(type(config), "kept_counts", ())  # inputs that the caller gives fit them
     return {
         joined(path, name): value
         for path, section in all_sections(config)
         for name, value in _of_section(_apart(section), repeat).items()
+        if name not in kept
     }
+
+
+@dataclass(frozen=True)
+class SmallCounts:
+    """`small_counts` as the ``twin`` of a declaration.
+
+    Args:
+        repeat: how many layers of each kind.
+    """
+
+    repeat: int = 1
+
+    def __call__(self, config: Any, layers: int) -> dict[str, Any]:
+        return small_counts(config, layers, repeat=self.repeat)
 
 
 def _apart(section: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from transformers import PreTrainedModel
+from torch import nn
 
 from growth.algebra.axes import Axis, Fixed, Space
 from growth.algebra.derived_laws import Dual, Scaled
@@ -84,7 +84,7 @@ class Spaces:
         return space
 
     def space(self, factor: Factor, scale: float, before_head: float | None = None) -> Space:
-        """The space of a factor whose copies scale by ``exp(scale)``."""
+        """The space of a factor under a scale, named when it is first asked for."""
         ratio = math.log(factor.count[1] / factor.count[0])
         if before_head is not None:
             embedded = -scale - before_head - ratio  # what a tied embedding writes
@@ -148,7 +148,7 @@ def declared(
     sizes: Mapping[str, Size],
     canonical: Callable[[str], str],
     config: Any,
-    model_class: type[PreTrainedModel],
+    model_class: type[nn.Module],
     **others: Any,
 ) -> Architecture:
     """The declaration.

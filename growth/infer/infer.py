@@ -17,15 +17,19 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined
 from growth.errors import FOREIGN_ERRORS, IllegalGrowthError, UnsupportedModelError
 from growth.hf.configs import Config
+from growth.hf.custom_configs import RESERVED_FIELDS
 from growth.hf.expected_tensors import without_weights
+from growth.hf.own_modules import OwnWrapper
 from growth.infer import operations
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
 from growth.infer.errors import Differs, Unexplained
 from growth.infer.modal_miniature import as_pair, modal_pair
 from growth.infer.naming import Sizing
+from growth.infer.own_fields import nothing_inside
 from growth.infer.pair import Pair, pair
 from growth.infer.recording import record
+from growth.infer.sizes import growing
 from growth.infer.solution import Solution, solve, starred
 from growth.infer.values import RULES
 from growth.infer.walk import Walk
@@ -62,12 +66,15 @@ def infer(
         ['writes residual', 'reads ffn']
     """
     base = Config.of(config)
-    several = reads_more_than_text(model_class)
+    own = issubclass(model_class, OwnWrapper)
+    several = not own and reads_more_than_text(model_class)
     if not several and tuple(towers) != ("text",):
         raise IllegalGrowthError(
             f"towers {', '.join(towers)} are of models of several towers, and {model_class.__name__} is of one piece. "
             "Leave towers out."
         )
+    if own and not growing(base, model_class):
+        raise UnsupportedModelError(nothing_inside(base, model_class.__name__))
     LOG.info("no declaration for %s: making a miniature", model_class.__name__)
     found = as_pair(modal_pair(base, towers), base) if several else pair(base, model_class)
     try:
@@ -85,16 +92,17 @@ def infer(
             found.sizes,
             lambda name: patterns.modern(patterns.without_prefix(name, prefixes)),
             found.small.parsed,
-            model_class,
+            model_class.module_class if own else model_class,
             model_type=str(base.parsed.model_type),
             prefixes=prefixes,
             twin=found.architecture.twin,
-            vouched=dict.fromkeys(paths(base)),
+            vouched=dict.fromkeys(paths(base, RESERVED_FIELDS if own else ())),
             positions="as in its code",
         )
     except Unexplained as error:
+        why = str(error).replace("module 'module'", "the module itself").replace("'module.", "'") if own else error
         raise UnsupportedModelError(
-            f"no declaration could be inferred for this {model_class.__name__}: {error}. Declare the model with "
+            f"no declaration could be inferred for this {model_class.__name__}: {why}. Declare the model with "
             "growth.register, or report it."
         ) from error
 
@@ -136,7 +144,8 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
     Raises:
         Unexplained: see `growth.infer.walk.Walk`.
     """
-    walk = Walk(*(record(model, _arguments(model, inputs), held(model)) for model in (small, wide))).run()
+    one, other = (record(model, _arguments(model, inputs), held(model)) for model in (small, wide))
+    walk = Walk(one, other).run()
     names = {id(parameter): name for name, parameter in small.named_parameters()}
     embedding, head = (
         names.get(id(getattr(part, "weight", None)))
@@ -177,11 +186,11 @@ def real_shapes(config: Config, model_class: type[PreTrainedModel]) -> dict[str,
     return dict(shapes)
 
 
-def paths(config: Config) -> Iterator[str]:
-    """The paths of all fields of a config, written or not."""
+def paths(config: Config, but: Collection[str] = ()) -> Iterator[str]:
+    """The paths of all fields of a config, written or not, but those of some names."""
 
     def inside(section: PreTrainedConfig, written: Mapping[str, Any], prefix: str) -> Iterator[str]:
-        for name in {*section.to_dict(), *written}:
+        for name in {*section.to_dict(), *written}.difference(but, {"model_type"} if but else ()):
             part = getattr(section, name, None) if name in section.sub_configs else None
             if isinstance(part, PreTrainedConfig):
                 yield from inside(part, written.get(name) or {}, joined(prefix, name))

@@ -18,8 +18,11 @@ from growth.hf.config_json import section_at
 from growth.hf.configs import Config, Raw, config_to_build
 from growth.hf.model_classes import class_of
 from growth.hf.nested import nested_sections
+from growth.infer.listed_sizes import list_sizes
 from growth.infer.pair import Pair
-from growth.infer.towers import READINGS, Reading, Tower, growths, list_sizes, section_kinds, tower_sections
+from growth.infer.readings import READINGS, Reading
+from growth.infer.tower_growth import growths
+from growth.infer.towers import Tower, section_kinds, tower_sections
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud, miniature
 from growth.proof.modal_check import outputs_of
@@ -128,6 +131,7 @@ def modal_pair(
     seen: list[Raw] = []
     config = Config(raw)
     check_names(config, names)
+    user_names = _user_names(config)
     for reading in READINGS:
         reading = replace(reading, grows=frozenset(names))
         with exact_arithmetic():
@@ -136,7 +140,8 @@ def modal_pair(
                 if dict(small) in seen:
                     continue
                 seen.append(dict(small))
-                _check_parameters(small)
+                names_small = _parameter_names(small)
+                _check_same(user_names, names_small, "the miniature")
                 model = build_exact(small)
                 loud(model)
                 inputs = modal_inputs(model, kinds)
@@ -146,7 +151,7 @@ def modal_pair(
             for ratios in growths(towers, names):
                 try:
                     grown = grown_config(small, ratios)
-                    _check_parameters(grown)
+                    _check_same(names_small, _parameter_names(grown), "the grown miniature")
                     outputs_of(build_exact(grown), inputs)
                 except (*FOREIGN_ERRORS, GrowthError) as error:
                     failures.append(f"{reading}, grown: {said(error)}")
@@ -170,7 +175,8 @@ def check_names(config: Config, names: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise IllegalGrowthError(
-                f"this {config['model_type']} has no tower '{name}'; it has {', '.join(sorted(known))}. Name one of those."
+                f"this {config['model_type']} has no tower '{name}'; it has {', '.join(sorted(known))}. "
+                "Name one of those."
             )
 
 
@@ -191,15 +197,42 @@ def as_pair(found: ModalPair, base: Config) -> Pair:
         for tower in found.towers
         for path, size in tower.sizes.items()
         if type(value_at(base.parsed, path)) is int
+        and (path in found.growth or value_at(found.grown.parsed, path) == value_at(found.small.parsed, path))
     }
     declared = section_architecture(base.parsed, found.towers, found.reading)
     return Pair(found.small, found.grown, found.growth, sizes, found.inputs, replace(declared, sizes=sizes))
 
 
-def _check_parameters(small: Config) -> None:
-    """Refuse to build what is no miniature."""
+def _parameter_names(config: Config, most: int = MOST) -> frozenset[str]:
+    """The names of the parameters of a model, built without memory.
+
+    Raises:
+        UnsupportedModelError: if it is no miniature.
+    """
     with torch.device("meta"):
-        model = class_of(small)._from_config(config_to_build(small))
+        model = class_of(config)._from_config(config_to_build(config))
     many = sum(parameter.numel() for parameter in model.parameters())
-    if many > MOST:
+    if many > most:
         raise UnsupportedModelError(f"the miniature would have {many:,} parameters. Say its sizes in a declaration.")
+    return frozenset(name for name, _ in model.named_parameters())
+
+
+def _user_names(config: Config) -> frozenset[str] | None:
+    """The names of the parameters of the user's model with few layers and its own widths; None if no
+    such model can be built, as with defaults of a config class that do not fit each other."""
+    try:
+        with exact_arithmetic():
+            bare = Architecture(config.parsed.model_type, modules={}, laws={}, sizes={}, twin=small_counts)
+            return _parameter_names(miniature(config, bare), most=10**12)
+    except (*FOREIGN_ERRORS, GrowthError):
+        return None
+
+
+def _check_same(wanted: frozenset[str] | None, found: frozenset[str], what: str) -> None:
+    """Refuse a model with other parameters: code that compares two widths may add a map between them
+    where they differ."""
+    if wanted is not None and wanted != found:
+        raise UnsupportedModelError(
+            f"{what} has other parameters than the model ({', '.join(sorted(wanted ^ found)[:3])}). Two of its sizes "
+            "are tied in a way that the config does not say."
+        )

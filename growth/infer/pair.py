@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -16,12 +15,15 @@ from growth.architectures.sizes import Size, size_at
 from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config
-from growth.infer.counts import small_counts
+from growth.hf.own_modules import OwnWrapper
+from growth.infer.counts import SmallCounts, small_counts
 from growth.infer.fields import all_sections, whole_numbers
 from growth.infer.groups import LEVELS, Group, Level, groups
 from growth.infer.movement import adjusted
+from growth.infer.probe import shapes
 from growth.infer.proportions import Field
 from growth.infer.sizes import growing, kept, sizes_of
+from growth.infer.solution import starred
 from growth.infer.trial import FAILED, run
 from growth.proof.inputs import Inputs
 from growth.proof.miniature import miniature
@@ -52,7 +54,7 @@ class Pair:
 def skeleton(config: Mapping[str, Any], sizes: Mapping[str, Size], repeat: int = 1) -> Architecture:
     """A declaration that has sizes and nothing else, for `growth.proof.miniature.miniature`."""
     return Architecture(
-        str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=partial(small_counts, repeat=repeat)
+        str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=SmallCounts(repeat)
     )
 
 
@@ -107,15 +109,27 @@ def _pair_at(level: Level, base: Config, kind: type[PreTrainedModel], fields: Se
     if chosen := adjusted(small, kind, fields, found):
         found = groups(fields, others, level, chosen)
         small, declared, inputs, following = _miniature(base, fields, found, others, level)
+    _check_names(small, base, kind)
     failed: BaseException | None = None
     for ratios in _ratios(found):
         try:
             wide = _multiplied(small, ratios, {*others} - following)
             run(wide, inputs)
+            _check_names(wide, base, kind)
             return Pair(small, wide, ratios, declared.sizes, inputs, declared)
         except (GrowthError, *FAILED) as error:
             failed = failed or error
     raise failed or UnsupportedModelError("no field of its config grows")
+
+
+def _check_names(other: Config, base: Config, kind: type[PreTrainedModel]) -> None:
+    """Refuse sizes at which a module of the caller's has other parameters: torch's attention fuses
+    matrices where keys are as wide as queries."""
+    if not issubclass(kind, OwnWrapper):
+        return
+    one, another = ({starred(name) for name in shapes(config, kind)} for config in (other, base))
+    if one != another:
+        raise UnsupportedModelError("its parameters have other names at small sizes")
 
 
 def _miniature(

@@ -47,6 +47,8 @@ COUNTS = {
     "vision_soft_tokens_per_image": 4,
     "audio_soft_tokens_per_image": 4,
     "codebook_size": 32,
+    "resolution": 64,
+    "num_landmarks": 4,
     "num_embeddings": 32,
     "ngram_vocab_size_base": 64,
     "rel_extent": 16,
@@ -100,8 +102,8 @@ def _plain(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, most in COUNTS.items():
         if type(value := fields.get(name)) is int:
             yield name, min(value, most)
-    if type(most := fields.get("index_topk")) is int and type(pool := fields.get("index_kpool")) is int:
-        yield "index_topk", min(most, pool)
+    if type(top := fields.get("index_topk")) is int and type(pool := fields.get("index_kpool")) is int:
+        yield "index_topk", min(top, pool)
     if type(seen := fields.get("window_size")) is int and "spatial_merge_size" in fields:
         yield "window_size", min(seen, 2 * fields["patch_size"] * fields["spatial_merge_size"])
 

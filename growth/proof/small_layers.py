@@ -50,8 +50,9 @@ def small_layers(fields: Mapping[str, Any], least: int = 2) -> tuple[dict[str, A
     """
     counts = {name: value for name in DEPTHS if type(value := fields.get(name)) is int and value > 0}
     if not counts:
-        lists = {name: value for name, value in fields.items() if name.endswith(("block_type", "block_types"))}
-        counts = {"": len(value) for value in lists.values() if isinstance(value, list)}
+        kinds = (value for name, value in fields.items() if name.endswith(("block_type", "block_types")))
+        listed = next((value for value in kinds if isinstance(value, list)), None)
+        counts = {} if listed is None else {"": len(listed)}
     written: dict[str, Any] = {name: min(value, least) for name, value in counts.items() if name}
     if not counts:
         return written, {}

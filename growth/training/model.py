@@ -23,12 +23,12 @@ from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_modul
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.own_modules import OwnWrapper, own_config, remember
 from growth.hf.tensor_names import to_disk
+from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.own_run import try_model
-from growth.infer.prepare import prepare
 from growth.proof.run import prove_grown
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown

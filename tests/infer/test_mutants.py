@@ -33,14 +33,15 @@ from support.ground_truth import default_config
 WRONG = 1e6 * TOLERANCE
 """What a mistake makes of the outputs is at least so far off."""
 
-_SIZES = {"hidden_size": 48, "intermediate_size": 72, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 97}
+_LAYERS = {"num_hidden_layers": 2, "vocab_size": 97}
+_SIZES = {"hidden_size": 48, "intermediate_size": 72, "num_attention_heads": 4, **_LAYERS}
 _HEADS = {"num_key_value_heads": 2, "head_dim": 12}
-_MAMBA = {"hidden_size": 32, "num_heads": 8, "head_dim": 8, "n_groups": 2, "state_size": 6, "num_hidden_layers": 2}
+_MAMBA = {"hidden_size": 32, "num_heads": 8, "head_dim": 8, "n_groups": 2, "state_size": 6, **_LAYERS}
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dense": ("exaone4", "Exaone4ForCausalLM", {**_SIZES, **_HEADS, "tie_word_embeddings": False}),
     "fused": ("persimmon", "PersimmonForCausalLM", {**_SIZES, "tie_word_embeddings": True}),
     "experts": ("flex_olmo", "FlexOlmoForCausalLM", {**_SIZES, "num_key_value_heads": 2, "pad_token_id": 0}),
-    "scan": ("mamba2", "Mamba2ForCausalLM", {**_MAMBA, "vocab_size": 97}),
+    "scan": ("mamba2", "Mamba2ForCausalLM", _MAMBA),
     "tied": ("vaultgemma", "VaultGemmaForCausalLM", {**_SIZES, **_HEADS}),
 }
 """One undeclared model of each structure: model type, class, small sizes."""

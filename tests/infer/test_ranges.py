@@ -14,7 +14,7 @@ import pytest
 
 from growth.infer import ranges, unification
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Range, count_of, fresh, kept, resolved, sources
+from growth.infer.ranges import Count, Range, count_of, fresh, kept, sources
 
 CASES = 40
 Tree = int | tuple[int, int] | list[Any]
@@ -108,7 +108,8 @@ def check_split(split: Callable[[Range, Sequence[Count]], list[Range]]) -> None:
 
 def check_cut(cut: Callable[[Range, Count], None]) -> None:
     for rng in cases():
-        at, rest, inner = (rng.randint(1, 3), rng.randint(4, 6)), (rng.randint(1, 3), rng.randint(4, 6)), rng.randint(1, 3)
+        at, rest = ((rng.randint(1, 3), rng.randint(4, 6)) for _ in range(2))
+        inner = rng.randint(1, 3)
         whole = [*fresh((at[0] + rest[0], at[1] + rest[1])), *kept(inner)]
         cut(whole, (at[0] * inner, at[1] * inner))
         assert np.array_equal(sources(whole), index_map(["x", ["+", at, rest], inner]))
@@ -210,8 +211,8 @@ def test_against_index_maps(
 @pytest.mark.parametrize(
     ("say", "reason"),
     [
-        (lambda: unification.unify(fresh((4, 8)), fresh((4, 12))), "a dimension of 4 (8) coordinates meets one of 4 (12)"),
-        (lambda: unification.unify([*fresh((2, 6)), *kept(3)], [*kept(3), *fresh((2, 6))]), "laid out as 2 (6) x 3 in one"),
+        (lambda: unification.unify(fresh((4, 8)), fresh((4, 12))), "of 4 (8) coordinates meets one of 4 (12)"),
+        (lambda: unification.unify([*fresh((2, 6)), *kept(3)], [*kept(3), *fresh((2, 6))]), "as 2 (6) x 3 in one"),
         (lambda: unification.split(fresh((6, 10)), [(3, 4), (2, 2)]), "no multiple of 3 (4)"),
         (lambda: unification.split(kept(6), [(2, 3), (3, 2)]), "does not grow"),
         (lambda: ranges.cut(fresh((4, 8)), (5, 6)), "beyond its end"),

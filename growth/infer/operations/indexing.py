@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from growth.infer.errors import Unexplained
 from growth.infer.operations.pointwise import broadcast
 from growth.infer.ranges import Range, between, count_of, fresh, kept
 from growth.infer.scales import ONE
-from growth.infer.unification import unify
+from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, copy_of, of, operation
 from growth.infer.walk import Walk
 
@@ -21,6 +23,7 @@ def _no_growth(parts: Range) -> None:
 
 @operation("embedding")
 def embedding(walk: Walk, pair: Pair) -> list[Value]:
+    """Rows of a table: what it has beside its rows passes."""
     weight, indices = walk.pair(pair, "weight"), walk.pair(pair, "indices")
     _no_growth(weight.ranges[0])
     return [of([*indices.ranges, *weight.ranges[1:]], weight.scale)]
@@ -28,6 +31,7 @@ def embedding(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("index_select")
 def index_select(walk: Walk, pair: Pair) -> list[Value]:
+    """Entries of one dimension by number, as in `index`."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
     _no_growth(value.ranges[at])
@@ -38,6 +42,7 @@ def index_select(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("index", "_unsafe_index")
 def index(walk: Walk, pair: Pair) -> list[Value]:
+    """``x[i, :, j]``: see `_indexed`."""
     value = walk.pair(pair, "self")
     return [copy_of(value, _indexed(walk, pair, value))]
 
@@ -45,19 +50,16 @@ def index(walk: Walk, pair: Pair) -> list[Value]:
 def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
     """The ranges of ``x[i, :, j]``."""
     given = list(zip(*pair["indices"], strict=True))
-    picked, numbers, at = [], [], 0
+    picked: list[int] = []
+    numbers, at = [], 0
     for one, other in given:
         if one is None:
             at += 1
             continue
         if one.dtype in (torch.bool, torch.uint8):
-            mask = walk.value(one, other)
-            for d in range(one.dim()):
-                _no_growth(value.ranges[at + d])
-                picked.append(at + d)
-            n = int(one.sum()), int(other.sum())
-            numbers.append(of([[*_count(n)]], ONE))
-            at += len(mask.ranges)
+            numbers.append(of([_chosen(one, other, value.ranges[at : at + one.dim()])], ONE))
+            picked += range(at, at + one.dim())
+            at += one.dim()
             continue
         picked.append(at)
         if one.numel() == 1 and walk.is_constant(one) and any(not factor.kept for factor in value.ranges[at]):
@@ -77,12 +79,29 @@ def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
     return [*before, *together, *after]
 
 
+def _chosen(one: Tensor, other: Tensor, ranges: Sequence[Range]) -> Range:
+    """What a mask leaves of the dimensions that it covers. Of those that grow it must take all coordinates or none."""
+    whole: Range = []
+    for d, parts in enumerate(ranges):
+        if all(factor.kept for factor in parts):
+            if whole:
+                raise Unexplained("a mask over a dimension that grows, and over another one behind it")
+            continue
+        first, wide_first = one.select(d, 0).unsqueeze(d), other.select(d, 0).unsqueeze(d)
+        if not bool((one == first).all()) or not bool((other == wide_first).all()):
+            raise Unexplained("coordinates of a dimension that grows are picked by a mask")
+        whole += parts
+    n, m = count_of(whole)
+    return [*_count((int(one.sum()) // n, int(other.sum()) // m)), *whole]
+
+
 def _count(n: tuple[int, int]) -> Range:
     return kept(n[0]) if n[0] == n[1] else fresh(n)
 
 
 @operation("index_put", "_index_put_impl", "_unsafe_index_put")
 def index_put(walk: Walk, pair: Pair) -> list[Value]:
+    """``x[i] = y``: what is put is laid out as the place it is put in, and scales as it."""
     value, values = walk.pair(pair, "self"), walk.pair(pair, "values")
     target = of(_indexed(walk, pair, value), value.scale)
     broadcast([target, values])
@@ -93,6 +112,7 @@ def index_put(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("index_add", "index_copy", "scatter", "scatter_add", "scatter_reduce", "index_fill")
 def put(walk: Walk, pair: Pair) -> list[Value]:
+    """Entries written or added by number: they scale as what they are written into."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % max(len(value.ranges), 1)
     _no_growth(value.ranges[at])
@@ -114,6 +134,7 @@ def put(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("gather", "take_along_dim")
 def gather(walk: Walk, pair: Pair) -> list[Value]:
+    """Entries by number: no number may be one of a dimension that grows."""
     value, index = walk.pair(pair, "self"), walk.pair(pair, "index")
     at = pair.get("dim") % len(value.ranges)
     _no_growth(value.ranges[at])
@@ -127,6 +148,7 @@ def gather(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("topk", "sort", "argsort", "msort")
 def sort(walk: Walk, pair: Pair) -> list[Value]:
+    """In order of size: not along a dimension that grows, where copies would be chosen twice."""
     value = walk.pair(pair, "self")
     at = pair.get("dim", -1) % len(value.ranges)
     if any(not factor.kept for factor in value.ranges[at]):
@@ -147,13 +169,22 @@ def masked_scatter(walk: Walk, pair: Pair) -> list[Value]:
         whole = mask.expand(pair["self"][0].shape) if mask.shape != pair["self"][0].shape else mask
         if not bool((whole == whole[..., :1]).all()):
             raise Unexplained("some coordinates of a dimension that grows are replaced, and others not")
-        unify(value.ranges[-1], source.ranges[-1])
+        (n, m), (a, b) = count_of(value.ranges[-1]), count_of(source.ranges[-1])
+        if a % n or b % m:
+            raise Unexplained(f"rows of {n} and {m} coordinates are filled from {a} and {b}")
+        unify(value.ranges[-1], split(source.ranges[-1], [(a // n, b // m), (n, m)])[1])
     walk.scales.equal(value.scale, source.scale)
     return [of(value.ranges, value.scale)]
 
 
-@operation("one_hot", "nonzero", "unique", "_unique2", "bincount", "histc", "bucketize", "searchsorted", "unique_consecutive", "multinomial")  # fmt: skip
+@operation(
+    *(
+        "one_hot", "nonzero", "unique", "_unique2", "bincount", "histc", "bucketize", "searchsorted",
+        "unique_consecutive", "multinomial",
+    )
+)  # fmt: skip
 def numbers(walk: Walk, pair: Pair) -> list[Value]:
+    """Whole numbers made from values that do not grow."""
     for name in pair.one.arguments:
         one, other = pair[name]
         if isinstance(one, Tensor):
