@@ -80,7 +80,6 @@ class InEachLayer:
             modules.setdefault(module, {})[suffix] = nearest(kinds[name], fitting or list(variants))
         return replace(architecture, modules={module: rule for module, rule in modules.items() if rule})
 
-
     def _wrapper(self, model_type: str) -> type[PreTrainedModel]:
         if issubclass(self.model_class, PreTrainedModel):
             return self.model_class

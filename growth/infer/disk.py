@@ -131,6 +131,7 @@ def _runs(line: list[tuple[str, tuple[int, ...]]]) -> list[Run]:
 def _joined(runs: list[Run], wider: list[Run], first: _Numbered, second: _Numbered, solution: Solution) -> Part:
     pieces: list[Range] = []
     kind, scale = "keeps", 0.0
+    before_head: float | None = None
     for (name, dim, start, length), (_, _, other, other_length) in zip(runs, wider, strict=True):
         if dim < 0 or (known := first.parts(name, solution)) is None:
             continue
@@ -139,9 +140,9 @@ def _joined(runs: list[Run], wider: list[Run], first: _Numbered, second: _Number
             continue
         if kind not in ("keeps", part.kind) or (kind == part.kind and abs(scale - part.scale) > 1e-9):
             raise Unexplained(f"'{name}' shares a tensor on disk with a parameter of another role")
-        kind, scale = part.kind, part.scale
+        kind, scale, before_head = part.kind, part.scale, part.before_head
         whole = (length, other_length) == count_of(part.parts)
         pieces.append(
             part.parts if whole else between(part.parts, (start, other), (start + length, other + other_length))
         )
-    return Part(kind, join(pieces) if pieces else [], scale)
+    return Part(kind, join(pieces) if pieces else [], scale, before_head)

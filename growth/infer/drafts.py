@@ -35,9 +35,7 @@ Attempt = Callable[[], Draft]
 """Makes a draft; raises whatever transformers does, for sizes that a config does not take."""
 
 
-def skeleton(
-    config: Mapping[str, Any], sizes: Mapping[str, Size], counts: SmallCounts | None = None
-) -> Architecture:
+def skeleton(config: Mapping[str, Any], sizes: Mapping[str, Size], counts: SmallCounts | None = None) -> Architecture:
     """A declaration that has sizes and nothing else, for `growth.proof.miniature.miniature`.
 
     Args:

@@ -133,12 +133,11 @@ def _compared(found: Pair) -> tuple[PreTrainedModel, PreTrainedModel, Solution]:
         try:
             return small, wide, explained(small, wide, inputs)
         except (Unexplained, *FOREIGN_ERRORS) as error:
-            if said is None or not isinstance(error, Unexplained):
-                also = Unexplained(f"{type(error).__name__}: {str(error)[:200]}")
-                said = said or (error if isinstance(error, Unexplained) else also)
-            else:
-                said = error if isinstance(said, Differs) else said
-            if not isinstance(error, Differs) and isinstance(error, Unexplained):
+            if not isinstance(error, Unexplained):
+                said = said or Unexplained(f"{type(error).__name__}: {str(error)[:200]}")
+                continue
+            said = error if said is None or isinstance(said, Differs) else said
+            if not isinstance(error, Differs):
                 break
     raise said or Unexplained("nothing was tried")
 

@@ -60,14 +60,7 @@ Range = list[Factor]
 
 
 def found(factor: Factor) -> Factor:
-    """The factor that stands for ``factor`` after all links.
-
-    Example:
-        >>> one, other = fresh((4, 8)), fresh((4, 8))
-        >>> one[0].link = other[0]
-        >>> found(one[0]) is other[0]
-        True
-    """
+    """The factor that stands for ``factor`` after all links."""
     while factor.link is not None:
         if factor.link.link is not None:
             factor.link = factor.link.link
@@ -167,14 +160,7 @@ def cut(parts: Range, at: Count) -> None:
 
 
 def cut_factor(factor: Factor, at: Count) -> None:
-    """As `cut`, for one factor.
-
-    Example:
-        >>> fused = Factor((12, 24))
-        >>> cut_factor(fused, (4, 8))
-        >>> fused.kind
-        'concatenation'
-    """
+    """As `cut`, for one factor."""
     factor = found(factor)
     if at in ((0, 0), factor.count):
         return
@@ -237,6 +223,25 @@ def between(parts: Range, start: Count, end: Count) -> Range:
         at = after
     taken = join(pieces) if pieces else kept(0)
     return [*taken, *inner]
+
+
+def described(parts: Iterable[Factor]) -> str:
+    """A range in words. What grows has its count in the wide model in brackets.
+
+    Example:
+        >>> described([*fresh((3, 6)), *kept(6)]), described(join([fresh((18, 36)), fresh((6, 12))]))
+        ('3 (6) x 6', '[18 (36) + 6 (12)]')
+    """
+    said = [
+        f"[{' + '.join(map(described, factor.parts))}]" if factor.kind == "concatenation" else counted(factor.count)
+        for factor in resolved(parts)
+    ]
+    return " x ".join(said) or "1"
+
+
+def counted(count: Count) -> str:
+    """``18 (36)``; of a count that does not grow, ``18``."""
+    return str(count[0]) if count[0] == count[1] else f"{count[0]} ({count[1]})"
 
 
 def sources(parts: Range) -> list[int]:

@@ -60,8 +60,8 @@ def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> li
 
 def _growing(config: Config, model_class: type[PreTrainedModel]) -> list[Field]:
     parsed, own = config.parsed, issubclass(model_class, OwnWrapper)
-    found, sections = [], list(nested_sections(parsed).items())
-    for path, section in sections:
+    found = []
+    for path, section in nested_sections(parsed).items():
         here = plain_fields(section)
         for name, said in here.items():
             value = size_in(name, said)
@@ -71,7 +71,7 @@ def _growing(config: Config, model_class: type[PreTrainedModel]) -> list[Field]:
             at = joined(path, name)
             if means == "unknown" and value > 1:
                 means = unknown_kind(config, model_class, at)
-            if name == "projection_dim" and len(sections) == 1:
+            if name == "projection_dim":
                 means = "kept"  # of what the model returns
             if means not in ("kept", "unknown"):
                 found.append(Field(at, value, means))

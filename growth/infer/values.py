@@ -99,6 +99,7 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
         >>> RULES.pop("identity") is same
         True
     """
+
     def register(rule: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, rule))
         return rule
