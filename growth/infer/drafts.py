@@ -10,6 +10,7 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Size
 from growth.hf.configs import Config
 from growth.infer.counts import SmallCounts
+from growth.infer.trial import MOST_PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class Draft:
         growths: what to try: path of a config field -> by what it is multiplied. Those with the most
             different factors come first: they tell sizes apart best.
         kept: paths of the whole numbers that may not move when others are multiplied.
+        most: parameters that a miniature may have.
     """
 
     small: Config
     architecture: Architecture
     growths: Sequence[Mapping[str, int]]
     kept: Collection[str] = ()
+    most: int = MOST_PARAMETERS
 
 
 Attempt = Callable[[], Draft]

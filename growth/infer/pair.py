@@ -135,13 +135,13 @@ def attempts(
 def _run(draft: Draft, base: Config, kind: type[PreTrainedModel]) -> Pair:
     """The pair of a draft. Raises whatever the class does, if it does not take it."""
     _check_names(draft.small, base, kind)
-    inputs = run(draft.small)
+    inputs = run(draft.small, most=draft.most)
     failed: BaseException | None = None
     for ratios in draft.growths:
         try:
             wide = _multiplied(draft, ratios)
             _check_names(wide, base, kind)
-            run(wide, inputs)
+            run(wide, inputs, draft.most)
         except (GrowthError, *FAILED) as error:
             failed = failed or error
             continue
