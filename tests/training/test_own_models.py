@@ -30,7 +30,6 @@ from growth.architectures import (
     as_python,
     convolution,
     feed_forward,
-    find,
     linear,
     registry,
 )
