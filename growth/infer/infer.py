@@ -32,6 +32,7 @@ from growth.infer.pair import Pair, pairs
 from growth.infer.recording import record
 from growth.infer.sizes import growing
 from growth.infer.solution import Solution, solve, starred
+from growth.infer.unused import remark, unused
 from growth.infer.values import RULES
 from growth.infer.walk import Walk
 from growth.proof.float64 import exact_arithmetic
@@ -137,6 +138,7 @@ def _of_pair(found: Pair, base: Config, model_class: type[PreTrainedModel]) -> A
         twin=found.architecture.twin,
         vouched=dict.fromkeys(paths(base, RESERVED_FIELDS if own else ())),
         positions="as in its code",
+        **remark(unused(solution.walk, small)),
     )
 
 
@@ -214,7 +216,7 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
         names.get(id(getattr(part, "weight", None)))
         for part in (_part(small, "get_input_embeddings"), _part(small, "get_output_embeddings"))
     )
-    return solve(walk, head, embedding)
+    return solve(walk, head, embedding, unused(walk, small))
 
 
 def _part(model: Any, method: str) -> Any:
