@@ -244,7 +244,8 @@ def _check_tables(walk: Walk) -> None:
         size = max(1.0, float(one[one.isfinite()].abs().max()) if one.isfinite().any() else 1.0)
         both = grown.isfinite() & other.isfinite()
         if grown.shape != other.shape or float(((grown - other)[both]).abs().max() if both.any() else 0) > 1e-9 * size:
-            raise Unexplained(f"{where}: a table that the model computes is another one in a wider model")
+            raise Unexplained(f"{where}: a table that the model computes from its width, such as sines of positions or slopes of heads, is "
+                "another one in a wider model")
 
 
 def grown(solution: Solution, name: str) -> torch.Tensor:
