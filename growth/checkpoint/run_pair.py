@@ -27,8 +27,9 @@ from growth.hf.own_modules import OwnWrapper, wrapped_again
 from growth.hf.reader import open_checkpoint, resolve
 from growth.infer.declaration import declaration
 from growth.plan.options import Options
+from growth.proof.class_inputs import Inputs, class_inputs
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.inputs import Inputs, class_inputs, most_tokens
+from growth.proof.inputs import most_tokens
 from growth.proof.outputs import Outputs, forward
 
 EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"

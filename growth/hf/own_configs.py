@@ -102,7 +102,7 @@ def is_section(value: Any) -> bool:
     """
     if isinstance(value, Mapping):
         return bool(value) and all(isinstance(name, str) and name.isidentifier() for name in value)
-    if isinstance(value, type) or isinstance(value, PreTrainedConfig):
+    if isinstance(value, (type, PreTrainedConfig)):
         return False
     return dataclasses.is_dataclass(value) or isinstance(value, (SimpleNamespace, Namespace))
 

@@ -21,10 +21,10 @@ from growth.hf.custom_configs import RESERVED_FIELDS
 from growth.hf.expected_tensors import without_weights
 from growth.hf.own_modules import OwnWrapper
 from growth.infer import operations
+from growth.infer.contradictions import contradiction
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
 from growth.infer.errors import Differs, Unexplained
-from growth.infer.modal_miniature import as_pair, modal_pair
 from growth.infer.naming import Sizing
 from growth.infer.own_fields import nothing_inside
 from growth.infer.pair import Pair, pair
@@ -34,8 +34,9 @@ from growth.infer.solution import Solution, solve, starred
 from growth.infer.values import RULES
 from growth.infer.walk import Walk
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.inputs import random_inputs, reads_more_than_text
+from growth.proof.inputs import random_inputs
 from growth.proof.miniature import VOCABULARY, build_exact, loud
+from growth.proof.unknown_inputs import reads_more_than_text
 
 assert operations and RULES
 
@@ -80,14 +81,19 @@ def _inferred(base: Config, model_class: type[PreTrainedModel], towers: Collecti
     if own and not growing(base, model_class):
         raise UnsupportedModelError(nothing_inside(base, model_class.__name__))
     LOG.info("no declaration for %s: making a miniature", model_class.__name__)
-    found = as_pair(modal_pair(base, towers), base) if several else pair(base, model_class)
+    found = pair(base, model_class, towers)
     try:
         LOG.info("inferring what the parameters of %s do, from two runs of its miniature", model_class.__name__)
         with exact_arithmetic():
             small, wide, solution = _compared(found)
             tensors = on_disk(small, wide, solution)
         sizing = Sizing(found, base.parsed, real_shapes(base, model_class))
-        sizing.settle(solution)
+        try:
+            sizing.settle(solution)
+        except Unexplained as error:
+            if (why := contradiction(found.sizes, found.ratios, base.parsed)) is None:
+                raise
+            raise UnsupportedModelError(f"{model_class.__name__}: {why}.") from error
         prefixes = tuple(filter(None, [model_class.base_model_prefix]))
         return declared(
             solution,
@@ -96,7 +102,7 @@ def _inferred(base: Config, model_class: type[PreTrainedModel], towers: Collecti
             found.sizes,
             lambda name: patterns.modern(patterns.without_prefix(name, prefixes)),
             found.small.parsed,
-            model_class.module_class if own else model_class,
+            model_class.module_class if issubclass(model_class, OwnWrapper) else model_class,
             model_type=str(base.parsed.model_type),
             prefixes=prefixes,
             twin=found.architecture.twin,

@@ -34,9 +34,7 @@ def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], 
         and the extent of a convolution; else ``kept``.
     """
     base = Config.of(config)
-    if "few layers" not in base.derived:
-        base.derived["few layers"] = _few(base, model_class)
-    few, before = base.derived["few layers"]
+    few, before = _few(base, model_class)
     if before is None:
         return "kept"
     value = size_at(few.parsed, path)
@@ -64,13 +62,27 @@ def _counts(module: type[nn.Module], dim: int) -> bool:
     return (issubclass(module, (nn.Embedding, nn.EmbeddingBag)) and dim == 0) or (convolves and dim > 1)
 
 
-def _few(config: Config, model_class: type[PreTrainedModel]) -> tuple[Config, Shapes | None]:
+def few_shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes | None:
+    """The shapes of the user's model with few layers and its own widths; None where no such model can be
+    built, as with defaults of a config class that do not fit each other.
+
+    Args:
+        config: of the model.
+        model_class: of the model.
+    """
+    return _few(Config.of(config), model_class)[1]
+
+
+def _few(base: Config, model_class: type[PreTrainedModel]) -> tuple[Config, Shapes | None]:
     """The config with few layers, and its shapes."""
-    try:
-        few = with_counts(config)
-        return few, shapes(few, model_class)
-    except (GrowthError, *FOREIGN_ERRORS, RuntimeError):
-        return config, None
+    if "few layers" not in base.derived:
+        try:
+            few = with_counts(base)
+            base.derived["few layers"] = few, shapes(few, model_class)
+        except (GrowthError, *FOREIGN_ERRORS, RuntimeError):
+            base.derived["few layers"] = base, None
+    found: tuple[Config, Shapes | None] = base.derived["few layers"]
+    return found
 
 
 def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes:

@@ -93,9 +93,9 @@ WINDOWS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose
 def loud(model: PreTrainedModel, seed: int = 0) -> None:
     """Fill a model with random weights under which every parameter changes the outputs.
 
-    Matrices and convolutions have the size at which activations keep theirs. Biases and gains are far from 0 and 1,
-    their values at initialisation, where a wrong coefficient would not show. Buffers that a
-    checkpoint stores are filled where they are zero."""
+    Matrices and convolutions have the size at which activations keep theirs. Biases and
+    gains are far from 0 and 1, their values at initialisation, where a wrong coefficient would not
+    show. Buffers that a checkpoint stores are filled where they are zero."""
     generator = torch.Generator().manual_seed(seed)
     windows = {id(part.weight) for part in model.modules() if isinstance(part, WINDOWS)}
     with torch.no_grad():

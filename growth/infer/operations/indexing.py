@@ -60,7 +60,8 @@ def index(walk: Walk, pair: Pair) -> list[Value]:
 def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
     """The ranges of ``x[i, :, j]``."""
     given = list(zip(*pair["indices"], strict=True))
-    picked, numbers, at = [], [], 0
+    picked: list[int] = []
+    numbers, at = [], 0
     for one, other in given:
         if one is None:
             at += 1
