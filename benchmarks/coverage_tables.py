@@ -204,6 +204,8 @@ OVER: dict[str, dict[str, Any]] = {
 }
 """Type of a section -> fields whose value does not follow from their name."""
 
+_AXES = {"text_config.rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}
+
 DEEP: dict[str, dict[str, Any]] = {
     "blt": {"encoder_hash_byte_group_vocab": 97},
     "chameleon": {
@@ -235,6 +237,15 @@ DEEP: dict[str, dict[str, Any]] = {
     },
     "kyutai_speech_to_text": {"codebook_size": 64},
     "molmo2": {"adapter_config.vision_feature_layer": [1, 0]},
+    "glm46v": _AXES,
+    "glm4v": _AXES,
+    "glm_ocr": _AXES,
+    "glmga": _AXES,
+    "paddleocr_vl": _AXES,
+    "qwen2_5_omni_thinker": _AXES,
+    "qwen2_5_vl": _AXES,
+    "qwen2_vl": _AXES,
+    "glm4v_moe": {"text_config.rope_parameters": {**_ROPE, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5}},
     "moonshine_streaming": {"num_key_value_heads": 4},
     "muse_spark": {"audio_config.num_hidden_layers": 4, "text_config.layer_rope_theta": [500000.0, 0]},
     "nemotron_h_omni": {"vision_config.max_img_size": 64, "vision_config.patch_dim": 48},
