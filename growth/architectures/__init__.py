@@ -70,7 +70,7 @@ from growth.algebra.laws import Copied, FixedSize, Growth, Law, Linear
 from growth.algebra.maps import Map
 from growth.algebra.norm_laws import Isometric, LayerNorm, RMSNorm
 from growth.algebra.roles import Gain, Keeps, Picks, Reads, Role, Scale, Writes
-from growth.architectures.architecture import Architecture, Variant
+from growth.architectures.architecture import Architecture
 from growth.architectures.derived_sizes import Minus, Over, Plus, Power, Times, TwinFields, quotient
 from growth.architectures.python_text import as_python
 from growth.architectures.refusals import (
@@ -96,6 +96,7 @@ from growth.architectures.sizes import (
     standard_sizes,
 )
 from growth.architectures.towers import InSection, SmallInSection, tower, tower_constant, within
+from growth.architectures.variant import Variant
 from growth.errors import IllegalGrowthError, IllegalShapeError, UnsupportedModelError
 from growth.rules.attention import (
     ALIBI_ATTENDED,

@@ -26,24 +26,12 @@ from growth.architectures import patterns
 from growth.architectures.declaration_checks import check_complete, check_tables
 from growth.architectures.refusals import Refusal
 from growth.architectures.sizes import Constant, Size, Sizes, read_sizes, standard_sizes
+from growth.architectures.variant import Variant
 from growth.errors import IllegalShapeError, UnsupportedModelError
 from growth.rules.linear import Rule
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What one model class declares otherwise than its family.
-
-    Args:
-        modules: module pattern -> rule, for modules that only this class has, or uses otherwise.
-        outputs: field of the model's output -> the axis it ranges over.
-    """
-
-    modules: Mapping[str, Rule] = field(default_factory=dict)
-    outputs: Mapping[str, Axis] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

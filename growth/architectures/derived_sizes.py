@@ -35,7 +35,8 @@ class Times:
     """A number times the product of some sizes, cut to a whole number as model code does it.
 
     Args:
-        factor: the number, or the config field that holds it (dotted inside a nested config).
+        factor: the number, a fraction too, or the config field that holds it (dotted inside a
+            nested config).
         of: names of sizes; none for a size that is always ``factor``.
 
     Raises:
@@ -51,10 +52,10 @@ class Times:
         24
     """
 
-    factor: float | str
+    factor: float | Fraction | str
     of: tuple[str, ...]
 
-    def __init__(self, factor: float | str, *of: str) -> None:
+    def __init__(self, factor: float | Fraction | str, *of: str) -> None:
         object.__setattr__(self, "factor", factor)
         object.__setattr__(self, "of", of)
 

@@ -32,12 +32,12 @@ from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
 from growth.hf.reader import Checkpoint, open_checkpoint
+from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
 from growth.plan.loading import loading_note
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.rounding import result_dtypes
-from growth.infer.prepare import prepare
 from growth.proof.twin import Proof, prove_twin
 from growth.training.moments import Moments
 from growth.weights.fold import Fold

@@ -15,7 +15,7 @@ from growth.errors import IllegalGrowthError
 from growth.extension.expert_copies import with_more_experts
 from growth.extension.experts import asked_copies, expert_size, experts_of
 from growth.extension.extension import Extension, Shapes, unextended
-from growth.extension.kv_heads import HEADS, KV_HEADS, parted, with_more_key_value_heads
+from growth.extension.kv_heads import HEADS, KV_HEADS, QUERIES, parted, with_more_key_value_heads
 from growth.extension.layers import with_more_layers
 from growth.extension.request import (
     CHOSEN,
@@ -123,9 +123,16 @@ def _key_value_heads(config: Config, architecture: Architecture, request: Reques
     choosable = choosable_sizes(architecture.sizes, config.parsed)
     for name in (name for name in asked if name in choosable and name.rpartition(".")[2] == KV_HEADS):
         prefix = name.removesuffix(KV_HEADS)
+        if prefix + HEADS not in old:
+            continue
         heads = _heads(prefix, old, asked, request)
         if asked[name] > old[name] and heads >= old[prefix + HEADS]:
             copies = parted(old, prefix, asked[name], heads)
+            if copies > 1 and prefix + QUERIES not in old:
+                raise IllegalGrowthError(
+                    f"{name} {asked[name]} beside {float(heads):g} heads parts the queries of a head, which takes a "
+                    "declaration made by hand. Name as many more heads, or declare the model with growth.register."
+                )
             yield from [(prefix, copies)] if copies > 1 else []
 
 

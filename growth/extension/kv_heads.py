@@ -67,7 +67,8 @@ def parted(old: Sizes, prefix: str, kv_heads: int, heads: Fraction) -> int:
         >>> [parted(sizes, "", kv, Fraction(heads)) for kv, heads in ((4, 8), (4, 16), (8, 24))]
         [2, 1, 2]
     """
-    before, queries = old[prefix + KV_HEADS], old[prefix + QUERIES]
+    before = old[prefix + KV_HEADS]
+    queries = old.get(prefix + QUERIES, old[prefix + HEADS] // before)
     each = heads / kv_heads
     if each >= queries:
         return 1

@@ -2,7 +2,8 @@
 attributes, read and changed field by field.
 
 `config_fields` gives the fields that JSON can hold; `changed` makes an object of the same kind with
-other values. What JSON cannot hold (a function, a dtype, a nested config) stays as it is.
+other values. What JSON cannot hold (a function, a dtype) stays as it is. A config inside a config is a
+section, whose fields are read and changed too, at any depth.
 
     GPTConfig(n_embd=20, act=nn.GELU)  ->  {"n_embd": 20}  ->  GPTConfig(n_embd=40, act=nn.GELU)
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from argparse import Namespace
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -67,7 +70,7 @@ def _attributes(config: Any) -> dict[str, Any]:
 
 def config_fields(config: Any) -> dict[str, Any]:
     """Field -> JSON value, of the fields that JSON can hold and that no transformers config has
-    already (``dtype``).
+    already (``dtype``). A section is the dictionary of its fields.
 
     Example:
         >>> config_fields(SimpleNamespace(dim=20, betas=(0.9, 0.95), act=torch.relu, dtype="float32"))
@@ -78,6 +81,9 @@ def config_fields(config: Any) -> dict[str, Any]:
         if name in RESERVED_FIELDS or name.startswith("_") or name in _WRAPPERS_OWN:
             continue
         value = value.item() if isinstance(value, np.generic) else value
+        if is_section(value) and not isinstance(config, PreTrainedConfig):
+            found[name] = config_fields(value)
+            continue
         try:
             written = json.loads(json.dumps(value))
         except (TypeError, ValueError, RecursionError):
@@ -87,6 +93,20 @@ def config_fields(config: Any) -> dict[str, Any]:
     return found
 
 
+def is_section(value: Any) -> bool:
+    """Whether a value of a config is a config itself: a dataclass, a namespace or a mapping by names.
+
+    Example:
+        >>> is_section({"width": 3}), is_section({0: "negative"}), is_section([1, 2])
+        (True, False, False)
+    """
+    if isinstance(value, Mapping):
+        return bool(value) and all(isinstance(name, str) and name.isidentifier() for name in value)
+    if isinstance(value, (type, PreTrainedConfig)):
+        return False
+    return dataclasses.is_dataclass(value) or isinstance(value, (SimpleNamespace, Namespace))
+
+
 def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     """A copy of a config object with other values in some fields; the object itself stays.
 
@@ -94,13 +114,21 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
 
     Args:
         config: the object.
-        changes: field -> JSON value. A list becomes a tuple where the old value is one.
+        changes: field -> JSON value, of a section a dictionary of those that change. A list becomes a
+            tuple where the old value is one.
 
     Raises:
         UnsupportedModelError: if the object does not take the values.
     """
     held = all_fields(config)
-    values = {name: tuple(value) if isinstance(held.get(name), tuple) else value for name, value in changes.items()}
+    values = {
+        name: changed(old, value)
+        if isinstance(value, Mapping) and is_section(old := held.get(name)) and not isinstance(config, PreTrainedConfig)
+        else tuple(value)
+        if isinstance(held.get(name), tuple)
+        else value
+        for name, value in changes.items()
+    }
     try:
         if isinstance(config, Mapping):
             return _mapping(config, values)
@@ -163,12 +191,25 @@ class OwnConfigWrapper(ConfigWrapper):
         own = config_fields(self.original)
         PreTrainedConfig.__init__(self, **{name: value for name, value in fields.items() if name not in own})
         for name, value in own.items():
-            setattr(self, name, fields.get(name, value))
+            given = fields.get(name, value)
+            if name in self.sub_configs and isinstance(given, Mapping):
+                given = self.sub_configs[name](**given)
+            setattr(self, name, given)
+
+    def get_text_config(self, *args: Any, **kwargs: Any) -> Any:
+        """The config itself: a section that is called ``decoder`` is not known to be one of text."""
+        return self
 
     def to_own(self) -> Any:
         """A config object of the caller's kind with these values."""
+        return changed(self.original, self._changes())
+
+    def _changes(self) -> dict[str, Any]:
+        """Field -> value where it is not the original's; of sections what changed in them."""
         own = config_fields(self.original)
-        return changed(self.original, {name: getattr(self, name) for name in own if getattr(self, name) != own[name]})
+        inner = {name: getattr(self, name)._changes() for name in self.sub_configs}
+        plain = {name: getattr(self, name) for name in own if name not in inner and getattr(self, name) != own[name]}
+        return {**plain, **{name: values for name, values in inner.items() if values}}
 
     def to_dataclass(self) -> Any:
         return self.to_own()
@@ -179,11 +220,18 @@ _WRAPPERS_OWN = frozenset(dir(OwnConfigWrapper)) | {*OwnConfigWrapper.__annotati
 
 
 def own_wrapper_of(config: Any, model_type: str, kept_counts: frozenset[str]) -> type[OwnConfigWrapper]:
-    """A new subclass of `OwnConfigWrapper` for a config object, of which it keeps a copy."""
+    """A new subclass of `OwnConfigWrapper` for a config object, of which it keeps a copy; and one for
+    every section of it."""
+    sections = {
+        name: own_wrapper_of(value, f"{model_type}.{name}", kept_counts)
+        for name, value in all_fields(config).items()
+        if name in config_fields(config) and is_section(value) and not isinstance(config, PreTrainedConfig)
+    }
     members = {
         "model_type": model_type,
         "original": _copied(config),
         "kept_counts": kept_counts,
+        "sub_configs": sections,
         "__init__": OwnConfigWrapper.__init__,  # as in `growth.hf.custom_configs.wrapper_of`
     }
     return type(f"{type(config).__name__}Wrapper", (OwnConfigWrapper,), members)

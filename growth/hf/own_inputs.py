@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError, shown
 from growth.hf.own_configs import COUNTS_OF_INPUTS
 
 GIVE = (
-    "Give inputs: growth.widen(module, inputs=...), a tensor, a tuple or dictionary of tensors, or a function of the "
-    "config."
+    "Give inputs: growth.widen(module, inputs=...), a tensor, a tuple or dictionary of tensors, or a function that "
+    "makes one, of the config or of nothing."
 )
 """What to do where nothing is known of a module's inputs."""
 
@@ -128,7 +129,8 @@ class Made(OwnInputs):
     """Inputs from a function of the caller's.
 
     Args:
-        make: config object -> a tensor, a tuple or a dictionary. It is called for miniatures too.
+        make: config object -> a tensor, a tuple or a dictionary; or a function without arguments that
+            makes one. It is called for miniatures too.
         parameters: names of the positional arguments of ``forward``.
     """
 
@@ -139,9 +141,20 @@ class Made(OwnInputs):
     def draw(self, module: nn.Module, config: Any, *, batch: int, length: int, seed: int) -> dict[str, Any]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + length)
-            made = self.make(config)
+            made = self.make(config) if _takes_config(self.make) else self.make()  # type: ignore[call-arg]
         found: dict[str, Any] = each_tensor(_named(made, self.parameters), _as_default)
         return found
+
+
+def _takes_config(make: Callable[..., Any]) -> bool:
+    """Whether a function takes an argument by position; one whose signature is not known is said to."""
+    try:
+        inspect.signature(make).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def given_inputs(inputs: Any, module: nn.Module) -> OwnInputs:
@@ -194,6 +207,8 @@ def first_layer(module: nn.Module) -> nn.Module | None:
     parameters before it do not say what goes in."""
     for part in module.modules():
         innermost = part is not module and next(part.children(), None) is None
+        if is_parametrized(part):  # a weight norm: its matrices lie in parts of its own
+            return part
         if innermost and any(weight.ndim > 1 for weight in part.parameters(recurse=False)):
             return part
     return None

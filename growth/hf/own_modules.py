@@ -131,7 +131,7 @@ def own_wrapper(module: nn.Module, own: OwnModule) -> OwnWrapper:
         own: what is known of it.
     """
     kind = next((kind for kind in _OWN.values() if _is_of(kind, type(module), own)), None)
-    return wrapped(module, kind or _new_kind(type(module), own), own)
+    return wrapped(module, kind or _new_kind(module, own), own)
 
 
 def wrapped(module: nn.Module, kind: type[OwnWrapper], own: OwnModule) -> OwnWrapper:
@@ -195,14 +195,22 @@ def _same(one: Any, other: Any) -> bool:
         return False
 
 
-def _new_kind(module_class: type[nn.Module], own: OwnModule) -> type[OwnWrapper]:
-    name = module_class.__name__
+def _kept_counts(module: nn.Module, own: OwnModule) -> frozenset[str]:
+    """Config fields that a miniature keeps: those that the inputs fit, and the layers of a recurrence of
+    torch, whose parameters have a name for each layer."""
+    layers = {part.num_layers for part in module.modules() if isinstance(part, nn.RNNBase)}
+    counts = {name for name, value in all_fields(own.config).items() if type(value) is int and value in layers}
+    return own.inputs.kept_counts | counts
+
+
+def _new_kind(module: nn.Module, own: OwnModule) -> type[OwnWrapper]:
+    module_class, name = type(module), type(module).__name__
     model_type = next(
         each
         for number in range(1, 10**6)
         if (each := f"{UNLISTED}{name}" + (f"/{number}" if number > 1 else "")) not in {*_OWN, *WRAPPERS}
     )
-    config = own_wrapper_of(own.config, model_type, own.inputs.kept_counts)
+    config = own_wrapper_of(own.config, model_type, _kept_counts(module, own))
     AutoConfig.register(model_type, config, exist_ok=True)
     members = {
         "config_class": config,

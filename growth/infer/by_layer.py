@@ -2,7 +2,8 @@
 
 A decoder whose last norm stands before a tied head, layers that alternate between wide and narrow heads: their
 parameters have the same name in every layer, and different roles. A layer of the real model takes the roles of the
-miniature's layer that fits its shapes, is of its kind in the config's lists by layer, and is the last or first as it is.
+miniature's layer that fits its shapes, is of its kind in the config's lists by layer, and is the last or first as it
+is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from growth.algebra.maps import Map
@@ -22,7 +24,9 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sections import sections
 from growth.architectures.sizes import value_at
 from growth.errors import GrowthError
+from growth.hf.custom_modules import WRAPPERS
 from growth.hf.expected_tensors import class_tensors
+from growth.hf.own_modules import own_class
 from growth.infer.solution import starred
 
 Roles = tuple[Role, ...]
@@ -35,11 +39,15 @@ class Kind:
     Args:
         entries: what the config's lists by layer say of it.
         last, first: whether it is.
+        place: its number, and how many there are.
+        inside: further numbers in the name: of a layer in a sequence inside it.
     """
 
     entries: tuple[str, ...]
     last: bool
     first: bool
+    place: tuple[int, int] = (0, 0)
+    inside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,14 +56,14 @@ class InEachLayer:
 
     Args:
         variants: pattern -> (kind of a layer of the miniature, roles), once per layer.
-        model_class: whose tensors are looked at.
+        model_class: whose tensors are looked at; a module of the caller's, which is found in its wrapper.
     """
 
     variants: Mapping[str, tuple[tuple[Kind, Roles], ...]]
-    model_class: type[PreTrainedModel]
+    model_class: type[nn.Module]
 
     def __call__(self, architecture: Architecture, config: Any) -> Architecture:
-        shapes, _ = class_tensors(copy.deepcopy(config), self.model_class)
+        shapes, _ = class_tensors(copy.deepcopy(config), self._wrapper(config.model_type))
         names = {architecture.canonical(name): shape for name, shape in shapes.items()}
         sizes = architecture.read_sizes(config)
         maps = {space: Map.identity(sizes[space.size]) for space in architecture.laws}
@@ -73,11 +81,23 @@ class InEachLayer:
         return replace(architecture, modules={module: rule for module, rule in modules.items() if rule})
 
 
+    def _wrapper(self, model_type: str) -> type[PreTrainedModel]:
+        if issubclass(self.model_class, PreTrainedModel):
+            return self.model_class
+        return own_class(model_type) or WRAPPERS[model_type]
+
+
 def nearest(kind: Kind, variants: list[tuple[Kind, Roles]]) -> Roles:
     """The roles of the layer that is most like one."""
 
-    def alike(other: Kind) -> tuple[bool, bool, bool]:
-        return other.last == kind.last, other.entries == kind.entries, other.first == kind.first
+    def alike(other: Kind) -> tuple[bool, ...]:
+        return (
+            other.inside == kind.inside,
+            other.place == kind.place,
+            other.last == kind.last,
+            other.entries == kind.entries,
+            other.first == kind.first,
+        )
 
     return max(variants, key=lambda one: alike(one[0]))[1]
 
@@ -104,7 +124,8 @@ def kinds_of(names: Mapping[str, Any], config: Any) -> dict[str, Kind]:
         assert found is not None
         number, count = numbers[name], most[found[1]] + 1
         entries = tuple(str(value[number]) for value in lists[count])
-        kinds[name] = Kind(entries, number == count - 1, number == 0)
+        inside = tuple(int(part) for part in name[found.end() :].split(".") if part.isdigit())
+        kinds[name] = Kind(entries, number == count - 1, number == 0, (number, count), inside)
     return kinds
 
 

@@ -23,8 +23,8 @@ from growth.plan.options import Options
 
 
 def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None = None) -> Declared:
-    """The declaration for a config: that of its ``model_type``; or one that fits and that the twin confirms; or one that
-    is inferred.
+    """The declaration for a config: that of its ``model_type``; or one that fits and that the twin confirms; or
+    one that is inferred.
 
     Args:
         raw: the config.
@@ -49,7 +49,8 @@ def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None 
         return found
     _check_options(model_type, options)
     towers = options.towers or ("text",)
-    return Declared(_inferred(json.dumps(dict(config), sort_keys=True), model_class, towers), inferred=True)
+    written = json.dumps(dict(config), sort_keys=True)
+    return Declared(_inferred(written, model_class, towers), inferred=True)  # type: ignore[arg-type]
 
 
 def _check_options(model_type: str, options: Options) -> None:
@@ -58,8 +59,8 @@ def _check_options(model_type: str, options: Options) -> None:
         if (value := getattr(options, name)) != allowed:
             raise IllegalGrowthError(
                 f"{name} {value} takes a declaration made by hand, and model_type '{model_type}' has none: what is "
-                f"inferred grows by more heads, in copies of scale 1. Leave {name} at '{allowed}', or declare the model "
-                "with growth.register."
+                f"inferred grows by more heads, in copies of scale 1. Leave {name} at '{allowed}', or declare the "
+                "model with growth.register."
             )
 
 

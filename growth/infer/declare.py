@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from transformers import PreTrainedModel
+from torch import nn
 
 from growth.algebra.axes import Axis, Fixed, Space
 from growth.algebra.derived_laws import Dual, Scaled
@@ -84,6 +84,7 @@ class Spaces:
         return space
 
     def space(self, factor: Factor, scale: float) -> Space:
+        """The space of a factor under a scale, named when it is first asked for."""
         key = (id(factor), round(scale, 9))
         if key in self._spaces:
             return self._spaces[key]
@@ -138,7 +139,7 @@ def declared(
     sizes: Mapping[str, Size],
     canonical: Callable[[str], str],
     config: Any,
-    model_class: type[PreTrainedModel],
+    model_class: type[nn.Module],
     **others: Any,
 ) -> Architecture:
     """The declaration.

@@ -1,8 +1,8 @@
 """The parameters of a solution under the names and in the shapes that a checkpoint has.
 
-transformers renames, fuses and splits tensors on the way to a file. What it does is read off the numbers: every entry of
-every parameter gets a number of its own, the state dict is converted as for a file, and the numbers say where each entry
-of a tensor on disk comes from."""
+transformers renames, fuses and splits tensors on the way to a file. What it does is read off the numbers: every entry
+of every parameter gets a number of its own, the state dict is converted as for a file, and the numbers say where each
+entry of a tensor on disk comes from."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ Run = tuple[str, int, int, int]
 
 
 def _runs(line: list[tuple[str, tuple[int, ...]]]) -> list[Run]:
-    """The entries along one dimension, in runs of one parameter along one of its dimensions. Entries that change places
-    within one parameter's dimension are one run."""
+    """The entries along one dimension, in runs of one parameter along one of its dimensions. Entries that change
+    places within one parameter's dimension are one run."""
     runs: list[Run] = []
     at = 0
     while at < len(line):

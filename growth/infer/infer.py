@@ -17,21 +17,26 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined
 from growth.errors import FOREIGN_ERRORS, IllegalGrowthError, UnsupportedModelError
 from growth.hf.configs import Config
+from growth.hf.custom_configs import RESERVED_FIELDS
 from growth.hf.expected_tensors import without_weights
+from growth.hf.own_modules import OwnWrapper
 from growth.infer import operations
+from growth.infer.contradictions import contradiction
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
 from growth.infer.errors import Differs, Unexplained
-from growth.infer.modal_miniature import as_pair, modal_pair
 from growth.infer.naming import Sizing
+from growth.infer.own_fields import nothing_inside
 from growth.infer.pair import Pair, pair
 from growth.infer.recording import record
+from growth.infer.sizes import growing
 from growth.infer.solution import Solution, solve, starred
 from growth.infer.values import RULES
 from growth.infer.walk import Walk
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.inputs import random_inputs, reads_more_than_text
+from growth.proof.inputs import random_inputs
 from growth.proof.miniature import VOCABULARY, build_exact, loud
+from growth.proof.unknown_inputs import reads_more_than_text
 
 assert operations and RULES
 
@@ -61,22 +66,34 @@ def infer(
         >>> [str(role) for role in declaration.roles("layers.0.mlp.down_proj.weight", "LlamaForCausalLM")]
         ['writes residual', 'reads ffn']
     """
-    base = Config.of(config)
-    several = reads_more_than_text(model_class)
+    with torch.random.fork_rng(devices=[]):
+        return _inferred(Config.of(config), model_class, towers)
+
+
+def _inferred(base: Config, model_class: type[PreTrainedModel], towers: Collection[str]) -> Architecture:
+    own = issubclass(model_class, OwnWrapper)
+    several = not own and reads_more_than_text(model_class)
     if not several and tuple(towers) != ("text",):
         raise IllegalGrowthError(
             f"towers {', '.join(towers)} are of models of several towers, and {model_class.__name__} is of one piece. "
             "Leave towers out."
         )
+    if own and not growing(base, model_class):
+        raise UnsupportedModelError(nothing_inside(base, model_class.__name__))
     LOG.info("no declaration for %s: making a miniature", model_class.__name__)
-    found = as_pair(modal_pair(base, towers), base) if several else pair(base, model_class)
+    found = pair(base, model_class, towers)
     try:
         LOG.info("inferring what the parameters of %s do, from two runs of its miniature", model_class.__name__)
-        with exact_arithmetic(), torch.random.fork_rng(devices=[]):
+        with exact_arithmetic():
             small, wide, solution = _compared(found)
             tensors = on_disk(small, wide, solution)
         sizing = Sizing(found, base.parsed, real_shapes(base, model_class))
-        sizing.settle(solution)
+        try:
+            sizing.settle(solution)
+        except Unexplained as error:
+            if (why := contradiction(found.sizes, found.ratios, base.parsed)) is None:
+                raise
+            raise UnsupportedModelError(f"{model_class.__name__}: {why}.") from error
         prefixes = tuple(filter(None, [model_class.base_model_prefix]))
         return declared(
             solution,
@@ -85,16 +102,17 @@ def infer(
             found.sizes,
             lambda name: patterns.modern(patterns.without_prefix(name, prefixes)),
             found.small.parsed,
-            model_class,
+            model_class.module_class if issubclass(model_class, OwnWrapper) else model_class,
             model_type=str(base.parsed.model_type),
             prefixes=prefixes,
             twin=found.architecture.twin,
-            vouched=dict.fromkeys(paths(base)),
+            vouched=dict.fromkeys(paths(base, RESERVED_FIELDS if own else ())),
             positions="as in its code",
         )
     except Unexplained as error:
+        why = str(error).replace("module 'module'", "the module itself").replace("'module.", "'") if own else error
         raise UnsupportedModelError(
-            f"no declaration could be inferred for this {model_class.__name__}: {error}. Declare the model with "
+            f"no declaration could be inferred for this {model_class.__name__}: {why}. Declare the model with "
             "growth.register, or report it."
         ) from error
 
@@ -112,7 +130,8 @@ def _compared(found: Pair) -> tuple[PreTrainedModel, PreTrainedModel, Solution]:
             return small, wide, explained(small, wide, inputs)
         except (Unexplained, *FOREIGN_ERRORS) as error:
             if said is None or not isinstance(error, Unexplained):
-                said = said or Unexplained(f"{type(error).__name__}: {str(error)[:200]}")
+                also = Unexplained(f"{type(error).__name__}: {str(error)[:200]}")
+                said = said or (error if isinstance(error, Unexplained) else also)
             else:
                 said = error if isinstance(said, Differs) else said
             if not isinstance(error, Differs) and isinstance(error, Unexplained):
@@ -136,7 +155,8 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
     Raises:
         Unexplained: see `growth.infer.walk.Walk`.
     """
-    walk = Walk(*(record(model, _arguments(model, inputs), held(model)) for model in (small, wide))).run()
+    one, other = (record(model, _arguments(model, inputs), held(model)) for model in (small, wide))
+    walk = Walk(one, other).run()
     names = {id(parameter): name for name, parameter in small.named_parameters()}
     embedding, head = (
         names.get(id(getattr(part, "weight", None)))
@@ -177,11 +197,11 @@ def real_shapes(config: Config, model_class: type[PreTrainedModel]) -> dict[str,
     return dict(shapes)
 
 
-def paths(config: Config) -> Iterator[str]:
-    """The paths of all fields of a config, written or not."""
+def paths(config: Config, but: Collection[str] = ()) -> Iterator[str]:
+    """The paths of all fields of a config, written or not, but those of some names."""
 
     def inside(section: PreTrainedConfig, written: Mapping[str, Any], prefix: str) -> Iterator[str]:
-        for name in {*section.to_dict(), *written}:
+        for name in {*section.to_dict(), *written}.difference(but, {"model_type"} if but else ()):
             part = getattr(section, name, None) if name in section.sub_configs else None
             if isinstance(part, PreTrainedConfig):
                 yield from inside(part, written.get(name) or {}, joined(prefix, name))

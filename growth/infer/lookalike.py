@@ -1,9 +1,9 @@
 """A borrowed declaration for a ``model_type`` that has none.
 
 Many new models are a known block under a new name. A declaration made by hand offers more than an inferred one (any
-shape, wider heads), so every one is tried on such a model first. It fits if each parameter has a role of the right size
-and each config field is supported. Whether the model's *code* computes what the declaration says is then decided by the
-twin, in float64."""
+shape, wider heads), so every one is tried on such a model first. It fits if each parameter has a role of the right
+size and each config field is supported. Whether the model's *code* computes what the declaration says is then decided
+by the twin, in float64."""
 
 from __future__ import annotations
 

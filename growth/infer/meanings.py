@@ -28,7 +28,9 @@ STANDARD = {
         *("intermediate_size", "ffn_dim", "d_ff", "dim_ff", "dff", "ffn_hidden_size", "feed_forward_size"),
         *("n_inner", "d_inner", "mlp_dim", "ffn_hidden", "hidden_dim", "ff_dim", "mlp_hidden", "ffn_size"),
     ),
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "heads"),
+    "num_attention_heads": (
+        *("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "heads", "nhead"),
+    ),
     "num_key_value_heads": ("num_key_value_heads", "num_kv_heads", "n_kv_heads", "kv_n_heads", "kv_heads"),
     "moe_intermediate_size": ("moe_intermediate_size", "expert_ffn_hidden_size", "expert_intermediate_size"),
     "head_dim": ("head_dim", "d_kv", "d_head", "dim_head", "kv_channels", "attention_head_size"),
@@ -45,7 +47,7 @@ _KEPT = re.compile(
     r"|prompt|segment|extent|^d_rel|d_conv|_dim_base|alibi|sampling|speakers|fifo|mem_len|dilation|resolution"
     r"|num_mel|num_blocks|queries$|query_num|_k$|cache|rate$|merge|mult$|^num_|^n_|_n$|_size_base|temporal|router_hidden|reduction"
 )
-_HEADS = re.compile(r"(^|_)(?<!d_)(?<!dim_)heads?(_per_layer)?$|query_groups$")
+_HEADS = re.compile(r"(^|_)(?<!d_)(?<!dim_)heads?(_per_layer)?$|^n_?heads?$|query_groups$")
 _NO_HEADS = re.compile(r"^index|heads_per_(?!layer)|per_head|nextn|mtp")
 _RANK = re.compile(r"(^|_)(q|kv|o)_lora_rank$")
 _EXPERTS = re.compile(r"(moe|expert).*(intermediate|ffn|hidden)|shared_intermediate_size$")

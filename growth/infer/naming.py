@@ -53,6 +53,7 @@ Key = int | tuple[str, int]
 
 
 def key(factor: Factor) -> Key:
+    """What `Sizing` files a factor under."""
     return ("kept", factor.count[0]) if factor.kept else id(factor)
 
 

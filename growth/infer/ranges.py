@@ -8,8 +8,8 @@ A model is run at two sizes. A dimension that has ``n`` coordinates in the small
 * *product* of factors: a dimension of 18 that the code views as 3 heads of 6;
 * *concatenation* of ranges: a fused projection that the code splits into queries, keys and values.
 
-What the code does with a dimension says more and more about it. A slice makes a concatenation of a free factor (`cut`),
-a view makes a product, and every operation on two tensors says that two ranges are the same
+What the code does with a dimension says more and more about it. A slice makes a concatenation of a free factor
+(`cut`), a view makes a product, and every operation on two tensors says that two ranges are the same
 (`growth.infer.unification`). What is still free in the end are the spaces of the model.
 """
 
@@ -46,6 +46,7 @@ class Factor:
 
     @property
     def kept(self) -> bool:
+        """Whether it has one count at both sizes."""
         return self.count[0] == self.count[1]
 
     def __repr__(self) -> str:
@@ -68,6 +69,12 @@ def found(factor: Factor) -> Factor:
 
 
 def kept(count: int) -> Range:
+    """A range of one count at both sizes.
+
+    Example:
+        >>> kept(4), fresh((4, 4))
+        ([4], [4])
+    """
     return [Factor((count, count))]
 
 
@@ -81,10 +88,7 @@ def resolved(parts: Iterable[Factor]) -> Range:
     out: Range = []
     for part in parts:
         factor = found(part)
-        if factor.kind == "product":
-            inner = resolved(factor.parts[0])
-        else:
-            inner = [factor]
+        inner = resolved(factor.parts[0]) if factor.kind == "product" else [factor]
         for one in inner:
             if one.count == (1, 1):
                 continue
@@ -97,6 +101,12 @@ def resolved(parts: Iterable[Factor]) -> Range:
 
 
 def count_of(parts: Iterable[Factor]) -> Count:
+    """The coordinates of a product of factors, small and wide.
+
+    Example:
+        >>> count_of([*kept(3), *fresh((4, 8))])
+        (12, 24)
+    """
     n = m = 1
     for part in parts:
         n, m = n * part.count[0], m * part.count[1]
@@ -128,6 +138,7 @@ def cut(parts: Range, at: Count) -> None:
 
 
 def cut_factor(factor: Factor, at: Count) -> None:
+    """As `cut`, for one factor."""
     factor = found(factor)
     if at in ((0, 0), factor.count):
         return

@@ -34,6 +34,7 @@ class Call:
     module: str
 
     def tensors(self) -> Iterator[Tensor]:
+        """The tensors among the arguments and the results."""
         yield from tensors_in(self.arguments.values())
         yield from tensors_in([self.out])
 
@@ -67,16 +68,31 @@ class Recording:
         return [call for call in self.calls if any(_storage(t) in self.varying for t in call.tensors())]
 
 
+TURNED = ("transpose_", "t_", "squeeze_", "unsqueeze_", "swapaxes_", "swapdims_")
+"""Operations that change the shape of a tensor in place."""
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
         self.modules: list[str] = [""]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = _by_name(func, args, kwargs or {})
+        if func._schema.name.partition("::")[2] in TURNED:
+            named["self"] = self._as_it_was(args[0])
         out = func(*args, **(kwargs or {}))
-        self.calls.append(Call(func, _by_name(func, args, kwargs or {}), out, self.modules[-1]))
+        self.calls.append(Call(func, named, out, self.modules[-1]))
         return out
+
+    def _as_it_was(self, value: Tensor) -> Tensor:
+        """A tensor whose shape is about to change, in its old shape: it stands for it in all calls so far."""
+        old = value.detach()
+        for call in self.calls:
+            call.arguments = {name: _replaced(argument, value, old) for name, argument in call.arguments.items()}
+            call.out = _replaced(call.out, value, old)
+        return old
 
 
 def record(model: nn.Module, inputs: Mapping[str, Any], held: Mapping[str, Tensor]) -> Recording:
@@ -175,6 +191,14 @@ def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
     return named
 
 
+def _replaced(value: Any, old: Tensor, new: Tensor) -> Any:
+    if value is old:
+        return new
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(entry, old, new) for entry in value)
+    return value
+
+
 def _written(call: Call) -> Iterator[Tensor]:
     for argument in call.op._schema.arguments:
         if argument.alias_info is not None and argument.alias_info.is_write:
@@ -182,7 +206,7 @@ def _written(call: Call) -> Iterator[Tensor]:
 
 
 def _storage(value: Tensor) -> int:
-    return value.untyped_storage()._cdata
+    return int(value.untyped_storage()._cdata)
 
 
 def _named(out: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -1,8 +1,8 @@
 """How values scale from the small model to the wide one: linear equations between logarithms.
 
 In the wide model, the copies of an activation are ``exp(f)`` times what they copy. Every operation is an equation
-between these ``f``: a product adds them, a sum needs them equal, an elementwise function needs ``f = 0``, a matrix that
-reads k copies adds ``log k``. The scale of a parameter is an unknown like any other. So "a reader of k copies is
+between these ``f``: a product adds them, a sum needs them equal, an elementwise function needs ``f = 0``, a matrix
+that reads k copies adds ``log k``. The scale of a parameter is an unknown like any other. So "a reader of k copies is
 divided by k", "the last norm before a tied head carries 1/k" and "Gemma's embedding carries 1/sqrt(k)" are not rules
 but solutions."""
 
@@ -43,6 +43,7 @@ class Scale:
         return self + other * -1.0
 
     def plus(self, constant: float) -> Scale:
+        """The sum with a number."""
         return Scale(self.terms, self.constant + constant)
 
 
@@ -67,6 +68,7 @@ class Scales:
         self._count = 0
 
     def unknown(self) -> Scale:
+        """A new unknown."""
         self._count += 1
         return Scale({self._count: 1.0})
 

@@ -13,9 +13,12 @@ from transformers import PreTrainedModel
 from growth.architectures.sections import joined
 from growth.architectures.sizes import Grows, Size
 from growth.hf.configs import Config
-from growth.infer.fields import all_sections, entries, size_in, split, takes_one, whole_numbers
+from growth.hf.nested import nested_sections, plain_fields
+from growth.hf.own_modules import OwnWrapper
+from growth.infer.fields import size_in, split, takes_one, whole_numbers
 from growth.infer.groups import LEVELS, Group, groups
 from growth.infer.meanings import kind, standard_name
+from growth.infer.own_fields import inner_fields, own_kind
 from growth.infer.probe import unknown_kind
 from growth.infer.proportions import Field
 
@@ -43,15 +46,22 @@ def inferred_sizes(config: Mapping[str, Any], model_class: type[PreTrainedModel]
 
 def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> list[Field]:
     """The fields that grow, in the order in which the config has them."""
-    parsed = Config.of(config).parsed
-    found, sections = [], list(all_sections(parsed))
+    base = Config.of(config)
+    if "growing" not in base.derived:
+        base.derived["growing"] = _growing(base, model_class)
+    return list(base.derived["growing"])
+
+
+def _growing(config: Config, model_class: type[PreTrainedModel]) -> list[Field]:
+    parsed, own = config.parsed, issubclass(model_class, OwnWrapper)
+    found, sections = [], list(nested_sections(parsed).items())
     for path, section in sections:
-        here = entries(section)
+        here = plain_fields(section)
         for name, said in here.items():
             value = size_in(name, said)
             if type(value) is not int or value < 1 or (value is not said and not takes_one(section, name)):
                 continue
-            means = kind(name, here)
+            means = own_kind(name, here) if own else kind(name, here)
             at = joined(path, name)
             if means == "unknown" and value > 1:
                 means = unknown_kind(config, model_class, at)
@@ -59,7 +69,7 @@ def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> li
                 means = "kept"  # of what the model returns
             if means not in ("kept", "unknown"):
                 found.append(Field(at, value, means))
-    return found
+    return inner_fields(config, model_class, found) if issubclass(model_class, OwnWrapper) else found
 
 
 def kept(config: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, int]:

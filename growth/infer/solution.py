@@ -127,14 +127,16 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
         return tuple(Part("keeps", []) for _ in one.shape)
     value = walk.parameters[name]
     readings = walk.readings.get(name, [])
-    read: dict[int, Reading] = {}
+    read: dict[tuple[int, int], Reading] = {}
     for reading in readings:
-        for factor in _free(reading.parts):
-            read.setdefault(id(factor), reading)
+        place = _dimension(value, reading)
+        for d in range(len(value.ranges)) if place is None else (place,):
+            for factor in _free(reading.parts):
+                read.setdefault((d, id(factor)), reading)
     kinds: list[str] = []
-    for parts in value.ranges:
+    for d, parts in enumerate(value.ranges):
         free = _free(parts)
-        reads = [id(factor) in read for factor in free]
+        reads = [(d, id(factor)) in read for factor in free]
         kinds.append("keeps" if not free else "reads" if all(reads) else "writes" if not any(reads) else "both")
     if "both" in kinds:
         raise Unexplained(f"one dimension of '{name}' is read in part")
@@ -146,7 +148,7 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
     scales = dict.fromkeys(growing, 0.0)
     for d in growing:
         if kinds[d] == "reads":
-            scales[d] = _value(walk, read[id(_free(value.ranges[d])[0])].scale)
+            scales[d] = _value(walk, read[d, id(_free(value.ranges[d])[0])].scale)
     writes = [d for d in growing if kinds[d] == "writes"]
     mixed = any(reading.mixed for reading in readings)
     if mixed:
@@ -163,6 +165,14 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
     return tuple(
         Part(kind, value.ranges[d] if kind != "keeps" else [], scales.get(d, 0.0)) for d, kind in enumerate(kinds)
     )
+
+
+def _dimension(value: Value, reading: Reading) -> int | None:
+    """Which dimension of a parameter a use of it reads, where that can be told: a square matrix may read and write one
+    space."""
+    own = {id(factor) for factor in reading.own}
+    found = [d for d, parts in enumerate(value.ranges) if own & {id(factor) for factor in parts}]
+    return found[0] if len(found) == 1 else None
 
 
 def _offsets(walk: Walk) -> dict[str, float]:
@@ -195,6 +205,7 @@ def _free(parts: Iterable[Factor]) -> list[Factor]:
 
 
 def free(parts: Iterable[Factor]) -> list[Factor]:
+    """The free factors inside a range: those that spaces are made of."""
     return _free(parts)
 
 
@@ -253,10 +264,11 @@ def grown(solution: Solution, name: str) -> torch.Tensor:
 
 
 def coefficients(part: Part) -> list[float]:
+    """What each new coordinate of a dimension is multiplied by."""
     chosen = sources(part.parts)
     if part.kind == "writes":
         return [math.exp(part.scale)] * len(chosen)
-    counts = defaultdict(int)
+    counts: dict[int, int] = defaultdict(int)
     for source in chosen:
         counts[source] += 1
     return [math.exp(-part.scale) / counts[source] for source in chosen]

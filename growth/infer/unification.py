@@ -157,7 +157,7 @@ def _unify_pieces(x: Factor, y: Factor) -> None:
         return
     if len(x.parts) != len(y.parts):
         raise Unexplained(f"a dimension is {x} in one place and {y} in another")
-    for one, other in zip(list(x.parts), list(y.parts), strict=True):
-        unify(one, other)
+    for piece, partner in zip(list(x.parts), list(y.parts), strict=True):
+        unify(piece, partner)
     if found(x) is not found(y):
         found(x).link = found(y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from growth.infer.errors import Unexplained
@@ -33,6 +33,7 @@ class Value:
 
     @property
     def grows(self) -> bool:
+        """Whether any of its dimensions does."""
         return any(not factor.kept for parts in self.ranges for factor in parts)
 
 
@@ -45,12 +46,14 @@ class Reading:
         scale: of what it is multiplied with.
         out: scale of the result.
         mixed: whether some parts of the range grow otherwise than others.
+        own: the same range as the parameter has it, before it was found to be another one too.
     """
 
     parts: Range
     scale: Scale
     out: Scale
     mixed: bool = False
+    own: Range = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -66,6 +69,7 @@ class Pair:
 
     @property
     def name(self) -> str:
+        """Its plain name: ``mm`` for ``aten.mm.default``."""
         return short(self.one)
 
     def __getitem__(self, name: str) -> tuple[Any, Any]:
@@ -86,6 +90,15 @@ RULES: dict[str, Rule] = {}
 
 
 def operation(*names: str) -> Callable[[Rule], Rule]:
+    """Register the rule of operations of these names.
+
+    Example:
+        >>> @operation("identity")
+        ... def same(walk, pair):
+        ...     return [walk.pair(pair, "self")]
+        >>> RULES.pop("identity") is same
+        True
+    """
     def register(rule: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, rule))
         return rule
@@ -99,4 +112,5 @@ def copy_of(value: Value, ranges: Sequence[Range]) -> Value:
 
 
 def of(ranges: Sequence[Range], scale: Scale) -> Value:
+    """A value that is no parameter."""
     return Value(list(ranges), scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Factor, Range, count_of, fresh, growth_of, kept
+from growth.infer.ranges import Range, count_of, fresh, growth_of, kept
 from growth.infer.recording import Call, Recording, side_by_side, tensors_in
 from growth.infer.scales import ONE, SAME, Scale, Scales
 from growth.infer.values import RULES, Pair, Reading, Value
@@ -39,7 +39,7 @@ class Walk:
     tables: list[tuple[Tensor, Tensor, Value, str]] = field(default_factory=list)
     offsets: dict[str, float] = field(default_factory=dict)
     order: list[Scale] = field(default_factory=list)
-    _later: list[tuple[Callable[[], None], str]] = field(default_factory=list)
+    _later: list[tuple[Callable[[], None], str, Pair]] = field(default_factory=list)
     _names: dict[int, str] = field(default_factory=dict)
     _keep: list[Any] = field(default_factory=list)
 
@@ -56,11 +56,11 @@ class Walk:
                 self._copied(one)
             else:
                 self._step(Pair(one, other))
-        for say, where in self._later:
+        for say, where, pair in self._later:
             try:
                 say()
             except Unexplained as error:
-                raise Unexplained(f"{where}: {error}") from error
+                raise Unexplained(f"{where}: {error}{self._said_of_ties(pair)}") from error
         return self
 
     def _copied(self, call: Call) -> None:
@@ -72,7 +72,7 @@ class Walk:
 
     def _step(self, pair: Pair) -> None:
         where = f"'{pair.name}' in module '{pair.one.module or 'the model itself'}'"
-        self._where = where
+        self._where, self._at = where, pair
         rule = RULES.get(pair.name) or RULES.get(pair.name.removesuffix("_"))
         if rule is None:
             rule = RULES["curved"] if torch.Tag.pointwise in pair.one.op.tags else unknown_operation
@@ -80,7 +80,7 @@ class Walk:
         try:
             results = rule(self, pair)
         except Unexplained as error:
-            raise Unexplained(f"{where}: {error}") from error
+            raise Unexplained(f"{where}: {error}{self._said_of_ties(pair)}") from error
         self._note_uses(pair, results, before)
         outs = [t for t in _listed(pair.one.out)]
         partners = [t for t in _listed(pair.other.out)]
@@ -101,14 +101,30 @@ class Walk:
             if value.parameter is None:
                 self.order.append(value.scale)
 
-    def _note_uses(self, pair: Pair, results: Sequence[Value], before: Mapping[str, int]) -> None:
-        """Note which ranges an operation reads of every parameter that ends in it."""
-        passed = {value.parameter for value in results}
+    def _said_of_ties(self, pair: Pair) -> str:
+        """What to add where an operation uses a matrix that is used elsewhere too."""
+        for name in self._used(pair):
+            if len(self.uses.get(name, [])) > 1 and name in self.readings:
+                return (
+                    f"; '{name}' is used in several places, as a tied matrix is, and no copies of its rows and columns"
+                    " serve all of them: use another matrix in one of them"
+                )
+        return ""
+
+    def _used(self, pair: Pair) -> Iterator[str]:
+        """The parameters that an operation uses, or views of them."""
         for tensor in tensors_in(pair.one.arguments.values()):
             name = self._names.get(id(tensor))
             if name is None and (value := self.values.get(id(tensor))) is not None:
                 name = value.parameter
-            if name is not None and name not in passed:
+            if name is not None:
+                yield name
+
+    def _note_uses(self, pair: Pair, results: Sequence[Value], before: Mapping[str, int]) -> None:
+        """Note which ranges an operation reads of every parameter that ends in it."""
+        passed = {value.parameter for value in results}
+        for name in self._used(pair):
+            if name not in passed:
                 read = [reading.parts for reading in self.readings.get(name, [])[before.get(name, 0) :]]
                 self.uses.setdefault(name, []).append(read)
 
@@ -161,10 +177,16 @@ class Walk:
 
     def later(self, say: Callable[[], None]) -> None:
         """Say something once all ranges are known."""
-        self._later.append((say, self._where))
+        self._later.append((say, self._where, self._at))
 
-    def summed(self, parts: Range, *values: Value) -> Scale:
-        """The scale of a sum over a range of products of values; a parameter among them reads the range."""
+    def summed(self, parts: Range, *values: Value, own: Sequence[Range] = ()) -> Scale:
+        """The scale of a sum over a range of products of values; a parameter among them reads the range.
+
+        Args:
+            parts: the range.
+            values: that are multiplied.
+            own: the range as each of them has it.
+        """
         if all(factor.kept for factor in parts):
             total = ONE
             for value in values:
@@ -178,7 +200,9 @@ class Walk:
             if value is not reader:
                 rest = rest + value.scale
         if reader is not None and reader.parameter is not None:
-            self.readings.setdefault(reader.parameter, []).append(Reading(parts, rest, result))
+            place = next(number for number, value in enumerate(values) if value is reader)
+            as_its_own = list(own[place]) if own else []
+            self.readings.setdefault(reader.parameter, []).append(Reading(parts, rest, result, own=as_its_own))
             mine = self.readings[reader.parameter][-1]
 
         def say() -> None:

@@ -212,8 +212,8 @@ def _about_the_declaration(declared: Declared, config: Config) -> Iterator[str]:
         )
     if declared.inferred:
         yield (
-            f"model_type '{config['model_type']}' is not declared; what its parameters do was inferred on a miniature: "
-            "whole multiples, more heads of the same size, copies of scale 1"
+            f"model_type '{config['model_type']}' is not declared; what its parameters do was inferred on a "
+            "miniature: whole multiples, more heads of the same size, copies of scale 1"
         )
 
 

@@ -241,9 +241,9 @@ CHOICES: Mapping[str, Choice] = {
         ),
         Choice(
             "towers",
-            "Of a model of several (text and images, say), what grows: text, vision, audio, or sections of the config. "
-            "The others stay as they are. By default the text and what writes into it, where nobody declared the "
-            "model, and else everything.",
+            "Of a model of several (text and images, say), what grows: text, vision, audio, or sections of the "
+            "config. The others stay as they are. By default the text and what writes into it, where nobody declared "
+            "the model, and else everything.",
             check_towers,
             default=(),
             takes="LIST",

@@ -8,6 +8,7 @@ norms, tied weights, kinds of layer, the type of rotary positions."""
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -87,9 +88,9 @@ def build_exact(raw: Mapping[str, Any], *, experts: str = "eager") -> PreTrained
 def loud(model: PreTrainedModel, seed: int = 0) -> None:
     """Fill a model with random weights under which every parameter changes the outputs.
 
-    Matrices have the size at which activations keep theirs. Biases and gains are far from 0 and 1,
-    their values at initialisation, where a wrong coefficient would not show. Buffers that a
-    checkpoint stores are filled where they are zero."""
+    Matrices and convolutions of images have the size at which activations keep theirs. Biases and
+    gains are far from 0 and 1, their values at initialisation, where a wrong coefficient would not
+    show. Buffers that a checkpoint stores are filled where they are zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -97,7 +98,8 @@ def loud(model: PreTrainedModel, seed: int = 0) -> None:
             if parameter.ndim <= 1:
                 parameter.copy_(0.7 + 0.5 * noise)
             else:
-                parameter.copy_(noise * max(min(parameter.shape), 1) ** -0.5)
+                read = math.prod(parameter.shape[1:]) if parameter.ndim > 3 else min(parameter.shape)
+                parameter.copy_(noise * max(read, 1) ** -0.5)
         stored = model.state_dict().keys()
         for name, buffer in model.named_buffers():
             if name in stored and buffer.is_floating_point() and not buffer.any():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from growth.hf.nested import nested_sections, plain_fields
-from growth.proof.small_counts import patch_grid
+from growth.proof.patch_grid import patch_grid
 
 Inputs = dict[str, Any]
 
@@ -30,7 +29,7 @@ def image_candidates(config: PreTrainedConfig, taken: Collection[str]) -> Iterat
         Candidates in the order of how much they say: patches with their grid, patches with their
         positions, tiles, plain images ``[2, channels, height, width]``.
     """
-    look = _Look(config)
+    look = Look(config)
     if {"image_grid_thw", "pixel_values"} <= {*taken}:
         yield from _gridded(look, "image_grid_thw", taken)
     if {"image_grid_hw", "pixel_values"} <= {*taken}:
@@ -52,7 +51,7 @@ def image_candidates(config: PreTrainedConfig, taken: Collection[str]) -> Iterat
         yield from _plain_images(look, name, taken)
 
 
-class _Look:
+class Look:
     """What an image of a model's miniature looks like, from all sections of its config."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
@@ -107,7 +106,7 @@ class _Look:
         return {"pixel_values": patches, name: shapes, "pixel_attention_mask": mask.long()}
 
 
-def _gridded(look: _Look, name: str, taken: Collection[str]) -> Iterator[Inputs]:
+def _gridded(look: Look, name: str, taken: Collection[str]) -> Iterator[Inputs]:
     """Patches of all images in one row, and the grid that each image has: ``4 x 6`` and ``6 x 4``
     patches where two by two are merged."""
     step = look.merge
@@ -134,7 +133,7 @@ def _gridded(look: _Look, name: str, taken: Collection[str]) -> Iterator[Inputs]
             yield {"pixel_values": look.random(many, flat), **more}
 
 
-def _targeted(look: _Look) -> Iterator[Inputs]:
+def _targeted(look: Look) -> Iterator[Inputs]:
     """Patches of all images side by side, ``[1, channels, patch, patches * patch]``."""
     side = look.grid
     target = torch.tensor([[side, side]] * ROWS)
@@ -148,7 +147,7 @@ def _targeted(look: _Look) -> Iterator[Inputs]:
     }
 
 
-def _positioned(look: _Look) -> Iterator[Inputs]:
+def _positioned(look: Look) -> Iterator[Inputs]:
     """Patches with the column and row of each; -1 where there is none."""
     merge = max(look.number(("pooling_kernel_size",), 1), 1)
     height, width = 2 * merge, 2 * merge
@@ -161,7 +160,7 @@ def _positioned(look: _Look) -> Iterator[Inputs]:
         }
 
 
-def _flattened(look: _Look, taken: Collection[str]) -> Iterator[Inputs]:
+def _flattened(look: Look, taken: Collection[str]) -> Iterator[Inputs]:
     """Patches that begin with their row and column, ``[2, patches, 2 + channels * patch ** 2]``."""
     side = 4
     at = torch.cartesian_prod(torch.arange(1, side + 1), torch.arange(1, side + 1)).to(torch.get_default_dtype())
@@ -177,7 +176,7 @@ def _flattened(look: _Look, taken: Collection[str]) -> Iterator[Inputs]:
             }
 
 
-def _pooled(look: _Look) -> Iterator[Inputs]:
+def _pooled(look: Look) -> Iterator[Inputs]:
     """One crop of each image, and the four patches that each of its tokens is pooled from."""
     side = look.sides[0] // look.patch
     patches = look.random(ROWS, side * side, look.channels * look.patch**2)
@@ -193,7 +192,7 @@ def _pooled(look: _Look) -> Iterator[Inputs]:
     }
 
 
-def _plain_images(look: _Look, name: str, taken: Collection[str]) -> Iterator[Inputs]:
+def _plain_images(look: Look, name: str, taken: Collection[str]) -> Iterator[Inputs]:
     """Images as they are, in the batch, in one or several to a row, or in tiles."""
     sizes = torch.tensor([list(look.sides)] * ROWS)
     tall = torch.tensor([[2 * look.sides[0], look.sides[1]]] * ROWS)
@@ -239,37 +238,6 @@ def _plain_images(look: _Look, name: str, taken: Collection[str]) -> Iterator[In
         yield {name: look.random(ROWS, side // 16 * side // 16, look.channels * look.patch**2)}
 
 
-def sound_candidates(config: PreTrainedConfig, taken: Collection[str]) -> Iterator[Inputs]:
-    """Keyword arguments with random sounds, one for each row: spectrograms or waves.
-
-    Args:
-        config: of the model.
-        taken: the arguments that the class's ``forward`` takes.
-    """
-    look = _Look(config)
-    masks = [
-        name for name in ("input_features_mask", "feature_attention_mask", "audio_attention_mask") if name in taken
-    ]
-    bins = look.number(("num_mel_bins", "n_mel_bins", "input_feat_size", "feature_size", "input_dim"), 80)
-    lengths = [2 * look.number(("max_source_positions",), 64), 128, 64, 200]
-    for name in ("input_features", "audio_input_features"):
-        if name not in taken:
-            continue
-        for frames in dict.fromkeys(lengths):
-            for shape in ((ROWS, bins, frames), (ROWS, frames, bins)):
-                sound = {name: look.random(*shape)}
-                if masks:
-                    yield {**sound, **dict.fromkeys(masks, torch.ones(ROWS, frames, dtype=torch.long))}
-                    yield {**sound, **dict.fromkeys(masks, torch.ones(ROWS, frames, dtype=torch.bool))}
-                yield sound
-    for name in ("input_values", "audio_values"):
-        if name not in taken:
-            continue
-        for length in (1600, 6400, 16000):
-            yield {name: look.random(ROWS, length)}
-            yield {name: look.random(ROWS, 1, length)}
-
-
 def described(inputs: Mapping[str, Any]) -> str:
     """The shapes of inputs, for messages.
 
@@ -281,8 +249,3 @@ def described(inputs: Mapping[str, Any]) -> str:
         f"{name} {list(value.shape)}" if isinstance(value, Tensor) else f"{name} {type(value).__name__}"
         for name, value in inputs.items()
     )
-
-
-def square(number: int) -> int:
-    """The side of a square of so many."""
-    return math.isqrt(number)

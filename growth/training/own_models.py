@@ -9,9 +9,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import PreTrainedConfig
 
-from growth.architectures.architecture import Architecture
 from growth.architectures.registry import is_declared
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
 from growth.hf.own_inputs import GIVE, OwnInputs, found_inputs, given_inputs, moved, runs
@@ -26,18 +24,12 @@ from growth.hf.own_modules import (
     remembered,
     without_values,
 )
+from growth.infer.infer import infer
 from growth.proof.undisturbed import undisturbed
-
-Declare = Callable[[PreTrainedConfig, type[OwnWrapper], OwnInputs], Architecture]
-"""(config, wrapper class, inputs) -> the declaration of that class at that config. The config is the
-wrapped one: its attributes are the fields of the caller's object."""
-
-DECLARE: Declare | None = None
-"""Where the declaration of a module that nobody registered comes from; None where there are none."""
 
 
 def is_own(model: nn.Module, stated: bool) -> bool:
-    """Whether a model is a module that nobody registered, and that a declaration can be found for.
+    """Whether a model is a module that nobody registered.
 
     Args:
         model: the caller's.
@@ -54,7 +46,7 @@ def is_own(model: nn.Module, stated: bool) -> bool:
             f"{'a class of transformers' if known else 'registered'}. Leave them out; verify_inputs= is a batch to "
             "run it on."
         )
-    if DECLARE is None or known or registered(type(model)):
+    if known or registered(type(model)):
         return False
     # A class of the name of a registered one is most often that class, defined again.
     return stated or remembered(model) is not None or not registered(name)
@@ -76,6 +68,7 @@ def own_model(
         UnsupportedModelError: if one of these is missing or does not fit, or no declaration is found.
     """
     known, name = remembered(module), type(module).__name__
+    _check_parametrized(module)
     if config is None:
         config = getattr(module, "config", None)
     if config is None and known is not None:
@@ -96,10 +89,23 @@ def own_model(
     model = own_wrapper(module, OwnModule(config, made_by, drawn))
     kind = type(model)
     if not is_declared(kind.config_class.model_type):
-        if DECLARE is None:
-            raise UnsupportedModelError(f"{name} has no declaration. Declare it with growth.register.")
-        declare_own(kind, DECLARE(model.config, kind, drawn))
+        raw = {**model.config.to_dict(), "model_type": kind.config_class.model_type, "architectures": [name]}
+        declare_own(kind, infer(raw, kind))
     return model
+
+
+def _check_parametrized(module: nn.Module) -> None:
+    """Refuse a spectral norm: it divides by a length that two vectors estimate, which change with every step of
+    training."""
+    for name, part in module.named_modules():
+        kinds = [type(each).__name__ for each in (*part._forward_pre_hooks.values(), part)]
+        if "_SpectralNorm" in kinds or "SpectralNorm" in kinds:
+            where = name.partition(".parametrizations")[0]
+            raise UnsupportedModelError(
+                f"'{where}' has a spectral norm: it divides a matrix by an estimate that goes on changing in "
+                "training, so that a wider model would not stay the same. Take it off, grow, and put it on again "
+                "(torch.nn.utils.parametrize.remove_parametrizations, torch.nn.utils.remove_spectral_norm)."
+            )
 
 
 def _checked(build: Callable[[Any], nn.Module], module: nn.Module, config: Any) -> Callable[[Any], nn.Module]:

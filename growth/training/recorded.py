@@ -10,9 +10,9 @@ from typing import Any
 from growth.errors import FOREIGN_ERRORS, CheckpointError
 from growth.hf.config_json import read_json, section_at
 from growth.hf.reader import resolve
+from growth.infer.prepare import prepare
 from growth.plan.options import Choices, chosen
 from growth.plan.plan import Plan
-from growth.infer.prepare import prepare
 
 
 def recorded_plan(folder: str | os.PathLike[str]) -> Plan:

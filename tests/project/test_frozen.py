@@ -42,7 +42,7 @@ KEYWORDS = (
     "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, layers=None, "
     "experts=None, experts_per_token=None, expert_size=None, insert='even', new_layers='silent', untie=False, "
     "sizes=None, like=None, keep=(), attention='heads', rope='slots', scaling='unit', "
-    "last_hidden_state='divided', symmetry='none', noise=0.0, seed=0, lossy=False, vouch=()"
+    "last_hidden_state='divided', symmetry='none', noise=0.0, seed=0, lossy=False, towers=(), vouch=()"
 )
 """What the first three take besides, each of them optional."""
 
@@ -94,6 +94,7 @@ OPTIONS_OF_GROWTH = [
     "--noise 0.0",
     "--seed 0",
     "--lossy",
+    "--towers ...",
     "--vouch ...",
 ]
 OPTIONS = {

@@ -23,6 +23,7 @@ def _no_growth(parts: Range) -> None:
 
 @operation("embedding")
 def embedding(walk: Walk, pair: Pair) -> list[Value]:
+    """Rows of a table: what it has beside its rows passes."""
     weight, indices = walk.pair(pair, "weight"), walk.pair(pair, "indices")
     _no_growth(weight.ranges[0])
     return [of([*indices.ranges, *weight.ranges[1:]], weight.scale)]
@@ -30,6 +31,7 @@ def embedding(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("index_select")
 def index_select(walk: Walk, pair: Pair) -> list[Value]:
+    """Entries of one dimension by number, as in `index`."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
     _no_growth(value.ranges[at])
@@ -40,6 +42,7 @@ def index_select(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("index", "_unsafe_index")
 def index(walk: Walk, pair: Pair) -> list[Value]:
+    """``x[i, :, j]``: see `_indexed`."""
     value = walk.pair(pair, "self")
     return [copy_of(value, _indexed(walk, pair, value))]
 
@@ -47,7 +50,8 @@ def index(walk: Walk, pair: Pair) -> list[Value]:
 def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
     """The ranges of ``x[i, :, j]``."""
     given = list(zip(*pair["indices"], strict=True))
-    picked, numbers, at = [], [], 0
+    picked: list[int] = []
+    numbers, at = [], 0
     for one, other in given:
         if one is None:
             at += 1
@@ -97,6 +101,7 @@ def _count(n: tuple[int, int]) -> Range:
 
 @operation("index_put", "_index_put_impl", "_unsafe_index_put")
 def index_put(walk: Walk, pair: Pair) -> list[Value]:
+    """``x[i] = y``: what is put is laid out as the place it is put in, and scales as it."""
     value, values = walk.pair(pair, "self"), walk.pair(pair, "values")
     target = of(_indexed(walk, pair, value), value.scale)
     broadcast([target, values])
@@ -107,6 +112,7 @@ def index_put(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("index_add", "index_copy", "scatter", "scatter_add", "scatter_reduce", "index_fill")
 def put(walk: Walk, pair: Pair) -> list[Value]:
+    """Entries written or added by number: they scale as what they are written into."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % max(len(value.ranges), 1)
     _no_growth(value.ranges[at])
@@ -128,6 +134,7 @@ def put(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("gather", "take_along_dim")
 def gather(walk: Walk, pair: Pair) -> list[Value]:
+    """Entries by number: no number may be one of a dimension that grows."""
     value, index = walk.pair(pair, "self"), walk.pair(pair, "index")
     at = pair.get("dim") % len(value.ranges)
     _no_growth(value.ranges[at])
@@ -141,6 +148,7 @@ def gather(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("topk", "sort", "argsort", "msort")
 def sort(walk: Walk, pair: Pair) -> list[Value]:
+    """In order of size: not along a dimension that grows, where copies would be chosen twice."""
     value = walk.pair(pair, "self")
     at = pair.get("dim", -1) % len(value.ranges)
     if any(not factor.kept for factor in value.ranges[at]):
@@ -169,8 +177,14 @@ def masked_scatter(walk: Walk, pair: Pair) -> list[Value]:
     return [of(value.ranges, value.scale)]
 
 
-@operation("one_hot", "nonzero", "unique", "_unique2", "bincount", "histc", "bucketize", "searchsorted", "unique_consecutive", "multinomial")  # fmt: skip
+@operation(
+    *(
+        "one_hot", "nonzero", "unique", "_unique2", "bincount", "histc", "bucketize", "searchsorted",
+        "unique_consecutive", "multinomial",
+    )
+)  # fmt: skip
 def numbers(walk: Walk, pair: Pair) -> list[Value]:
+    """Whole numbers made from values that do not grow."""
     for name in pair.one.arguments:
         one, other = pair[name]
         if isinstance(one, Tensor):

@@ -29,6 +29,7 @@ def _affine(walk: Walk, pair: Pair, ranges: list[Range]) -> Scale:
 
 @operation("native_layer_norm", "layer_norm", "_fused_rms_norm", "rms_norm")
 def layer_norm(walk: Walk, pair: Pair) -> list[Value]:
+    """The mean and the length are taken over the last dimensions; gain and bias follow."""
     value = walk.pair(pair, "input")
     over = value.ranges[len(value.ranges) - len(pair["normalized_shape"][0]) :]
     for parts in over:
@@ -44,6 +45,7 @@ def layer_norm(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("native_group_norm", "group_norm")
 def group_norm(walk: Walk, pair: Pair) -> list[Value]:
+    """Groups of channels, each normalised by itself: the channels of a group grow together."""
     value = walk.pair(pair, "input")
     channels = value.ranges[1]
     n, m = pair.one.out[0].shape[1], pair.other.out[0].shape[1]
@@ -64,6 +66,7 @@ def group_norm(walk: Walk, pair: Pair) -> list[Value]:
     "cudnn_batch_norm",
 )
 def batch_norm(walk: Walk, pair: Pair) -> list[Value]:
+    """Statistics of every channel that the model holds: they are copied with it."""
     value = walk.pair(pair, "input")
     walk.zero(value.scale)
     for name in ("running_mean", "running_var"):
@@ -74,10 +77,15 @@ def batch_norm(walk: Walk, pair: Pair) -> list[Value]:
     out = of(value.ranges, _affine(walk, pair, [value.ranges[1]]))
     rest = pair.one.out[1:] if isinstance(pair.one.out, tuple) else ()
     others = pair.other.out[1:] if rest else ()
-    return [out, *(of([kept(n) if n == m else fresh_of(n, m) for n, m in zip(a.shape, b.shape, strict=True)], ONE) for a, b in zip(rest, others, strict=True))]  # fmt: skip
+    statistics = [
+        of([kept(n) if n == m else fresh_of(n, m) for n, m in zip(a.shape, b.shape, strict=True)], ONE)
+        for a, b in zip(rest, others, strict=True)
+    ]
+    return [out, *statistics]
 
 
 def fresh_of(n: int, m: int) -> Range:
+    """A range with nothing known about it, kept where the counts are the same."""
     from growth.infer.ranges import fresh
 
     return fresh((n, m))

@@ -37,7 +37,9 @@ def operand(walk: Walk, pair: Pair, name: str) -> Value | tuple[Any, Any]:
     return one, other
 
 
-_LINEAR = ("neg", "abs", "relu", "leaky_relu", "real", "nan_to_num", "rrelu_with_noise", "conj", "conj_physical", "_neg_view")  # fmt: skip
+_LINEAR = (
+    "neg", "abs", "relu", "leaky_relu", "real", "nan_to_num", "rrelu_with_noise", "conj", "conj_physical", "_neg_view",
+)  # fmt: skip
 
 
 @operation(*_LINEAR)
@@ -50,8 +52,8 @@ def linear(walk: Walk, pair: Pair) -> list[Value]:
 _CURVED = (
     "exp", "exp2", "expm1", "sigmoid", "silu", "gelu", "tanh", "softplus", "mish", "elu", "selu", "celu", "erf", "log",
     "log2", "log1p", "sin", "cos", "hardswish", "hardsigmoid", "hardtanh", "log_sigmoid_forward", "logit", "relu6",
-    "clamp", "clamp_min", "clamp_max", "threshold", "softshrink", "hardshrink", "atan", "floor", "round", "ceil", "trunc",
-    "sinh", "cosh", "polar", "erfinv", "remainder", "fmod", "floor_divide", "log10", "tan", "frac", "glu_jvp",
+    "clamp", "clamp_min", "clamp_max", "threshold", "softshrink", "hardshrink", "atan", "floor", "round", "ceil",
+    "trunc", "sinh", "cosh", "polar", "erfinv", "remainder", "fmod", "floor_divide", "log10", "tan", "frac", "glu_jvp",
 )  # fmt: skip
 
 
@@ -84,6 +86,7 @@ def curved(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("sign", "isnan", "isinf", "isfinite", "logical_not", "signbit", "bitwise_not", "is_nonzero")
 def kind(walk: Walk, pair: Pair) -> list[Value]:
+    """Whether a value is positive, finite, and so on: any scale above 0 gives the same."""
     return [of(walk.pair(pair, "self").ranges, ONE)]
 
 
@@ -92,12 +95,14 @@ _POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0, "square": 2.0}
 
 @operation(*_POWERS)
 def root(walk: Walk, pair: Pair) -> list[Value]:
+    """``f(c x) = c^p f(x)``."""
     value = walk.pair(pair, "self")
     return [of(value.ranges, value.scale * _POWERS[pair.name.rstrip("_")])]
 
 
 @operation("pow", "float_power")
 def power(walk: Walk, pair: Pair) -> list[Value]:
+    """``x ** p`` for a number p: the scale is p times as large; curved for any other p."""
     base, exponent = operand(walk, pair, "self"), operand(walk, pair, "exponent")
     if isinstance(base, Value) and not isinstance(exponent, Value):
         if exponent[0] != exponent[1]:
@@ -111,6 +116,7 @@ def power(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("add", "sub", "rsub", "subtract")
 def add(walk: Walk, pair: Pair) -> list[Value]:
+    """Addends are laid out alike and scale alike."""
     one, other = operand(walk, pair, "self"), operand(walk, pair, "other")
     pair.get("alpha")
     if isinstance(one, Value) and isinstance(other, Value):
@@ -144,14 +150,15 @@ def _shifted(walk: Walk, value: Value, by: float) -> Value:
 def _offset(walk: Walk, pair: Pair, one: Value, other: Value) -> Value | None:
     for name, value, addend in (("self", other, one), ("other", one, other)):
         tensor = pair[name][0]
-        if value.parameter and not addend.parameter and tensor.numel() == 1 and walk.is_constant(tensor):
-            if float(tensor) == float(pair[name][1]) != 0:
-                return _shifted(walk, value, float(tensor))
+        number = value.parameter and not addend.parameter and tensor.numel() == 1 and walk.is_constant(tensor)
+        if number and float(tensor) == float(pair[name][1]) != 0:
+            return _shifted(walk, value, float(tensor))
     return None
 
 
 @operation("mul", "multiply", "div", "true_divide", "divide")
 def multiply(walk: Walk, pair: Pair) -> list[Value]:
+    """A product adds the logarithms of the scales, a quotient subtracts them."""
     sign = -1.0 if pair.name.rstrip("_") not in ("mul", "multiply") else 1.0
     one, other = operand(walk, pair, "self"), operand(walk, pair, "other")
     values = [value for value in (one, other) if isinstance(value, Value)]
@@ -176,6 +183,7 @@ def _number(pair: tuple[Any, Any]) -> Scale:
 
 @operation("maximum", "minimum", "fmax", "fmin", "where", "atan2", "hypot", "complex")
 def alike(walk: Walk, pair: Pair) -> list[Value]:
+    """One of several values: they scale alike. Zeros and -inf scale as one likes."""
     values, floats = [], []
     for name in pair.one.arguments:
         found = operand(walk, pair, name)
@@ -193,11 +201,15 @@ def alike(walk: Walk, pair: Pair) -> list[Value]:
     return [of(broadcast(values), scale)]
 
 
-_COMPARED = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "isin", "greater", "less")  # fmt: skip
+_COMPARED = (
+    "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
+    "bitwise_xor", "isin", "greater", "less",
+)  # fmt: skip
 
 
 @operation(*_COMPARED)
 def compared(walk: Walk, pair: Pair) -> list[Value]:
+    """Values that are compared scale alike."""
     names = [name for name in ("self", "other") if name in pair.one.arguments]
     values = [value for name in names if isinstance(value := operand(walk, pair, name), Value)]
     numbers = [pair[name] for name in names if not isinstance(pair[name][0], Tensor)]
@@ -214,6 +226,7 @@ def compared(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("masked_fill")
 def masked_fill(walk: Walk, pair: Pair) -> list[Value]:
+    """As `alike`, with one value under the mask."""
     value, mask = walk.pair(pair, "self"), walk.pair(pair, "mask")
     number = pair["value"][0]
     number = float(number) if not isinstance(number, Tensor) or number.numel() == 1 else 1.0
@@ -224,6 +237,7 @@ def masked_fill(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("addcmul", "addcdiv")
 def addcmul(walk: Walk, pair: Pair) -> list[Value]:
+    """``x + c * y * z``."""
     value, one, other = (walk.pair(pair, name) for name in ("self", "tensor1", "tensor2"))
     sign = 1.0 if "mul" in pair.name else -1.0
     walk.scales.equal(value.scale, one.scale + other.scale * sign)
@@ -232,6 +246,7 @@ def addcmul(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("lerp")
 def lerp(walk: Walk, pair: Pair) -> list[Value]:
+    """``x + w * (y - x)``: the weight is a number or does not scale."""
     one, other, weight = walk.pair(pair, "self"), walk.pair(pair, "end"), operand(walk, pair, "weight")
     walk.scales.equal(one.scale, other.scale)
     values = [one, other]
@@ -243,6 +258,7 @@ def lerp(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("softmax", "_softmax", "log_softmax", "_log_softmax", "_safe_softmax")
 def softmax(walk: Walk, pair: Pair) -> list[Value]:
+    """An exponential over a dimension that must be kept: copies would share what is one."""
     value = walk.pair(pair, "self")
     if any(not factor.kept for factor in value.ranges[pair.get("dim")]):
         raise Unexplained("a softmax over a dimension that grows: every copy would take its share")
@@ -252,6 +268,7 @@ def softmax(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("copy")
 def copy(walk: Walk, pair: Pair) -> list[Value]:
+    """The values of the source in the shape of the target."""
     value, source = walk.pair(pair, "self"), walk.pair(pair, "src")
     broadcast([value, source])
     return [of(value.ranges, source.scale)]
@@ -259,6 +276,7 @@ def copy(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("glu")
 def glu(walk: Walk, pair: Pair) -> list[Value]:
+    """Halves of one dimension, the first times the sigmoid of the second."""
     from growth.infer.unification import split
 
     value = walk.pair(pair, "self")

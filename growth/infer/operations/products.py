@@ -17,11 +17,12 @@ def product(walk: Walk, one: Value, other: Value, over: tuple[Range, Range]) -> 
     """The scale of a sum of products over a range that both have."""
     unify(*over)
     parts = over[1] if any(not factor.kept for factor in over[1]) else over[0]
-    return walk.summed(parts, one, other)
+    return walk.summed(parts, one, other, own=over)
 
 
 @operation("mm", "matmul")
 def mm(walk: Walk, pair: Pair) -> list[Value]:
+    """A matrix product, in 2 dimensions."""
     one, other = walk.pair(pair, "self"), walk.pair(pair, "mat2" if "mat2" in pair.one.arguments else "other")
     scale = product(walk, one, other, (one.ranges[1], other.ranges[0]))
     return [of([one.ranges[0], other.ranges[1]], scale)]
@@ -29,6 +30,7 @@ def mm(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("bmm")
 def bmm(walk: Walk, pair: Pair) -> list[Value]:
+    """Matrix products, one for each entry of the first dimension."""
     one, other = walk.pair(pair, "self"), walk.pair(pair, "mat2")
     unify(one.ranges[0], other.ranges[0])
     scale = product(walk, one, other, (one.ranges[2], other.ranges[1]))
@@ -37,13 +39,16 @@ def bmm(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("mv", "dot", "vdot")
 def mv(walk: Walk, pair: Pair) -> list[Value]:
-    one, other = walk.pair(pair, "self"), walk.pair(pair, "vec" if "vec" in pair.one.arguments else "tensor")
+    """A matrix and a vector, or two vectors."""
+    vector = next(name for name in ("vec", "tensor", "other") if name in pair.one.arguments)
+    one, other = walk.pair(pair, "self"), walk.pair(pair, vector)
     scale = product(walk, one, other, (one.ranges[-1], other.ranges[0]))
     return [of(one.ranges[:-1], scale)]
 
 
 @operation("addmm", "baddbmm")
 def addmm(walk: Walk, pair: Pair) -> list[Value]:
+    """``x + A B``: the addend scales as the product."""
     batched = pair.name.startswith("b")
     names = ("batch1", "batch2") if batched else ("mat1", "mat2")
     one, other = (walk.pair(pair, name) for name in names)
@@ -63,6 +68,7 @@ def addmm(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("linear")
 def linear(walk: Walk, pair: Pair) -> list[Value]:
+    """``x W^T + b``."""
     x, weight = walk.pair(pair, "input"), walk.pair(pair, "weight")
     scale = product(walk, x, weight, (x.ranges[-1], weight.ranges[1]))
     out = of([*x.ranges[:-1], weight.ranges[0]], scale)
@@ -114,13 +120,19 @@ def _grouped(
 
 
 @operation(
-    "scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math",
-    "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
+    "scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_attention_math", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
 )  # fmt: skip
 def attention(walk: Walk, pair: Pair) -> list[Value]:
+    """Queries and keys are summed over; the scores pass through a softmax; values are mixed."""
     query, key, value = (walk.pair(pair, name) for name in ("query", "key", "value"))
-    for one, other in ((query, key), (key, value)):
-        unify(one.ranges[1], other.ranges[1])
+    unify(key.ranges[1], value.ranges[1])
+    if (counts := count_of(key.ranges[1])) == (whole := count_of(query.ranges[1])):
+        unify(query.ranges[1], key.ranges[1])
+    else:  # several queries share a key and value
+        shared, _ = split(query.ranges[1], [counts, (whole[0] // counts[0], whole[1] // counts[1])])
+        unify(shared, key.ranges[1])
     scores = product(walk, query, key, (query.ranges[-1], key.ranges[-1]))
     n, m = count_of(query.ranges[-1])
     given = pair["scale"]

@@ -30,6 +30,7 @@ def _over(value: Value, dims: Sequence[int]) -> list[Range]:
 
 @operation("sum", "nansum")
 def total(walk: Walk, pair: Pair) -> list[Value]:
+    """A sum over dimensions: as a product with ones."""
     value = walk.pair(pair, "self")
     dims = _dims(pair, value)
     scale = value.scale
@@ -40,6 +41,7 @@ def total(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("mean", "nanmean")
 def mean(walk: Walk, pair: Pair) -> list[Value]:
+    """A mean over dimensions, which the copies of a whole space leave as it is."""
     value = walk.pair(pair, "self")
     dims = _dims(pair, value)
     for parts in _over(value, dims):
@@ -60,6 +62,7 @@ def average(walk: Walk, parts: Range) -> None:
 
 @operation("var", "std", "var_mean", "std_mean")
 def variance(walk: Walk, pair: Pair) -> list[Value]:
+    """As `mean`, of squares."""
     value = walk.pair(pair, "self")
     dims = _dims(pair, value)
     growing = _over(value, dims)
@@ -75,6 +78,7 @@ def variance(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("amax", "amin", "max", "min", "aminmax", "median", "mode", "kthvalue")
 def extreme(walk: Walk, pair: Pair) -> list[Value]:
+    """The largest or smallest: over copies it is the same."""
     if "other" in pair.one.arguments:
         from growth.infer.operations.pointwise import alike
 
@@ -89,6 +93,7 @@ def extreme(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("argmax", "argmin", "any", "all", "count_nonzero", "logsumexp", "prod")
 def of_kept(walk: Walk, pair: Pair) -> list[Value]:
+    """What is taken over a dimension that does not grow."""
     value = walk.pair(pair, "self")
     dims = _dims(pair, value)
     if _over(value, dims) and pair.name not in ("any", "all"):
@@ -100,6 +105,7 @@ def of_kept(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "_cummax_helper")
 def running(walk: Walk, pair: Pair) -> list[Value]:
+    """Sums up to each place of a dimension that does not grow."""
     value = walk.pair(pair, "self")
     if value.ranges and any(not factor.kept for factor in value.ranges[pair.get("dim")]):
         raise Unexplained("a running sum over a dimension that grows")
@@ -112,6 +118,7 @@ def running(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("linalg_vector_norm", "norm")
 def length(walk: Walk, pair: Pair) -> list[Value]:
+    """A norm: the root of k over k copies."""
     value = walk.pair(pair, "self")
     order = pair.one.arguments.get("ord", pair.one.arguments.get("p", 2))
     order = 2 if order is None else order
@@ -127,7 +134,15 @@ def length(walk: Walk, pair: Pair) -> list[Value]:
     return [of(ranges, scale * (1.0 / float(order)))]
 
 
-@operation("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool2d_with_indices", "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "_adaptive_avg_pool3d", "upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d", "upsample_nearest1d", "upsample_linear1d", "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "upsample_trilinear3d", "upsample_nearest3d", "grid_sampler_2d", "max_pool3d_with_indices")  # fmt: skip
+@operation(
+    *(
+        "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool2d_with_indices",
+        "adaptive_avg_pool1d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "_adaptive_avg_pool3d",
+        "upsample_bilinear2d", "upsample_nearest2d", "upsample_bicubic2d", "upsample_nearest1d", "upsample_linear1d",
+        "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "upsample_trilinear3d", "upsample_nearest3d",
+        "grid_sampler_2d", "max_pool3d_with_indices",
+    )
+)  # fmt: skip
 def pooled(walk: Walk, pair: Pair) -> list[Value]:
     """Windows over kept dimensions; channels pass."""
     value = walk.pair(pair, next(iter(pair.one.arguments)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from growth.infer.errors import Unexplained
 from growth.infer.ranges import Count, Range, between, count_of, fresh, join, kept, sources
-from growth.infer.scales import ONE
+from growth.infer.scales import ONE, Scale
 from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, copy_of, of, operation
 from growth.infer.walk import Walk
@@ -19,6 +19,7 @@ from growth.infer.walk import Walk
     "lift_fresh_copy", "_conj", "resolve_conj", "native_dropout", "alias_copy", "detach_",
 )  # fmt: skip
 def same(walk: Walk, pair: Pair) -> list[Value]:
+    """The same values in the same order."""
     value = walk.pair(pair, next(iter(pair.one.arguments)))
     if pair.name == "view_as_real":
         return [copy_of(value, [*value.ranges, kept(2)])]
@@ -27,12 +28,14 @@ def same(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("view_as_complex")
 def view_as_complex(walk: Walk, pair: Pair) -> list[Value]:
+    """Pairs of values as complex numbers: the last dimension, 2, goes."""
     value = walk.pair(pair, "self")
     return [copy_of(value, value.ranges[:-1])]
 
 
 @operation("view", "_unsafe_view", "_reshape_alias", "reshape", "view_copy")
 def view(walk: Walk, pair: Pair) -> list[Value]:
+    """Another shape: factors of the ranges are divided and multiplied."""
     value = walk.pair(pair, "self")
     out, partner = pair.one.out, pair.other.out
     if pair.one.arguments.get("size") is None:  # a view in another dtype
@@ -89,12 +92,14 @@ def _product(counts: Sequence[Count]) -> Count:
 
 @operation("permute")
 def permute(walk: Walk, pair: Pair) -> list[Value]:
+    """Dimensions in another order."""
     value = walk.pair(pair, "self")
     return [copy_of(value, [value.ranges[d] for d in pair.get("dims")])]
 
 
 @operation("transpose")
 def transpose(walk: Walk, pair: Pair) -> list[Value]:
+    """Two dimensions change places."""
     value = walk.pair(pair, "self")
     ranges = list(value.ranges)
     if ranges:
@@ -105,12 +110,14 @@ def transpose(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("t", "numpy_T")
 def t(walk: Walk, pair: Pair) -> list[Value]:
+    """A matrix, transposed."""
     value = walk.pair(pair, "self")
     return [copy_of(value, value.ranges[::-1])]
 
 
 @operation("unsqueeze")
 def unsqueeze(walk: Walk, pair: Pair) -> list[Value]:
+    """A new dimension of 1."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % (len(value.ranges) + 1)
     return [copy_of(value, [*value.ranges[:at], kept(1), *value.ranges[at:]])]
@@ -118,6 +125,7 @@ def unsqueeze(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("squeeze")
 def squeeze(walk: Walk, pair: Pair) -> list[Value]:
+    """Dimensions of 1 go."""
     value = walk.pair(pair, "self")
     dims = pair.get("dim")
     n = len(value.ranges)
@@ -128,6 +136,7 @@ def squeeze(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("expand", "expand_copy")
 def expand(walk: Walk, pair: Pair) -> list[Value]:
+    """Dimensions of 1 are repeated: that many as the shape says."""
     value = walk.pair(pair, "self")
     out, partner = pair.one.out, pair.other.out
     new = out.dim() - len(value.ranges)
@@ -142,6 +151,7 @@ def expand(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("repeat")
 def repeat(walk: Walk, pair: Pair) -> list[Value]:
+    """The whole is repeated along dimensions."""
     value = walk.pair(pair, "self")
     times = list(zip(*pair["repeats"], strict=True))
     ranges = [*[kept(1)] * (len(times) - len(value.ranges)), *value.ranges]
@@ -154,6 +164,7 @@ def repeat(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("select")
 def select(walk: Walk, pair: Pair) -> list[Value]:
+    """One entry of a dimension."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
     if any(not factor.kept for factor in value.ranges[at]):
@@ -173,6 +184,7 @@ def only_copies(walk: Walk, parts: Range, index: Count) -> None:
 
 @operation("unbind")
 def unbind(walk: Walk, pair: Pair) -> list[Value]:
+    """Every entry of a dimension for itself."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
     if any(not factor.kept for factor in value.ranges[at]):
@@ -183,6 +195,7 @@ def unbind(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("slice", "slice_copy")
 def slice_(walk: Walk, pair: Pair) -> list[Value]:
+    """Part of a dimension, or every n-th entry of it: it is cut there."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
     step = pair.get("step") or 1
@@ -209,8 +222,14 @@ def _every(parts: Range, step: int, whole: Count, end: Count) -> Range:
     return split(parts, [(whole[0] // step, whole[1] // step), (step, step)])[0]
 
 
-@operation("split", "split_with_sizes", "split_copy", "split_with_sizes_copy", "unsafe_split", "chunk", "tensor_split", "unsafe_chunk")  # fmt: skip
+@operation(
+    *(
+        "split", "split_with_sizes", "split_copy", "split_with_sizes_copy", "unsafe_split", "chunk", "tensor_split",
+        "unsafe_chunk",
+    )
+)  # fmt: skip
 def split_(walk: Walk, pair: Pair) -> list[Value]:
+    """A dimension cut into parts."""
     value = walk.pair(pair, "self")
     at = pair.get("dim", 0) % len(value.ranges)
     results, n, m = [], 0, 0
@@ -225,6 +244,7 @@ def split_(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("narrow")
 def narrow(walk: Walk, pair: Pair) -> list[Value]:
+    """Part of a dimension."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
     (a, b), (x, y) = pair["start"], pair["length"]
@@ -235,6 +255,7 @@ def narrow(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("cat", "concat")
 def cat(walk: Walk, pair: Pair) -> list[Value]:
+    """Ranges one behind the other."""
     tensors = [(a, b) for a, b in zip(*pair["tensors"], strict=True) if not (a.dim() == 1 and a.numel() == 0)]
     values = [walk.value(a, b) for a, b in tensors]
     at = pair.get("dim", 0) % len(values[0].ranges)
@@ -252,6 +273,7 @@ def cat(walk: Walk, pair: Pair) -> list[Value]:
 
 @operation("stack")
 def stack(walk: Walk, pair: Pair) -> list[Value]:
+    """Tensors that are laid out alike, along a new dimension."""
     values = [walk.value(a, b) for a, b in zip(*pair["tensors"], strict=True)]
     scale = _equal(walk, values, pair["tensors"][0])
     for value in values[1:]:
@@ -264,7 +286,7 @@ def stack(walk: Walk, pair: Pair) -> list[Value]:
     return [of(ranges, scale)]
 
 
-def _equal(walk: Walk, values: Sequence[Value], tensors: Sequence[Tensor]) -> object:
+def _equal(walk: Walk, values: Sequence[Value], tensors: Sequence[Tensor]) -> Scale:
     floats = [v for v, t in zip(values, tensors, strict=True) if t.is_floating_point() and t.numel()]
     for value in floats[1:]:
         walk.scales.equal(floats[0].scale, value.scale)
@@ -273,6 +295,7 @@ def _equal(walk: Walk, values: Sequence[Value], tensors: Sequence[Tensor]) -> ob
 
 @operation("flip", "roll", "rot90")
 def along(walk: Walk, pair: Pair) -> list[Value]:
+    """Another order along a dimension that does not grow."""
     value = walk.pair(pair, "self")
     for d in pair.get("dims"):
         if any(not factor.kept for factor in value.ranges[d]):
@@ -284,11 +307,18 @@ def along(walk: Walk, pair: Pair) -> list[Value]:
     "zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"
 )
 def blank(walk: Walk, pair: Pair) -> list[Value]:
+    """Zeros, or memory that is yet to be filled: they scale as one likes."""
     return [of(walk.shape(pair.one.out, pair.other.out), walk.scales.unknown())]
 
 
-@operation("full", "full_like", "new_full", "ones", "ones_like", "new_ones", "arange", "eye", "scalar_tensor", "linspace", "fill", "zero")  # fmt: skip
+@operation(
+    *(
+        "full", "full_like", "new_full", "ones", "ones_like", "new_ones", "arange", "eye", "scalar_tensor", "linspace",
+        "fill", "zero",
+    )
+)  # fmt: skip
 def constant(walk: Walk, pair: Pair) -> list[Value]:
+    """One number everywhere."""
     if pair.name in ("fill_", "zero_", "fill", "zero"):
         value = walk.pair(pair, "self")
         if pair.one.arguments.get("value") not in (None, 0, 0.0):

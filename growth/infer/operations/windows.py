@@ -12,6 +12,7 @@ from growth.infer.walk import Walk
 
 @operation("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "pad")
 def pad(walk: Walk, pair: Pair) -> list[Value]:
+    """More entries at the ends of a dimension that does not grow."""
     value = walk.pair(pair, "self")
     if pair.one.arguments.get("value") not in (None, 0, 0.0):
         walk.zero(value.scale)
