@@ -89,7 +89,7 @@ def case(model_type: str, name: str, widths: tuple[float, ...], limit: float) ->
                 record["does_not_run"] = f"{type(error).__name__}: {error}"[:900]
             for width in widths:
                 outcome = _grown(folder, width)
-                record["widths"][str(width)] = asdict(outcome)
+                record["widths"][str(width)] = _written(outcome)
                 if outcome.status == "grown":
                     try:
                         if "does_not_run" in record:
@@ -98,17 +98,22 @@ def case(model_type: str, name: str, widths: tuple[float, ...], limit: float) ->
                     except Exception as error:
                         outcome.status, outcome.said = "grown but not compared", f"{type(error).__name__}: {error}"[:900]
                         outcome.where = _where(error)
-                    record["widths"][str(width)] = asdict(outcome)
+                    record["widths"][str(width)] = _written(outcome)
                 elif outcome.status == "refused" and outcome.kind != "IllegalGrowthError":
                     break
     except OutOfTime:
         missing_width = next((w for w in widths if record["widths"].get(str(w), {}).get("status") in (None, "grown")), 0)
-        record["widths"][str(missing_width)] = asdict(Outcome("out of time", seconds=limit))
+        record["widths"][str(missing_width)] = _written(Outcome("out of time", seconds=limit))
     finally:
         torch.set_default_dtype(torch.float32)
         shutil.rmtree(folder, ignore_errors=True)
         record["seconds"] = round(time.process_time() - begun, 1)
     return record
+
+
+def _written(outcome: Outcome) -> dict[str, Any]:
+    """What there is to say of an outcome."""
+    return {name: value for name, value in asdict(outcome).items() if value not in (None, "", [])}
 
 
 def _grown(folder: Path, width: float) -> Outcome:

@@ -207,6 +207,31 @@ OVER: dict[str, dict[str, Any]] = {
 _AXES = {"text_config.rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}
 
 DEEP: dict[str, dict[str, Any]] = {
+    "mllama": {
+        **{"vision_config.intermediate_layers_indices": [0, 1], "vision_config.vision_output_dim": 96},
+        **{"text_config.cross_attention_layers": [1]},
+    },
+    "muse_glimmer": {"vision_config.projector_hidden_size": 32},
+    "llama4": {"vision_config.intermediate_size": 128},
+    "granite_speech_plus": {"encoder_config.input_dim": 16},
+    "granite_speech": {"encoder_config.input_dim": 16},
+    "kimi_k25": {"projection_hidden_size": 32},
+    "step3p7": {"text_config.sliding_window": 8},
+    "voxtral": {"audio_config.intermediate_size": 128},
+    "musicflamingo": {"audio_config.intermediate_size": 128},
+    "glmasr": {"audio_config.intermediate_size": 128},
+    "deepseek_vl_hybrid": {"high_res_vision_config.global_attn_indexes": [0, 1]},
+    "vipllava": {"vision_feature_layers": [-2, -1]},
+    "t5gemma2": {"encoder.mm_tokens_per_image": 4},
+    "shieldgemma2": {"mm_tokens_per_image": 4},
+    "ovis2": {"visual_indicator_token_ids": [91, 92, 93, 94, 95]},
+    "instructblipvideo": {"image_token_index": 5},
+    "instructblip": {"image_token_index": 5},
+    "blip-2": {"image_token_index": 5},
+    "aria": {"projector_patch_to_query_dict": {"16": 4, "64": 8}},
+    "llava_onevision": {"image_grid_pinpoints": [[32, 16], [16, 32], [32, 32]]},
+    "llava_next_video": {"image_grid_pinpoints": [[32, 16], [16, 32], [32, 32]]},
+    "llava_next": {"image_grid_pinpoints": [[32, 16], [16, 32], [32, 32]]},
     "blt": {"encoder_hash_byte_group_vocab": 97},
     "chameleon": {
         **{"vocabulary_map": {"<image>": 5, "IMGIMGA": 6, "IMGIMGB": 7}},
