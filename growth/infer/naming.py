@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from growth.architectures.sizes import Size, value_at
-from growth.infer.errors import Unexplained
+from growth.infer.errors import Unexplained, Unsized
 from growth.infer.pair import Pair
 from growth.infer.ranges import Factor, Range, resolved
 from growth.infer.solution import Part, Solution, free, starred
@@ -118,7 +118,7 @@ class Sizing:
                     open_[key(factor)] = self.candidates(factor)
                     if not open_[key(factor)]:
                         n, m = factor.count
-                        raise Unexplained(f"no config field grows as a dimension of {n} does, which becomes {m}")
+                        raise Unsized(f"no config field grows as a dimension of {n} does, which becomes {m}")
         for many in (False, True):
             for name, d, part in dims:
                 keys = list(dict.fromkeys(key(factor) for factor in leaves(part.parts)))
@@ -131,7 +131,7 @@ class Sizing:
                     if self.count(part.parts, dict(zip(keys, combination, strict=True))) in wanted
                 ]
                 if not fits:
-                    raise Unexplained(
+                    raise Unsized(
                         f"dimension {d} of '{name}' is {sorted(wanted)} in the model, and no multiple of a config "
                         "field that the miniature's dimension is"
                     )

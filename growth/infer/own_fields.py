@@ -25,8 +25,8 @@ from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_configs import RESERVED_FIELDS
-from growth.hf.nested import nested_sections, plain_fields
 from growth.hf.expected_tensors import without_weights
+from growth.hf.nested import nested_sections, plain_fields
 from growth.hf.own_inputs import each_tensor, moved
 from growth.hf.own_modules import OwnWrapper
 from growth.infer.counts import with_counts

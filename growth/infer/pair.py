@@ -76,18 +76,38 @@ def pair(
         >>> found.ratios["hidden_size"], found.ratios["intermediate_size"]
         (2, 3)
     """
+    return next(pairs(config, model_class, towers, sizes))
+
+
+def pairs(
+    config: Mapping[str, Any],
+    model_class: type[PreTrainedModel],
+    towers: Collection[str] = ("text",),
+    sizes: Mapping[str, Size] | None = None,
+) -> Iterator[Pair]:
+    """Every pair that runs, the one that tells sizes apart best first. Arguments as for `pair`.
+
+    Raises:
+        UnsupportedModelError: if there is none.
+    """
     base = Config.of(config)
     tried: list[dict[str, Any]] = []
     failures: list[BaseException] = []
+    found_any = False
     for attempt in attempts(base, model_class, towers, sizes):
         try:
             draft = attempt()
             if dict(draft.small) in tried:
                 continue
             tried.append(dict(draft.small))
-            return _run(draft, base, model_class)
+            found = _run(draft, base, model_class)
         except (GrowthError, *FAILED) as error:
             failures.append(error)
+        else:
+            found_any = True
+            yield found
+    if found_any:
+        return
     said = dict.fromkeys(f"{type(error).__name__}: {str(error)[:160]}" for error in failures)
     refusal = UnsupportedModelError(
         f"no miniature of {model_class.__name__} runs: {'; '.join([*said][:3])}. Declare the model with "
