@@ -96,13 +96,18 @@ def case(model_type: str, name: str, widths: tuple[float, ...], limit: float) ->
                             raise ValueError("the small model does not run")
                         _compare(outcome, model_class, folder / f"x{width}", missing, inputs, outputs, text_alone)
                     except Exception as error:
-                        outcome.status, outcome.said = "grown but not compared", f"{type(error).__name__}: {error}"[:900]
+                        outcome.status, outcome.said = (
+                            "grown but not compared",
+                            f"{type(error).__name__}: {error}"[:900],
+                        )
                         outcome.where = _where(error)
                     record["widths"][str(width)] = _written(outcome)
                 elif outcome.status == "refused" and outcome.kind != "IllegalGrowthError":
                     break
     except OutOfTime:
-        missing_width = next((w for w in widths if record["widths"].get(str(w), {}).get("status") in (None, "grown")), 0)
+        missing_width = next(
+            (w for w in widths if record["widths"].get(str(w), {}).get("status") in (None, "grown")), 0
+        )
         record["widths"][str(missing_width)] = _written(Outcome("out of time", seconds=limit))
     finally:
         torch.set_default_dtype(torch.float32)
@@ -158,7 +163,9 @@ def _since(begun: float) -> float:
 
 
 def _where(error: BaseException) -> list[str]:
-    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][-5:]
+    return [
+        f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
+    ][-5:]
 
 
 @contextmanager
