@@ -17,7 +17,10 @@ from growth.proof.modal_inputs import modal_inputs
 Inputs = dict[str, Any]
 
 MODAL = frozenset(
-    "pixel_values pixel_values_images flattened_patches image_patches input_features input_values audio_values".split()
+    {
+        *("pixel_values", "pixel_values_images", "flattened_patches", "image_patches", "audio_input_features"),
+        *("input_features", "input_values", "audio_values"),
+    }
 )
 """Arguments of ``forward`` that hold images or sounds."""
 

@@ -20,7 +20,8 @@ _COUNTS_OF_LAYERS = (
     *("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depth", "layers"),
 )
 _KINDS_OF_LAYERS = ("layer_types", "layers_block_type", "block_types", "hybrid_override_pattern")
-_COMPUTED = (*("per_layer_config", "out_features", "_out_features", "out_indices", "_out_indices", "stage_names"),)
+_COMPUTED = ("per_layer_config", "out_features", "_out_features", "out_indices", "_out_indices", "stage_names")
+_DROPPED = (*_COMPUTED, "quantization_config")
 _TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 _TOKEN_NAMES = ("unk_index", "mask_index", "lang_id", "_pad_token_id")
 _PAIRS = {
@@ -94,7 +95,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"__float__"}:
             return float(value["__float__"].replace("Infinity", "inf"))
-        return {key: _plain(entry) for key, entry in value.items() if key not in _COMPUTED}
+        return {key: _plain(entry) for key, entry in value.items() if key not in _DROPPED}
     return [_plain(entry) for entry in value] if isinstance(value, list) else value
 
 
@@ -176,7 +177,7 @@ def _number(name: str, value: int, fields: Fields, layers: int | None, chosen: i
 
 
 _LAYER_COUNTS = frozenset(
-    name for name, value in SMALL.items() if value == LAYERS and "layer" in name or name == "depth"
+    name for name, value in SMALL.items() if name == "depth" or (value == LAYERS and "layer" in name)
 )
 
 

@@ -15,7 +15,9 @@ REASONS = {
 }
 """Kind -> heading, in the order of the page."""
 
-_SINUSOIDS = "the code adds sinusoids to the residual stream whose frequencies follow from the width, so a wider model adds others"
+_SINUSOIDS = (
+    "the code adds sinusoids whose frequencies follow from the width to the residual stream: a wider model adds others"
+)
 
 BY_TYPE: dict[str, tuple[str, str]] = {}
 """Model type -> kind and reason, where what is said does not name it."""

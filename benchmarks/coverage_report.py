@@ -54,8 +54,8 @@ def _of(mapping: str, records: Records) -> list[Mapping[str, Any]]:
 def _counts(records: Records) -> str:
     """One row for each auto mapping."""
     rows = [
-        "| kind | types | before | exact | of those inferred | refused: cannot be | not yet | could not be built | wrong | "
-        "crashes | slowest growth, s |",
+        "| kind | types | before | exact | of those inferred | cannot be grown | refused so far | not run here "
+        "| wrong | crashes | slowest growth, s |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for mapping in sorted(MAPPINGS, key=[*NAMES].index):

@@ -1,4 +1,4 @@
-"""Sizes of a section that follow from another section's: a config class that finds them unequal sets more than them."""
+"""Sizes of a section that follow another section's: a class that finds them unequal sets more than them."""
 
 from __future__ import annotations
 
