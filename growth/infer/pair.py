@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.derived_sizes import Times
 from growth.architectures.sizes import Size, size_at, value_at
 from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
@@ -170,8 +171,25 @@ def _run(draft: Draft, base: Config, kind: type[PreTrainedModel]) -> Pair:
             for name, size in draft.architecture.sizes.items()
             if size.field in ratios or _stands(size.field, draft.small, wide, base)
         }
+        sizes |= _led(draft.architecture.sizes, sizes, (base, draft.small, wide))
         return Pair(draft.small, wide, ratios, sizes, inputs, replace(draft.architecture, sizes=sizes))
     raise failed or UnsupportedModelError("no field of its config grows")
+
+
+def _led(table: Mapping[str, Size], leaders: Mapping[str, Size], configs: Sequence[Config]) -> dict[str, Size]:
+    """The other sizes, that the class sets to what one that grows is, as sizes that follow it. They are written with
+    it: a class that finds them unequal may set more than them."""
+
+    def values(size: Size) -> list[Any]:
+        return [size_at(config.parsed, size.field) for config in configs]
+
+    led: dict[str, Size] = {}
+    for name in table.keys() - leaders.keys():
+        size = table[name]
+        leader = next((other for other, it in leaders.items() if values(it) == values(size)), None)
+        if leader is not None and all(type(value) is int for value in values(size)):
+            led[name] = replace(size, grows="follows", follows=Times(1, leader), small=leaders[leader].small)
+    return {name: led[name] for name in table if name in led}
 
 
 def _stands(path: str, small: Config, wide: Config, base: Config) -> bool:
