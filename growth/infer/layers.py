@@ -51,7 +51,7 @@ def small_layers(fields: Mapping[str, Any], repeat: int = 1) -> dict[str, Any]:
         return _by_list(fields, repeat)
     total = max(counts.values())
     numbers = {name: value for name, value in fields.items() if _layer_numbers(name, value, total)}
-    listed = {name: value for name, value in fields.items() if name not in numbers and _per_layer(value, total)}
+    listed = {name: value for name, value in fields.items() if name not in numbers and _per_layer(name, value, total)}
     firsts = {name: fields[name] for name in FIRST if type(fields.get(name)) is int and 0 <= fields[name] <= total}
     lasts = {name: fields[name] for name in LAST if type(fields.get(name)) is int and 0 <= fields[name] <= total}
     own = {int(layer): said for layer, said in (fields.get("per_layer_config") or {}).items()}
@@ -114,8 +114,9 @@ def _by_list(fields: Mapping[str, Any], repeat: int) -> dict[str, Any]:
     return {name: [fields[name][layer] for layer in _picked(kinds, FEWEST, repeat)]}
 
 
-def _per_layer(value: Any, total: int) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == total > 1
+def _per_layer(name: str, value: Any, total: int) -> bool:
+    """Whether a field has an entry for each layer. Of a single layer, a list of one kind is one."""
+    return isinstance(value, (list, tuple)) and len(value) == total and (total > 1 or name.endswith("layer_types"))
 
 
 def _is_pattern(name: str, value: Any, total: int) -> bool:

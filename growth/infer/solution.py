@@ -72,9 +72,11 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
         walk.parameter(name)  # also those that this forward pass does not use
     _same_in_every_layer(walk)
     for name, tensor in walk.small.outputs.items():
-        if (value := walk.values.get(id(tensor))) is not None and not value.grows and tensor.is_floating_point():
-            if not walk.scales.try_equal(value.scale):
-                raise Unexplained(_left_over(walk, name, value.scale, head))
+        value = walk.values.get(id(tensor))
+        if value is None or value.grows or not tensor.is_floating_point():
+            continue
+        if not walk.scales.try_equal(value.scale):
+            raise Unexplained(_left_over(walk, name, value.scale, head))
     if head and (embedding := read_like(walk, head, embedding)):
         walk.scales.try_equal(walk.parameters[head].scale, walk.parameters[embedding].scale)
     for value in walk.parameters.values():
@@ -101,8 +103,8 @@ def _left_over(walk: Walk, name: str, scale: Scale, head: str | None) -> str:
     """Why an output that does not grow cannot stay as it is."""
     tied = head is not None and _also_written(walk, head)
     return (
-        f"output '{name}' would be {math.exp(_value(walk, scale)):.4g} times the small model's, and no parameter on the "
-        "way to it is free to make up for that"
+        f"output '{name}' would be {math.exp(_value(walk, scale)):.4g} times the small model's, and no parameter on "
+        "the way to it is free to make up for that"
         + (f"; '{head}' is the embedding too, and no gain stands between the two" if tied else "")
     )
 
@@ -153,8 +155,8 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
         kinds.append("keeps" if not free else "reads" if all(reads) else "writes" if not any(reads) else "both")
     if "both" in kinds:
         raise Unexplained(
-            f"of one dimension of '{name}', some coordinates are summed over and others written, so that it is neither "
-            "an input nor an output"
+            f"of one dimension of '{name}', some coordinates are summed over and others written, so that it is "
+            "neither an input nor an output"
         )
     growing = [d for d, kind in enumerate(kinds) if kind != "keeps"]
     if not growing:
