@@ -44,8 +44,9 @@ def families_markdown(rows: Sequence[Family]) -> str:
 
 def description_text(description: Description) -> str:
     family = description.family
+    how = ", inferred on a miniature (nobody declared it)" if description.inferred else ""
     parts: list[Part] = [
-        f"{family.model_type}: {', '.join(family.classes) or 'no class can be grown'}",
+        f"{family.model_type}: {', '.join(family.classes) or 'no class can be grown'}{how}",
         Table(("size", "config field", "grows with"), description.sizes),
         Table(("space", "size", "law"), description.spaces),
         Table(("parameter", "roles, dimension by dimension"), description.parameters),

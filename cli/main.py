@@ -197,37 +197,41 @@ def verify(
 
 
 @grow.command(short_help="List the model types that can be grown.")
-@click.argument("name", required=False)
+@click.argument("name", metavar="[NAME]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--markdown", is_flag=True, help="The table of all as Markdown.")
 @click.option("--python", "as_python", is_flag=True, help="The declaration of NAME as a Python file, to edit.")
 def architectures(name: str | None, as_json: bool, markdown: bool, as_python: bool) -> None:
-    """List the model types that can be grown, or spell out the declaration of one: what each of its
-    parameters reads and writes.
+    """List the model types that are declared by hand, or spell out the declaration of one: what each
+    of its parameters reads and writes.
 
-    A model type that is not listed is tried against all that are: it is grown if every parameter
-    and config field fits one of them, and its miniature, grown, computes the same in exact
-    arithmetic.
+    NAME is a model type, a folder, a hub id or a config.json. For a model type that is not listed, the
+    declaration is inferred on a miniature: of the folder's config, or of the default config that
+    transformers has. It takes seconds, and reads no weights.
 
     \b
     Examples:
       grow architectures llama
       grow architectures llama --python > mine.py
+      grow architectures qwen3_next              # nobody declared it: inferred
+      grow architectures ./my-model --python     # what ./my-model grows by
     """
     if as_python and not name:
         raise click.UsageError("--python prints one declaration. Name it: grow architectures NAME --python.")
     with Progress(quiet=as_json) as progress:
         progress.load()
         from growth import architectures as declarations
-        from growth.hf.catalogue import describe, families
+        from growth.checkpoint.inferred import described
+        from growth.hf.catalogue import families
 
         from .architectures_text import description_text, families_markdown, families_text
 
-        if name and as_python:
-            shown = declarations.as_python(declarations.find(name)).rstrip("\n")
-        elif name:
-            one = describe(name)
-            shown = json.dumps(one.to_json(), indent=2) if as_json else description_text(one)
+        if name:
+            declared, one = described(name)
+            if as_python:
+                shown = declarations.as_python(declared).rstrip("\n")
+            else:
+                shown = json.dumps(one.to_json(), indent=2) if as_json else description_text(one)
         else:
             rows = families()
             listed = families_markdown(rows) if markdown else families_text(rows)

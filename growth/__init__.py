@@ -22,6 +22,7 @@ from growth.version import __version__
 if TYPE_CHECKING:
     from growth import training as training
     from growth.architectures import Architecture as Architecture
+    from growth.checkpoint.inferred import infer_declaration as infer_declaration
     from growth.checkpoint.preview import plan_widening as plan_widening
     from growth.checkpoint.results import EquivalenceReport as EquivalenceReport
     from growth.checkpoint.results import WidenedCheckpoint as WidenedCheckpoint
@@ -49,6 +50,7 @@ _HOMES = {
     "UnsupportedModelError": "errors",
     "WidenedCheckpoint": "checkpoint.results",
     "check_equivalence": "checkpoint.verify",
+    "infer_declaration": "checkpoint.inferred",
     "plan_widening": "checkpoint.preview",
     "register": "hf.custom_modules",
     "training": "training",

@@ -1,9 +1,9 @@
-"""`plan_widening`: what widening would do, from a folder, a hub id or a config."""
+"""`plan_widening`: what widening would do, from a folder, a hub id, a config or a model in memory."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -21,17 +21,25 @@ from growth.plan.choices import Choices, takes_choices
 from growth.plan.loading import loading_note
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
+from growth.training.model import model_plan
 
 
 @takes_choices
 def plan_widening(
-    source: str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any], **choices: Unpack[Choices]
+    source: str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any] | nn.Module,
+    *,
+    config: Any = None,
+    build: Callable[[Any], nn.Module] | None = None,
+    inputs: Any = None,
+    **choices: Unpack[Choices],
 ) -> Plan:
     """What widening a model would do, without reading a weight.
 
     Args:
-        source: a checkpoint folder or hub id, whose headers give the tensor names and shapes; or a
-            config, whose class (named in ``architectures``, or registered with it) gives them.
+        source: a checkpoint folder or hub id, whose headers give the tensor names and shapes; a
+            config, whose class (named in ``architectures``, or registered with it) gives them; or a
+            model in memory, as `growth.widen` takes it.
+        config, build, inputs: of a module of your own in memory, as in `growth.widen`.
 
     Returns:
         The plan: print it, or read ``plan.to_json()``.
@@ -44,9 +52,11 @@ def plan_widening(
     """
     options = chosen(choices)
     if isinstance(source, nn.Module):
+        return model_plan(source, options, config, build, inputs)
+    if any(value is not None for value in (config, build, inputs)):
         raise UnsupportedModelError(
-            f"a plan is made of a folder, a hub id or a config, not of a {type(source).__name__} in memory. Pass its "
-            "config, or widen it with growth.widen, whose result holds the plan."
+            f"config=, build= and inputs= say how a module in memory is built and run, and {shown(source)} is none. "
+            "Leave them out, or pass the module."
         )
     if isinstance(source, (str, os.PathLike)):
         checkpoint = completed(open_checkpoint(source))
@@ -57,6 +67,6 @@ def plan_widening(
     raw = source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source
     if not isinstance(raw, Mapping):
         raise UnsupportedModelError(
-            f"a plan is made of a folder, a hub id or a config, not of {shown(source)}. Name the folder of a model."
+            f"a plan is made of a folder, a hub id, a config or a model, not of {shown(source)}. Name the folder of a model."
         )
     return prepare(raw, options)

@@ -200,7 +200,7 @@ class EquivalenceReport(Shown):
             (f"floor: source - {self.floor_dtype}", *self.floor.cells()),
         ]
         lines = [
-            f"on {f'{self.tokens} {what}' if what else 'random pixels or sound'}; outputs compared: "
+            f"on {f'{self.tokens} {what}' if what else 'random inputs'}; outputs compared: "
             f"{', '.join(self.outputs)}",
         ]
         if self.perplexity:

@@ -22,16 +22,22 @@ from growth.hf.dtypes import FLOATS, dtype_name
 from growth.hf.expected_tensors import inventory
 from growth.hf.fitting import fitted
 from growth.hf.model_classes import class_of
-from growth.hf.own_modules import remembered
+from growth.hf.own_inputs import LENGTHS, moved
+from growth.hf.own_modules import OwnWrapper, wrapped_again
 from growth.hf.reader import open_checkpoint, resolve
 from growth.infer.declaration import declaration
 from growth.plan.options import Options
+from growth.proof.class_inputs import Inputs, class_inputs
 from growth.proof.float64 import exact_arithmetic
-from growth.proof.inputs import Inputs, class_inputs, most_tokens
+from growth.proof.inputs import most_tokens
 from growth.proof.outputs import Outputs, forward
 
 EXCERPT = Path(__file__).parent.parent / "assets" / "excerpt.txt"
 """The text that is read by default."""
+
+
+ROWS = 8
+"""Rows of the inputs of a module of the caller's, where it may have any number."""
 
 
 SEQUENCE = 128
@@ -43,19 +49,16 @@ Model = str | os.PathLike[str] | PreTrainedModel
 
 
 def as_model(model: Model | nn.Module) -> Model:
-    """A module of a registered class as a transformers model that shares its weights; anything else
-    as it is.
+    """A module of a registered class, or one that was grown or grew, as a transformers model that
+    shares its weights; anything else as it is.
 
     Raises:
         CheckpointError: a module of another class.
     """
     if not isinstance(model, nn.Module) or isinstance(model, PreTrainedModel):
         return model
-    if remembered(model) is not None:
-        raise CheckpointError(
-            f"{type(model).__name__} is a module of your own, and no text is known to be its input. growth.widen has "
-            "run both on inputs (grown.proof.run); to compare on text, register its class (growth.register)."
-        )
+    if (own := wrapped_again(model)) is not None:
+        return own
     found = as_transformers(model)
     if found is None:
         raise CheckpointError(
@@ -87,8 +90,11 @@ def text_inputs(
 
     Returns:
         The inputs, each ``[sequences, tokens per sequence]`` where it is of tokens, and whether the
-        tokens are text; without a tokenizer they are random.
+        tokens are text; without a tokenizer they are random. A module of the caller's has the inputs
+        that it grew with.
     """
+    if isinstance(a, OwnWrapper):
+        return a.draw(batch=ROWS, length=LENGTHS[0], seed=0), False
     ids, is_text = _tokens(a, raw, text, tokens)
     inputs = class_inputs(kind, parse(raw).to_dict(), ids, torch.ones_like(ids))
     name = kind.__name__
@@ -187,6 +193,9 @@ def _run(
     for part in model.modules():
         if isinstance(part, PreTrainedModel):  # some classes read the fields of their parts' outputs
             part.config.return_dict = True
+    if isinstance(model, OwnWrapper):
+        yield forward(model, moved(inputs, device, dtype))
+        return
     passed = {
         name: value.to(device, dtype if value.is_floating_point() else None)
         for name, value in inputs.items()

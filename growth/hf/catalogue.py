@@ -5,7 +5,8 @@ Both are made from the declarations, so that the documentation cannot differ fro
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from growth import architectures
@@ -67,14 +68,13 @@ def family(model_type: str) -> Family:
         tuple(classes(model_type)),
         "slots, pairs" if declared.rotary else "repeated",
         declared.positions,
-        _widths(model_type, declared),
+        _widths(declared, parse({"model_type": model_type})),
         "; ".join(map(str, declared.refuses)),
     )
 
 
-def _widths(model_type: str, declared: Architecture) -> str:
-    """`Family.widths`, found by growing the residual stream of the default config by one feature."""
-    parsed = parse({"model_type": model_type})
+def _widths(declared: Architecture, parsed: Any) -> str:
+    """`Family.widths`, found by growing the residual stream of a config by one feature."""
     try:
         architecture = declared.at(parsed)
         old = architecture.read_sizes(parsed)
@@ -102,12 +102,14 @@ class Description:
         sizes: (size, config field or ``-``, what makes it grow).
         spaces: (space, the size it has, its law).
         parameters: (name with ``*`` for a layer's number, roles of its dimensions).
+        inferred: whether the declaration was found, not written.
     """
 
     family: Family
     sizes: tuple[tuple[str, str, str], ...]
     spaces: tuple[tuple[str, str, str], ...]
     parameters: tuple[tuple[str, str], ...]
+    inferred: bool = False
 
     def to_json(self) -> dict[str, Any]:
         keys = {
@@ -119,7 +121,7 @@ class Description:
             name: [dict(zip(columns, row, strict=True)) for row in getattr(self, name)]
             for name, columns in keys.items()
         }
-        return {**self.family.to_json(), **tables}
+        return {**self.family.to_json(), "inferred": self.inferred, **tables}
 
 
 def describe(model_type: str) -> Description:
@@ -132,6 +134,23 @@ def describe(model_type: str) -> Description:
     row = family(model_type)
     with suppress(GrowthError):  # one that refuses even the default config: the row says why
         architecture = architecture.at(parse({"model_type": model_type}))
+    return _described(row, architecture)
+
+
+def describe_inferred(architecture: Architecture, raw: Mapping[str, Any]) -> Description:
+    """A declaration that was inferred, at the config for which it was.
+
+    Args:
+        architecture: the declaration.
+        raw: the config, which names the class.
+    """
+    parsed = parse(raw)
+    widths = _widths(architecture, parsed)
+    row = Family(architecture.model_type, tuple(raw["architectures"]), "-", architecture.positions, widths, "")
+    return replace(_described(row, architecture.at(parsed)), inferred=True)
+
+
+def _described(row: Family, architecture: Architecture) -> Description:
     sizes = tuple(
         (name, size.field or "-", size.grows if size.field else "with the sizes above")
         for name, size in architecture.sizes.items()

@@ -92,6 +92,24 @@ def class_is_guessed(raw: Mapping[str, Any]) -> bool:
     return not raw.get("architectures") and _module_class(str(raw.get("model_type")), []) is None
 
 
+HEADS = ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MASKED_LM", "SPEECH_SEQ_2_SEQ")
+"""Kinds of heads in transformers' auto classes, those that most people train first."""
+
+
+def class_with_a_head(model_type: str) -> str | None:
+    """The name of the class of a ``model_type`` that has a head; None if there is none.
+
+    Example:
+        >>> class_with_a_head("llama"), class_with_a_head("t5"), class_with_a_head("vit")
+        ('LlamaForCausalLM', 'T5ForConditionalGeneration', None)
+    """
+    for kind in HEADS:
+        found = getattr(modeling_auto, f"MODEL_FOR_{kind}_MAPPING_NAMES", {}).get(model_type)
+        if found:
+            return found if isinstance(found, str) else str(found[0])
+    return None
+
+
 def _module_class(model_type: str, names: Sequence[str]) -> type[PreTrainedModel] | None:
     """The wrapper class of a module, registered or not; None for a ``model_type`` of transformers."""
     return custom_class(model_type, names) or own_class(model_type)

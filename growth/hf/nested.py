@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 
-def nested_sections(config: PreTrainedConfig) -> dict[str, PreTrainedConfig]:
+def nested_sections(config: Any) -> dict[str, Any]:
     """Path -> section: the config itself under "", then every config in it, outer ones first.
 
     Args:
@@ -23,20 +23,32 @@ def nested_sections(config: PreTrainedConfig) -> dict[str, PreTrainedConfig]:
     return dict(sorted(_walk(config, ""), key=lambda found: (found[0].count("."), found[0])))
 
 
-def _walk(config: PreTrainedConfig, path: str) -> Iterator[tuple[str, PreTrainedConfig]]:
+def _walk(config: Any, path: str) -> Iterator[tuple[str, Any]]:
     yield path, config
-    for name, value in vars(config).items():
-        if isinstance(value, PreTrainedConfig):
-            yield from _walk(value, f"{path}.{name}" if path else name)
+    for name, value in _inner(config).items():
+        yield from _walk(value, f"{path}.{name}" if path else name)
 
 
-def plain_fields(section: PreTrainedConfig) -> dict[str, Any]:
-    """The fields of one section, without the configs in it.
+def _inner(section: Any) -> dict[str, PreTrainedConfig]:
+    """The configs directly in a section."""
+    fields = section if isinstance(section, dict) else vars(section)
+    return {name: value for name, value in fields.items() if isinstance(value, PreTrainedConfig)}
+
+
+def plain_fields(section: Any) -> dict[str, Any]:
+    """The fields of one section, without the configs in it. A field whose value differs by layer has
+    the one that most layers share.
+
+    Args:
+        section: a config of transformers, or of another library: a dataclass, a namespace or a
+            mapping.
 
     Example:
         >>> from transformers import LlavaConfig
         >>> plain_fields(LlavaConfig())["vision_feature_layer"]
         -2
     """
-    inner = {name for name, value in vars(section).items() if isinstance(value, PreTrainedConfig)}
+    if not isinstance(section, PreTrainedConfig):
+        return dict(section) if isinstance(section, dict) else dict(vars(section))
+    inner = _inner(section)
     return {name: value for name, value in section.to_dict().items() if name not in inner}

@@ -81,7 +81,7 @@ def config_fields(config: Any) -> dict[str, Any]:
         if name in RESERVED_FIELDS or name.startswith("_") or name in _WRAPPERS_OWN:
             continue
         value = value.item() if isinstance(value, np.generic) else value
-        if is_section(value):
+        if is_section(value) and not isinstance(config, PreTrainedConfig):
             found[name] = config_fields(value)
             continue
         try:
@@ -102,7 +102,7 @@ def is_section(value: Any) -> bool:
     """
     if isinstance(value, Mapping):
         return bool(value) and all(isinstance(name, str) and name.isidentifier() for name in value)
-    if isinstance(value, type) or isinstance(value, PreTrainedConfig):
+    if isinstance(value, (type, PreTrainedConfig)):
         return False
     return dataclasses.is_dataclass(value) or isinstance(value, (SimpleNamespace, Namespace))
 
@@ -123,7 +123,7 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     held = all_fields(config)
     values = {
         name: changed(old, value)
-        if isinstance(value, Mapping) and is_section(old := held.get(name))
+        if isinstance(value, Mapping) and is_section(old := held.get(name)) and not isinstance(config, PreTrainedConfig)
         else tuple(value)
         if isinstance(held.get(name), tuple)
         else value
@@ -225,7 +225,7 @@ def own_wrapper_of(config: Any, model_type: str, kept_counts: frozenset[str]) ->
     sections = {
         name: own_wrapper_of(value, f"{model_type}.{name}", kept_counts)
         for name, value in all_fields(config).items()
-        if name in config_fields(config) and is_section(value)
+        if name in config_fields(config) and is_section(value) and not isinstance(config, PreTrainedConfig)
     }
     members = {
         "model_type": model_type,

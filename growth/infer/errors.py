@@ -10,3 +10,7 @@ class Unexplained(Exception):
 
 class Differs(Unexplained):
     """The two runs do not do the same operations."""
+
+
+class Unsized(Unexplained):
+    """A dimension grows, and no config field says how large it is: other small sizes may tell."""

@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig
 
 from growth.architectures.sections import joined
 from growth.errors import FOREIGN_ERRORS
+from growth.hf.nested import nested_sections, plain_fields
 from growth.infer.meanings import kind
-
-
-def all_sections(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, config) of the config itself, "" , and of every config nested in it, at any depth.
-
-    Example:
-        >>> from transformers import CLIPConfig
-        >>> sorted(path for path, _ in all_sections(CLIPConfig()))
-        ['', 'text_config', 'vision_config']
-    """
-    yield path, config
-    for name in getattr(config, "sub_configs", {}):
-        inner = getattr(config, name, None)
-        if isinstance(inner, PreTrainedConfig):
-            yield from all_sections(inner, joined(path, name))
-
-
-def entries(section: Any) -> dict[str, Any]:
-    """The fields of one section, without those of the sections inside it. A field whose value
-    differs by layer has the one that most layers share.
-
-    Args:
-        section: a config of transformers, or of another library: a dataclass, a namespace or a
-            mapping.
-    """
-    if isinstance(section, PreTrainedConfig):
-        found = section.to_dict()
-        return {name: value for name, value in found.items() if name not in section.sub_configs}
-    return dict(section) if isinstance(section, dict) else dict(vars(section))
 
 
 def whole_numbers(config: Any) -> dict[str, int]:
@@ -53,8 +23,8 @@ def whole_numbers(config: Any) -> dict[str, int]:
     """
     return {
         joined(path, name): size
-        for path, section in all_sections(config)
-        for name, value in entries(section).items()
+        for path, section in nested_sections(config).items()
+        for name, value in plain_fields(section).items()
         if type(size := size_in(name, value)) is int
     }
 

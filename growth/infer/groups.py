@@ -38,6 +38,7 @@ class Level:
         repeat: how many layers there are of each kind.
         compact: whether heads are smaller than in the user's model, where no field says how large
             they are.
+        same: whether features of one size are one, whatever their fields are called.
     """
 
     linked: bool
@@ -46,6 +47,7 @@ class Level:
     even: bool = False
     repeat: int = 1
     compact: bool = False
+    same: bool = False
 
 
 LEVELS = (
@@ -53,6 +55,7 @@ LEVELS = (
     Level(True),
     Level(False, 8, even=True),
     Level(True, 8, even=True),
+    Level(True, 8, even=True, same=True),
     Level(True, compact=True),
     Level(True, repeat=2, compact=True),
     Level(True, 8, whole=True),
@@ -107,7 +110,7 @@ def groups(
     for field, heads in sorted(rest, key=lambda entry: (entry[0].kind != "hidden", -entry[1])):
         if chosen is not None and field.path in chosen:
             value = chosen[field.path]
-        elif field.kind in ("hidden", "width") and field.value in streams and _SAME.search(field.name):
+        elif field.kind in ("hidden", "width") and field.value in streams and (level.same or _SAME.search(field.name)):
             value = streams[field.value]
         elif field.kind == "hidden":
             value = _rounded(HIDDEN[next(hidden) % len(HIDDEN)], math.lcm(4, heads))
@@ -115,7 +118,9 @@ def groups(
         elif field.kind == "rank":
             value = _rounded(RANKS[next(ranks) % len(RANKS)], level.grain)
         elif field.kind == "width":
-            value = _rounded(FREE[next(free) % len(FREE)], level.grain)
+            value = _rounded(FREE[next(free) % len(FREE)], math.lcm(level.grain, heads) if level.same else level.grain)
+            if level.same:
+                streams[field.value] = value
         else:
             value = _rounded(ODD[next(odd) % len(ODD)], level.grain)
         found.append(Group({field.path: value}, field.kind))

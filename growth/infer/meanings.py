@@ -28,7 +28,9 @@ STANDARD = {
         *("intermediate_size", "ffn_dim", "d_ff", "dim_ff", "dff", "ffn_hidden_size", "feed_forward_size"),
         *("n_inner", "d_inner", "mlp_dim", "ffn_hidden", "hidden_dim", "ff_dim", "mlp_hidden", "ffn_size"),
     ),
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "heads", "nhead"),
+    "num_attention_heads": (
+        *("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "heads", "nhead"),
+    ),
     "num_key_value_heads": ("num_key_value_heads", "num_kv_heads", "n_kv_heads", "kv_n_heads", "kv_heads"),
     "moe_intermediate_size": ("moe_intermediate_size", "expert_ffn_hidden_size", "expert_intermediate_size"),
     "head_dim": ("head_dim", "d_kv", "d_head", "dim_head", "kv_channels", "attention_head_size"),

@@ -25,10 +25,11 @@ from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_configs import RESERVED_FIELDS
+from growth.hf.expected_tensors import without_weights
+from growth.hf.nested import nested_sections, plain_fields
 from growth.hf.own_inputs import each_tensor, moved
 from growth.hf.own_modules import OwnWrapper
 from growth.infer.counts import with_counts
-from growth.infer.fields import all_sections, entries
 from growth.infer.meanings import Kind, kind
 from growth.infer.probe import Shapes, shapes
 from growth.infer.proportions import Field
@@ -46,6 +47,8 @@ _COUNTS = re.compile(
 )
 """Names of what never is a width: the inside of a head, counts of modules, places and things."""
 
+_WIDTHS = re.compile(r"(dim|size|width|channels|features|units|hiddens?|inner)$")
+
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -53,11 +56,13 @@ def own_kind(name: str, beside: Iterable[str]) -> Kind:
     """As `growth.infer.meanings.kind`; a name that only looks as if it counted things is unknown.
 
     Example:
-        >>> [own_kind(name, ()) for name in ("base_channels", "n_hidden", "n_layers", "dim_head")]
-        ['unknown', 'unknown', 'kept', 'kept']
+        >>> [own_kind(name, ()) for name in ("base_channels", "n_code", "n_layers", "dim_head")]
+        ['width', 'unknown', 'kept', 'kept']
     """
     found = kind(name, tuple(beside))
-    return "unknown" if found == "kept" and not _COUNTS.search(name) else found
+    if found not in ("kept", "unknown"):
+        return found
+    return "kept" if _COUNTS.search(name) else "width" if _WIDTHS.search(name) else "unknown"
 
 
 def inner_fields(config: Mapping[str, Any], model_class: type[OwnWrapper], fields: Sequence[Field]) -> list[Field]:
@@ -91,13 +96,15 @@ def inner_fields(config: Mapping[str, Any], model_class: type[OwnWrapper], field
 
 def nothing_inside(config: Config, name: str) -> str:
     """What to say of a module none of whose config fields counts something inside it."""
-    values = {path: value for path, section in all_sections(config.parsed) for path, value in _listed(path, section)}
+    sections = nested_sections(config.parsed).items()
+    values = {path: value for at, section in sections for path, value in _listed(at, section)}
     widths = [path for path, value in values.items() if type(value) is not int]
     why = f"no field of its config is a width of this {name}"
     if widths:
+        lists = "is a list" if len(widths) == 1 else "are lists"
         return (
-            f"{why}: {', '.join(widths)} {'is a list' if len(widths) == 1 else 'are lists'}, of which no entry can grow "
-            "alone. Give a config with a field for each width, and build= to make the list of them: "
+            f"{why}: {', '.join(widths)} {lists}, of which no entry can grow alone. Give a config with a "
+            "field for each width, and build= to make the list of them: "
             "growth.widen(module, config={'width_0': 64, ...}, build=lambda config: ...)."
         )
     numbers = f" ({', '.join(values)} count inputs, outputs or parts)" if values else ""
@@ -109,7 +116,7 @@ def nothing_inside(config: Config, name: str) -> str:
 
 def _listed(path: str, section: Any) -> Iterable[tuple[str, Any]]:
     """The whole numbers of a section and its lists of several."""
-    for name, value in entries(section).items():
+    for name, value in plain_fields(section).items():
         if name in RESERVED_FIELDS:
             continue
         many = isinstance(value, (list, tuple)) and bool(value) and all(type(entry) is int for entry in value)
@@ -167,12 +174,15 @@ class _Trials:
 
     def _built(self, config: Mapping[str, Any]) -> OwnWrapper:
         with torch.device(self.device), torch.random.fork_rng(devices=[]), torch.no_grad():
-            if self.device != "meta":
-                with torch.device("meta"):
-                    empty = self.model_class(config_to_build(config))
-                if sum(weight.numel() for weight in empty.parameters()) > MOST_PARAMETERS:
-                    raise RuntimeError("too large to be run")
-            return self.model_class(config_to_build(config)).eval()
+            if self.device != "meta" and self._count(config) > MOST_PARAMETERS:
+                raise RuntimeError("too large to be run")
+            module = self.model_class(config_to_build(config))  # type: ignore[arg-type]
+            module.eval()  # type: ignore[no-untyped-call]
+            return module
+
+    def _count(self, config: Mapping[str, Any]) -> int:
+        empty = without_weights(config_to_build(config), self.model_class)
+        return sum(weight.numel() for weight in empty.parameters())
 
     def _run(self, module: OwnWrapper) -> dict[str, list[int]]:
         inputs = each_tensor(self.inputs, Tensor.clone)

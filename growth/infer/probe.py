@@ -13,6 +13,7 @@ from growth.architectures.sizes import size_at
 from growth.errors import FOREIGN_ERRORS, GrowthError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config, config_to_build
+from growth.hf.expected_tensors import without_weights
 from growth.infer.counts import with_counts
 from growth.infer.meanings import Kind
 
@@ -33,9 +34,7 @@ def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], 
         and the extent of a convolution; else ``kept``.
     """
     base = Config.of(config)
-    if "few layers" not in base.derived:
-        base.derived["few layers"] = _few(base, model_class)
-    few, before = base.derived["few layers"]
+    few, before = _few(base, model_class)
     if before is None:
         return "kept"
     value = size_at(few.parsed, path)
@@ -63,19 +62,33 @@ def _counts(module: type[nn.Module], dim: int) -> bool:
     return (issubclass(module, nn.Embedding) and dim == 0) or (convolves and dim > 1)
 
 
-def _few(config: Config, model_class: type[PreTrainedModel]) -> tuple[Config, Shapes | None]:
+def few_shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes | None:
+    """The shapes of the user's model with few layers and its own widths; None where no such model can be
+    built, as with defaults of a config class that do not fit each other.
+
+    Args:
+        config: of the model.
+        model_class: of the model.
+    """
+    return _few(Config.of(config), model_class)[1]
+
+
+def _few(base: Config, model_class: type[PreTrainedModel]) -> tuple[Config, Shapes | None]:
     """The config with few layers, and its shapes."""
-    try:
-        few = with_counts(config)
-        return few, shapes(few, model_class)
-    except (GrowthError, *FOREIGN_ERRORS, RuntimeError):
-        return config, None
+    if "few layers" not in base.derived:
+        try:
+            few = with_counts(base)
+            base.derived["few layers"] = few, shapes(few, model_class)
+        except (GrowthError, *FOREIGN_ERRORS, RuntimeError):
+            base.derived["few layers"] = base, None
+    found: tuple[Config, Shapes | None] = base.derived["few layers"]
+    return found
 
 
 def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes:
     """Name of a parameter -> the type of its module, and its shape."""
-    with torch.device("meta"), torch.no_grad():
-        model = model_class(config_to_build(config))
+    with torch.no_grad():
+        model = without_weights(config_to_build(config), model_class)
     return {
         name: (type(model.get_submodule(name.rpartition(".")[0])), tuple(weight.shape))
         for name, weight in model.named_parameters()

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from growth.architectures.sections import joined
 from growth.architectures.sizes import Grows, Size
 from growth.hf.configs import Config
+from growth.hf.nested import nested_sections, plain_fields
 from growth.hf.own_modules import OwnWrapper
-from growth.infer.fields import all_sections, entries, size_in, split, takes_one, whole_numbers
+from growth.infer.fields import size_in, split, takes_one, whole_numbers
 from growth.infer.groups import LEVELS, Group, groups
 from growth.infer.meanings import kind, standard_name
 from growth.infer.own_fields import inner_fields, own_kind
@@ -54,8 +55,8 @@ def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> li
 def _growing(config: Config, model_class: type[PreTrainedModel]) -> list[Field]:
     parsed, own = config.parsed, issubclass(model_class, OwnWrapper)
     found = []
-    for path, section in all_sections(parsed):
-        here = entries(section)
+    for path, section in nested_sections(parsed).items():
+        here = plain_fields(section)
         for name, said in here.items():
             value = size_in(name, said)
             if type(value) is not int or value < 1 or (value is not said and not takes_one(section, name)):

@@ -106,8 +106,8 @@ class Walk:
         for name in self._used(pair):
             if len(self.uses.get(name, [])) > 1 and name in self.readings:
                 return (
-                    f"; '{name}' is used in several places, as a tied matrix is, and no copies of its rows and columns "
-                    "serve all of them: use another matrix in one of them"
+                    f"; '{name}' is used in several places, as a tied matrix is, and no copies of its rows and columns"
+                    " serve all of them: use another matrix in one of them"
                 )
         return ""
 

@@ -48,7 +48,7 @@ def other_model(model: Like) -> OtherModel:
                     "with its model_type."
                 )
         return OtherModel({name: int(value) for name, value in model.items()})
-    config = Config(_raw(model))
+    config = Config(config_from(model))
     parsed, model_type = config.parsed, str(config["model_type"])
     if is_declared(model_type):
         check_alike(parsed)
@@ -59,7 +59,15 @@ def other_model(model: Like) -> OtherModel:
     return OtherModel({**sizes, **({LAYERS: layers} if layers else {})}, config)
 
 
-def _raw(model: Like) -> dict[str, Any]:
+def config_from(model: Like) -> dict[str, Any]:
+    """A config as JSON.
+
+    Args:
+        model: a folder, a hub id, a ``config.json``, a config, or a dictionary.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
     if isinstance(model, PreTrainedConfig):
         return model.to_dict()
     if isinstance(model, Mapping):

@@ -88,9 +88,9 @@ def build_exact(raw: Mapping[str, Any], *, experts: str = "eager") -> PreTrained
 def loud(model: PreTrainedModel, seed: int = 0) -> None:
     """Fill a model with random weights under which every parameter changes the outputs.
 
-    Matrices and convolutions of images have the size at which activations keep theirs. Biases and gains are far from 0 and 1,
-    their values at initialisation, where a wrong coefficient would not show. Buffers that a
-    checkpoint stores are filled where they are zero."""
+    Matrices and convolutions of images have the size at which activations keep theirs. Biases and
+    gains are far from 0 and 1, their values at initialisation, where a wrong coefficient would not
+    show. Buffers that a checkpoint stores are filled where they are zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

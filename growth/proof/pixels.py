@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from growth.hf.nested import nested_sections, plain_fields
-from growth.proof.small_counts import patch_grid
+from growth.proof.patch_grid import patch_grid
 
 Inputs = dict[str, Any]
 

@@ -49,7 +49,9 @@ def small_tokens(sections: Mapping[str, PreTrainedConfig]) -> dict[str, Any]:
                 found[joined(path, name)] = [FIRST + 30 + at for at in range(len(value))]
             elif name == "eos_token_id" and isinstance(value, list):
                 found[joined(path, name)] = [2]
-        found |= {joined(path, name): VOCABULARY for name in VOCABULARIES if type(fields.get(name)) is int}
+        for name in VOCABULARIES:
+            if type(size := fields.get(name)) is int:
+                found[joined(path, name)] = VOCABULARY if distinct else min(size, VOCABULARY)
         if type(offset := fields.get("vocab_offset")) is int and small:
             following = min((at for at in small.values() if at > small[offset]), default=VOCABULARY)
             later = sorted(

@@ -25,7 +25,7 @@ from growth.hf.own_modules import OwnWrapper, own_config, remember
 from growth.hf.tensor_names import to_disk
 from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
-from growth.plan.options import chosen
+from growth.plan.options import Options, chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.own_run import try_model
@@ -191,7 +191,7 @@ def widen(
         >>> model, optimizer = grown.model, grown.optimizer
     """
     model = cast(M, uncompiled(model))
-    stock = _stock(model, config, build, inputs)
+    stock = as_stock(model, config, build, inputs)
     options = chosen(choices)
     check_word("moments", moments, get_args(Moments))
     check_word("hyper", hyper, get_args(Hyper))
@@ -200,19 +200,17 @@ def widen(
         check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
     _check_training(stock, optimizer, scheduler, moments, hyper)
     name = type(model).__name__
-    raw = Config({**stock.config.to_dict(), "architectures": [name]})
+    raw = raw_of(stock)
     in_memory, ties = without_ties(stock)
     check_memory(stock)
     state = to_disk(stock, in_memory)
-    shapes = {key: tuple(value.shape) for key, value in state.items()}
-    dtypes = {key: value.dtype for key, value in state.items()}
     if empty := next((key for key, value in state.items() if value.is_meta), None):
         raise CheckpointError(f"tensor '{empty}' has no data (device meta). Load the model first.")
     expected, tied = expected_tensors(raw, type(stock))
     same, tables = same_by_config(stock, raw)
     check_parts(stock, same)
     _check_ties(ties, expected, tied)
-    plan = prepare(raw, options, shapes, dtypes)
+    plan = _plan(raw, options, state)
     _check_state(plan, state, expected, name)
     trial = try_model(stock, share_weights(same, stock), verify_inputs, allow_nonfinite)
     twin, fold = prove_twin(plan), Fold()
@@ -233,7 +231,26 @@ def widen(
     return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
 
 
-def _stock(model: nn.Module, config: Any, build: Callable[[Any], nn.Module] | None, inputs: Any) -> PreTrainedModel:
+def model_plan(
+    model: nn.Module, options: Options, config: Any, build: Callable[[Any], nn.Module] | None, inputs: Any
+) -> Plan:
+    """What `widen` would do with a model; its arguments are those of `widen`. Raises what that does
+    before it looks at a weight."""
+    stock = as_stock(uncompiled(model), config, build, inputs)
+    return _plan(raw_of(stock), options, to_disk(stock, without_ties(stock)[0]))
+
+
+def raw_of(stock: PreTrainedModel) -> Config:
+    """The config of a model, which names its class."""
+    return Config({**stock.config.to_dict(), "architectures": [type(stock).__name__]})
+
+
+def _plan(raw: Config, options: Options, state: Mapping[str, Tensor]) -> Plan:
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    return prepare(raw, options, shapes, {key: value.dtype for key, value in state.items()})
+
+
+def as_stock(model: nn.Module, config: Any, build: Callable[[Any], nn.Module] | None, inputs: Any) -> PreTrainedModel:
     """The model as a transformers model: itself, or a module wrapped as one.
 
     Raises:

@@ -102,8 +102,8 @@ def _check_parametrized(module: nn.Module) -> None:
         if "_SpectralNorm" in kinds or "SpectralNorm" in kinds:
             where = name.partition(".parametrizations")[0]
             raise UnsupportedModelError(
-                f"'{where}' has a spectral norm: it divides a matrix by an estimate that goes on changing in training, "
-                "so that a wider model would not stay the same. Take it off, grow, and put it on again "
+                f"'{where}' has a spectral norm: it divides a matrix by an estimate that goes on changing in "
+                "training, so that a wider model would not stay the same. Take it off, grow, and put it on again "
                 "(torch.nn.utils.parametrize.remove_parametrizations, torch.nn.utils.remove_spectral_norm)."
             )
 

@@ -101,8 +101,8 @@ DRAFTS = Why(
     tensors={"lm_head.weight": "x2", "model.norm.weight": "x0.5"},
 )
 CONTACTS = Why(
-    "the contact head, which the forward pass does not use, has an input for every head of every layer: no multiple of "
-    "a size",
+    "the contact head, which the forward pass does not use, has an input for every head of every layer: no multiple "
+    "of a size",
     refused="dimension 1 of 'esm.contact_head.regression.weight' is 144",
 )
 ONE_KEY = Why("the same weights; a count of key/value heads that this class does not use is multiplied as well")

@@ -127,8 +127,12 @@ def _grouped(
 def attention(walk: Walk, pair: Pair) -> list[Value]:
     """Queries and keys are summed over; the scores pass through a softmax; values are mixed."""
     query, key, value = (walk.pair(pair, name) for name in ("query", "key", "value"))
-    for one, other in ((query, key), (key, value)):
-        unify(one.ranges[1], other.ranges[1])
+    unify(key.ranges[1], value.ranges[1])
+    if (counts := count_of(key.ranges[1])) == (whole := count_of(query.ranges[1])):
+        unify(query.ranges[1], key.ranges[1])
+    else:  # several queries share a key and value
+        shared, _ = split(query.ranges[1], [counts, (whole[0] // counts[0], whole[1] // counts[1])])
+        unify(shared, key.ranges[1])
     scores = product(walk, query, key, (query.ranges[-1], key.ranges[-1]))
     n, m = count_of(query.ranges[-1])
     given = pair["scale"]

@@ -1,0 +1,250 @@
+"""Small values for the config fields of every model type of transformers, by the name of the field: what
+`coverage_models.py` makes tiny models of. Nothing here is read by the library, nor taken from it, so that the models
+that are grown are not those that a growth was inferred on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+VOCABULARY, HIDDEN, HEADS, GROUPS, HEAD, INNER, LAYERS = 97, 32, 4, 2, 8, 44, 2
+
+_NAMES: list[tuple[int, str]] = [
+    (
+        HIDDEN,
+        "hidden_size d_model n_embd dim emb_dim embed_dim word_embed_proj_dim out_hidden_size text_hidden_size "
+        "encoder_hidden_size output_hidden_size cross_attention_hidden_size attention_hidden_size lru_width "
+        "embedding_dim vision_output_dim pooler_hidden_size pooler_output_size decoder_hidden_size "
+        "backbone_hidden_size projector_input_dim projector_output_dim hidden_size_global hidden_size_local "
+        "patch_embed_hidden_size image_text_hidden_size text_dim true_hidden_size vision_embed_dim "
+        "encoder_hidden_dim audio_hidden_size vision_hidden_size output_embedding_size adapter_out_dim",
+    ),
+    (
+        16,
+        "projection_dim embedding_size entity_emb_size input_embedding_size hidden_size_per_layer_input "
+        "classifier_proj_size xvector_output_dim codevector_dim proj_codevector_dim projector_hidden_size "
+        "projection_size intra_bottleneck_size pronunciation_embed_dim shape_embed_dim embedding_rank adapter_rank "
+        "router_hidden_size ple_embed_dim kv_lora_rank o_lora_rank image_size resolution num_conv_pos_embeddings "
+        "hidden_dim_conv subsampling_conv_channels num_negatives num_codevectors_per_group d_latents",
+    ),
+    (
+        HEADS,
+        "num_attention_heads n_head num_heads n_heads encoder_attention_heads decoder_attention_heads attention_heads "
+        "num_encoder_attention_heads num_decoder_attention_heads num_key_value_heads_vision swa_num_attention_heads "
+        "speech_encoder_attention_heads t2u_encoder_attention_heads t2u_decoder_attention_heads "
+        "encoder_num_attention_heads decoder_num_attention_heads conf_num_attention_heads num_self_attention_heads "
+        "num_cross_attention_heads resampler_n_heads encoder_num_heads",
+    ),
+    (
+        GROUPS,
+        "num_key_value_heads num_kv_heads kv_n_heads swa_num_key_value_heads num_query_groups "
+        "encoder_num_key_value_heads decoder_num_key_value_heads num_key_value_heads_global "
+        "num_global_key_value_heads",
+    ),
+    (
+        HEAD,
+        "head_dim d_kv qk_nope_head_dim v_head_dim index_head_dim attention_head_dim dim_head attention_head_size "
+        "d_head swa_head_dim linear_key_head_dim linear_value_head_dim kv_channels linear_head_dim mamba_d_head "
+        "mamba_head_dim mamba_headdim global_head_dim encoder_head_dim decoder_head_dim resampler_head_dim "
+        "resampler_dim_head swa_v_head_dim sliding_window window_size local_attention attention_window_size "
+        "sliding_window_size attention_chunk_size mamba_chunk_size chunk_size index_topk num_position_embeddings "
+        "attention_window mamba_d_state state_size ssm_state_size mamba_n_heads mamba_num_heads n_mamba_heads "
+        "num_mel_bins rel_extent emb_per_head",
+    ),
+    (
+        4,
+        "qk_rope_head_dim rotary_dim linear_num_value_heads linear_num_heads d_rel laurel_rank patch_size num_experts "
+        "num_local_experts n_routed_experts moe_num_experts num_codebooks num_landmarks num_query_tokens num_latents "
+        "num_residual_layers n_experts moe_n_experts expert_capacity latent_query_num resampler_n_latents "
+        "num_conv_pos_embedding_groups",
+    ),
+    (12, "q_lora_rank qk_head_dim"),
+    (
+        INNER,
+        "intermediate_size d_ff ffn_dim encoder_ffn_dim decoder_ffn_dim hidden_dim dim_ff dff d_inner ffn_hidden_size "
+        "feed_forward_size mlp_dim intermediate_size_mlp dense_intermediate_size n_inner shared_intermediate_size "
+        "speech_encoder_intermediate_size t2u_encoder_ffn_dim t2u_decoder_ffn_dim ffn_intermediate_size "
+        "encoder_ffn_hidden_size double_wide_mlp_size",
+    ),
+    (
+        20,
+        "moe_intermediate_size shared_expert_intermediate_size moe_shared_expert_intermediate_size "
+        "expert_ffn_hidden_size expert_intermediate_size moe_latent_size shared_experts_intermediate_size",
+    ),
+    (
+        LAYERS,
+        "num_hidden_layers n_layer num_layers n_layers encoder_layers decoder_layers num_encoder_layers "
+        "num_decoder_layers depth layers speech_encoder_layers t2u_encoder_layers t2u_decoder_layers "
+        "conf_num_hidden_layers resampler_depth encoder_num_hidden_layers decoder_num_hidden_layers num_blocks "
+        "num_global_layers aligner_num_add_layers num_self_attends_per_block num_transformer_layers "
+        "num_layers_per_stack linear_num_key_heads index_n_heads num_experts_per_tok moe_topk moe_k moe_top_k "
+        "num_experts_per_token top_k_experts experts_per_token num_selected_experts n_group num_expert_group "
+        "time_step_rank mamba_dt_rank",
+    ),
+    (
+        VOCABULARY,
+        "vocab_size decoder_vocab_size src_vocab_size tgt_vocab_size codebook_size vocab_size_per_layer_input "
+        "t2u_vocab_size char_vocab_size audio_vocab_size unpadded_vocab_size num_embeddings encoder_vocab_size "
+        "entity_vocab_size pronunciation_vocab_size shape_vocab_size unit_hifi_gan_vocab_size",
+    ),
+    (
+        64,
+        "max_position_embeddings n_positions n_ctx max_seq_len max_sequence_length max_source_positions "
+        "max_target_positions max_encoder_position_embeddings max_decoder_position_embeddings context_length "
+        "original_max_position_embeddings model_max_length max_2d_position_embeddings position_embedding_size "
+        "log_scaling_n_floor mamba_d_ssm mamba_intermediate_size",
+    ),
+    (
+        1,
+        "topk_group n_shared_experts num_shared_experts moe_num_shared_experts first_k_dense_replace num_dense_layers "
+        "zero_expert_num decoder_sparse_step interleave_moe_layer_step moe_layer_start_index expert_layer_period "
+        "encoder_sparse_step num_kv_shared_layers mamba_n_groups mamba_ngroups n_groups o_groups",
+    ),
+    (0, "expert_layer_offset num_nextn_predict_layers mtp_num_hidden_layers num_mtp_layers"),
+]
+
+SMALL: dict[str, int] = {name: value for value, names in _NAMES for name in names.split()}
+"""Field -> its value in a tiny model."""
+
+_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+_HEADS_OF_8 = {"num_heads": 8, "head_dim": 8}
+_CHUNKS = {
+    "axial_pos_shape": [8, 8],
+    "axial_pos_embds_dim": [16, 16],
+    "attn_layers": ["local", "lsh"],
+    "num_buckets": 4,
+    "is_decoder": True,
+    "local_attn_chunk_length": 8,
+    "lsh_attn_chunk_length": 8,
+}
+_TWICE = {"attention_hidden_size": 64, "attention_head_dim": 16}
+_CONTEXT = {"context_size": 16}
+
+OVER: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1]},
+    "bit": {"num_groups": 8, "embedding_size": 16},
+    "big_bird": {"attention_type": "original_full"},
+    "bigbird_pegasus": {"attention_type": "original_full"},
+    "codestral_mamba": _HEADS_OF_8,
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {"sliding_attention": _ROPE, "full_attention": _ROPE},
+    },
+    "convbert": {"embedding_size": 32},
+    "cvt": {"embed_dim": [16, 32, 48], "num_heads": [1, 2, 4]},
+    "deepseek_ocr2_encoder": {"layer_types": ["full_attention"] * 2},
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"]},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "donut-swin": {"num_heads": [2, 4, 4, 8]},
+    "dots1": {
+        **{"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+        **{"moe_intermediate_size": 20, "first_k_dense_replace": 1},
+    },
+    "dots3_note_text": {
+        "per_layer_config": {
+            "1": {"kv_lora_rank": 8, "num_attention_heads": 2, "num_key_value_heads": 2, "qk_nope_head_dim": 4}
+        },
+    },
+    "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.5, "hidden_dim": 64},
+    "esm": {"pad_token_id": 1, "mask_token_id": 5, "position_embedding_type": "rotary", "vocab_size": 97},
+    "esmc": {"num_key_value_heads": 4},
+    "falcon_mamba": {"intermediate_size": 64},
+    "flint": {"mlp_only_layers": [0]},
+    "funnel": {"block_sizes": [1, 1], "block_repeats": [1, 1], "num_decoder_layers": 1},
+    "gemma3n_text": {
+        **{"num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.0, 0.0]},
+        **{"layer_types": ["sliding_attention", "full_attention"]},
+    },
+    "glm5_next_text": {"num_key_value_heads": 4, "index_topk": 16, "index_kpool": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
+    "granite_speech5_ctc": _CONTEXT,
+    "granite_speech5_ctc_encoder": _CONTEXT,
+    "granite_speech5_encoder": _CONTEXT,
+    "hunyuan_v1_dense": {"rope_parameters": _ROPE, "head_dim": 8},
+    "hunyuan_v1_moe": {
+        **{"rope_parameters": _ROPE, "head_dim": 8, "num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 20},
+    },
+    "hunyuan_vl_text": {"rope_parameters": _ROPE, "head_dim": 8},
+    "jamba": {
+        **{"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
+        **{"num_hidden_layers": 4, "mamba_expand": 2},
+    },
+    "led": {"attention_window": 8},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "rope_parameters": _ROPE},
+    "longformer": {"attention_window": 8},
+    "mamba": {"intermediate_size": 64},
+    "mamba2": {**_HEADS_OF_8, "n_groups": 2},
+    "mimi": {"codebook_size": 64},
+    "ministral": {"rope_parameters": _ROPE, "head_dim": 8},
+    "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16, "hidden_size": 32},
+    "nemotron": {"num_key_value_heads": 2},
+    "nystromformer": {"segment_means_seq_len": 4, "num_landmarks": 4},
+    "pvt": {"num_attention_heads": [1, 2, 4, 4]},
+    "pvt_v2": {"num_attention_heads": [1, 2, 4, 4]},
+    "qwen4_exp_text": {
+        **{"num_key_value_heads": 2, "num_attention_heads": 4, "head_dim": 24, "indexer_budget": 8},
+        **{"indexer_compress_ratio": 2, "indexer_head_dim": 24, "indexer_kv_heads": 1, "indexer_n_heads": 4},
+        **{"hc_lowrank": 8, "ngram_vocab_size_base": 97, "split_ngram_parts": 1},
+    },
+    "reformer": _CHUNKS,
+    "rembert": {"input_embedding_size": 16, "output_embedding_size": 32},
+    "roformer": {"embedding_size": 32},
+    "squeezebert": {"embedding_size": 32, "intermediate_size": 48},
+    "swinv2": {"num_heads": [2, 4, 4, 8], "window_size": 4, "image_size": 64},
+    "wav2vec2-bert": {"vocab_size": 97},
+    "wav2vec2-conformer": {"vocab_size": 97},
+    "xlstm": {"num_heads": 4, "num_blocks": 2},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": {
+        **{"layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"], "num_hidden_layers": 4},
+        **_TWICE,
+    },
+    "zamba2": _TWICE,
+    "zaya": {"num_experts_per_tok": 1},
+}
+"""Type of a section -> fields whose value does not follow from their name."""
+
+DEEP: dict[str, dict[str, Any]] = {
+    "blt": {"encoder_hash_byte_group_vocab": 97},
+    "chameleon": {
+        **{"vocabulary_map": {"<image>": 5, "IMGIMGA": 6, "IMGIMGB": 7}},
+        **{"vq_config.base_channels": 32, "vq_config.channel_multiplier": [1, 2], "vq_config.resolution": 16},
+        **{"vq_config.num_embeddings": 2, "vq_config.latent_channels": 16, "vq_config.embed_dim": 16},
+    },
+    "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
+    "diffusion_gemma": {
+        **{"text_config.num_experts": 4, "text_config.top_k_experts": 2, "text_config.moe_intermediate_size": 20},
+    },
+    "dots3_note": {"vision_config.adapter_in_dim": 32, "audio_config.adapter_input_size": 32},
+    "emu3": {
+        **{"vocabulary_map": {"<image>": 5, "IMGIMGA": 6}},
+        **{"vq_config.base_channels": 32, "vq_config.channel_multiplier": [1, 2], "vq_config.hidden_size": 64},
+    },
+    "ernie4_5_vl_moe": {"text_config.rope_parameters.mrope_section": [1, 1, 2]},
+    "gemma3": {"mm_tokens_per_image": 4},
+    "fun_asr_nano": {"adaptor_config.intermediate_size": 8},
+    "florence2": {"vision_config.embed_dim": [16, 32, 48, 64], "vision_config.depths": [1, 1, 1, 1]},
+    "granite4_vision": {
+        **{"deepstack_layer_map": [[1, 0]], "downsample_rate": "1/2", "spatial_target_layers": [1]},
+        **{"vision_config.hidden_size": 64, "qformer_config.encoder_hidden_size": 64},
+        **{"qformer_config.hidden_size": 64},
+    },
+    "janus": {
+        **{"vq_config.base_channels": 32, "vq_config.channel_multiplier": [1, 2], "vq_config.latent_channels": 16},
+        **{"vq_config.num_embeddings": 16},
+    },
+    "kyutai_speech_to_text": {"codebook_size": 64},
+    "molmo2": {"adapter_config.vision_feature_layer": [1, 0]},
+    "moonshine_streaming": {"num_key_value_heads": 4},
+    "muse_spark": {"audio_config.num_hidden_layers": 4, "text_config.layer_rope_theta": [500000.0, 0]},
+    "nemotron_h_omni": {"vision_config.max_img_size": 64, "vision_config.patch_dim": 48},
+    "neomme": {"head_dim": 16},
+}
+"""Model type -> path in its whole config -> value."""
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "gemma4": {"vision_config": {}, "audio_config": {}},
+    "gemma4_unified": {"vision_config": {}, "audio_config": {}},
+    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0, "num_kv_shared_layers": 30}},
+}
+"""Model type -> what its default config lacks: towers, or what it cannot be made without."""
