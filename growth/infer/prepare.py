@@ -83,8 +83,9 @@ def check_shapes(plan: Plan) -> None:
         shape = made.get(tensor.canonical)
         if shape is not None and len(shape) == len(tensor.new_shape) and tuple(shape) != tuple(tensor.new_shape):
             raise IllegalShapeError(
-                f"'{name}' would become {list(tensor.new_shape)}, and a {plan.model_class.__name__} with the new config "
-                f"has {list(shape)} there: its class rounds a size. Name sizes that it leaves as they are, one by one."
+                f"'{name}' would become {list(tensor.new_shape)}, and a {plan.model_class.__name__} with the new "
+                f"config has {list(shape)} there: its class rounds a size. Name sizes that it leaves as they are, one "
+                "by one."
             )
 
 
