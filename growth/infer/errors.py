@@ -15,3 +15,7 @@ class Differs(Unexplained):
         >>> issubclass(Differs, Unexplained)
         True
     """
+
+
+class Unsized(Unexplained):
+    """A dimension grows, and no config field says how large it is: other small sizes may tell."""

@@ -98,8 +98,9 @@ def groups(
     found: list[Group] = []
     streams: dict[int, int] = {}  # a user's width -> that in the miniature, where sections share it
     rest: list[tuple[Field, int]] = []
-    for section in dict.fromkeys(field.section for field in fields):
-        here = [field for field in fields if field.section == section]
+    homes = _homes(fields)
+    for section in dict.fromkeys(homes.values()):
+        here = [field for field in fields if homes[field.path] == section]
         beside = {split(path)[1]: value for path, value in kept.items() if split(path)[0] == section}
         tied, others = _tied(here, level.linked or not any(name in beside for name in _HEAD_DIM), level)
         grain = level.grain
@@ -132,6 +133,17 @@ def groups(
             value = _rounded(ODD[next(odd) % len(ODD)], level.grain)
         found.append(Group({field.path: value}, field.kind))
     return _joined(found, fields)
+
+
+def _homes(fields: Sequence[Field]) -> dict[str, str]:
+    """Path -> the section whose proportions a field keeps: its own, or the one around it for the key heads of a section
+    that has no heads of queries (``attn_config.kv_n_heads`` beside ``n_heads``)."""
+    homes = {field.path: field.section for field in fields}
+    for section in {*homes.values()} - {""}:
+        heads = [field for field in fields if field.section == section and field.kind == "heads"]
+        if all(field.name in STANDARD["num_key_value_heads"] for field in heads):
+            homes |= {field.path: split(section)[0] for field in heads}
+    return homes
 
 
 def _joined(found: Sequence[Group], fields: Sequence[Field]) -> list[Group]:

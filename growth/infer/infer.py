@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -24,13 +25,14 @@ from growth.infer import operations
 from growth.infer.contradictions import contradiction
 from growth.infer.declare import declared
 from growth.infer.disk import on_disk
-from growth.infer.errors import Differs, Unexplained
+from growth.infer.errors import Differs, Unexplained, Unsized
 from growth.infer.naming import Sizing
 from growth.infer.own_fields import nothing_inside
-from growth.infer.pair import Pair, pair
+from growth.infer.pair import Pair, pairs
 from growth.infer.recording import record
 from growth.infer.sizes import growing
 from growth.infer.solution import Solution, solve, starred
+from growth.infer.unused import remark, unused
 from growth.infer.values import RULES
 from growth.infer.walk import Walk
 from growth.proof.float64 import exact_arithmetic
@@ -82,41 +84,62 @@ def _inferred(base: Config, model_class: type[PreTrainedModel], towers: Collecti
     if own and not growing(base, model_class):
         raise UnsupportedModelError(nothing_inside(base, model_class.__name__))
     LOG.info("no declaration for %s: making a miniature", model_class.__name__)
-    found = pair(base, model_class, towers)
-    try:
+    started, said = time.monotonic(), None
+    for found in pairs(base, model_class, towers):
         LOG.info("inferring what the parameters of %s do, from two runs of its miniature", model_class.__name__)
-        with exact_arithmetic():
-            small, wide, solution = _compared(found)
-            tensors = on_disk(small, wide, solution)
-        sizing = Sizing(found, base.parsed, real_shapes(base, model_class))
         try:
-            sizing.settle(solution)
+            return _of_pair(found, base, model_class)
         except Unexplained as error:
-            fields = contradiction(found.sizes, found.ratios, base.parsed)
-            if fields is None:
-                raise
-            raise UnsupportedModelError(f"{model_class.__name__}: {fields}.") from error
-        prefixes = tuple(filter(None, [model_class.base_model_prefix]))
-        return declared(
-            solution,
-            tensors,
-            sizing,
-            found.sizes,
-            lambda name: patterns.modern(patterns.without_prefix(name, prefixes)),
-            found.small.parsed,
-            model_class.module_class if issubclass(model_class, OwnWrapper) else model_class,
-            model_type=str(base.parsed.model_type),
-            prefixes=prefixes,
-            twin=found.architecture.twin,
-            vouched=dict.fromkeys(paths(base, RESERVED_FIELDS if own else ())),
-            positions="as in its code",
-        )
+            said = said or error
+            if not isinstance(error, (Unsized, Differs)) or time.monotonic() - started > BUDGET:
+                break
+    why: Any = said
+    if own:
+        why = str(said).replace("module 'module'", "the module itself").replace("'module.", "'")
+    raise UnsupportedModelError(
+        f"no declaration could be inferred for this {model_class.__name__}: {why}. Declare the model with "
+        "growth.register, or report it."
+    ) from said
+
+
+BUDGET = 60.0
+"""Seconds after which no further miniature is tried."""
+
+
+def _of_pair(found: Pair, base: Config, model_class: type[PreTrainedModel]) -> Architecture:
+    """The declaration that a pair of miniatures gives.
+
+    Raises:
+        Unexplained: if it gives none.
+        UnsupportedModelError: for a config whose sizes contradict each other.
+    """
+    own = issubclass(model_class, OwnWrapper)
+    with exact_arithmetic():
+        small, wide, solution = _compared(found)
+        tensors = on_disk(small, wide, solution)
+    sizing = Sizing(found, base.parsed, real_shapes(base, model_class))
+    try:
+        sizing.settle(solution)
     except Unexplained as error:
-        why = str(error).replace("module 'module'", "the module itself").replace("'module.", "'") if own else error
-        raise UnsupportedModelError(
-            f"no declaration could be inferred for this {model_class.__name__}: {why}. Declare the model with "
-            "growth.register, or report it."
-        ) from error
+        if (why := contradiction(found.sizes, found.ratios, base.parsed)) is None:
+            raise
+        raise UnsupportedModelError(f"{model_class.__name__}: {why}.") from error
+    prefixes = tuple(filter(None, [model_class.base_model_prefix]))
+    return declared(
+        solution,
+        tensors,
+        sizing,
+        found.sizes,
+        lambda name: patterns.modern(patterns.without_prefix(name, prefixes)),
+        found.small.parsed,
+        model_class.module_class if issubclass(model_class, OwnWrapper) else model_class,
+        model_type=str(base.parsed.model_type),
+        prefixes=prefixes,
+        twin=found.architecture.twin,
+        vouched=dict.fromkeys(paths(base, RESERVED_FIELDS if own else ())),
+        positions="as in its code",
+        **remark(unused(solution.walk, small)),
+    )
 
 
 def _compared(found: Pair) -> tuple[PreTrainedModel, PreTrainedModel, Solution]:
@@ -193,7 +216,7 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
         names.get(id(getattr(part, "weight", None)))
         for part in (_part(small, "get_input_embeddings"), _part(small, "get_output_embeddings"))
     )
-    return solve(walk, head, embedding)
+    return solve(walk, head, embedding, unused(walk, small))
 
 
 def _part(model: Any, method: str) -> Any:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from growth.architectures.sizes import Size, value_at
-from growth.infer.errors import Unexplained
+from growth.infer.errors import Unexplained, Unsized
 from growth.infer.pair import Pair
 from growth.infer.ranges import Factor, Range, resolved
 from growth.infer.solution import Part, Solution, free, starred
@@ -129,7 +129,7 @@ class Sizing:
                     open_[key(factor)] = self.candidates(factor)
                     if not open_[key(factor)]:
                         n, m = factor.count
-                        raise Unexplained(
+                        raise Unsized(
                             f"dimension {d} of '{name}' has a part of {n} coordinates that become {m}, which is no "
                             f"multiple of a config field that grows ({', '.join(self.small) or 'there is none'})"
                         )
@@ -145,7 +145,7 @@ class Sizing:
                     if self.count(part.parts, dict(zip(keys, combination, strict=True))) in wanted
                 ]
                 if not fits:
-                    raise Unexplained(
+                    raise Unsized(
                         f"dimension {d} of '{name}' is {', '.join(map(str, sorted(wanted)))} in the model, and "
                         "the multiple of a config field that it is in the miniature would be another number"
                     )

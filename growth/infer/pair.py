@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.derived_sizes import Times
 from growth.architectures.sizes import Size, size_at, value_at
 from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
@@ -77,18 +78,38 @@ def pair(
         >>> found.ratios["hidden_size"], found.ratios["intermediate_size"]
         (2, 3)
     """
+    return next(pairs(config, model_class, towers, sizes))
+
+
+def pairs(
+    config: Mapping[str, Any],
+    model_class: type[PreTrainedModel],
+    towers: Collection[str] = ("text",),
+    sizes: Mapping[str, Size] | None = None,
+) -> Iterator[Pair]:
+    """Every pair that runs, the one that tells sizes apart best first. Arguments as for `pair`.
+
+    Raises:
+        UnsupportedModelError: if there is none.
+    """
     base = Config.of(config)
     tried: list[dict[str, Any]] = []
     failures: list[BaseException] = []
+    found_any = False
     for attempt in attempts(base, model_class, towers, sizes):
         try:
             draft = attempt()
             if dict(draft.small) in tried:
                 continue
             tried.append(dict(draft.small))
-            return _run(draft, base, model_class)
+            found = _run(draft, base, model_class)
         except (GrowthError, *FAILED) as error:
             failures.append(error)
+        else:
+            found_any = True
+            yield found
+    if found_any:
+        return
     said = dict.fromkeys(f"{type(error).__name__}: {str(error)[:160]}" for error in failures)
     refusal = UnsupportedModelError(
         f"no miniature of {model_class.__name__} runs: {'; '.join([*said][:3])}. Declare the model with "
@@ -153,8 +174,25 @@ def _run(draft: Draft, base: Config, kind: type[PreTrainedModel]) -> Pair:
             for name, size in draft.architecture.sizes.items()
             if size.field in ratios or _stands(size.field, draft.small, wide, base)
         }
+        sizes |= _led(draft.architecture.sizes, sizes, (base, draft.small, wide))
         return Pair(draft.small, wide, ratios, sizes, inputs, replace(draft.architecture, sizes=sizes))
     raise failed or UnsupportedModelError("no field of its config grows")
+
+
+def _led(table: Mapping[str, Size], leaders: Mapping[str, Size], configs: Sequence[Config]) -> dict[str, Size]:
+    """The other sizes, that the class sets to what one that grows is, as sizes that follow it. They are written with
+    it: a class that finds them unequal may set more than them."""
+
+    def values(size: Size) -> list[Any]:
+        return [size_at(config.parsed, size.field) for config in configs]
+
+    led: dict[str, Size] = {}
+    for name in table.keys() - leaders.keys():
+        size = table[name]
+        leader = next((other for other, it in leaders.items() if values(it) == values(size)), None)
+        if leader is not None and all(type(value) is int for value in values(size)):
+            led[name] = replace(size, grows="follows", follows=Times(1, leader), small=leaders[leader].small)
+    return {name: led[name] for name in table if name in led}
 
 
 def _stands(path: str, small: Config, wide: Config, base: Config) -> bool:

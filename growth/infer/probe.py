@@ -64,7 +64,7 @@ def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], 
 def _counts(module: type[nn.Module], dim: int) -> bool:
     """Whether a dimension is no feature: the rows of an embedding, the extent of a convolution."""
     convolves = issubclass(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    return (issubclass(module, nn.Embedding) and dim == 0) or (convolves and dim > 1)
+    return (issubclass(module, (nn.Embedding, nn.EmbeddingBag)) and dim == 0) or (convolves and dim > 1)
 
 
 def few_shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes | None:

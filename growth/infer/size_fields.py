@@ -3,7 +3,7 @@ a field does in one model is found by building it."""
 
 from __future__ import annotations
 
-HIDDEN = ("hidden_size", "d_model", "n_embd", "embed_dim", "dim", "word_embed_proj_dim", "embedding_size")
+HIDDEN = ("hidden_size", "d_model", "n_embd", "embed_dim", "dim", "word_embed_proj_dim", "output_hidden_size")
 """The width of a stream. The first that a section has is its own; one of the same value follows it."""
 
 HEAD_DIMS = ("head_dim", "d_kv", "qk_nope_head_dim", "kv_channels", "attention_head_dim", "qk_head_dim")
@@ -84,6 +84,7 @@ OUTER_NOT = (
     "max_state_dim",
     "max_action_dim",
     "stride",
+    "input_dim",
 )
 """How the names of fields that are widths end, and endings of those that are not."""
 

@@ -56,7 +56,9 @@ class Solution:
     as_reader: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
 
-def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
+def solve(
+    walk: Walk, head: str | None, embedding: str | None, guessed: Mapping[str, tuple[Part, ...]] | None = None
+) -> Solution:
     """Settle what a walk leaves open, and read the roles off.
 
     Args:
@@ -64,6 +66,7 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
         head, embedding: names of the matrix before the logits and of the input embedding, if there are such. A head
             takes the coefficient of the embedding where it can, as if they were tied: then the last norm carries
             what a reader of k copies is divided by, and one declaration serves both.
+        guessed: parts of parameters that no operation ends in (`growth.infer.unused`).
 
     Raises:
         Unexplained: if the roles contradict one another.
@@ -99,7 +102,7 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
         for factor in _free(parts):
             factor.averaged = True
     _check_tables(walk)
-    found_parts = {name: _parts(walk, name) for name in walk.small.held}
+    found_parts = {name: _parts(walk, name) for name in walk.small.held} | dict(guessed or {})
     found_parts |= before_head(walk, head, found_parts)
     as_reader = dict(found_parts)
     for name in walk.readings:

@@ -112,9 +112,14 @@ class TextAround:
     def _random(self, length: int, more: int, *, decoder: bool = False) -> Tensor:
         """Token ids of text alone, ``[2, length]``: the upper half of the vocabulary."""
         config = self.model.config.get_text_config(decoder=True) if decoder else self.model.config.get_text_config()
-        weight: Any = getattr(self.model.get_input_embeddings(), "weight", None)
-        vocabulary = int(getattr(config, "vocab_size", None) or (32 if weight is None else weight.shape[0]))
+        vocabulary = int(getattr(config, "vocab_size", None) or _embedded(self.model))
         return torch.randint(max(vocabulary // 2, 3), vocabulary - 1, (ROWS, length), generator=self._generator(more))
 
     def _generator(self, more: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed + more)
+
+
+def _embedded(model: PreTrainedModel) -> int:
+    """How many tokens a model has embeddings for, where its config does not say it."""
+    weight: Any = model.get_input_embeddings().weight
+    return int(weight.shape[0])

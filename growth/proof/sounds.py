@@ -22,7 +22,10 @@ def sound_candidates(config: PreTrainedConfig, taken: Collection[str]) -> Iterat
     """
     look = Look(config)
     masks = [name for name in MASKS if name in taken]
-    bins = look.number(("num_mel_bins", "n_mel_bins", "input_feat_size", "feature_size", "input_dim"), 80)
+    bins = look.number(
+        ("num_mel_bins", "n_mel_bins", "input_feat_size", "feature_size", "input_dim", "feature_projection_input_dim"),
+        80,
+    )
     lengths = [2 * look.number(("max_source_positions",), 64), 128, 64, 200]
     for name in ("input_features", "audio_input_features"):
         if name not in taken:

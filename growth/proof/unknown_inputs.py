@@ -31,7 +31,8 @@ def reads_more_than_text(model: PreTrainedModel | type[PreTrainedModel]) -> bool
     kind = model if isinstance(model, type) else type(model)
     taken = inspect.signature(kind.forward).parameters
     named = getattr(kind.config_class, "model_type", "")
-    return "input_ids" in taken and any(name in taken for name in RAW) and not is_declared(named)
+    reads_text = "input_ids" in taken or "decoder_input_ids" in taken
+    return reads_text and any(name in taken for name in RAW) and not is_declared(named)
 
 
 def reads_raw(kind: type[PreTrainedModel]) -> bool:

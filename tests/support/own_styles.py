@@ -839,6 +839,65 @@ class Sized(nn.Module):
         return self.norm(h) @ self.embed.weight.t() * self.config.dim**-0.5
 
 
+class Shared(nn.Module):
+    """Several queries share a key and value by an argument of torch's attention; a norm of each head; a
+    head that is the embedding, behind a soft cap."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        inner, shared = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+        self.embed = nn.Embedding(config.vocab_size, config.dim)
+        self.q, self.kv = nn.Linear(config.dim, inner, bias=False), nn.Linear(config.dim, 2 * shared, bias=False)
+        self.out = nn.Linear(inner, config.dim, bias=False)
+        self.q_norm, self.k_norm = nn.RMSNorm(config.head_dim), nn.RMSNorm(config.head_dim)
+        self.norm, self.final = nn.RMSNorm(config.dim), nn.RMSNorm(config.dim)
+        self.gate_up = nn.Linear(config.dim, 2 * config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) * self.config.dim**0.5
+        read, heads = self.norm(x), (*x.shape[:2], -1, self.config.head_dim)
+        k, v = (y.view(heads) for y in self.kv(read).chunk(2, -1))
+        q, k, v = (y.transpose(1, 2) for y in (self.q_norm(self.q(read).view(heads)), self.k_norm(k), v))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        gate, up = self.gate_up(read).chunk(2, -1)
+        x = x + self.out(attended.transpose(1, 2).flatten(2)) + self.down(F.gelu(gate) * up)
+        return 30 * torch.tanh(self.final(x) @ self.embed.weight.T / 30)
+
+
+class Vae(nn.Module):
+    """It returns its code beside what it makes of it."""
+
+    def __init__(self, x_dim: int, h_dim: int, z_dim: int, always: bool = False) -> None:
+        super().__init__()
+        self.always = always
+        self.enc, self.mu, self.log = nn.Linear(x_dim, h_dim), nn.Linear(h_dim, z_dim), nn.Linear(h_dim, z_dim)
+        self.dec, self.out = nn.Linear(z_dim, h_dim), nn.Linear(h_dim, x_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = F.relu(self.enc(x))
+        mu, log = self.mu(h), self.log(h)
+        z = mu + torch.randn_like(mu) * torch.exp(0.5 * log) if self.training or self.always else mu
+        return torch.sigmoid(self.out(F.relu(self.dec(z)))), mu, log
+
+
+class Sinusoidal(nn.Module):
+    """A table of sines is added to the stream."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.embed, self.head = nn.Embedding(config.n_tokens, config.dim), nn.Linear(config.dim, config.n_tokens)
+        rates = torch.exp(torch.arange(0, config.dim, 2) * (-math.log(1e4) / config.dim))
+        angles = torch.arange(64)[:, None] * rates
+        self.register_buffer("pe", torch.stack([angles.sin(), angles.cos()], -1).flatten(1).double(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.embed(x) + self.pe[: x.shape[1]].to(self.embed.weight.dtype)))  # type: ignore[index]
+        return out
+
+
 def of(kind: Callable[[Any], nn.Module], **fields: Any) -> Callable[[], nn.Module]:
     return lambda: kind(Namespace(**fields))
 
@@ -864,17 +923,7 @@ STYLES: dict[str, Style] = {
         ("num_classes", "image_size"),
     ),
     "nn.Transformer": Style(
-        of(
-            Seq2Seq,
-            src_vocab=37,
-            tgt_vocab=41,
-            d_model=24,
-            nhead=3,
-            enc_layers=2,
-            dec_layers=1,
-            dim_feedforward=52,
-            max_len=30,
-        ),
+        of(Seq2Seq, src_vocab=37, tgt_vocab=41, d_model=24, nhead=4, enc_layers=2, dec_layers=1, dim_feedforward=52, max_len=30),
         lambda s: {"src": tokens(37, 2, 8, seed=s), "tgt": tokens(41, 2, 6, seed=s + 1)},
         {"inputs": lambda c: (torch.randint(c.src_vocab, (2, 8)), torch.randint(c.tgt_vocab, (2, 6)))},
         ("d_model", "nhead", "dim_feedforward"),
@@ -935,7 +984,9 @@ STYLES: dict[str, Style] = {
         ("n_inputs", "n_outputs"),
     ),
     "spectral norm": Style(
-        of(Spectral, n_inputs=6, hidden=20, mid=14, n_outputs=3), lambda s: {"x": floats(9, 6, seed=s)}, {}, ("mid",)
+        of(Spectral, n_inputs=6, hidden=20, mid=14, n_outputs=3),
+        lambda s: {"x": floats(9, 6, seed=s)},
+        says="'mid' has a spectral norm: it divides a matrix by an estimate that goes on changing in training",
     ),
     "U-Net": Style(
         of(UNet, in_channels=3, out_channels=2, base_channels=6),
@@ -963,9 +1014,7 @@ STYLES: dict[str, Style] = {
     "tied autoencoder": Style(
         of(Autoencoder, n_inputs=15, hidden=11, code=4),
         lambda s: {"x": floats(5, 15, seed=s)},
-        {},
-        ("hidden", "code"),
-        ("n_inputs",),
+        says="'enc2.weight' is used in several places, as a tied matrix is, and no copies of its rows and columns",
     ),
     "diffusion": Style(
         of(Denoiser, data_dim=5, time_dim=8, hidden=26, depth=2),
@@ -1027,11 +1076,36 @@ STYLES: dict[str, Style] = {
         ("dim", "ff"),
         ("n_tokens",),
     ),
+    "shared keys": Style(
+        of(Shared, vocab_size=37, dim=20, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=34),
+        lambda s: {"x": tokens(37, 2, 8, seed=s)},
+        {},
+        ("dim", "n_heads", "n_kv_heads", "d_ff"),
+        ("head_dim",),
+    ),
+    "a code": Style(
+        lambda: Vae(12, 20, 6),
+        lambda s: {"x": floats(5, 12, seed=s)},
+        {"config": {"x_dim": 12, "h_dim": 20, "z_dim": 6}},
+        ("h_dim",),
+        ("x_dim", "z_dim"),
+    ),
+    "random numbers": Style(
+        lambda: Vae(12, 20, 6, always=True),
+        lambda s: {"x": floats(5, 12, seed=s)},
+        {"config": {"x_dim": 12, "h_dim": 20, "z_dim": 6, "always": True}},
+        says="random numbers are drawn in eval mode, so that no two runs agree; draw them in training alone",
+    ),
+    "sines": Style(
+        of(Sinusoidal, n_tokens=37, dim=20),
+        lambda s: {"x": tokens(37, 2, 8, seed=s)},
+        says="a table that the model computes from its width, such as sines of positions",
+    ),
     "a list of channels": Style(
         of(ConvNet, channels=[8, 12], classes=4),
         lambda s: {"x": floats(2, 3, 6, 6, seed=s)},
         {"inputs": torch.randn(2, 3, 6, 6)},
-        says="list",
+        says="no field of its config is a width of this ConvNet: channels is a list, of which no entry can grow alone",
     ),
     "no config": Style(lambda: Bare(), lambda s: {"x": floats(5, 6, seed=s)}, says="Bare has no config"),
 }
