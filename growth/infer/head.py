@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 def read_like(walk: Walk, head: str, embedding: str | None) -> str | None:
-    """The embedding that a head may be tied to: the one that the forward pass looks up, of its shape."""
+    """The embedding that a head may be tied to: the one that the forward pass looks up, of its shape.
+
+    Args:
+        walk: a finished walk.
+        head: name of the matrix before the logits.
+        embedding: what the class calls its input embedding.
+    """
     shape = walk.small.held[head].shape if head in walk.small.held else None
     used = [name for name in walk.uses if name not in walk.readings and walk.small.held[name].shape == shape]
     if embedding in walk.uses or not used:
