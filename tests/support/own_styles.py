@@ -304,7 +304,6 @@ class Seq2Seq(nn.Module):
             nn.Embedding(config.src_vocab, config.d_model),
             nn.Embedding(config.tgt_vocab, config.d_model),
         )
-        self.register_buffer("pe", torch.randn(config.max_len, config.max_len) * 0, persistent=False)
         self.transformer = nn.Transformer(
             config.d_model,
             config.nhead,
@@ -923,7 +922,17 @@ STYLES: dict[str, Style] = {
         ("num_classes", "image_size"),
     ),
     "nn.Transformer": Style(
-        of(Seq2Seq, src_vocab=37, tgt_vocab=41, d_model=24, nhead=4, enc_layers=2, dec_layers=1, dim_feedforward=52, max_len=30),
+        of(
+            Seq2Seq,
+            src_vocab=37,
+            tgt_vocab=41,
+            d_model=24,
+            nhead=4,
+            enc_layers=2,
+            dec_layers=1,
+            dim_feedforward=52,
+            max_len=30,
+        ),
         lambda s: {"src": tokens(37, 2, 8, seed=s), "tgt": tokens(41, 2, 6, seed=s + 1)},
         {"inputs": lambda c: (torch.randint(c.src_vocab, (2, 8)), torch.randint(c.tgt_vocab, (2, 6)))},
         ("d_model", "nhead", "dim_feedforward"),
@@ -1099,7 +1108,7 @@ STYLES: dict[str, Style] = {
     "sines": Style(
         of(Sinusoidal, n_tokens=37, dim=20),
         lambda s: {"x": tokens(37, 2, 8, seed=s)},
-        says="a table that the model computes from its width, such as sines of positions",
+        says="a table that the model computes by itself, [11, 40] and in a wider model [11, 80], is not repeated there",
     ),
     "a list of channels": Style(
         of(ConvNet, channels=[8, 12], classes=4),
