@@ -77,13 +77,9 @@ def build_exact(raw: Mapping[str, Any], *, experts: str = "eager") -> PreTrained
     parsed, kind = config_to_build(raw), class_of(raw)
     eager = {"attn_implementation": "eager", "experts_implementation": experts}
     model: PreTrainedModel = kind._from_config(parsed, **eager, dtype=torch.float64)
-    model.double()  # not to(dtype=...), which would drop the imaginary part of a table of complex numbers
+    model.double()  # to(dtype=...) would drop imaginary parts
     model.eval()
     return model
-
-
-WINDOWS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-"""Layers whose matrices also have the extent of a window."""
 
 
 def loud(model: PreTrainedModel, seed: int = 0) -> None:
@@ -93,15 +89,14 @@ def loud(model: PreTrainedModel, seed: int = 0) -> None:
     gains are far from 0 and 1, their values at initialisation, where a wrong coefficient would not
     show. Buffers that a checkpoint stores are filled where they are zero."""
     generator = torch.Generator().manual_seed(seed)
-    windows = {id(part.weight) for part in model.modules() if isinstance(part, WINDOWS)}
+    windows = {id(part.weight) for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd)}
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if parameter.ndim <= 1:
                 parameter.copy_(0.7 + 0.5 * noise)
             else:
-                shape = parameter.shape
-                read = math.prod(shape[1:]) if id(parameter) in windows else min(shape)
+                read = math.prod(parameter.shape[1:]) if id(parameter) in windows else min(parameter.shape)
                 parameter.copy_(noise * max(read, 1) ** -0.5)
         stored = model.state_dict().keys()
         for name, buffer in model.named_buffers():
