@@ -38,7 +38,7 @@ class Spaces:
     scaled: dict[Space, Law] = field(default_factory=dict)
     sizes: dict[str, Size] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
-    _spaces: dict[tuple[int, float], Space] = field(default_factory=dict)
+    _spaces: dict[tuple[int, float, float | None], Space] = field(default_factory=dict)
     _hints: dict[int, str] = field(default_factory=dict)
 
     def hint(self, part: Part, name: str) -> None:
@@ -47,22 +47,22 @@ class Spaces:
         if len(factors) == 1:
             self._hints.setdefault(id(factors[0]), name)
 
-    def axis(self, parts: Range, scale: float) -> Axis:
-        """A range as an axis."""
+    def axis(self, parts: Range, scale: float, before_head: float | None = None) -> Axis:
+        """A range as an axis. Arguments as of a `Part`."""
         axes: list[Axis] = []
         for factor in resolved(parts):
             if factor.kept:
                 axes.append(self._kept(factor))
             elif factor.kind == "concatenation":
-                pieces = [self.axis(piece, scale) for piece in factor.parts]
+                pieces = [self.axis(piece, scale, before_head) for piece in factor.parts]
                 whole = pieces[0]
                 for piece in pieces[1:]:
                     whole = whole + piece
                 axes.append(whole)
-                scale = 0.0
+                scale, before_head = 0.0, None
             else:
-                axes.append(self.space(factor, scale))
-                scale = 0.0
+                axes.append(self.space(factor, scale, before_head))
+                scale, before_head = 0.0, None
         if abs(scale) > SAME:
             raise Unexplained("a part that does not grow would have to scale")
         out = axes[0] if axes else Fixed(1)
@@ -83,25 +83,34 @@ class Spaces:
         self.laws[space] = Repeated(averaged=False)
         return space
 
-    def space(self, factor: Factor, scale: float) -> Space:
+    def space(self, factor: Factor, scale: float, before_head: float | None = None) -> Space:
         """The space of a factor under a scale, named when it is first asked for."""
-        key = (id(factor), round(scale, 9))
+        ratio = math.log(factor.count[1] / factor.count[0])
+        if before_head is not None:
+            embedded = -scale - before_head - ratio  # what a tied embedding writes
+            if abs(scale) < SAME or max(abs(embedded), abs(before_head)) < SAME:
+                before_head = None
+        key = (id(factor), round(scale, 9), before_head if before_head is None else round(before_head, 9))
         if key in self._spaces:
             return self._spaces[key]
         if abs(scale) < SAME:
             space = Space(self._name(factor), self._size(factor))
             self.laws[space] = Repeated(factor.averaged)
+        elif before_head is not None and abs(before_head) >= SAME:
+            space = self._scaled(self.space(factor, scale + before_head, 0.0), before_head)
+        elif before_head is not None or abs(scale + ratio) < SAME:
+            base = self.space(factor, 0.0 if before_head is None else embedded)
+            space = Space(self._free_name(f"{base.name}_read"), base.size)
+            self.scaled[space] = Dual(base)
         else:
-            base = self.space(factor, 0.0)
-            ratio = factor.count[1] / factor.count[0]
-            if abs(scale + math.log(ratio)) < SAME:
-                space = Space(self._free_name(f"{base.name}_read"), base.size)
-                self.scaled[space] = Dual(base)
-            else:
-                name = self._constant(-scale)
-                space = Space(self._free_name(f"{base.name}_over_{name}"), base.size)
-                self.scaled[space] = Scaled(base, name)
+            space = self._scaled(self.space(factor, 0.0), -scale)
         self._spaces[key] = space
+        return space
+
+    def _scaled(self, into: Space, by: float) -> Space:
+        name = self._constant(by)
+        space = Space(self._free_name(f"{into.name}_over_{name}"), into.size)
+        self.scaled[space] = Scaled(into, name)
         return space
 
     def _constant(self, scale: float) -> str:
@@ -127,7 +136,12 @@ class Spaces:
 
 
 def times(multiple: Multiple) -> Times:
-    """``Times(2, "hidden_size")``."""
+    """``Times(2, "hidden_size")``.
+
+    Example:
+        >>> str(times(Multiple("hidden_size", Fraction(2))).factor)
+        '2'
+    """
     exact = multiple.times
     return Times(int(exact) if exact.denominator == 1 else exact, multiple.size)
 
@@ -187,7 +201,7 @@ def declared(
 def _role(part: Part, spaces: Spaces, offset: float | None) -> Role:
     if part.kind == "keeps":
         return Keeps()
-    axis = spaces.axis(part.parts, part.scale)
+    axis = spaces.axis(part.parts, part.scale, part.before_head)
     if part.kind == "reads":
         return Reads(axis)
     if offset is not None:

@@ -25,6 +25,16 @@ def on_disk(
 
     Raises:
         Unexplained: if a tensor on disk is made of parameters in a way that is no selection of rows.
+
+    Example:
+        >>> from growth.infer.infer import explained
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> size = {"intermediate_size": 8, "head_dim": 4, "num_hidden_layers": 1, "vocab_size": 48}
+        >>> heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> models = [LlamaModel(LlamaConfig(hidden_size=width, **size, **heads)).eval() for width in (8, 16)]
+        >>> solution = explained(*models, {"input_ids": torch.ones(1, 3, dtype=torch.long)})
+        >>> [part.kind for part in on_disk(*models, solution)["layers.0.mlp.up_proj.weight"][0]]
+        ['keeps', 'reads']
     """
     first, second = _Numbered(small), _Numbered(wide)
     return {name: _tensor(name, first, second, solution) for name in first.tensors}
@@ -121,6 +131,7 @@ def _runs(line: list[tuple[str, tuple[int, ...]]]) -> list[Run]:
 def _joined(runs: list[Run], wider: list[Run], first: _Numbered, second: _Numbered, solution: Solution) -> Part:
     pieces: list[Range] = []
     kind, scale = "keeps", 0.0
+    before_head: float | None = None
     for (name, dim, start, length), (_, _, other, other_length) in zip(runs, wider, strict=True):
         if dim < 0 or (known := first.parts(name, solution)) is None:
             continue
@@ -129,9 +140,9 @@ def _joined(runs: list[Run], wider: list[Run], first: _Numbered, second: _Number
             continue
         if kind not in ("keeps", part.kind) or (kind == part.kind and abs(scale - part.scale) > 1e-9):
             raise Unexplained(f"'{name}' shares a tensor on disk with a parameter of another role")
-        kind, scale = part.kind, part.scale
+        kind, scale, before_head = part.kind, part.scale, part.before_head
         whole = (length, other_length) == count_of(part.parts)
         pieces.append(
             part.parts if whole else between(part.parts, (start, other), (start + length, other + other_length))
         )
-    return Part(kind, join(pieces) if pieces else [], scale)
+    return Part(kind, join(pieces) if pieces else [], scale, before_head)

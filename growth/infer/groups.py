@@ -87,6 +87,13 @@ def groups(
         kept: path -> value of the whole numbers that do not.
         level: how much is tied.
         chosen: path -> small value of fields that are not tied to others, where it is known.
+
+    Example:
+        >>> fields = [Field("hidden_size", 4096, "hidden"), Field("num_attention_heads", 32, "heads")]
+        >>> [dict(group.small) for group in groups(fields, {"head_dim": 128}, Level(linked=False))]
+        [{'num_attention_heads': 3}, {'hidden_size': 72}]
+        >>> [dict(group.small) for group in groups(fields, {}, Level(linked=True))]
+        [{'hidden_size': 384, 'num_attention_heads': 3}]
     """
     found: list[Group] = []
     streams: dict[int, int] = {}  # a user's width -> that in the miniature, where sections share it

@@ -128,9 +128,7 @@ class _Lists:
         """Those of a section with so many layers."""
         sources = {name: value for name, value in fields.items() if _SOURCES.search(name) and _per_layer(value, total)}
         numbers = {
-            name: value
-            for name, value in fields.items()
-            if name not in sources and _layer_numbers(name, value, total)
+            name: value for name, value in fields.items() if name not in sources and _layer_numbers(name, value, total)
         }
         return cls(
             {n: v for n, v in fields.items() if n not in (*numbers, *sources) and _per_layer(v, total)},

@@ -86,7 +86,7 @@ def kind(name: str, beside: Collection[str] = ()) -> Kind:
         return "feed-forward"
     if name in STANDARD["hidden_size"]:
         return "hidden"
-    if _WIDTH.search(name) and not re.search(r"head|per_layer|image_|chunk|^ple_|bins|_dim_base", name):
+    if _WIDTH.search(name) and not re.search(r"head|per_layer|image_|chunk|^ple_|bins|_dim_base|filter", name):
         return "width"
     return "kept" if _KEPT.search(name) else "unknown"
 

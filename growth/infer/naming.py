@@ -7,6 +7,7 @@ model decide."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +27,10 @@ class Multiple:
     Args:
         size: standard name of the field's size.
         times: by what it is multiplied.
+
+    Example:
+        >>> str(Multiple("hidden_size", Fraction(2))), Multiple("hidden_size", Fraction(2)).of({"hidden_size": 18})
+        ('2 * hidden_size', Fraction(36, 1))
     """
 
     size: str
@@ -53,7 +58,13 @@ Key = int | tuple[str, int]
 
 
 def key(factor: Factor) -> Key:
-    """What `Sizing` files a factor under."""
+    """What `Sizing` files a factor under.
+
+    Example:
+        >>> from growth.infer.ranges import kept
+        >>> key(kept(4)[0])
+        ('kept', 4)
+    """
     return ("kept", factor.count[0]) if factor.kept else id(factor)
 
 
@@ -112,13 +123,16 @@ class Sizing:
         """
         dims = list(_dimensions(solution))
         open_: dict[Key, list[Multiple]] = {}
-        for _, _, part in dims:
+        for name, d, part in dims:
             for factor in leaves(part.parts):
                 if key(factor) not in open_:
                     open_[key(factor)] = self.candidates(factor)
                     if not open_[key(factor)]:
                         n, m = factor.count
-                        raise Unsized(f"no config field grows as a dimension of {n} does, which becomes {m}")
+                        raise Unsized(
+                            f"dimension {d} of '{name}' has a part of {n} coordinates that become {m}, which is no "
+                            f"multiple of a config field that grows ({', '.join(self.small) or 'there is none'})"
+                        )
         for many in (False, True):
             for name, d, part in dims:
                 keys = list(dict.fromkeys(key(factor) for factor in leaves(part.parts)))
@@ -132,8 +146,8 @@ class Sizing:
                 ]
                 if not fits:
                     raise Unsized(
-                        f"dimension {d} of '{name}' is {sorted(wanted)} in the model, and no multiple of a config "
-                        "field that the miniature's dimension is"
+                        f"dimension {d} of '{name}' is {', '.join(map(str, sorted(wanted)))} in the model, and "
+                        "the multiple of a config field that it is in the miniature would be another number"
                     )
                 for position, one in enumerate(keys):
                     open_[one] = list(dict.fromkeys(combination[position] for combination in fits))
@@ -182,8 +196,6 @@ def powers(scale: float, ratios: Mapping[str, float]) -> dict[str, Fraction]:
         >>> powers(-0.5 * math.log(2), {"hidden_size": 2.0, "intermediate_size": 3.0})
         {'hidden_size': Fraction(-1, 2)}
     """
-    import math
-
     quarters = [Fraction(q, 4) for q in sorted(range(-12, 13), key=lambda q: (q % 4 != 0, q % 2 != 0, abs(q))) if q]
     for count in (1, 2):
         for names in itertools.combinations(ratios, count):
@@ -191,7 +203,10 @@ def powers(scale: float, ratios: Mapping[str, float]) -> dict[str, Fraction]:
                 total = sum(float(q) * math.log(ratios[name]) for q, name in zip(exponents, names, strict=True))
                 if abs(total - scale) < 1e-9:
                     return dict(zip(names, exponents, strict=True))
-    raise Unexplained("a factor of the forward pass is no product of powers of the sizes")
+    raise Unexplained(
+        f"a factor of the forward pass that is {math.exp(scale):.4g} times as large in a wider model is no product of "
+        f"powers of {', '.join(ratios)}"
+    )
 
 
 def distinct(found: Sizing) -> dict[str, float]:

@@ -120,7 +120,12 @@ def pairs(
 
 
 def modal_pair(raw: Mapping[str, Any], towers: Collection[str] = ("text",)) -> Pair:
-    """`pair` for the class that a config names."""
+    """`pair` for the class that a config names.
+
+    Example:
+        >>> modal_pair({"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]}).ratios["hidden_size"]
+        2
+    """
     return pair(raw, class_of(raw), towers)
 
 
@@ -136,6 +141,12 @@ def attempts(
     Args:
         base: the config.
         model_class, towers, sizes: as for `pair`.
+
+    Example:
+        >>> from transformers import LlavaForConditionalGeneration
+        >>> attempt = next(attempts(Config({"model_type": "llava"}), LlavaForConditionalGeneration))
+        >>> attempt().growths[0]["text_config.hidden_size"]
+        2
     """
     if sizes is None and not issubclass(model_class, OwnWrapper) and reads_more_than_text(model_class):
         return by_readings(base, towers)
@@ -145,13 +156,13 @@ def attempts(
 def _run(draft: Draft, base: Config, kind: type[PreTrainedModel]) -> Pair:
     """The pair of a draft. Raises whatever the class does, if it does not take it."""
     _check_names(draft.small, base, kind)
-    inputs = run(draft.small)
+    inputs = run(draft.small, most=draft.most)
     failed: BaseException | None = None
     for ratios in draft.growths:
         try:
             wide = _multiplied(draft, ratios)
             _check_names(wide, base, kind)
-            run(wide, inputs)
+            run(wide, inputs, draft.most)
         except (GrowthError, *FAILED) as error:
             failed = failed or error
             continue

@@ -8,6 +8,7 @@ but solutions."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,7 +93,11 @@ class Scales:
             Unexplained: if they cannot be.
         """
         if not self.try_equal(one, other):
-            raise Unexplained("values would have to scale in two ways at once")
+            times = math.exp(abs(self.reduced(one - other).constant))
+            raise Unexplained(
+                f"copies of the same activation would have to be some factor times the small model's and {times:.4g} "
+                "times that factor, both at once"
+            )
 
     def try_equal(self, one: Scale, other: Scale = ONE) -> bool:
         """As `equal`; False, with nothing said, if they cannot be the same."""

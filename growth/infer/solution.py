@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Factor, Range, found, growth_of, resolved, sources
-from growth.infer.scales import ONE, SAME, Scale
+from growth.infer.head import before_head, read_like
+from growth.infer.ranges import Factor, Range, found, growth_of, resolved, sources
+from growth.infer.scales import SAME, Scale
 from growth.infer.unification import unify
 from growth.infer.values import Reading, Value
 from growth.infer.walk import Walk
@@ -26,11 +27,14 @@ class Part:
         kind: ``keeps``, ``writes`` or ``reads``.
         parts: the range.
         scale: logarithm of the factor by which copies of the activation scale.
+        before_head: of what the matrix before the logits reads, the logarithm of the factor that still comes between
+            here and there; None elsewhere.
     """
 
     kind: str
     parts: Range
     scale: float = 0.0
+    before_head: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,9 @@ class Solution:
     as_reader: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
 
-def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
+def solve(
+    walk: Walk, head: str | None, embedding: str | None, guessed: Mapping[str, tuple[Part, ...]] | None = None
+) -> Solution:
     """Settle what a walk leaves open, and read the roles off.
 
     Args:
@@ -60,20 +66,30 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
         head, embedding: names of the matrix before the logits and of the input embedding, if there are such. A head
             takes the coefficient of the embedding where it can, as if they were tied: then the last norm carries
             what a reader of k copies is divided by, and one declaration serves both.
+        guessed: parts of parameters that no operation ends in (`growth.infer.unused`).
 
     Raises:
         Unexplained: if the roles contradict one another.
+
+    Example:
+        >>> from torch import nn
+        >>> from growth.infer.recording import record
+        >>> import growth.infer.operations
+        >>> layers = [nn.Linear(3, width, bias=False) for width in (4, 8)]
+        >>> one, other = (record(layer, {"input": torch.ones(2, 3)}, {"weight": layer.weight}) for layer in layers)
+        >>> found = solve(Walk(one, other).run(), None, None)
+        >>> [part.kind for part in found.parts["weight"]]
+        ['writes', 'keeps']
     """
     for name in walk.small.held:
         walk.parameter(name)  # also those that this forward pass does not use
     _same_in_every_layer(walk)
     for name, tensor in walk.small.outputs.items():
-        if (value := walk.values.get(id(tensor))) is not None and not value.grows and tensor.is_floating_point():
-            try:
-                walk.scales.equal(value.scale)
-            except Unexplained as error:
-                raise Unexplained(f"output '{name}': {error}") from error
-    if head and embedding and {head, embedding} <= walk.parameters.keys():
+        value = walk.values.get(id(tensor))
+        stays = value is not None and not value.grows and tensor.is_floating_point()
+        if value is not None and stays and not walk.scales.try_equal(value.scale):
+            raise Unexplained(_left_over(walk, name, value.scale, head))
+    if head and (embedding := read_like(walk, head, embedding)):
         walk.scales.try_equal(walk.parameters[head].scale, walk.parameters[embedding].scale)
     for value in walk.parameters.values():
         if not value.grows:  # what does not grow has no way to scale
@@ -86,12 +102,23 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
         for factor in _free(parts):
             factor.averaged = True
     _check_tables(walk)
-    found_parts = {name: _parts(walk, name) for name in walk.small.held}
+    found_parts = {name: _parts(walk, name) for name in walk.small.held} | dict(guessed or {})
+    found_parts |= before_head(walk, head, found_parts)
     as_reader = dict(found_parts)
     for name in walk.readings:
         if _also_written(walk, name):  # tied: as the embedding it writes, by the same coefficients
             found_parts[name] = _as_writer(walk, name, found_parts[name])
     return Solution(walk, found_parts, _offsets(walk), _outputs(walk), as_reader)
+
+
+def _left_over(walk: Walk, name: str, scale: Scale, head: str | None) -> str:
+    """Why an output that does not grow cannot stay as it is."""
+    tied = head is not None and _also_written(walk, head)
+    return (
+        f"output '{name}' would be {math.exp(_value(walk, scale)):.4g} times the small model's, and no parameter on "
+        "the way to it is free to make up for that"
+        + (f"; '{head}' is the embedding too, and no gain stands between the two" if tied else "")
+    )
 
 
 def _also_written(walk: Walk, name: str) -> bool:
@@ -114,7 +141,7 @@ def _as_writer(walk: Walk, name: str, parts: tuple[Part, ...]) -> tuple[Part, ..
 def _value(walk: Walk, scale: Scale) -> float:
     value = walk.scales.value(scale)
     if value is None:
-        raise Unexplained("a scale is left open")
+        raise Unexplained("nothing in the forward pass says by which factor some copies scale")
     return 0.0 if abs(value) < SAME else value
 
 
@@ -139,11 +166,17 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
         reads = [(d, id(factor)) in read for factor in free]
         kinds.append("keeps" if not free else "reads" if all(reads) else "writes" if not any(reads) else "both")
     if "both" in kinds:
-        raise Unexplained(f"one dimension of '{name}' is read in part")
+        raise Unexplained(
+            f"of one dimension of '{name}', some coordinates are summed over and others written, so that it is "
+            "neither an input nor an output"
+        )
     growing = [d for d, kind in enumerate(kinds) if kind != "keeps"]
     if not growing:
         if abs(_value(walk, value.scale)) > SAME:
-            raise Unexplained(f"'{name}' would have to scale, and none of its dimensions grows")
+            raise Unexplained(
+                f"'{name}' would have to be multiplied by {math.exp(_value(walk, value.scale)):.4g}, and none of its "
+                "dimensions grows"
+            )
         return tuple(Part("keeps", []) for _ in kinds)
     scales = dict.fromkeys(growing, 0.0)
     for d in growing:
@@ -205,12 +238,23 @@ def _free(parts: Iterable[Factor]) -> list[Factor]:
 
 
 def free(parts: Iterable[Factor]) -> list[Factor]:
-    """The free factors inside a range: those that spaces are made of."""
+    """The free factors inside a range: those that spaces are made of.
+
+    Example:
+        >>> from growth.infer.ranges import fresh, kept
+        >>> [factor.count for factor in free([*kept(3), *fresh((4, 8))])]
+        [(4, 8)]
+    """
     return _free(parts)
 
 
 def starred(name: str) -> str:
-    """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``."""
+    """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``.
+
+    Example:
+        >>> starred("layers.3.mlp.experts.0.up")
+        'layers.*.mlp.experts.*.up'
+    """
     parts = ("*" if part.isdigit() else part for part in name.split("."))
     return re.sub(r"(?<=\bexpert_)\d+(?=\.)", "*", ".".join(parts))
 
@@ -244,44 +288,8 @@ def _check_tables(walk: Walk) -> None:
         size = max(1.0, float(one[one.isfinite()].abs().max()) if one.isfinite().any() else 1.0)
         both = grown.isfinite() & other.isfinite()
         if grown.shape != other.shape or float(((grown - other)[both]).abs().max() if both.any() else 0) > 1e-9 * size:
-            raise Unexplained(f"{where}: a table that the model computes is another one in a wider model")
-
-
-def grown(solution: Solution, name: str) -> torch.Tensor:
-    """A parameter of the small model as the wide one has it."""
-    weight = solution.walk.small.held[name].detach()
-    by = solution.offsets.get(name, 0.0)
-    weight = weight + by
-    for d, part in enumerate(solution.parts[name]):
-        if part.kind == "keeps":
-            continue
-        weight = weight.index_select(d, torch.tensor(sources(part.parts)))
-        factor = coefficients(part)
-        shape = [1] * weight.dim()
-        shape[d] = -1
-        weight = weight * torch.tensor(factor, dtype=weight.dtype).reshape(shape)
-    return weight - by
-
-
-def coefficients(part: Part) -> list[float]:
-    """What each new coordinate of a dimension is multiplied by."""
-    chosen = sources(part.parts)
-    if part.kind == "writes":
-        return [math.exp(part.scale)] * len(chosen)
-    counts: dict[int, int] = defaultdict(int)
-    for source in chosen:
-        counts[source] += 1
-    return [math.exp(-part.scale) / counts[source] for source in chosen]
-
-
-def spaces(solution: Solution) -> Iterator[tuple[Factor, Count]]:
-    seen = set()
-    for parts in solution.parts.values():
-        for part in parts:
-            for factor in _free(part.parts):
-                if id(factor) not in seen:
-                    seen.add(id(factor))
-                    yield factor, factor.count
-
-
-__all__ = ["ONE", "Part", "Solution", "Value", "coefficients", "grown", "re", "solve", "sources", "spaces", "starred"]
+            raise Unexplained(
+                f"{where}: a table that the model computes by itself, {list(one.shape)} and in a wider model "
+                f"{list(other.shape)}, is not repeated there but another one. Sinusoids depend so on the number of "
+                "features, and ALiBi's slopes on the number of heads"
+            )

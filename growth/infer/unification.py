@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Factor, Range, count_of, cut_factor, found, fresh, join, kept, resolved
+from growth.infer.ranges import (
+    Count,
+    Factor,
+    Range,
+    count_of,
+    counted,
+    cut_factor,
+    described,
+    found,
+    fresh,
+    join,
+    kept,
+    resolved,
+)
 
 
 def divide(factor: Factor, outer: Count) -> tuple[Range, Range]:
@@ -16,11 +29,16 @@ def divide(factor: Factor, outer: Count) -> tuple[Range, Range]:
 
     Raises:
         Unexplained: if it does not divide so.
+
+    Example:
+        >>> heads, inside = divide(Factor((36, 72)), (3, 6))
+        >>> count_of(heads), count_of(inside)
+        ((3, 6), (12, 12))
     """
     factor = found(factor)
     (n, m), (a, b) = factor.count, outer
     if a == 0 or b == 0 or n % a or m % b:
-        raise Unexplained(f"{n} and {m} coordinates are not {a} and {b} times something")
+        raise Unexplained(f"{counted((n, m))} coordinates are no multiple of {counted((a, b))}")
     inner = (n // a, m // b)
     if factor.kept:
         if a != b:
@@ -57,7 +75,9 @@ def _divide_pieces(factor: Factor, outer: Count, inner: Count) -> tuple[Range, R
             unify(halves[0][1], half[1])
         result = join([half[0] for half in halves]), halves[0][1]
     else:
-        raise Unexplained(f"parts of {[c[0] for c in counts]} coordinates are viewed in rows of {inner[0]}")
+        raise Unexplained(
+            f"parts of {', '.join(map(counted, counts))} coordinates are viewed in rows of {counted(inner)}"
+        )
     joined = Factor(factor.count)
     joined.kind, joined.parts = "product", [[*result[0], *result[1]]]
     factor.link = joined
@@ -80,7 +100,7 @@ def split(parts: Range, counts: Sequence[Count]) -> list[Range]:
         n, m = 1, 1
         while (n, m) != (a, b):
             if not rest:
-                raise Unexplained(f"no factor of {a} and {b} coordinates")
+                raise Unexplained(f"a view wants {counted((a, b))} coordinates where none are left")
             head = rest.pop(0)
             x, y = head.count
             if a % (n * x) == 0 and b % (m * y) == 0:
@@ -88,14 +108,14 @@ def split(parts: Range, counts: Sequence[Count]) -> list[Range]:
                 n, m = n * x, m * y
                 continue
             if a % n or b % m:
-                raise Unexplained(f"{a} and {b} coordinates are not made of rows of {n} and {m}")
+                raise Unexplained(f"a view wants {counted((a, b))} coordinates, no whole rows of {counted((n, m))}")
             outer, inner = divide(head, (a // n, b // m))
             taken += outer
             rest = [*inner, *rest]
             n, m = a, b
         out.append(taken)
     if count_of(rest) != (1, 1):
-        raise Unexplained(f"{count_of(rest)} coordinates are left over")
+        raise Unexplained(f"a view leaves {counted(count_of(rest))} coordinates over")
     return out
 
 
@@ -104,12 +124,20 @@ def unify(one: Range, other: Range) -> None:
 
     Raises:
         Unexplained: if what is known of them does not fit together.
+
+    Example:
+        >>> one, other = fresh((36, 72)), fresh((36, 72))
+        >>> unify(one, other)
+        >>> found(one[0]) is found(other[0])
+        True
     """
     first, second = resolved(one), resolved(other)
     if all(f.kept for f in first) and all(f.kept for f in second):
         return
     if count_of(first) != count_of(second):
-        raise Unexplained(f"dimensions of {count_of(first)} and {count_of(second)} coordinates meet")
+        raise Unexplained(
+            f"a dimension of {counted(count_of(first))} coordinates meets one of {counted(count_of(second))}"
+        )
     while first and second:
         x, y = found(first.pop(0)), found(second.pop(0))
         if x is y:
@@ -125,7 +153,7 @@ def unify(one: Range, other: Range) -> None:
             unify(outer, [y])
             first = [*resolved(inner), *first]
         else:
-            raise Unexplained(f"a dimension is {one} in one place and {other} in another")
+            raise Unexplained(_apart(one, other))
         if any(factor.kind == "product" for factor in map(found, [*first, *second])):
             first, second = resolved(first), resolved(second)
 
@@ -156,8 +184,15 @@ def _unify_pieces(x: Factor, y: Factor) -> None:
     if x is y:
         return
     if len(x.parts) != len(y.parts):
-        raise Unexplained(f"a dimension is {x} in one place and {y} in another")
+        raise Unexplained(_apart([x], [y]))
     for piece, partner in zip(list(x.parts), list(y.parts), strict=True):
         unify(piece, partner)
     if found(x) is not found(y):
         found(x).link = found(y)
+
+
+def _apart(one: Range, other: Range) -> str:
+    return (
+        f"a dimension is laid out as {described(one)} in one place and as {described(other)} in another (in brackets: "
+        "in a wider model)"
+    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range, count_of, fresh, growth_of, kept
+from growth.infer.ranges import Range, count_of, described, fresh, growth_of, kept
 from growth.infer.recording import Call, Recording, side_by_side, tensors_in
 from growth.infer.scales import ONE, SAME, Scale, Scales
 from growth.infer.values import RULES, Pair, Reading, Value
@@ -26,6 +26,16 @@ class Walk:
 
     Args:
         small, wide: the recordings.
+
+    Example:
+        >>> from torch import nn
+        >>> from growth.infer.recording import record
+        >>> import growth.infer.operations
+        >>> layers = [nn.Linear(3, width, bias=False) for width in (4, 8)]
+        >>> one, other = (record(layer, {"input": torch.ones(2, 3)}, {"weight": layer.weight}) for layer in layers)
+        >>> walk = Walk(one, other).run()
+        >>> [count_of(parts) for parts in walk.parameter("weight").ranges]
+        [(4, 8), (3, 3)]
     """
 
     small: Recording
@@ -132,7 +142,10 @@ class Walk:
         if len(value.ranges) != out.dim() or any(
             count_of(parts) != (n, m) for parts, n, m in zip(value.ranges, out.shape, partner.shape, strict=True)
         ):
-            raise Unexplained(f"{where}: shapes {list(out.shape)} and {list(partner.shape)} are not {value.ranges}")
+            raise Unexplained(
+                f"{where}: its output is {list(out.shape)}, and {list(partner.shape)} in a wider model, where "
+                f"{'; '.join(map(described, value.ranges))} was expected"
+            )
 
     # What rules ask for.
 
@@ -227,7 +240,9 @@ class Walk:
             return ONE  # a table; compared once its ranges are known
         ratio = _ratio(one, other)
         if ratio is None:
-            raise Unexplained("a constant of the forward pass depends on the width in a way that is no factor")
+            raise Unexplained(
+                f"a constant of the forward pass, of shape {list(one.shape)}, depends on the width, not by a factor"
+            )
         return Scale(constant=math.log(ratio))
 
 
@@ -241,7 +256,10 @@ def unknown_operation(walk: Walk, pair: Pair) -> list[Value]:
     for one, other in arguments:
         value = walk.value(one, other)
         if value.grows and any(not f.kept for parts in value.ranges for f in parts):
-            raise Unexplained("there is no rule for this operation on a dimension that grows")
+            raise Unexplained(
+                f"no rule says what this operation makes of repeated features (its input is {list(one.shape)}, and "
+                f"{list(other.shape)} in a wider model)"
+            )
         if one.is_floating_point():
             walk.zero(value.scale)
     return [

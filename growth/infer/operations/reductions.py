@@ -134,6 +134,20 @@ def length(walk: Walk, pair: Pair) -> list[Value]:
     return [of(ranges, scale * (1.0 / float(order)))]
 
 
+@operation("_fft_c2c", "_fft_r2c", "_fft_c2r")
+def fourier(walk: Walk, pair: Pair) -> list[Value]:
+    """A Fourier transform: along time it is a sum like any other, along features it is none of copies."""
+    value = walk.pair(pair, "self")
+    dims = _dims(pair, value)
+    if _over(value, dims):
+        raise Unexplained(
+            "it takes a Fourier transform over features, and the spectrum of repeated features is no repetition of "
+            "their spectrum"
+        )
+    ranges = [kept(pair.one.out.shape[d]) if d in dims else parts for d, parts in enumerate(value.ranges)]
+    return [of(ranges, value.scale)]
+
+
 @operation(
     *(
         "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool2d_with_indices",
@@ -154,7 +168,9 @@ def pooled(walk: Walk, pair: Pair) -> list[Value]:
         elif n == count_of(value.ranges[d])[0] and (d < 2 or _one_place(pair, d - len(value.ranges))):
             ranges.append(value.ranges[d])
         else:
-            raise Unexplained("windows over a dimension that grows")
+            raise Unexplained(
+                "it takes windows of neighbouring features, and a wider model has other neighbours in each window"
+            )
     return [of(ranges, value.scale) for _ in outs]
 
 

@@ -35,7 +35,9 @@ def im2col(walk: Walk, pair: Pair) -> list[Value]:
     """``[batch, channels, *places]`` -> ``[batch, channels * window, windows]``."""
     value = walk.pair(pair, "self")
     if any(not factor.kept for parts in value.ranges[2:] for factor in parts):
-        raise Unexplained("windows over a dimension that grows")
+        raise Unexplained(
+            "it takes windows of neighbouring features, and a wider model has other neighbours in each window"
+        )
     window = math.prod(pair.get("kernel_size"))
     out = pair.one.out
     return [copy_of(value, [value.ranges[0], [*value.ranges[1], *kept(window)], kept(out.shape[2])])]
