@@ -136,8 +136,8 @@ def groups(
 
 
 def _homes(fields: Sequence[Field]) -> dict[str, str]:
-    """Path -> the section whose proportions a field keeps: its own, or the one around it for the key heads of a section
-    that has no heads of queries (``attn_config.kv_n_heads`` beside ``n_heads``)."""
+    """Path -> the section whose proportions a field keeps: its own, or the one around it for the key heads of a
+    section that has no heads of queries (``attn_config.kv_n_heads`` beside ``n_heads``)."""
     homes = {field.path: field.section for field in fields}
     for section in {*homes.values()} - {""}:
         heads = [field for field in fields if field.section == section and field.kind == "heads"]

@@ -126,12 +126,12 @@ class _Lists:
     @classmethod
     def of(cls, fields: Mapping[str, Any], total: int) -> _Lists:
         """Those of a section with so many layers."""
-        sources = {name: value for name, value in fields.items() if _SOURCES.search(name) and _per_layer(value, total)}
+        sources = {n: v for n, v in fields.items() if _SOURCES.search(n) and _per_layer(n, v, total)}
         numbers = {
             name: value for name, value in fields.items() if name not in sources and _layer_numbers(name, value, total)
         }
         return cls(
-            {n: v for n, v in fields.items() if n not in (*numbers, *sources) and _per_layer(v, total)},
+            {n: v for n, v in fields.items() if n not in (*numbers, *sources) and _per_layer(n, v, total)},
             sources,
             numbers,
             {name: fields[name] for name in FIRST if type(fields.get(name)) is int and 0 <= fields[name] <= total},
@@ -198,8 +198,9 @@ def _by_list(fields: Mapping[str, Any], repeat: int) -> SmallStack:
     return SmallStack({name: [fields[name][layer] for layer in picked]}, picked, len(fields[name]))
 
 
-def _per_layer(value: Any, total: int) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == total > 1
+def _per_layer(name: str, value: Any, total: int) -> bool:
+    """Whether a field has an entry for each layer. Of a single layer, a list of one kind is one."""
+    return isinstance(value, (list, tuple)) and len(value) == total and (total > 1 or name.endswith("layer_types"))
 
 
 def _is_pattern(name: str, value: Any, total: int) -> bool:

@@ -158,8 +158,8 @@ def side_by_side(small: Recording, wide: Recording) -> list[tuple[Call, Call | N
             j += 1
         elif one is not None and other is not None:
             raise Differs(
-                f"module '{one.module or 'the model'}' does {short(one)} in the small model where the wide one does "
-                f"{short(other)}"
+                f"module '{one.module or 'the model'}': after the same operations the small model does "
+                f"'{short(one)}' and a wider one '{short(other)}', as where every head has a module of its own"
             )
         else:
             raise Differs("the model does a number of operations that depends on its width")

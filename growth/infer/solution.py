@@ -86,8 +86,9 @@ def solve(
     _same_in_every_layer(walk)
     for name, tensor in walk.small.outputs.items():
         value = walk.values.get(id(tensor))
-        stays = value is not None and not value.grows and tensor.is_floating_point()
-        if value is not None and stays and not walk.scales.try_equal(value.scale):
+        if value is None or value.grows or not tensor.is_floating_point():
+            continue
+        if not walk.scales.try_equal(value.scale):
             raise Unexplained(_left_over(walk, name, value.scale, head))
     if head and (embedding := read_like(walk, head, embedding)):
         walk.scales.try_equal(walk.parameters[head].scale, walk.parameters[embedding].scale)

@@ -1,7 +1,8 @@
 """Parameters that take no part in a forward pass, so that nothing tells what they do.
 
-A class of transformers may have some: a decoder that was cut out of an encoder-decoder keeps its cross-attention. They
-grow as modules of their kind do, and the plan names them. A module of the caller's is refused: other inputs may use them.
+A class of transformers may have some: a decoder that was cut out of an encoder-decoder keeps its cross-attention.
+They grow as modules of their kind do, and the plan names them. A module of the caller's is refused: other inputs may
+use them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ LISTED = 4
 
 
 def unused(walk: Walk, model: PreTrainedModel) -> dict[str, tuple[Part, ...]]:
-    """Name -> one part per dimension, of the parameters that grow and that no operation ends in: what a linear layer or
-    a convolution of that shape reads and writes.
+    """Name -> one part per dimension, of the parameters that grow and that no operation ends in: what a linear layer
+    or a convolution of that shape reads and writes.
 
     Args:
         walk: a finished walk.

@@ -30,8 +30,9 @@ from growth.plan.plan import TOLERANCE
 from growth.proof.twin import twin_report
 from support.ground_truth import default_config
 
-WRONG = 1e6 * TOLERANCE
-"""What a mistake makes of the outputs is at least so far off."""
+WRONG = 1e3 * TOLERANCE
+"""A mistake is at least so far off: most by 0.1 and more; by least a factor before a norm, which leaves only what the
+epsilon makes of it."""
 
 _LAYERS = {"num_hidden_layers": 2, "vocab_size": 97}
 _SIZES = {"hidden_size": 48, "intermediate_size": 72, "num_attention_heads": 4, **_LAYERS}
@@ -183,10 +184,19 @@ def test_one_mistake_of_each_kind(name: str) -> None:
         assert difference(name, mutant.declaration) > WRONG, f"{mutant.kind}: {mutant.where}"
 
 
+UNSEEN = {
+    # A root of 2 is its own dual: these are the same numbers.
+    "tied": ["reader: lm_head.weight[1]", "reader: embed_tokens.weight[1]"],
+    # The twin has a tied matrix under both of its names, and the head's is loaded last.
+    "fused": ["reader: embed_tokens.weight[1]"],
+}
+"""Changes that the twin does not see."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_mistake(name: str) -> None:
     passed = [
         f"{mutant.kind}: {mutant.where}" for mutant in mutants(name) if difference(name, mutant.declaration) <= WRONG
     ]
-    assert passed == []
+    assert passed == UNSEEN.get(name, [])

@@ -923,7 +923,17 @@ STYLES: dict[str, Style] = {
         ("num_classes", "image_size"),
     ),
     "nn.Transformer": Style(
-        of(Seq2Seq, src_vocab=37, tgt_vocab=41, d_model=24, nhead=4, enc_layers=2, dec_layers=1, dim_feedforward=52, max_len=30),
+        of(
+            Seq2Seq,
+            src_vocab=37,
+            tgt_vocab=41,
+            d_model=24,
+            nhead=4,
+            enc_layers=2,
+            dec_layers=1,
+            dim_feedforward=52,
+            max_len=30,
+        ),
         lambda s: {"src": tokens(37, 2, 8, seed=s), "tgt": tokens(41, 2, 6, seed=s + 1)},
         {"inputs": lambda c: (torch.randint(c.src_vocab, (2, 8)), torch.randint(c.tgt_vocab, (2, 6)))},
         ("d_model", "nhead", "dim_feedforward"),

@@ -77,7 +77,9 @@ def test_it_grows(name: str, ratio: int) -> None:
     assert {path: field(grown.config, path) for path in style.grows} == {
         path: ratio * field(old, path) for path in style.grows
     }
-    assert {path: field(grown.config, path) for path in style.keeps} == {path: field(old, path) for path in style.keeps}
+    assert {path: field(grown.config, path) for path in style.keeps} == {
+        path: field(old, path) for path in style.keeps
+    }
     first, *_, last = steps(grown.model, grown.optimizer, style)
     assert last < first
 
