@@ -165,10 +165,12 @@ OVER: dict[str, dict[str, Any]] = {
         **{"rope_parameters": _ROPE, "head_dim": 8, "num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 20},
     },
     "hunyuan_vl_text": {"rope_parameters": _ROPE, "head_dim": 8},
+    "inkling2_text": {"n_layers_per_attn_res_block": 1},
     "jamba": {
         **{"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
         **{"num_hidden_layers": 4, "mamba_expand": 2},
     },
+    "laguna": {"num_attention_heads_per_layer": [4, 4]},
     "led": {"attention_window": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "rope_parameters": _ROPE},
     "longformer": {"attention_window": 8},
@@ -180,6 +182,7 @@ OVER: dict[str, dict[str, Any]] = {
     "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16, "hidden_size": 32},
     "nemotron": {"num_key_value_heads": 2},
     "nystromformer": {"segment_means_seq_len": 4, "num_landmarks": 4},
+    "olmo_hybrid": {"linear_num_key_heads": 4, "linear_num_value_heads": 4, "linear_value_head_dim": 16},
     "pvt": {"num_attention_heads": [1, 2, 4, 4]},
     "pvt_v2": {"num_attention_heads": [1, 2, 4, 4]},
     "qwen4_exp_text": {
