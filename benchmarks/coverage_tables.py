@@ -165,10 +165,12 @@ OVER: dict[str, dict[str, Any]] = {
         **{"rope_parameters": _ROPE, "head_dim": 8, "num_experts": 4, "moe_topk": 2, "moe_intermediate_size": 20},
     },
     "hunyuan_vl_text": {"rope_parameters": _ROPE, "head_dim": 8},
+    "inkling2_text": {"n_layers_per_attn_res_block": 1},
     "jamba": {
         **{"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
         **{"num_hidden_layers": 4, "mamba_expand": 2},
     },
+    "laguna": {"num_attention_heads_per_layer": [4, 4]},
     "led": {"attention_window": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "rope_parameters": _ROPE},
     "longformer": {"attention_window": 8},
@@ -176,9 +178,11 @@ OVER: dict[str, dict[str, Any]] = {
     "mamba2": {**_HEADS_OF_8, "n_groups": 2},
     "mimi": {"codebook_size": 64},
     "ministral": {"rope_parameters": _ROPE, "head_dim": 8},
+    "mistral4": {"qk_nope_head_dim": 4, "qk_head_dim": 8, "head_dim": 8},
     "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 16, "true_hidden_size": 16, "hidden_size": 32},
     "nemotron": {"num_key_value_heads": 2},
     "nystromformer": {"segment_means_seq_len": 4, "num_landmarks": 4},
+    "olmo_hybrid": {"linear_num_key_heads": 4, "linear_num_value_heads": 4, "linear_value_head_dim": 16},
     "pvt": {"num_attention_heads": [1, 2, 4, 4]},
     "pvt_v2": {"num_attention_heads": [1, 2, 4, 4]},
     "qwen4_exp_text": {
@@ -207,6 +211,8 @@ OVER: dict[str, dict[str, Any]] = {
 _AXES = {"text_config.rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}
 
 DEEP: dict[str, dict[str, Any]] = {
+    "hunyuan_vl": {"im_start_id": 5, "im_end_id": 6, "im_newline_id": 7},
+    "fun_asr_nano": {"adaptor_config.intermediate_size": 8, "adaptor_config.hidden_size": 32},
     "unlimited_ocr": {
         "vision_config.sam_config.downsample_channels": [16, 32],
         "vision_config.sam_config.output_channels": 16,
@@ -225,7 +231,10 @@ DEEP: dict[str, dict[str, Any]] = {
         **{"text_config.cross_attention_layers": [1]},
     },
     "muse_glimmer": {"out_hidden_size": 128},
-    "llama4": {"vision_config.intermediate_size": 128},
+    "llama4": {
+        **{"vision_config.intermediate_size": 128, "vision_config.vision_output_dim": 24},
+        **{"vision_config.projector_input_dim": 24, "vision_config.projector_output_dim": 24},
+    },
     "granite_speech_plus": {"encoder_config.input_dim": 16},
     "granite_speech": {"encoder_config.input_dim": 16},
     "kimi_k25": {"projection_hidden_size": 32},
@@ -265,7 +274,6 @@ DEEP: dict[str, dict[str, Any]] = {
     },
     "ernie4_5_vl_moe": {"text_config.rope_parameters.mrope_section": [1, 1, 2]},
     "gemma3": {"mm_tokens_per_image": 4},
-    "fun_asr_nano": {"adaptor_config.intermediate_size": 8},
     "florence2": {
         "vision_config.projection_dim": 32,
         "vision_config.embed_dim": [16, 32, 48, 64],
@@ -287,7 +295,7 @@ DEEP: dict[str, dict[str, Any]] = {
         **{"vision_config.projection_dim": 32},
     },
     "kyutai_speech_to_text": {"codebook_size": 64},
-    "molmo2": {
+    "molmo2": {"image_patch_id": 5, 
         "vision_config.image_size": [16, 16],
         "vision_config.num_position_embeddings": 16,
         "adapter_config.vision_feature_layer": [1, 0],
@@ -297,7 +305,7 @@ DEEP: dict[str, dict[str, Any]] = {
     "glm_ocr": _AXES,
     "glmga": _AXES,
     "paddleocr_vl": _AXES,
-    "qwen2_5_omni_thinker": {**_AXES, "vision_start_token_id": 6, "vision_end_token_id": 7},
+    "qwen2_5_omni_thinker": {"audio_config.output_dim": 32, **_AXES, "vision_start_token_id": 6, "vision_end_token_id": 7},
     "qwen2_5_vl": _AXES,
     "qwen2_vl": _AXES,
     "glm4v_moe": {"text_config.rope_parameters": {**_ROPE, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5}},
