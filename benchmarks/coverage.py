@@ -118,7 +118,7 @@ def main() -> None:
         last = [*record["widths"].values()][-1] if record["widths"] else {"said": record["not_built"]}
         print(
             f"{mapping} {model_type} {name}: {status(record)} "
-            f"{[outcome.get('difference') for outcome in record['widths'].values()]} {last['said'][:220]} "
+            f"{[outcome.get('difference') for outcome in record['widths'].values()]} {last.get('said', '')[:220]} "
             f"({time.time() - begun:.0f} s)",
             flush=True,
         )

@@ -85,30 +85,45 @@ def case(model_type: str, name: str, widths: tuple[float, ...], limit: float) ->
                 small, missing = load(model_class, folder / "small")
                 inputs, outputs, text_alone = inputs_for(small)
                 record["inputs"] = sorted(inputs)
+                if missing:
+                    record["not_built"] = (
+                        f"transformers does not read back what it wrote ({len(missing)} names differ)"
+                    )
+                    return record
             except Exception as error:
                 record["does_not_run"] = f"{type(error).__name__}: {error}"[:900]
             for width in widths:
                 outcome = _grown(folder, width)
-                record["widths"][str(width)] = asdict(outcome)
+                record["widths"][str(width)] = _written(outcome)
                 if outcome.status == "grown":
                     try:
                         if "does_not_run" in record:
                             raise ValueError("the small model does not run")
                         _compare(outcome, model_class, folder / f"x{width}", missing, inputs, outputs, text_alone)
                     except Exception as error:
-                        outcome.status, outcome.said = "grown but not compared", f"{type(error).__name__}: {error}"[:900]
+                        outcome.status, outcome.said = (
+                            "grown but not compared",
+                            f"{type(error).__name__}: {error}"[:900],
+                        )
                         outcome.where = _where(error)
-                    record["widths"][str(width)] = asdict(outcome)
+                    record["widths"][str(width)] = _written(outcome)
                 elif outcome.status == "refused" and outcome.kind != "IllegalGrowthError":
                     break
     except OutOfTime:
-        missing_width = next((w for w in widths if record["widths"].get(str(w), {}).get("status") in (None, "grown")), 0)
-        record["widths"][str(missing_width)] = asdict(Outcome("out of time", seconds=limit))
+        missing_width = next(
+            (w for w in widths if record["widths"].get(str(w), {}).get("status") in (None, "grown")), 0
+        )
+        record["widths"][str(missing_width)] = _written(Outcome("out of time", seconds=limit))
     finally:
         torch.set_default_dtype(torch.float32)
         shutil.rmtree(folder, ignore_errors=True)
         record["seconds"] = round(time.process_time() - begun, 1)
     return record
+
+
+def _written(outcome: Outcome) -> dict[str, Any]:
+    """What there is to say of an outcome."""
+    return {name: value for name, value in asdict(outcome).items() if value not in (None, "", [])}
 
 
 def _grown(folder: Path, width: float) -> Outcome:
@@ -153,7 +168,9 @@ def _since(begun: float) -> float:
 
 
 def _where(error: BaseException) -> list[str]:
-    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][-5:]
+    return [
+        f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
+    ][-5:]
 
 
 @contextmanager

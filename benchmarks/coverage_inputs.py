@@ -17,7 +17,10 @@ from growth.proof.modal_inputs import modal_inputs
 Inputs = dict[str, Any]
 
 MODAL = frozenset(
-    "pixel_values pixel_values_images flattened_patches image_patches input_features input_values audio_values".split()
+    {
+        *("pixel_values", "pixel_values_images", "flattened_patches", "image_patches", "audio_input_features"),
+        *("input_features", "input_values", "audio_values"),
+    }
 )
 """Arguments of ``forward`` that hold images or sounds."""
 
@@ -36,8 +39,9 @@ def inputs_for(model: PreTrainedModel) -> tuple[Inputs, dict[str, Tensor], bool]
         ValueError: if there are none, saying what was tried.
     """
     taken = MODAL & {*inspect.signature(type(model).forward).parameters}
+    modal = bool(taken) or any(getattr(model.config, f"{part}_config", None) for part in ("vision", "audio"))
     failures: list[str] = []
-    for candidate in _candidates(model, bool(taken), failures):
+    for candidate in _candidates(model, modal, failures):
         try:
             outputs = run(model, candidate)
             ignored = [name for name in candidate if not _matters(model, candidate, name, outputs)]
@@ -45,7 +49,7 @@ def inputs_for(model: PreTrainedModel) -> tuple[Inputs, dict[str, Tensor], bool]
             failures.append(f"{', '.join(candidate)}: {type(error).__name__} {str(error)[:90]}")
             continue
         if not ignored:
-            return candidate, outputs, bool(taken) and not taken & {*candidate}
+            return candidate, outputs, modal and not MODAL & {*candidate}
         failures.append(f"{', '.join(candidate)}: {', '.join(ignored)} does not matter")
     raise ValueError(" | ".join(failures)[:900])
 
@@ -69,7 +73,7 @@ def _matters(model: PreTrainedModel, inputs: Inputs, name: str, outputs: dict[st
 def _candidates(model: PreTrainedModel, modal: bool, failures: list[str]) -> Iterator[Inputs]:
     """Inputs to try: with images or sounds and text, with one of them, with text."""
     parameters = inspect.signature(type(model).forward).parameters
-    if modal and ("input_ids" in parameters or "decoder_input_ids" in parameters):
+    if modal and {"input_ids", "decoder_input_ids"} & {*parameters}:
         try:
             with Float64():
                 yield modal_inputs(model)

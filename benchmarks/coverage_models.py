@@ -20,9 +20,8 @@ _COUNTS_OF_LAYERS = (
     *("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depth", "layers"),
 )
 _KINDS_OF_LAYERS = ("layer_types", "layers_block_type", "block_types", "hybrid_override_pattern")
-_COMPUTED = (
-    *("per_layer_config", "out_features", "_out_features", "out_indices", "_out_indices", "stage_names"),
-)
+_COMPUTED = ("per_layer_config", "out_features", "_out_features", "out_indices", "_out_indices", "stage_names")
+_DROPPED = (*_COMPUTED, "quantization_config")
 _TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 _TOKEN_NAMES = ("unk_index", "mask_index", "lang_id", "_pad_token_id")
 _PAIRS = {
@@ -96,7 +95,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         if set(value) == {"__float__"}:
             return float(value["__float__"].replace("Infinity", "inf"))
-        return {key: _plain(entry) for key, entry in value.items() if key not in _COMPUTED}
+        return {key: _plain(entry) for key, entry in value.items() if key not in _DROPPED}
     return [_plain(entry) for entry in value] if isinstance(value, list) else value
 
 
@@ -150,7 +149,9 @@ def _section(fields: Fields, tokens: Any) -> Fields:
 
 def _layers(fields: Fields) -> list[int]:
     """The numbers of layers that show every kind, at least two."""
-    kinds = next((fields[name] for name in _KINDS_OF_LAYERS if isinstance(fields.get(name), list) and fields[name]), None)
+    kinds = next(
+        (fields[name] for name in _KINDS_OF_LAYERS if isinstance(fields.get(name), list) and fields[name]), None
+    )
     if kinds is None:
         return list(range(LAYERS))
     first = [number for number, kind in enumerate(kinds) if kind not in kinds[:number]]
@@ -175,7 +176,9 @@ def _number(name: str, value: int, fields: Fields, layers: int | None, chosen: i
     return small if value > 0 or name == "first_k_dense_replace" else value
 
 
-_LAYER_COUNTS = frozenset(name for name, value in SMALL.items() if value == LAYERS and "layer" in name or name == "depth")
+_LAYER_COUNTS = frozenset(
+    name for name, value in SMALL.items() if name == "depth" or (value == LAYERS and "layer" in name)
+)
 
 
 def _rope(fields: Fields, head: int, part: float) -> Fields:

@@ -204,10 +204,53 @@ OVER: dict[str, dict[str, Any]] = {
 }
 """Type of a section -> fields whose value does not follow from their name."""
 
+_AXES = {"text_config.rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}
+
 DEEP: dict[str, dict[str, Any]] = {
+    "unlimited_ocr": {
+        "vision_config.sam_config.downsample_channels": [16, 32],
+        "vision_config.sam_config.output_channels": 16,
+    },
+    "deepseek_ocr2": {
+        "vision_config.sam_config.downsample_channels": [16, 32],
+        "vision_config.sam_config.output_channels": 16,
+        "text_config.num_experts_per_tok": 2,
+    },
+    "minicpmv4_7": {"image_token_id": 5},
+    "minicpmv4_6": {"image_token_id": 5},
+    "minicpm_ocr": {"image_token_id": 5},
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": 6, "vision_end_token_id": 7},
+    "mllama": {
+        **{"vision_config.intermediate_layers_indices": [0, 1], "vision_config.vision_output_dim": 96},
+        **{"text_config.cross_attention_layers": [1]},
+    },
+    "muse_glimmer": {"out_hidden_size": 128},
+    "llama4": {"vision_config.intermediate_size": 128},
+    "granite_speech_plus": {"encoder_config.input_dim": 16},
+    "granite_speech": {"encoder_config.input_dim": 16},
+    "kimi_k25": {"projection_hidden_size": 32},
+    "step3p7": {"text_config.sliding_window": 8},
+    "voxtral": {"audio_config.intermediate_size": 128},
+    "musicflamingo": {"audio_config.intermediate_size": 128},
+    "glmasr": {"audio_config.intermediate_size": 128},
+    "deepseek_vl_hybrid": {
+        "high_res_vision_config.output_channels": 16,
+        "high_res_vision_config.global_attn_indexes": [0, 1],
+    },
+    "vipllava": {"vision_feature_layers": [-2, -1]},
+    "t5gemma2": {"encoder.mm_tokens_per_image": 4},
+    "shieldgemma2": {"mm_tokens_per_image": 4},
+    "ovis2": {"visual_indicator_token_ids": [91, 92, 93, 94, 95]},
+    "instructblipvideo": {"video_token_index": 5},
+    "instructblip": {"image_token_index": 5},
+    "blip-2": {"image_token_index": 5},
+    "aria": {"projector_patch_to_query_dict": {"16": 4, "64": 8}},
+    "llava_onevision": {"image_grid_pinpoints": [[32, 16], [16, 32], [32, 32]]},
+    "llava_next_video": {"image_grid_pinpoints": [[32, 16], [16, 32], [32, 32]]},
+    "llava_next": {"image_grid_pinpoints": [[32, 16], [16, 32], [32, 32]]},
     "blt": {"encoder_hash_byte_group_vocab": 97},
     "chameleon": {
-        **{"vocabulary_map": {"<image>": 5, "IMGIMGA": 6, "IMGIMGB": 7}},
+        **{"vocabulary_map": {"<image>": 5, "IMGIMGAZ": 6, "IMGIMGBZ": 7}},
         **{"vq_config.base_channels": 32, "vq_config.channel_multiplier": [1, 2], "vq_config.resolution": 16},
         **{"vq_config.num_embeddings": 2, "vq_config.latent_channels": 16, "vq_config.embed_dim": 16},
     },
@@ -217,27 +260,54 @@ DEEP: dict[str, dict[str, Any]] = {
     },
     "dots3_note": {"vision_config.adapter_in_dim": 32, "audio_config.adapter_input_size": 32},
     "emu3": {
-        **{"vocabulary_map": {"<image>": 5, "IMGIMGA": 6}},
+        **{"vocabulary_map": {"<image>": 5, "IMGIMGAZ": 6}},
         **{"vq_config.base_channels": 32, "vq_config.channel_multiplier": [1, 2], "vq_config.hidden_size": 64},
     },
     "ernie4_5_vl_moe": {"text_config.rope_parameters.mrope_section": [1, 1, 2]},
     "gemma3": {"mm_tokens_per_image": 4},
     "fun_asr_nano": {"adaptor_config.intermediate_size": 8},
-    "florence2": {"vision_config.embed_dim": [16, 32, 48, 64], "vision_config.depths": [1, 1, 1, 1]},
+    "florence2": {
+        "vision_config.projection_dim": 32,
+        "vision_config.embed_dim": [16, 32, 48, 64],
+        "vision_config.depths": [1, 1, 1, 1],
+    },
     "granite4_vision": {
-        **{"deepstack_layer_map": [[1, 0]], "downsample_rate": "1/2", "spatial_target_layers": [1]},
+        **{
+            "deepstack_layer_map": [[1, 0]],
+            "downsample_rate": "1/2",
+            "spatial_target_layers": [1],
+            "image_grid_pinpoints": [[32, 16], [16, 32]],
+        },
         **{"vision_config.hidden_size": 64, "qformer_config.encoder_hidden_size": 64},
         **{"qformer_config.hidden_size": 64},
     },
     "janus": {
         **{"vq_config.base_channels": 32, "vq_config.channel_multiplier": [1, 2], "vq_config.latent_channels": 16},
-        **{"vq_config.num_embeddings": 16},
+        **{"vq_config.num_embeddings": 16, "vq_config.image_token_embed_dim": 32, "vq_config.projection_dim": 32},
+        **{"vision_config.projection_dim": 32},
     },
     "kyutai_speech_to_text": {"codebook_size": 64},
-    "molmo2": {"adapter_config.vision_feature_layer": [1, 0]},
+    "molmo2": {
+        "vision_config.image_size": [16, 16],
+        "vision_config.num_position_embeddings": 16,
+        "adapter_config.vision_feature_layer": [1, 0],
+    },
+    "glm46v": _AXES,
+    "glm4v": _AXES,
+    "glm_ocr": _AXES,
+    "glmga": _AXES,
+    "paddleocr_vl": _AXES,
+    "qwen2_5_omni_thinker": {**_AXES, "vision_start_token_id": 6, "vision_end_token_id": 7},
+    "qwen2_5_vl": _AXES,
+    "qwen2_vl": _AXES,
+    "glm4v_moe": {"text_config.rope_parameters": {**_ROPE, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5}},
     "moonshine_streaming": {"num_key_value_heads": 4},
-    "muse_spark": {"audio_config.num_hidden_layers": 4, "text_config.layer_rope_theta": [500000.0, 0]},
-    "nemotron_h_omni": {"vision_config.max_img_size": 64, "vision_config.patch_dim": 48},
+    "muse_spark": {
+        "out_hidden_size": 128,
+        "audio_config.num_hidden_layers": 4,
+        "text_config.layer_rope_theta": [500000.0, 0],
+    },
+    "nemotron_h_omni": {"image_token_id": 5, "vision_config.max_img_size": 64, "vision_config.patch_dim": 48},
     "neomme": {"head_dim": 16},
 }
 """Model type -> path in its whole config -> value."""
@@ -245,6 +315,8 @@ DEEP: dict[str, dict[str, Any]] = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "gemma4": {"vision_config": {}, "audio_config": {}},
     "gemma4_unified": {"vision_config": {}, "audio_config": {}},
-    "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0, "num_kv_shared_layers": 30}},
+    "gemma4_assistant": {
+        "text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0, "num_kv_shared_layers": 30}
+    },
 }
 """Model type -> what its default config lacks: towers, or what it cannot be made without."""

@@ -60,8 +60,8 @@ def infer_declaration(
         if isinstance(stock, OwnWrapper):
             found = architectures.find(type(stock).config_class.model_type)
             return replace(found, model_type=type(stock).__name__)
-        raw = {**stock.config.to_dict(), "architectures": [type(stock).__name__]}
-        return infer(raw, type(stock), towers)
+        written = {**stock.config.to_dict(), "architectures": [type(stock).__name__]}
+        return infer(written, type(stock), towers)
     if any(value is not None for value in (config, build, inputs)):
         raise UnsupportedModelError(
             f"config=, build= and inputs= say how a module in memory is built and run, and {shown(source)} is none. "
@@ -82,7 +82,7 @@ def source_config(source: str | os.PathLike[str] | PreTrainedConfig | Mapping[st
         raw: Mapping[str, Any] = {"model_type": source}
     else:
         known = None if isinstance(source, PreTrainedConfig) else raw_config(source)
-        raw = config_from(known or source)  # type: ignore[arg-type]
+        raw = config_from(known or source)
     config = Config(raw)
     if class_is_guessed(config) and (name := class_with_a_head(str(config.parsed.model_type))) is not None:
         return Config({**config, "architectures": [name]})

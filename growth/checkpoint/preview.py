@@ -67,6 +67,7 @@ def plan_widening(
     raw = source.to_dict() if isinstance(source, PreTrainedConfig) else raw_config(source) or source
     if not isinstance(raw, Mapping):
         raise UnsupportedModelError(
-            f"a plan is made of a folder, a hub id, a config or a model, not of {shown(source)}. Name the folder of a model."
+            f"a plan is made of a folder, a hub id, a config or a model, not of {shown(source)}. Name the folder of a "
+            "model."
         )
     return prepare(raw, options)

@@ -200,8 +200,7 @@ class EquivalenceReport(Shown):
             (f"floor: source - {self.floor_dtype}", *self.floor.cells()),
         ]
         lines = [
-            f"on {f'{self.tokens} {what}' if what else 'random inputs'}; outputs compared: "
-            f"{', '.join(self.outputs)}",
+            f"on {f'{self.tokens} {what}' if what else 'random inputs'}; outputs compared: {', '.join(self.outputs)}",
         ]
         if self.perplexity:
             source, grown = self.perplexity

@@ -4,8 +4,8 @@ Both are made from the declarations, so that the documentation cannot differ fro
 
 from __future__ import annotations
 
-from contextlib import suppress
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 

@@ -146,11 +146,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     found: dict[str, tuple[Any, Any]] = {}
     for name in sorted(set(old) | set(new)):
         before, after = old.get(name), new.get(name)
-        if name.endswith("_config") and isinstance(before, Mapping) and isinstance(after, Mapping):
+        if isinstance(before, Mapping) and isinstance(after, Mapping) and _is_config(name, before):
             found |= differences(before, after, f"{prefix}{name}.")
         elif before is not after and before != after:  # NaN, copied, is itself
             found[prefix + name] = before, after
     return found
+
+
+def _is_config(name: str, value: Mapping[str, Any]) -> bool:
+    return name.endswith("_config") or "model_type" in value
 
 
 def is_null(config: Any, path: str) -> bool:

@@ -123,7 +123,9 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     held = all_fields(config)
     values = {
         name: changed(old, value)
-        if isinstance(value, Mapping) and is_section(old := held.get(name)) and not isinstance(config, PreTrainedConfig)
+        if isinstance(value, Mapping)
+        and is_section(old := held.get(name))
+        and not isinstance(config, PreTrainedConfig)
         else tuple(value)
         if isinstance(held.get(name), tuple)
         else value

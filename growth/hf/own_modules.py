@@ -14,6 +14,7 @@ module grows again without being told how it is built.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -76,7 +77,9 @@ class OwnWrapper(ModuleWrapper):
 
     @classmethod
     def made(cls, config: Any) -> nn.Module:
-        return cls.build(config.to_own())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a constructor at sizes that the caller did not choose
+            return cls.build(config.to_own())
 
     def forward(self, **given: Any) -> ModelOutput:  # type: ignore[override]
         """The module's outputs, by name (`growth.hf.custom_modules.named_outputs`).

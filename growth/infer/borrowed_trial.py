@@ -56,6 +56,12 @@ def trial(raw: Mapping[str, Any], options: Options, architecture: Architecture) 
         raw: the config.
         options: the caller's.
         architecture: the declaration.
+
+    Example:
+        >>> from growth import architectures
+        >>> raw = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+        >>> trial(raw, Options(width=2), architectures.find("llama")).exact
+        True
     """
     try:
         with torch.random.fork_rng(devices=[]):

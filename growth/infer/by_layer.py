@@ -80,7 +80,6 @@ class InEachLayer:
             modules.setdefault(module, {})[suffix] = nearest(kinds[name], fitting or list(variants))
         return replace(architecture, modules={module: rule for module, rule in modules.items() if rule})
 
-
     def _wrapper(self, model_type: str) -> type[PreTrainedModel]:
         if issubclass(self.model_class, PreTrainedModel):
             return self.model_class
@@ -88,7 +87,15 @@ class InEachLayer:
 
 
 def nearest(kind: Kind, variants: list[tuple[Kind, Roles]]) -> Roles:
-    """The roles of the layer that is most like one."""
+    """The roles of the layer that is most like one.
+
+    Example:
+        >>> from growth.algebra.roles import Keeps, Writes
+        >>> from growth.architectures import RESIDUAL
+        >>> first, last = Kind((), last=False, first=True), Kind((), last=True, first=False)
+        >>> [str(role) for role in nearest(last, [(first, (Keeps(),)), (last, (Writes(RESIDUAL),))])]
+        ['writes residual']
+    """
 
     def alike(other: Kind) -> tuple[bool, ...]:
         return (
@@ -103,7 +110,14 @@ def nearest(kind: Kind, variants: list[tuple[Kind, Roles]]) -> Roles:
 
 
 def kinds_of(names: Mapping[str, Any], config: Any) -> dict[str, Kind]:
-    """The kind of layer that every tensor with a number in its name belongs to."""
+    """The kind of layer that every tensor with a number in its name belongs to.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> kinds = kinds_of({"layers.0.norm.weight": (4,), "layers.1.norm.weight": (4,)}, LlamaConfig())
+        >>> kinds["layers.1.norm.weight"].last
+        True
+    """
     numbers: dict[str, int] = {}
     most: dict[str, int] = defaultdict(int)
     for name in names:

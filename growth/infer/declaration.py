@@ -34,6 +34,12 @@ def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None 
     Raises:
         UnsupportedModelError: if the ``model_type`` is not declared and none can be inferred.
         IllegalGrowthError: for options that the only declaration refuses.
+
+    Example:
+        >>> raw = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+        >>> found = declaration(raw, Options())
+        >>> found.inferred, found.base.model_type
+        (False, 'llama')
     """
     config = Config.of(raw)
     model_type = str(config.parsed.model_type)

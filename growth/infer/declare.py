@@ -136,7 +136,12 @@ class Spaces:
 
 
 def times(multiple: Multiple) -> Times:
-    """``Times(2, "hidden_size")``."""
+    """``Times(2, "hidden_size")``.
+
+    Example:
+        >>> str(times(Multiple("hidden_size", Fraction(2))).factor)
+        '2'
+    """
     exact = multiple.times
     return Times(int(exact) if exact.denominator == 1 else exact, multiple.size)
 

@@ -25,6 +25,16 @@ def on_disk(
 
     Raises:
         Unexplained: if a tensor on disk is made of parameters in a way that is no selection of rows.
+
+    Example:
+        >>> from growth.infer.infer import explained
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> size = {"intermediate_size": 8, "head_dim": 4, "num_hidden_layers": 1, "vocab_size": 48}
+        >>> heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> models = [LlamaModel(LlamaConfig(hidden_size=width, **size, **heads)).eval() for width in (8, 16)]
+        >>> solution = explained(*models, {"input_ids": torch.ones(1, 3, dtype=torch.long)})
+        >>> [part.kind for part in on_disk(*models, solution)["layers.0.mlp.up_proj.weight"][0]]
+        ['keeps', 'reads']
     """
     first, second = _Numbered(small), _Numbered(wide)
     return {name: _tensor(name, first, second, solution) for name in first.tensors}

@@ -10,6 +10,7 @@ from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Size
 from growth.hf.configs import Config
 from growth.infer.counts import SmallCounts
+from growth.infer.trial import MOST_PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,21 @@ class Draft:
         growths: what to try: path of a config field -> by what it is multiplied. Those with the most
             different factors come first: they tell sizes apart best.
         kept: paths of the whole numbers that may not move when others are multiplied.
+        most: parameters that a miniature may have.
     """
 
     small: Config
     architecture: Architecture
     growths: Sequence[Mapping[str, int]]
     kept: Collection[str] = ()
+    most: int = MOST_PARAMETERS
 
 
 Attempt = Callable[[], Draft]
 """Makes a draft; raises whatever transformers does, for sizes that a config does not take."""
 
 
-def skeleton(
-    config: Mapping[str, Any], sizes: Mapping[str, Size], counts: SmallCounts | None = None
-) -> Architecture:
+def skeleton(config: Mapping[str, Any], sizes: Mapping[str, Size], counts: SmallCounts | None = None) -> Architecture:
     """A declaration that has sizes and nothing else, for `growth.proof.miniature.miniature`.
 
     Args:
@@ -48,7 +49,7 @@ def skeleton(
     Example:
         >>> from growth.proof.miniature import miniature
         >>> config = {"model_type": "llama", "num_hidden_layers": 32}
-        >>> miniature(config, skeleton(config, {"hidden_size": Size("hidden_size", small=40)}))["hidden_size"]
-        40
+        >>> miniature(config, skeleton(config, {"hidden_size": Size("hidden_size", small=96)}))["hidden_size"]
+        96
     """
     return Architecture(str(config["model_type"]), modules={}, laws={}, sizes=sizes, twin=counts or SmallCounts())

@@ -9,7 +9,12 @@ class Unexplained(Exception):
 
 
 class Differs(Unexplained):
-    """The two runs do not do the same operations."""
+    """The two runs do not do the same operations.
+
+    Example:
+        >>> issubclass(Differs, Unexplained)
+        True
+    """
 
 
 class Unsized(Unexplained):

@@ -44,7 +44,13 @@ def size_in(name: str, value: Any) -> Any:
 
 
 def takes_one(section: Any, name: str) -> bool:
-    """Whether a field that lists a size for each layer may also be one number for all of them."""
+    """Whether a field that lists a size for each layer may also be one number for all of them.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> takes_one(LlamaConfig(), "intermediate_size")
+        True
+    """
     other = copy.copy(section)
     try:
         setattr(other, name, 1)

@@ -87,12 +87,20 @@ def groups(
         kept: path -> value of the whole numbers that do not.
         level: how much is tied.
         chosen: path -> small value of fields that are not tied to others, where it is known.
+
+    Example:
+        >>> fields = [Field("hidden_size", 4096, "hidden"), Field("num_attention_heads", 32, "heads")]
+        >>> [dict(group.small) for group in groups(fields, {"head_dim": 128}, Level(linked=False))]
+        [{'num_attention_heads': 3}, {'hidden_size': 72}]
+        >>> [dict(group.small) for group in groups(fields, {}, Level(linked=True))]
+        [{'hidden_size': 384, 'num_attention_heads': 3}]
     """
     found: list[Group] = []
     streams: dict[int, int] = {}  # a user's width -> that in the miniature, where sections share it
     rest: list[tuple[Field, int]] = []
-    for section in dict.fromkeys(field.section for field in fields):
-        here = [field for field in fields if field.section == section]
+    homes = _homes(fields)
+    for section in dict.fromkeys(homes.values()):
+        here = [field for field in fields if homes[field.path] == section]
         beside = {split(path)[1]: value for path, value in kept.items() if split(path)[0] == section}
         tied, others = _tied(here, level.linked or not any(name in beside for name in _HEAD_DIM), level)
         grain = level.grain
@@ -125,6 +133,17 @@ def groups(
             value = _rounded(ODD[next(odd) % len(ODD)], level.grain)
         found.append(Group({field.path: value}, field.kind))
     return _joined(found, fields)
+
+
+def _homes(fields: Sequence[Field]) -> dict[str, str]:
+    """Path -> the section whose proportions a field keeps: its own, or the one around it for the key heads of a
+    section that has no heads of queries (``attn_config.kv_n_heads`` beside ``n_heads``)."""
+    homes = {field.path: field.section for field in fields}
+    for section in {*homes.values()} - {""}:
+        heads = [field for field in fields if field.section == section and field.kind == "heads"]
+        if all(field.name in STANDARD["num_key_value_heads"] for field in heads):
+            homes |= {field.path: split(section)[0] for field in heads}
+    return homes
 
 
 def _joined(found: Sequence[Group], fields: Sequence[Field]) -> list[Group]:

@@ -32,6 +32,7 @@ from growth.infer.pair import Pair, pairs
 from growth.infer.recording import record
 from growth.infer.sizes import growing
 from growth.infer.solution import Solution, solve, starred
+from growth.infer.unused import remark, unused
 from growth.infer.values import RULES
 from growth.infer.walk import Walk
 from growth.proof.float64 import exact_arithmetic
@@ -63,8 +64,9 @@ def infer(
         UnsupportedModelError: naming the operation, the module or the tensor that could not be explained.
 
     Example:
-        >>> declaration = infer(LlamaConfig().to_dict(), LlamaForCausalLM)
-        >>> [str(role) for role in declaration.roles("layers.0.mlp.down_proj.weight", "LlamaForCausalLM")]
+        >>> from transformers import ApertusForCausalLM
+        >>> found = infer({"model_type": "apertus", "architectures": ["ApertusForCausalLM"]}, ApertusForCausalLM)
+        >>> [str(role) for role in found.roles("layers.0.mlp.down_proj.weight", "ApertusForCausalLM")]
         ['writes residual', 'reads ffn']
     """
     with torch.random.fork_rng(devices=[]):
@@ -136,6 +138,7 @@ def _of_pair(found: Pair, base: Config, model_class: type[PreTrainedModel]) -> A
         twin=found.architecture.twin,
         vouched=dict.fromkeys(paths(base, RESERVED_FIELDS if own else ())),
         positions="as in its code",
+        **remark(unused(solution.walk, small)),
     )
 
 
@@ -147,6 +150,8 @@ def _compared(found: Pair) -> tuple[PreTrainedModel, PreTrainedModel, Solution]:
         small, wide = (build_exact(config, experts=experts) for config in (found.small, found.wide))
         loud(small, seed=1)
         loud(wide, seed=2)
+        if rows:
+            _quieten(small, wide)
         inputs = many(small, rows) if rows else found.inputs
         try:
             return small, wide, explained(small, wide, inputs)
@@ -160,12 +165,31 @@ def _compared(found: Pair) -> tuple[PreTrainedModel, PreTrainedModel, Solution]:
     raise said or Unexplained("nothing was tried")
 
 
+def _quieten(small: PreTrainedModel, wide: PreTrainedModel) -> None:
+    """Make the buffers of two models that do not grow small: among them are biases on the choice of experts, and a
+    loud one would keep an expert from ever being chosen."""
+    shapes = {name: value.shape for name, value in wide.state_dict().items()}
+    for model in (small, wide):
+        stored = model.state_dict().keys()
+        for name, buffer in model.named_buffers():
+            if name in stored and buffer.is_floating_point() and buffer.ndim == 1 and buffer.shape == shapes[name]:
+                buffer.mul_(0.1)
+
+
 MANY = 24
 """Rows of the inputs under which every expert of a miniature is chosen."""
 
 
 def many(model: PreTrainedModel, rows: int) -> dict[str, Any]:
-    """Inputs of many rows."""
+    """Inputs of many rows.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> size = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> small = LlamaModel(LlamaConfig(**size, num_hidden_layers=1, vocab_size=48))
+        >>> many(small, 3)["input_ids"].shape
+        torch.Size([3, 17])
+    """
     vocabulary = min(VOCABULARY, int(getattr(model.config.get_text_config(), "vocab_size", None) or VOCABULARY))
     return random_inputs(model, vocabulary, batch=rows, length=17)
 
@@ -175,6 +199,15 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
 
     Raises:
         Unexplained: see `growth.infer.walk.Walk`.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> size = {"intermediate_size": 8, "head_dim": 4, "num_hidden_layers": 1, "vocab_size": 48}
+        >>> heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> models = [LlamaModel(LlamaConfig(hidden_size=width, **size, **heads)).eval() for width in (8, 16)]
+        >>> solution = explained(*models, {"input_ids": torch.ones(1, 3, dtype=torch.long)})
+        >>> [part.kind for part in solution.parts["layers.0.mlp.up_proj.weight"]]
+        ['keeps', 'reads']
     """
     one, other = (record(model, _arguments(model, inputs), held(model)) for model in (small, wide))
     walk = Walk(one, other).run()
@@ -183,7 +216,7 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
         names.get(id(getattr(part, "weight", None)))
         for part in (_part(small, "get_input_embeddings"), _part(small, "get_output_embeddings"))
     )
-    return solve(walk, head, embedding)
+    return solve(walk, head, embedding, unused(walk, small))
 
 
 def _part(model: Any, method: str) -> Any:
@@ -202,7 +235,15 @@ def _arguments(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, A
 
 
 def held(model: PreTrainedModel) -> dict[str, Tensor]:
-    """The parameters and stored buffers of a model, by name; tied ones once."""
+    """The parameters and stored buffers of a model, by name; tied ones once.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> size = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> small = LlamaModel(LlamaConfig(**size, num_hidden_layers=1, vocab_size=48))
+        >>> [*held(small)][-1]
+        'norm.weight'
+    """
     stored = model.state_dict().keys()
     return {
         **dict(model.named_parameters()),
@@ -211,7 +252,13 @@ def held(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def real_shapes(config: Config, model_class: type[PreTrainedModel]) -> dict[str, set[tuple[int, ...]]]:
-    """Name with ``*`` for numbers -> shapes, of the real model's parameters."""
+    """Name with ``*`` for numbers -> shapes, of the real model's parameters.
+
+    Example:
+        >>> from transformers import LlamaModel
+        >>> real_shapes(Config({"model_type": "llama"}), LlamaModel)["layers.*.mlp.up_proj.weight"]
+        {(11008, 4096)}
+    """
     shapes: dict[str, set[tuple[int, ...]]] = defaultdict(set)
     for name, value in without_weights(config.parsed, model_class).state_dict().items():
         shapes[starred(name)].add(tuple(value.shape))
@@ -219,7 +266,12 @@ def real_shapes(config: Config, model_class: type[PreTrainedModel]) -> dict[str,
 
 
 def paths(config: Config, but: Collection[str] = ()) -> Iterator[str]:
-    """The paths of all fields of a config, written or not, but those of some names."""
+    """The paths of all fields of a config, written or not, but those of some names.
+
+    Example:
+        >>> "hidden_size" in [*paths(Config({"model_type": "llama"}))]
+        True
+    """
 
     def inside(section: PreTrainedConfig, written: Mapping[str, Any], prefix: str) -> Iterator[str]:
         for name in {*section.to_dict(), *written}.difference(but, {"model_type"} if but else ()):

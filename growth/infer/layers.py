@@ -128,9 +128,7 @@ class _Lists:
         """Those of a section with so many layers."""
         sources = {n: v for n, v in fields.items() if _SOURCES.search(n) and _per_layer(n, v, total)}
         numbers = {
-            name: value
-            for name, value in fields.items()
-            if name not in sources and _layer_numbers(name, value, total)
+            name: value for name, value in fields.items() if name not in sources and _layer_numbers(name, value, total)
         }
         return cls(
             {n: v for n, v in fields.items() if n not in (*numbers, *sources) and _per_layer(n, v, total)},

@@ -21,6 +21,12 @@ def list_sizes(sections: Mapping[str, PreTrainedConfig], reading: Reading) -> di
     Args:
         sections: from `nested_sections`.
         reading: whether towers that stay are made small.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> stages = {"vision_config": SimpleNamespace(hidden_sizes=[64, 128], num_heads=[4, 8], depths=[3, 9])}
+        >>> list_sizes({"": SimpleNamespace(vocab_size=9, hidden_size=8), **stages}, Reading())
+        {'vision_config.hidden_sizes': [32, 64], 'vision_config.num_heads': [2, 4], 'vision_config.depths': [2, 2]}
     """
     kinds = section_kinds(sections)
     factor = shrinking_factor(plain_fields(s) for path, s in sections.items() if kinds[path] != "text")

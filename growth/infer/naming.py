@@ -27,6 +27,10 @@ class Multiple:
     Args:
         size: standard name of the field's size.
         times: by what it is multiplied.
+
+    Example:
+        >>> str(Multiple("hidden_size", Fraction(2))), Multiple("hidden_size", Fraction(2)).of({"hidden_size": 18})
+        ('2 * hidden_size', Fraction(36, 1))
     """
 
     size: str
@@ -54,7 +58,13 @@ Key = int | tuple[str, int]
 
 
 def key(factor: Factor) -> Key:
-    """What `Sizing` files a factor under."""
+    """What `Sizing` files a factor under.
+
+    Example:
+        >>> from growth.infer.ranges import kept
+        >>> key(kept(4)[0])
+        ('kept', 4)
+    """
     return ("kept", factor.count[0]) if factor.kept else id(factor)
 
 

@@ -6,8 +6,8 @@ nothing outside the module depends on it:
 * what goes in stays: a module with that field doubled no longer takes the inputs, or no parameter
   writes what the field counts;
 * what comes out stays: a field that changes the shape of an output, and that no parameter reads,
-  counts classes, actions or entries of a vocabulary. An output that is read on the way, a hidden
-  state, may grow."""
+  counts classes, actions or entries of a vocabulary; one that is read in a single place is a code. An
+  output that is read in several places on the way is a hidden state, and may grow."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from growth.infer.counts import with_counts
 from growth.infer.meanings import Kind, kind
 from growth.infer.probe import Shapes, shapes
 from growth.infer.proportions import Field
+from growth.infer.solution import starred
 from growth.proof.outputs import forward
 
 FAILED = (GrowthError, *FOREIGN_ERRORS, RuntimeError, NotImplementedError)
@@ -47,8 +48,10 @@ _COUNTS = re.compile(
 )
 """Names of what never is a width: the inside of a head, counts of modules, places and things."""
 
-_WIDTHS = re.compile(r"(dim|size|width|channels|features|units|hiddens?|inner)$")
+_CHANNELS = re.compile(r"(channels|units|features|hiddens?)$")
+_WIDTHS = re.compile(r"(dim|size|width|inner)$")
 
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -62,6 +65,8 @@ def own_kind(name: str, beside: Iterable[str]) -> Kind:
     found = kind(name, tuple(beside))
     if found not in ("kept", "unknown"):
         return found
+    if _CHANNELS.search(name):
+        return "width"
     return "kept" if _COUNTS.search(name) else "width" if _WIDTHS.search(name) else "unknown"
 
 
@@ -85,7 +90,7 @@ def inner_fields(config: Mapping[str, Any], model_class: type[OwnWrapper], field
     if out is None:
         return found
     for field in list(found):
-        if trials.is_read(field.path):
+        if trials.readers(field.path) > (0 if field.kind in ("hidden", "heads") else 1):
             continue
         without = trials.outputs([other for other in found if other is not field])
         if without is not None and without != out:
@@ -203,14 +208,14 @@ class _Trials:
         values = {path: 2 * value_at(self.config.parsed, path) for path in sorted(paths)}
         return edited(self.config, values, written=tuple(values))
 
-    def _moved(self, path: str) -> list[tuple[type[nn.Module], int, int]]:
-        """(type of the module, number of dimensions, dimension) of what a field moves."""
+    def _moved(self, path: str) -> list[tuple[str, type[nn.Module], int, int]]:
+        """(name with ``*`` for numbers, type of the module, number of dimensions, dimension) of what a field moves."""
         try:
             after = shapes(self._doubled([path]), self.model_class)
         except FAILED:
             return []
         return [
-            (module, len(shape), dim)
+            (starred(name), module, len(shape), dim)
             for name, (module, shape) in self.before.items()
             if name in after and len(after[name][1]) == len(shape)
             for dim, (old, new) in enumerate(zip(shape, after[name][1], strict=True))
@@ -220,16 +225,21 @@ class _Trials:
     def only_read(self, path: str) -> bool:
         """Whether matrices read what a field counts, and no parameter writes it."""
         moved = self._moved(path)
-        return bool(moved) and all(issubclass(module, LINEAR) and dims > 1 and dim == 1 for module, dims, dim in moved)
+        return bool(moved) and all(
+            issubclass(module, LINEAR) and dims > 1 and dim == 1 for _, module, dims, dim in moved
+        )
 
-    def is_read(self, path: str) -> bool:
-        """Whether some parameter may read what a field counts."""
-        return any(
-            not (
-                (issubclass(module, LINEAR) and dim == 0)
-                or (issubclass(module, nn.Embedding) and dim == 1)
-                or (issubclass(module, nn.ConvTranspose2d) and dim == 1)
-                or dims < 2
-            )
-            for module, dims, dim in self._moved(path)
+    def readers(self, path: str) -> int:
+        """How many parameters may read what a field counts; those of all layers are one."""
+        return len(
+            {
+                name
+                for name, module, dims, dim in self._moved(path)
+                if not (
+                    (issubclass(module, LINEAR) and dim == 0)
+                    or (issubclass(module, (nn.Embedding, nn.EmbeddingBag)) and dim == 1)
+                    or (issubclass(module, TRANSPOSED) and dim == 1)
+                    or dims < 2
+                )
+            }
         )

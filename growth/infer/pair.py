@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.derived_sizes import Times
 from growth.architectures.sizes import Size, size_at, value_at
 from growth.errors import GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
@@ -119,7 +120,12 @@ def pairs(
 
 
 def modal_pair(raw: Mapping[str, Any], towers: Collection[str] = ("text",)) -> Pair:
-    """`pair` for the class that a config names."""
+    """`pair` for the class that a config names.
+
+    Example:
+        >>> modal_pair({"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]}).ratios["hidden_size"]
+        2
+    """
     return pair(raw, class_of(raw), towers)
 
 
@@ -135,6 +141,12 @@ def attempts(
     Args:
         base: the config.
         model_class, towers, sizes: as for `pair`.
+
+    Example:
+        >>> from transformers import LlavaForConditionalGeneration
+        >>> attempt = next(attempts(Config({"model_type": "llava"}), LlavaForConditionalGeneration))
+        >>> attempt().growths[0]["text_config.hidden_size"]
+        2
     """
     if sizes is None and not issubclass(model_class, OwnWrapper) and reads_more_than_text(model_class):
         return by_readings(base, towers)
@@ -144,13 +156,13 @@ def attempts(
 def _run(draft: Draft, base: Config, kind: type[PreTrainedModel]) -> Pair:
     """The pair of a draft. Raises whatever the class does, if it does not take it."""
     _check_names(draft.small, base, kind)
-    inputs = run(draft.small)
+    inputs = run(draft.small, most=draft.most)
     failed: BaseException | None = None
     for ratios in draft.growths:
         try:
             wide = _multiplied(draft, ratios)
             _check_names(wide, base, kind)
-            run(wide, inputs)
+            run(wide, inputs, draft.most)
         except (GrowthError, *FAILED) as error:
             failed = failed or error
             continue
@@ -159,8 +171,25 @@ def _run(draft: Draft, base: Config, kind: type[PreTrainedModel]) -> Pair:
             for name, size in draft.architecture.sizes.items()
             if size.field in ratios or _stands(size.field, draft.small, wide, base)
         }
+        sizes |= _led(draft.architecture.sizes, sizes, (base, draft.small, wide))
         return Pair(draft.small, wide, ratios, sizes, inputs, replace(draft.architecture, sizes=sizes))
     raise failed or UnsupportedModelError("no field of its config grows")
+
+
+def _led(table: Mapping[str, Size], leaders: Mapping[str, Size], configs: Sequence[Config]) -> dict[str, Size]:
+    """The other sizes, that the class sets to what one that grows is, as sizes that follow it. They are written with
+    it: a class that finds them unequal may set more than them."""
+
+    def values(size: Size) -> list[Any]:
+        return [size_at(config.parsed, size.field) for config in configs]
+
+    led: dict[str, Size] = {}
+    for name in table.keys() - leaders.keys():
+        size = table[name]
+        leader = next((other for other, it in leaders.items() if values(it) == values(size)), None)
+        if leader is not None and all(type(value) is int for value in values(size)):
+            led[name] = replace(size, grows="follows", follows=Times(1, leader), small=leaders[leader].small)
+    return {name: led[name] for name in table if name in led}
 
 
 def _stands(path: str, small: Config, wide: Config, base: Config) -> bool:

@@ -42,6 +42,11 @@ def prepare(
 
     Raises:
         GrowthError: for anything that stands in the way and can be told without reading a weight.
+
+    Example:
+        >>> raw = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+        >>> prepare(raw, Options(width=2)).new_sizes["hidden_size"]
+        8192
     """
     config = Config.of(raw)
     declared = declaration(config, options, shapes)
@@ -67,6 +72,13 @@ def only_towers(config: Config, options: Options, declared: Declared) -> Options
 
     Raises:
         IllegalGrowthError: for a tower that the model does not have.
+
+    Example:
+        >>> from growth import architectures
+        >>> raw = Config({"model_type": "clip", "architectures": ["CLIPModel"]})
+        >>> options = only_towers(raw, Options(towers=("text",)), Declared(architectures.find("clip")))
+        >>> {name.partition(".")[0] for name in options.sizes}
+        {'vision_config'}
     """
     sizes = choosable_sizes(declared.base.at(config.parsed).sizes, config.parsed)
     sections = sorted({size.field.rpartition(".")[0] for size in sizes.values()} - {""})

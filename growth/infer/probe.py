@@ -32,6 +32,11 @@ def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], 
     Returns:
         ``width`` where it changes the dimensions of matrices, other than the rows of an embedding
         and the extent of a convolution; else ``kept``.
+
+    Example:
+        >>> from transformers import LlamaForCausalLM
+        >>> unknown_kind({"model_type": "llama"}, LlamaForCausalLM, "intermediate_size")
+        'width'
     """
     base = Config.of(config)
     few, before = _few(base, model_class)
@@ -59,7 +64,7 @@ def unknown_kind(config: Mapping[str, Any], model_class: type[PreTrainedModel], 
 def _counts(module: type[nn.Module], dim: int) -> bool:
     """Whether a dimension is no feature: the rows of an embedding, the extent of a convolution."""
     convolves = issubclass(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    return (issubclass(module, nn.Embedding) and dim == 0) or (convolves and dim > 1)
+    return (issubclass(module, (nn.Embedding, nn.EmbeddingBag)) and dim == 0) or (convolves and dim > 1)
 
 
 def few_shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes | None:
@@ -69,6 +74,11 @@ def few_shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) ->
     Args:
         config: of the model.
         model_class: of the model.
+
+    Example:
+        >>> from transformers import LlamaForCausalLM
+        >>> few_shapes({"model_type": "llama"}, LlamaForCausalLM)["model.norm.weight"][1]
+        (4096,)
     """
     return _few(Config.of(config), model_class)[1]
 
@@ -86,7 +96,13 @@ def _few(base: Config, model_class: type[PreTrainedModel]) -> tuple[Config, Shap
 
 
 def shapes(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> Shapes:
-    """Name of a parameter -> the type of its module, and its shape."""
+    """Name of a parameter -> the type of its module, and its shape.
+
+    Example:
+        >>> from transformers import LlamaModel
+        >>> shapes({"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 32}, LlamaModel)["norm.weight"][1]
+        (32,)
+    """
     with torch.no_grad():
         model = without_weights(config_to_build(config), model_class)
     return {

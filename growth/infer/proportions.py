@@ -16,7 +16,12 @@ LARGEST_WIDTH, SMALLEST_HEAD = 640, 32
 
 @dataclass(frozen=True)
 class Field:
-    """A config field that grows: its path, the user's value, and what it counts."""
+    """A config field that grows: its path, the user's value, and what it counts.
+
+    Example:
+        >>> Field("text_config.hidden_size", 4096, "hidden").name
+        'hidden_size'
+    """
 
     path: str
     value: int
@@ -36,7 +41,13 @@ class Field:
 def proportional(members: Sequence[Field], beside: Mapping[str, int], even: bool = False) -> dict[str, int]:
     """Small values in the proportions of the user's: with at least two heads of each kind that has
     several, and three where keys and values have as many as queries. Where that would make a model
-    too large, fewer queries share a key and value than in the user's."""
+    too large, fewer queries share a key and value than in the user's.
+
+    Example:
+        >>> heads = [Field("num_attention_heads", 32, "heads"), Field("num_key_value_heads", 8, "heads")]
+        >>> proportional([Field("hidden_size", 2048, "hidden"), *heads], {})
+        {'hidden_size': 512, 'num_attention_heads': 8, 'num_key_value_heads': 2}
+    """
     heads = {field.path: field for field in members if field.kind == "heads" and field.value > 1}
     shared = {path: one for path, field in heads.items() if (one := _queries_of(field, heads)) is not None}
     ones = {field.path: field.value for field in members if field.value <= 1}
@@ -71,7 +82,12 @@ def proportional(members: Sequence[Field], beside: Mapping[str, int], even: bool
 
 def compact(members: Sequence[Field], beside: Mapping[str, int]) -> dict[str, int]:
     """Small values with few features to a head: each kind of heads in its own proportions, all
-    features in theirs, as few as the heads divide evenly with `SMALLEST_HEAD` for each."""
+    features in theirs, as few as the heads divide evenly with `SMALLEST_HEAD` for each.
+
+    Example:
+        >>> compact([Field("hidden_size", 4096, "hidden"), Field("num_heads", 16, "heads")], {})
+        {'num_heads': 4, 'hidden_size': 128}
+    """
     heads = [field for field in members if field.kind == "heads"]
     small: dict[str, int] = {}
     for kind in dict.fromkeys(family(field.name) for field in heads):
@@ -104,17 +120,32 @@ def _has_groups(field: Field, beside: Mapping[str, int]) -> bool:
 
 
 def mamba_groups(name: str) -> bool:
-    """Whether a field counts the groups of heads of a state-space mixer that share a state."""
+    """Whether a field counts the groups of heads of a state-space mixer that share a state.
+
+    Example:
+        >>> mamba_groups("mamba_n_groups"), mamba_groups("n_group")
+        (True, False)
+    """
     return bool(re.search(r"^(mamba_)?n_?groups$", name))
 
 
 def family(name: str) -> str:
-    """Heads of one kind: ``linear_num_key_heads`` and ``linear_num_value_heads``."""
+    """Heads of one kind: ``linear_num_key_heads`` and ``linear_num_value_heads``.
+
+    Example:
+        >>> family("linear_num_key_heads"), family("num_attention_heads")
+        ('linear', '')
+    """
     if of_mamba(name):
         return "mamba"
     return next((part for part in ("linear", "swa", "encoder", "decoder") if name.startswith(part)), "")
 
 
 def of_mamba(name: str) -> bool:
-    """Whether a field counts heads of a state-space mixer, by its name."""
+    """Whether a field counts heads of a state-space mixer, by its name.
+
+    Example:
+        >>> of_mamba("mamba_n_heads"), of_mamba("num_heads")
+        (True, False)
+    """
     return "mamba" in name

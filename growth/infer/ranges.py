@@ -79,12 +79,22 @@ def kept(count: int) -> Range:
 
 
 def fresh(count: Count) -> Range:
-    """A range that nothing is known about."""
+    """A range that nothing is known about.
+
+    Example:
+        >>> count_of(fresh((4, 8)))
+        (4, 8)
+    """
     return [Factor(count)]
 
 
 def resolved(parts: Iterable[Factor]) -> Range:
-    """The range as kept, free and concatenated factors: products opened, kept neighbours multiplied, ones dropped."""
+    """The range as kept, free and concatenated factors: products opened, kept neighbours multiplied, ones dropped.
+
+    Example:
+        >>> [factor.count for factor in resolved([*kept(2), *kept(3), *fresh((4, 8)), *kept(1)])]
+        [(6, 6), (4, 8)]
+    """
     out: Range = []
     for part in parts:
         factor = found(part)
@@ -114,7 +124,12 @@ def count_of(parts: Iterable[Factor]) -> Count:
 
 
 def join(pieces: Sequence[Range]) -> Range:
-    """The concatenation of ranges."""
+    """The concatenation of ranges.
+
+    Example:
+        >>> [factor.count for factor in join([fresh((4, 8)), kept(3)])]
+        [(7, 11)]
+    """
     pieces = [list(piece) for piece in pieces if count_of(piece) != (0, 0)]
     if len(pieces) == 1:
         return pieces[0]
@@ -126,7 +141,14 @@ def join(pieces: Sequence[Range]) -> Range:
 
 
 def cut(parts: Range, at: Count) -> None:
-    """Make sure that a range has a boundary after ``at`` coordinates."""
+    """Make sure that a range has a boundary after ``at`` coordinates.
+
+    Example:
+        >>> fused = fresh((12, 24))
+        >>> cut(fused, (4, 8))
+        >>> [count_of(piece) for piece in fused[0].parts]
+        [(4, 8), (8, 16)]
+    """
     whole = resolved(parts)
     if at in ((0, 0), count_of(whole)) or all(factor.kept for factor in whole):
         return
@@ -173,7 +195,12 @@ def cut_factor(factor: Factor, at: Count) -> None:
 
 
 def between(parts: Range, start: Count, end: Count) -> Range:
-    """The coordinates ``start .. end`` of a range, cut there if it is not yet."""
+    """The coordinates ``start .. end`` of a range, cut there if it is not yet.
+
+    Example:
+        >>> count_of(between(fresh((12, 24)), (4, 8), (12, 24)))
+        (8, 16)
+    """
     whole = resolved(parts)
     if start == (0, 0) and end == count_of(whole):
         return whole
@@ -218,7 +245,16 @@ def counted(count: Count) -> str:
 
 
 def sources(parts: Range) -> list[int]:
-    """Which old coordinate each new one copies, if every free factor is repeated as a whole."""
+    """Which old coordinate each new one copies, if every free factor is repeated as a whole.
+
+    Example:
+        >>> sources(fresh((2, 4)))
+        [0, 1, 0, 1]
+        >>> sources([*fresh((2, 4)), *kept(2)])
+        [0, 1, 2, 3, 0, 1, 2, 3]
+        >>> sources(join([fresh((2, 4)), fresh((1, 2))]))
+        [0, 1, 0, 1, 2, 2]
+    """
     factors = resolved(parts)
     if not factors:
         return [0]
@@ -237,7 +273,12 @@ def sources(parts: Range) -> list[int]:
 
 
 def growth_of(parts: Iterable[Factor]) -> float | None:
-    """Wide over small count of a range, if all its parts grow by that; None if they do not."""
+    """Wide over small count of a range, if all its parts grow by that; None if they do not.
+
+    Example:
+        >>> growth_of([*fresh((2, 4)), *kept(3)]), growth_of(join([fresh((2, 4)), fresh((2, 6))]))
+        (2.0, None)
+    """
     ratio = 1.0
     for factor in resolved(parts):
         if factor.kind == "concatenation":

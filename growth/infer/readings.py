@@ -18,6 +18,10 @@ class Reading:
         one: whether a stream outside the text of the same width is the text's own, as where a decoder
             attends to what an encoder leaves without a map between them.
         grows: kinds or sections of the towers that grow.
+
+    Example:
+        >>> Reading(equal=True).shrink
+        True
     """
 
     free_hidden: bool = True

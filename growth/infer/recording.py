@@ -102,6 +102,12 @@ def record(model: nn.Module, inputs: Mapping[str, Any], held: Mapping[str, Tenso
         model: in float64, in eval mode; under `growth.proof.float64.exact_arithmetic`.
         inputs: keyword arguments of its ``forward``.
         held: its parameters and stored buffers by name.
+
+    Example:
+        >>> layer = nn.Linear(3, 4, bias=False)
+        >>> run = record(layer, {"input": torch.ones(2, 3)}, {"weight": layer.weight})
+        >>> [short(call) for call in run.calls], [*run.outputs]
+        (['t', 'mm'], ['0'])
     """
     recorder = _Recorder()
     handles = []
@@ -129,6 +135,13 @@ def side_by_side(small: Recording, wide: Recording) -> list[tuple[Call, Call | N
 
     Raises:
         Unexplained: if they do not do the same operations.
+
+    Example:
+        >>> x = torch.ones(2, 3)
+        >>> runs = [nn.Linear(3, width, bias=False) for width in (4, 8)]
+        >>> one, other = (record(layer, {"input": x}, {"weight": layer.weight}) for layer in runs)
+        >>> [short(call) for call, _ in side_by_side(one, other)]
+        ['t', 'mm']
     """
     pairs: list[tuple[Call, Call | None]] = []
     first, second = small.depending(), wide.depending()
@@ -166,12 +179,23 @@ COPIES = ("clone", "_to_copy", "detach", "alias")
 
 
 def short(call: Call) -> str:
-    """The name of its operation: ``mm``."""
+    """The name of its operation: ``mm``.
+
+    Example:
+        >>> layer = nn.Linear(3, 4, bias=False)
+        >>> short(record(layer, {"input": torch.ones(2, 3)}, {}).calls[-1])
+        'mm'
+    """
     return str(call.op._schema.name.partition("::")[2])
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
-    """The tensors in nested lists, tuples and mappings."""
+    """The tensors in nested lists, tuples and mappings.
+
+    Example:
+        >>> len([*tensors_in([1, [torch.ones(2), torch.ones(3)]])])
+        2
+    """
     for value in values:
         if isinstance(value, Tensor):
             yield value

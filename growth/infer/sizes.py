@@ -45,7 +45,13 @@ def inferred_sizes(config: Mapping[str, Any], model_class: type[PreTrainedModel]
 
 
 def growing(config: Mapping[str, Any], model_class: type[PreTrainedModel]) -> list[Field]:
-    """The fields that grow, in the order in which the config has them."""
+    """The fields that grow, in the order in which the config has them.
+
+    Example:
+        >>> from transformers import LlamaForCausalLM
+        >>> [field.path for field in growing({"model_type": "llama"}, LlamaForCausalLM)][:2]
+        ['hidden_size', 'intermediate_size']
+    """
     base = Config.of(config)
     if "growing" not in base.derived:
         base.derived["growing"] = _growing(base, model_class)
@@ -73,7 +79,12 @@ def _growing(config: Config, model_class: type[PreTrainedModel]) -> list[Field]:
 
 
 def kept(config: Mapping[str, Any], fields: Sequence[Field]) -> dict[str, int]:
-    """Path -> value of the whole numbers that do not grow."""
+    """Path -> value of the whole numbers that do not grow.
+
+    Example:
+        >>> kept({"model_type": "llama"}, [])["hidden_size"]
+        4096
+    """
     paths = {field.path for field in fields}
     return {path: value for path, value in whole_numbers(Config.of(config).parsed).items() if path not in paths}
 
@@ -87,6 +98,11 @@ def sizes_of(
         fields: that grow.
         found: their groups, with small values.
         fixed: path -> value of fields that would follow from others, and are to stay.
+
+    Example:
+        >>> sizes = sizes_of([Field("n_embd", 768, "hidden")], [Group({"n_embd": 40}, "hidden")], {"n_inner": 9})
+        >>> {name: (size.grows, size.small) for name, size in sizes.items()}
+        {'hidden_size': ('width', 40), 'intermediate_size': ('never', 9)}
     """
     small = {path: value for group in found for path, value in group.small.items()}
     sizes: dict[str, Size] = {}

@@ -12,18 +12,35 @@ from growth.infer.size_fields import HEAD_DIMS, HEAD_PAIRS, HIDDEN
 
 
 def counts_up(value: Any) -> bool:
-    """Whether a field holds a number of something."""
+    """Whether a field holds a number of something.
+
+    Example:
+        >>> counts_up(3), counts_up(None), counts_up(True)
+        (True, False, False)
+    """
     return type(value) is int and value > 0
 
 
 def own_hidden(fields: Mapping[str, Any]) -> int | None:
-    """The width of a section's stream; None if no field says it."""
+    """The width of a section's stream; None if no field says it.
+
+    Example:
+        >>> own_hidden({"d_model": 512}), own_hidden({"num_channels": 3})
+        (512, None)
+    """
     return next((fields[name] for name in HIDDEN if counts_up(fields.get(name))), None)
 
 
 def small_hidden(fields: Mapping[str, Any], reading: Reading, number: int) -> int:
     """The text's hidden size in the miniature. Where no field says how wide a head is, heads of the
-    user's width make it up."""
+    user's width make it up.
+
+    Example:
+        >>> small_hidden({"hidden_size": 4096, "num_attention_heads": 32, "head_dim": 128}, Reading(), 0)
+        36
+        >>> small_hidden({"hidden_size": 4096, "num_attention_heads": 32}, Reading(), 0)
+        384
+    """
     heads = small_heads(fields)
     named = next((name for name in HEAD_DIMS if counts_up(fields.get(name))), None)
     main = next((name for name in head_fields(fields)), None)
@@ -34,6 +51,12 @@ def small_hidden(fields: Mapping[str, Any], reading: Reading, number: int) -> in
 
 
 def head_fields(fields: Mapping[str, Any]) -> list[str]:
+    """The fields of a section that count heads.
+
+    Example:
+        >>> head_fields({"num_attention_heads": 32, "num_key_value_heads": 8})[0]
+        'num_attention_heads'
+    """
     return [many for many, _ in HEAD_PAIRS if counts_up(fields.get(many))]
 
 
@@ -80,13 +103,23 @@ def _few_groups(fields: Mapping[str, Any], queries: int) -> int:
 
 def divided(value: int, factor: int) -> int:
     """A width over the factor, at least 1. One that the factor does not divide is rounded to an
-    even number."""
+    even number.
+
+    Example:
+        >>> divided(1024, 8), divided(1020, 8)
+        (128, 126)
+    """
     return value // factor if value % factor == 0 else max(2, value // factor // 2 * 2)
 
 
 def shrinking_factor(sections: Iterable[Mapping[str, Any]]) -> int:
     """The largest number that divides the heads and the widths of streams in all sections and leaves
-    at least two heads where there were several."""
+    at least two heads where there were several.
+
+    Example:
+        >>> shrinking_factor([{"hidden_size": 1024, "num_attention_heads": 16}])
+        8
+    """
     counts: list[int] = []
     streams: list[int] = []
     for fields in sections:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from growth.infer.errors import Unexplained
 from growth.infer.head import before_head, read_like
-from growth.infer.ranges import Count, Factor, Range, found, growth_of, resolved, sources
-from growth.infer.scales import ONE, SAME, Scale
+from growth.infer.ranges import Factor, Range, found, growth_of, resolved, sources
+from growth.infer.scales import SAME, Scale
 from growth.infer.unification import unify
 from growth.infer.values import Reading, Value
 from growth.infer.walk import Walk
@@ -56,7 +56,9 @@ class Solution:
     as_reader: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
 
 
-def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
+def solve(
+    walk: Walk, head: str | None, embedding: str | None, guessed: Mapping[str, tuple[Part, ...]] | None = None
+) -> Solution:
     """Settle what a walk leaves open, and read the roles off.
 
     Args:
@@ -64,9 +66,20 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
         head, embedding: names of the matrix before the logits and of the input embedding, if there are such. A head
             takes the coefficient of the embedding where it can, as if they were tied: then the last norm carries
             what a reader of k copies is divided by, and one declaration serves both.
+        guessed: parts of parameters that no operation ends in (`growth.infer.unused`).
 
     Raises:
         Unexplained: if the roles contradict one another.
+
+    Example:
+        >>> from torch import nn
+        >>> from growth.infer.recording import record
+        >>> import growth.infer.operations
+        >>> layers = [nn.Linear(3, width, bias=False) for width in (4, 8)]
+        >>> one, other = (record(layer, {"input": torch.ones(2, 3)}, {"weight": layer.weight}) for layer in layers)
+        >>> found = solve(Walk(one, other).run(), None, None)
+        >>> [part.kind for part in found.parts["weight"]]
+        ['writes', 'keeps']
     """
     for name in walk.small.held:
         walk.parameter(name)  # also those that this forward pass does not use
@@ -90,7 +103,7 @@ def solve(walk: Walk, head: str | None, embedding: str | None) -> Solution:
         for factor in _free(parts):
             factor.averaged = True
     _check_tables(walk)
-    found_parts = {name: _parts(walk, name) for name in walk.small.held}
+    found_parts = {name: _parts(walk, name) for name in walk.small.held} | dict(guessed or {})
     found_parts |= before_head(walk, head, found_parts)
     as_reader = dict(found_parts)
     for name in walk.readings:
@@ -226,12 +239,23 @@ def _free(parts: Iterable[Factor]) -> list[Factor]:
 
 
 def free(parts: Iterable[Factor]) -> list[Factor]:
-    """The free factors inside a range: those that spaces are made of."""
+    """The free factors inside a range: those that spaces are made of.
+
+    Example:
+        >>> from growth.infer.ranges import fresh, kept
+        >>> [factor.count for factor in free([*kept(3), *fresh((4, 8))])]
+        [(4, 8)]
+    """
     return _free(parts)
 
 
 def starred(name: str) -> str:
-    """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``."""
+    """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``.
+
+    Example:
+        >>> starred("layers.3.mlp.experts.0.up")
+        'layers.*.mlp.experts.*.up'
+    """
     parts = ("*" if part.isdigit() else part for part in name.split("."))
     return re.sub(r"(?<=\bexpert_)\d+(?=\.)", "*", ".".join(parts))
 
@@ -270,43 +294,3 @@ def _check_tables(walk: Walk) -> None:
                 f"{list(other.shape)}, is not repeated there but another one. Sinusoids depend so on the number of "
                 "features, and ALiBi's slopes on the number of heads"
             )
-
-
-def grown(solution: Solution, name: str) -> torch.Tensor:
-    """A parameter of the small model as the wide one has it."""
-    weight = solution.walk.small.held[name].detach()
-    by = solution.offsets.get(name, 0.0)
-    weight = weight + by
-    for d, part in enumerate(solution.parts[name]):
-        if part.kind == "keeps":
-            continue
-        weight = weight.index_select(d, torch.tensor(sources(part.parts)))
-        factor = coefficients(part)
-        shape = [1] * weight.dim()
-        shape[d] = -1
-        weight = weight * torch.tensor(factor, dtype=weight.dtype).reshape(shape)
-    return weight - by
-
-
-def coefficients(part: Part) -> list[float]:
-    """What each new coordinate of a dimension is multiplied by."""
-    chosen = sources(part.parts)
-    if part.kind == "writes":
-        return [math.exp(part.scale)] * len(chosen)
-    counts: dict[int, int] = defaultdict(int)
-    for source in chosen:
-        counts[source] += 1
-    return [math.exp(-part.scale) / counts[source] for source in chosen]
-
-
-def spaces(solution: Solution) -> Iterator[tuple[Factor, Count]]:
-    seen = set()
-    for parts in solution.parts.values():
-        for part in parts:
-            for factor in _free(part.parts):
-                if id(factor) not in seen:
-                    seen.add(id(factor))
-                    yield factor, factor.count
-
-
-__all__ = ["ONE", "Part", "Solution", "Value", "coefficients", "grown", "re", "solve", "sources", "spaces", "starred"]

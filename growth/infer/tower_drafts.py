@@ -18,6 +18,9 @@ from growth.infer.tower_growth import growths
 from growth.infer.towers import section_kinds, tower_sections
 from growth.proof.miniature import miniature
 
+MOST_PARAMETERS = 150_000_000
+"""Several towers, each with heads of the user's width, are larger than one."""
+
 
 def by_readings(base: Config, names: Collection[str] = ("text",)) -> Iterator[Attempt]:
     """A draft for each reading.
@@ -44,12 +47,16 @@ def draft(base: Config, reading: Reading) -> Draft:
     Args:
         base: the config of the model.
         reading: one of `READINGS`.
+
+    Example:
+        >>> draft(Config({"model_type": "llava"}), READINGS[0]).small["text_config"]["num_attention_heads"]
+        3
     """
     towers = tower_sections(base.parsed, reading)
     sizes = {at: size for tower in towers for at, size in tower.sizes.items()}
     counts = SmallCounts(lists=list_sizes(nested_sections(base.parsed), reading))
     declared = skeleton(base, sizes, counts)
-    return Draft(miniature(base, declared), declared, growths(towers, reading.grows))
+    return Draft(miniature(base, declared), declared, growths(towers, reading.grows), most=MOST_PARAMETERS)
 
 
 def check_names(config: Config, names: Collection[str]) -> None:

@@ -28,6 +28,7 @@ def text_growth(
 
     Example:
         >>> from transformers import LlavaConfig
+        >>> from growth.infer.towers import tower_sections
         >>> text_growth(tower_sections(LlavaConfig()))["text_config.hidden_size"]
         2
     """
@@ -62,7 +63,12 @@ def text_growth(
 
 def chosen(towers: Iterable[Tower], names: Collection[str]) -> frozenset[str]:
     """Kinds or sections of the towers that grow. A model without text has none to grow by default:
-    there it is the tower that leads."""
+    there it is the tower that leads.
+
+    Example:
+        >>> chosen([Tower("", "vision", {}, leads=True)], ["text"])
+        frozenset({''})
+    """
     towers = tuple(towers)
     if "text" in names and not any(tower.kind == "text" for tower in towers):
         names = {*names, *(tower.section for tower in towers if tower.leads)} - {"text"}
@@ -75,6 +81,12 @@ def growths(towers: Iterable[Tower], names: Collection[str] = ("text",)) -> list
 
     Args:
         towers, names: as for `text_growth`.
+
+    Example:
+        >>> from transformers import LlavaConfig
+        >>> from growth.infer.towers import tower_sections
+        >>> len(growths(tower_sections(LlavaConfig())))
+        2
     """
     towers = tuple(towers)
     found: list[dict[str, int]] = []

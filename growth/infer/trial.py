@@ -28,7 +28,7 @@ class TooLargeError(UnsupportedModelError):
     """A model at small sizes is still too large to be run in a second."""
 
 
-def run(raw: Mapping[str, Any], known: Inputs | None = None) -> Inputs:
+def run(raw: Mapping[str, Any], known: Inputs | None = None, most: int = MOST_PARAMETERS) -> Inputs:
     """Build the model of a small config in exact arithmetic, with weights under which everything
     matters, and run it.
 
@@ -36,17 +36,24 @@ def run(raw: Mapping[str, Any], known: Inputs | None = None) -> Inputs:
         raw: the config.
         known: inputs that the model takes; by default they are found by trying
             (`growth.proof.unknown_inputs`).
+        most: parameters that it may have.
 
     Returns:
         Inputs that it takes.
 
     Raises:
-        TooLargeError: if it has more than `MOST_PARAMETERS`.
+        TooLargeError: if it has more than ``most``.
         Exception: whatever its class raises, for the first inputs.
+
+    Example:
+        >>> raw = {"model_type": "llama", "architectures": ["LlamaModel"], "num_hidden_layers": 1, "vocab_size": 48}
+        >>> size = {"hidden_size": 32, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 2}
+        >>> [*run({**raw, **size})]
+        ['input_ids', 'attention_mask']
     """
     with torch.no_grad():
         count = sum(weight.numel() for weight in without_weights(config_to_build(raw), class_of(raw)).parameters())
-    if count > MOST_PARAMETERS:
+    if count > most:
         raise TooLargeError(f"the miniature has {count:,} parameters")
     with exact_arithmetic(), torch.no_grad():
         model = build_exact(raw)

@@ -29,6 +29,11 @@ def divide(factor: Factor, outer: Count) -> tuple[Range, Range]:
 
     Raises:
         Unexplained: if it does not divide so.
+
+    Example:
+        >>> heads, inside = divide(Factor((36, 72)), (3, 6))
+        >>> count_of(heads), count_of(inside)
+        ((3, 6), (12, 12))
     """
     factor = found(factor)
     (n, m), (a, b) = factor.count, outer
@@ -119,6 +124,12 @@ def unify(one: Range, other: Range) -> None:
 
     Raises:
         Unexplained: if what is known of them does not fit together.
+
+    Example:
+        >>> one, other = fresh((36, 72)), fresh((36, 72))
+        >>> unify(one, other)
+        >>> found(one[0]) is found(other[0])
+        True
     """
     first, second = resolved(one), resolved(other)
     if all(f.kept for f in first) and all(f.kept for f in second):

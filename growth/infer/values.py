@@ -99,6 +99,7 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
         >>> RULES.pop("identity") is same
         True
     """
+
     def register(rule: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, rule))
         return rule
@@ -107,10 +108,25 @@ def operation(*names: str) -> Callable[[Rule], Rule]:
 
 
 def copy_of(value: Value, ranges: Sequence[Range]) -> Value:
-    """The same values in another shape."""
+    """The same values in another shape.
+
+    Example:
+        >>> from growth.infer.ranges import fresh, kept
+        >>> from growth.infer.scales import ONE
+        >>> value = of([kept(2), fresh((4, 8))], ONE)
+        >>> copy_of(value, value.ranges[1:]).grows
+        True
+    """
     return replace(value, ranges=list(ranges))
 
 
 def of(ranges: Sequence[Range], scale: Scale) -> Value:
-    """A value that is no parameter."""
+    """A value that is no parameter.
+
+    Example:
+        >>> from growth.infer.ranges import kept
+        >>> from growth.infer.scales import ONE
+        >>> of([kept(2)], ONE).grows
+        False
+    """
     return Value(list(ranges), scale)

@@ -26,6 +26,16 @@ class Walk:
 
     Args:
         small, wide: the recordings.
+
+    Example:
+        >>> from torch import nn
+        >>> from growth.infer.recording import record
+        >>> import growth.infer.operations
+        >>> layers = [nn.Linear(3, width, bias=False) for width in (4, 8)]
+        >>> one, other = (record(layer, {"input": torch.ones(2, 3)}, {"weight": layer.weight}) for layer in layers)
+        >>> walk = Walk(one, other).run()
+        >>> [count_of(parts) for parts in walk.parameter("weight").ranges]
+        [(4, 8), (3, 3)]
     """
 
     small: Recording

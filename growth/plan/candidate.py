@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from growth.algebra.axes import Space
 from growth.algebra.maps import Map
@@ -15,7 +16,7 @@ from growth.algebra.roles import Gain, Role
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes
 from growth.errors import IllegalShapeError, UnsupportedModelError
-from growth.hf.config_json import edited, is_null
+from growth.hf.config_json import differences, edited, is_null
 from growth.hf.configs import Config
 from growth.hf.rope_dialects import Ropes, grown_in_both, holds_in_4, is_for_4, rope_of
 from growth.plan.norm_epsilon import grown_epsilons
@@ -91,6 +92,7 @@ def candidate(
             for size, field in architecture.fields().items()
             if read_back[size] != new[size] and is_null(parsed, field)
         }
+        null |= _beside_moved(config, new_config, changes)
         if null:
             new_config = edited(config, changes, rope, null)
             read_back = architecture.read_sizes(new_config.parsed)
@@ -107,6 +109,18 @@ def candidate(
             f"with {_listed(old, new)} a {grown.model_type} has other modules. Choose other sizes.", _coupled(old)
         )
     return Candidate(maps, new_config, tuple(notes), lossy)
+
+
+def _beside_moved(config: Config, grown: Config, changes: Mapping[str, Any]) -> set[str]:
+    """The size fields of sections in which a factor changed that nobody changed: a class that finds the sizes of two
+    sections unequal may set more of one than its size (idefics2 an epsilon), and does not where they are written."""
+    before, after = (section.parsed.to_dict() for section in (config, grown))
+    moved = {
+        path.rpartition(".")[0]
+        for path, (old, new) in differences(before, after).items()
+        if path not in changes and type(old) is float and type(new) is float
+    }
+    return {field for field in changes if (section := field.rpartition(".")[0]) and section in moved}
 
 
 def _coupled(sizes: Sizes) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
@@ -80,25 +81,31 @@ def build_exact(raw: Mapping[str, Any], *, experts: str = "eager") -> PreTrained
     parsed, kind = config_to_build(raw), class_of(raw)
     eager = {"attn_implementation": "eager", "experts_implementation": experts}
     model: PreTrainedModel = kind._from_config(parsed, **eager, dtype=torch.float64)
-    model.to(dtype=torch.float64)  # type: ignore[call-arg]
+    model.double()  # not to(dtype=...), which would drop the imaginary part of a table of complex numbers
     model.eval()
     return model
+
+
+WINDOWS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+"""Layers whose matrices also have the extent of a window."""
 
 
 def loud(model: PreTrainedModel, seed: int = 0) -> None:
     """Fill a model with random weights under which every parameter changes the outputs.
 
-    Matrices and convolutions of images have the size at which activations keep theirs. Biases and
+    Matrices and convolutions have the size at which activations keep theirs. Biases and
     gains are far from 0 and 1, their values at initialisation, where a wrong coefficient would not
     show. Buffers that a checkpoint stores are filled where they are zero."""
     generator = torch.Generator().manual_seed(seed)
+    windows = {id(part.weight) for part in model.modules() if isinstance(part, WINDOWS)}
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if parameter.ndim <= 1:
                 parameter.copy_(0.7 + 0.5 * noise)
             else:
-                read = math.prod(parameter.shape[1:]) if parameter.ndim > 3 else min(parameter.shape)
+                shape = parameter.shape
+                read = math.prod(shape[1:]) if id(parameter) in windows else min(shape)
                 parameter.copy_(noise * max(read, 1) ** -0.5)
         stored = model.state_dict().keys()
         for name, buffer in model.named_buffers():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import DbrxForCausalLM
 
 from growth import architectures
 from growth.architectures.sizes import size_at
@@ -175,3 +176,11 @@ def test_factors_of_rotary_frequencies_are_those_of_the_user() -> None:
     raw = {"model_type": "phimoe", "architectures": ["PhimoeForCausalLM"], "rope_parameters": rope}
     one = pair({**raw, "max_position_embeddings": 131072}, class_of(raw))
     assert {name: one.small["rope_parameters"][name] for name in factors} == factors
+
+
+def test_keys_in_another_section_are_shared_by_the_queries_around_it() -> None:
+    raw = {"model_type": "dbrx", "architectures": ["DbrxForCausalLM"], "d_model": 64, "n_heads": 8, "n_layers": 2}
+    found = pair(raw | {"attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4}}, DbrxForCausalLM)
+    assert found.ratios["attn_config.kv_n_heads"] == found.ratios["n_heads"]
+    read = found.small.parsed
+    assert read.n_heads % read.attn_config.kv_n_heads == 0

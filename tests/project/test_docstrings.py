@@ -24,7 +24,8 @@ WITHOUT_EXAMPLE = {
     *(f"growth.extension.{name}" for name in ("alike", "extend", "layers", "untied")),
     "growth.plan.requested_sizes",
     "growth.weights.model_weights",
-    *(f"growth.infer.{name}" for name in ("counts", "groups", "inputs", "movement", "probe", "proportions", "trial")),
+    "growth.architectures.variant",
+    *(f"growth.infer.{name}" for name in ("lookalike", "movement")),
 }
 """Modules that give no example."""
 

@@ -31,6 +31,7 @@ PUBLIC = [
     "WidenedCheckpoint",
     "__version__",
     "check_equivalence",
+    "infer_declaration",
     "plan_widening",
     "register",
     "training",
@@ -47,7 +48,8 @@ KEYWORDS = (
 """What the first three take besides, each of them optional."""
 
 SIGNATURES = {
-    "plan_widening": f"(source, *, {KEYWORDS})",
+    "plan_widening": f"(source, *, config=None, build=None, inputs=None, {KEYWORDS})",
+    "infer_declaration": "(source, *, towers=('text',), config=None, build=None, inputs=None)",
     "widen": "(model, *, optimizer=None, scheduler=None, moments='preserve', hyper='preserve', allow_nonfinite=False, "
     f"verify_inputs=None, config=None, build=None, inputs=None, {KEYWORDS})",
     "widen_checkpoint": (

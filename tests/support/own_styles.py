@@ -10,6 +10,7 @@ import math
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -86,7 +87,11 @@ class NewGELU(nn.Module):
 class MinBlock(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.ln_1, self.attn, self.ln_2 = nn.LayerNorm(config.n_embd), MinAttention(config), nn.LayerNorm(config.n_embd)
+        self.ln_1, self.attn, self.ln_2 = (
+            nn.LayerNorm(config.n_embd),
+            MinAttention(config),
+            nn.LayerNorm(config.n_embd),
+        )
         self.mlp = nn.ModuleDict(
             {
                 "c_fc": nn.Linear(config.n_embd, 4 * config.n_embd),
@@ -106,7 +111,10 @@ class MinGPT(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config, self.block_size = config, config.block_size
-        self.wte, self.wpe = nn.Embedding(config.vocab_size, config.n_embd), nn.Embedding(config.block_size, config.n_embd)
+        self.wte, self.wpe = (
+            nn.Embedding(config.vocab_size, config.n_embd),
+            nn.Embedding(config.block_size, config.n_embd),
+        )
         self.h = nn.ModuleList([MinBlock(config) for _ in range(config.n_layer)])
         self.ln_f, self.lm_head = nn.LayerNorm(config.n_embd), nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
@@ -123,7 +131,15 @@ class MinGPT(nn.Module):
 def min_gpt() -> nn.Module:
     return MinGPT(
         Namespace(
-            model_type=None, n_layer=2, n_head=3, n_embd=24, vocab_size=37, block_size=19, embd_pdrop=0.1, resid_pdrop=0.1, attn_pdrop=0.1
+            model_type=None,
+            n_layer=2,
+            n_head=3,
+            n_embd=24,
+            vocab_size=37,
+            block_size=19,
+            embd_pdrop=0.1,
+            resid_pdrop=0.1,
+            attn_pdrop=0.1,
         )
     )
 
@@ -204,7 +220,9 @@ class MetaLlama(nn.Module):
         self.norm = MetaRMSNorm(params.dim, params.norm_eps)
         self.output = nn.Linear(params.dim, params.vocab_size, bias=False)
         half = torch.arange(0, params.dim // params.n_heads, 2).double()
-        angles = torch.outer(torch.arange(params.max_seq_len).double(), params.rope_theta ** (-half * params.n_heads / params.dim))
+        angles = torch.outer(
+            torch.arange(params.max_seq_len).double(), params.rope_theta ** (-half * params.n_heads / params.dim)
+        )
         self.register_buffer("freqs_cis", torch.polar(torch.ones_like(angles), angles), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -227,7 +245,16 @@ class MetaLlama(nn.Module):
 
 class ViT(nn.Module):
     def __init__(
-        self, *, image_size: int, patch_size: int, num_classes: int, dim: int, depth: int, heads: int, mlp_dim: int, channels: int = 3
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        num_classes: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_dim: int,
+        channels: int = 3,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -273,15 +300,25 @@ class Seq2Seq(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.src, self.tgt = nn.Embedding(config.src_vocab, config.d_model), nn.Embedding(config.tgt_vocab, config.d_model)
+        self.src, self.tgt = (
+            nn.Embedding(config.src_vocab, config.d_model),
+            nn.Embedding(config.tgt_vocab, config.d_model),
+        )
         self.register_buffer("pe", torch.randn(config.max_len, config.max_len) * 0, persistent=False)
         self.transformer = nn.Transformer(
-            config.d_model, config.nhead, config.enc_layers, config.dec_layers, config.dim_feedforward, batch_first=True
+            config.d_model,
+            config.nhead,
+            config.enc_layers,
+            config.dec_layers,
+            config.dim_feedforward,
+            batch_first=True,
         )
         self.generator = nn.Linear(config.d_model, config.tgt_vocab)
 
     def forward(self, src: Tensor, tgt: Tensor) -> Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(tgt.shape[1], device=tgt.device, dtype=self.src.weight.dtype)
+        mask = nn.Transformer.generate_square_subsequent_mask(
+            tgt.shape[1], device=tgt.device, dtype=self.src.weight.dtype
+        )
         hidden = self.transformer(self.src(src), self.tgt(tgt), tgt_mask=mask)
         out: Tensor = self.generator(hidden)
         return out
@@ -297,7 +334,9 @@ class Encoder(nn.Module):
         layer = nn.TransformerEncoderLayer(
             config["d_model"], config["nhead"], config["ffn"], activation="gelu", norm_first=True, batch_first=True
         )
-        self.encoder = nn.TransformerEncoder(layer, config["layers"], norm=nn.LayerNorm(config["d_model"]), enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(
+            layer, config["layers"], norm=nn.LayerNorm(config["d_model"]), enable_nested_tensor=False
+        )
         self.head = nn.Linear(config["d_model"], config["n_classes"])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -396,7 +435,9 @@ class MambaBlock(nn.Module):
         super().__init__()
         self.config = config
         self.in_proj = nn.Linear(config.d_model, 2 * config.d_inner, bias=False)
-        self.conv1d = nn.Conv1d(config.d_inner, config.d_inner, config.d_conv, groups=config.d_inner, padding=config.d_conv - 1)
+        self.conv1d = nn.Conv1d(
+            config.d_inner, config.d_inner, config.d_conv, groups=config.d_inner, padding=config.d_conv - 1
+        )
         self.x_proj = nn.Linear(config.d_inner, config.dt_rank + 2 * config.d_state, bias=False)
         self.dt_proj = nn.Linear(config.dt_rank, config.d_inner)
         self.A_log = nn.Parameter(torch.log(torch.arange(1, config.d_state + 1).float().repeat(config.d_inner, 1)))
@@ -406,7 +447,9 @@ class MambaBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x, z = self.in_proj(x).chunk(2, dim=-1)
         x = F.silu(self.conv1d(x.transpose(1, 2))[:, :, : x.shape[1]].transpose(1, 2))
-        delta, b, c = torch.split(self.x_proj(x), [self.config.dt_rank, self.config.d_state, self.config.d_state], dim=-1)
+        delta, b, c = torch.split(
+            self.x_proj(x), [self.config.dt_rank, self.config.d_state, self.config.d_state], dim=-1
+        )
         delta, a = F.softplus(self.dt_proj(delta)), -torch.exp(self.A_log)
         decay, fed = torch.exp(delta.unsqueeze(-1) * a), delta.unsqueeze(-1) * b.unsqueeze(2) * x.unsqueeze(-1)
         h = torch.zeros(x.size(0), self.config.d_inner, self.config.d_state, device=x.device, dtype=x.dtype)
@@ -426,7 +469,10 @@ class MambaLM(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList([MambaBlock(config) for _ in range(config.n_layers)])
         self.norms = nn.ModuleList([nn.RMSNorm(config.d_model, eps=1e-5) for _ in range(config.n_layers)])
-        self.norm_f, self.lm_head = nn.RMSNorm(config.d_model), nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.norm_f, self.lm_head = (
+            nn.RMSNorm(config.d_model),
+            nn.Linear(config.d_model, config.vocab_size, bias=False),
+        )
         self.lm_head.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -508,7 +554,11 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         c = config.base_channels
-        self.down1, self.down2, self.mid = conv_block(config.in_channels, c), conv_block(c, 2 * c), conv_block(2 * c, 4 * c)
+        self.down1, self.down2, self.mid = (
+            conv_block(config.in_channels, c),
+            conv_block(c, 2 * c),
+            conv_block(2 * c, 4 * c),
+        )
         self.pool = nn.MaxPool2d(2)
         self.up2, self.dec2 = nn.ConvTranspose2d(4 * c, 2 * c, 2, stride=2), conv_block(4 * c, 2 * c)
         self.up1, self.dec1 = nn.ConvTranspose2d(2 * c, c, 2, stride=2), conv_block(2 * c, c)
@@ -579,7 +629,9 @@ class Denoiser(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.time = nn.Sequential(nn.Linear(config.time_dim, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.hidden))
+        self.time = nn.Sequential(
+            nn.Linear(config.time_dim, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.hidden)
+        )
         self.inp = nn.Linear(config.data_dim, config.hidden)
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
@@ -761,7 +813,7 @@ class ConvNet(nn.Module):
         super().__init__()
         self.config = config
         channels = [3, *config.channels]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(channels, channels[1:], strict=False))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(channels))
         self.head = nn.Linear(channels[-1], config.classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -785,6 +837,65 @@ class Sized(nn.Module):
         h = self.embed(x) * math.sqrt(self.config.dim)
         h = h + self.proj(F.gelu(self.fc(self.norm(h))))
         return self.norm(h) @ self.embed.weight.t() * self.config.dim**-0.5
+
+
+class Shared(nn.Module):
+    """Several queries share a key and value by an argument of torch's attention; a norm of each head; a
+    head that is the embedding, behind a soft cap."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        inner, shared = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+        self.embed = nn.Embedding(config.vocab_size, config.dim)
+        self.q, self.kv = nn.Linear(config.dim, inner, bias=False), nn.Linear(config.dim, 2 * shared, bias=False)
+        self.out = nn.Linear(inner, config.dim, bias=False)
+        self.q_norm, self.k_norm = nn.RMSNorm(config.head_dim), nn.RMSNorm(config.head_dim)
+        self.norm, self.final = nn.RMSNorm(config.dim), nn.RMSNorm(config.dim)
+        self.gate_up = nn.Linear(config.dim, 2 * config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) * self.config.dim**0.5
+        read, heads = self.norm(x), (*x.shape[:2], -1, self.config.head_dim)
+        k, v = (y.view(heads) for y in self.kv(read).chunk(2, -1))
+        q, k, v = (y.transpose(1, 2) for y in (self.q_norm(self.q(read).view(heads)), self.k_norm(k), v))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        gate, up = self.gate_up(read).chunk(2, -1)
+        x = x + self.out(attended.transpose(1, 2).flatten(2)) + self.down(F.gelu(gate) * up)
+        return 30 * torch.tanh(self.final(x) @ self.embed.weight.T / 30)
+
+
+class Vae(nn.Module):
+    """It returns its code beside what it makes of it."""
+
+    def __init__(self, x_dim: int, h_dim: int, z_dim: int, always: bool = False) -> None:
+        super().__init__()
+        self.always = always
+        self.enc, self.mu, self.log = nn.Linear(x_dim, h_dim), nn.Linear(h_dim, z_dim), nn.Linear(h_dim, z_dim)
+        self.dec, self.out = nn.Linear(z_dim, h_dim), nn.Linear(h_dim, x_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = F.relu(self.enc(x))
+        mu, log = self.mu(h), self.log(h)
+        z = mu + torch.randn_like(mu) * torch.exp(0.5 * log) if self.training or self.always else mu
+        return torch.sigmoid(self.out(F.relu(self.dec(z)))), mu, log
+
+
+class Sinusoidal(nn.Module):
+    """A table of sines is added to the stream."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.embed, self.head = nn.Embedding(config.n_tokens, config.dim), nn.Linear(config.dim, config.n_tokens)
+        rates = torch.exp(torch.arange(0, config.dim, 2) * (-math.log(1e4) / config.dim))
+        angles = torch.arange(64)[:, None] * rates
+        self.register_buffer("pe", torch.stack([angles.sin(), angles.cos()], -1).flatten(1).double(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.embed(x) + self.pe[: x.shape[1]].to(self.embed.weight.dtype)))  # type: ignore[index]
+        return out
 
 
 def of(kind: Callable[[Any], nn.Module], **fields: Any) -> Callable[[], nn.Module]:
@@ -812,7 +923,17 @@ STYLES: dict[str, Style] = {
         ("num_classes", "image_size"),
     ),
     "nn.Transformer": Style(
-        of(Seq2Seq, src_vocab=37, tgt_vocab=41, d_model=24, nhead=3, enc_layers=2, dec_layers=1, dim_feedforward=52, max_len=30),
+        of(
+            Seq2Seq,
+            src_vocab=37,
+            tgt_vocab=41,
+            d_model=24,
+            nhead=4,
+            enc_layers=2,
+            dec_layers=1,
+            dim_feedforward=52,
+            max_len=30,
+        ),
         lambda s: {"src": tokens(37, 2, 8, seed=s), "tgt": tokens(41, 2, 6, seed=s + 1)},
         {"inputs": lambda c: (torch.randint(c.src_vocab, (2, 8)), torch.randint(c.tgt_vocab, (2, 6)))},
         ("d_model", "nhead", "dim_feedforward"),
@@ -846,9 +967,18 @@ STYLES: dict[str, Style] = {
         ("n_features", "n_outputs"),
     ),
     "nn.GRUCell": Style(
-        of(MinimalGru, vocab_size=37, emb=18, hidden=26), lambda s: {"x": tokens(37, 2, 7, seed=s)}, {}, ("emb", "hidden")
+        of(MinimalGru, vocab_size=37, emb=18, hidden=26),
+        lambda s: {"x": tokens(37, 2, 7, seed=s)},
+        {},
+        ("emb", "hidden"),
     ),
-    "Mamba": Style(lambda: MambaLM(MambaConfig()), lambda s: {"tokens": tokens(43, 2, 8, seed=s)}, {}, ("d_model",), ("d_state", "dt_rank")),
+    "Mamba": Style(
+        lambda: MambaLM(MambaConfig()),
+        lambda s: {"tokens": tokens(43, 2, 8, seed=s)},
+        {},
+        ("d_model",),
+        ("d_state", "dt_rank"),
+    ),
     "MoE": Style(
         of(MoE, vocab_size=39, hidden=20, ffn=34, num_experts=5, top_k=2),
         lambda s: {"ids": tokens(39, 2, 9, seed=s)},
@@ -863,7 +993,11 @@ STYLES: dict[str, Style] = {
         ("hidden", "mid"),
         ("n_inputs", "n_outputs"),
     ),
-    "spectral norm": Style(of(Spectral, n_inputs=6, hidden=20, mid=14, n_outputs=3), lambda s: {"x": floats(9, 6, seed=s)}, {}, ("mid",)),
+    "spectral norm": Style(
+        of(Spectral, n_inputs=6, hidden=20, mid=14, n_outputs=3),
+        lambda s: {"x": floats(9, 6, seed=s)},
+        says="'mid' has a spectral norm: it divides a matrix by an estimate that goes on changing in training",
+    ),
     "U-Net": Style(
         of(UNet, in_channels=3, out_channels=2, base_channels=6),
         lambda s: {"x": floats(2, 3, 8, 8, seed=s)},
@@ -872,14 +1006,25 @@ STYLES: dict[str, Style] = {
         ("in_channels", "out_channels"),
     ),
     "MLP-Mixer": Style(
-        of(Mixer, image_size=8, patch_size=4, hidden_dim=22, tokens_mlp_dim=14, channels_mlp_dim=34, num_blocks=2, num_classes=7),
+        of(
+            Mixer,
+            image_size=8,
+            patch_size=4,
+            hidden_dim=22,
+            tokens_mlp_dim=14,
+            channels_mlp_dim=34,
+            num_blocks=2,
+            num_classes=7,
+        ),
         lambda s: {"x": floats(2, 3, 8, 8, seed=s)},
         {"inputs": lambda: torch.randn(2, 3, 8, 8)},
         ("hidden_dim", "tokens_mlp_dim", "channels_mlp_dim"),
         ("num_classes", "patch_size", "image_size"),
     ),
     "tied autoencoder": Style(
-        of(Autoencoder, n_inputs=15, hidden=11, code=4), lambda s: {"x": floats(5, 15, seed=s)}, {}, ("hidden", "code"), ("n_inputs",)
+        of(Autoencoder, n_inputs=15, hidden=11, code=4),
+        lambda s: {"x": floats(5, 15, seed=s)},
+        says="'enc2.weight' is used in several places, as a tied matrix is, and no copies of its rows and columns",
     ),
     "diffusion": Style(
         of(Denoiser, data_dim=5, time_dim=8, hidden=26, depth=2),
@@ -891,14 +1036,18 @@ STYLES: dict[str, Style] = {
     "two towers": Style(
         lambda: TwoTower(**TOWERS),
         lambda s: {"user": tokens(31, 6, seed=s), "item": tokens(29, 5, seed=s)},
-        keywords(TwoTower, TOWERS, inputs=lambda c: (torch.randint(c["n_users"], (6,)), torch.randint(c["n_items"], (5,)))),
+        keywords(
+            TwoTower, TOWERS, inputs=lambda c: (torch.randint(c["n_users"], (6,)), torch.randint(c["n_items"], (5,)))
+        ),
         ("dim", "user_hidden", "item_hidden"),
         ("n_users", "n_items"),
     ),
     "a product": Style(
         lambda: Dotted(**TOWERS),
         lambda s: {"user": tokens(31, 6, seed=s), "item": tokens(29, 6, seed=s)},
-        keywords(Dotted, TOWERS, inputs=lambda c: (torch.randint(c["n_users"], (6,)), torch.randint(c["n_items"], (6,)))),
+        keywords(
+            Dotted, TOWERS, inputs=lambda c: (torch.randint(c["n_users"], (6,)), torch.randint(c["n_items"], (6,)))
+        ),
         ("dim", "user_hidden", "item_hidden"),
         ("n_users", "n_items"),
     ),
@@ -931,13 +1080,42 @@ STYLES: dict[str, Style] = {
         ("obs_dim", "num_actions"),
     ),
     "square roots": Style(
-        of(Sized, n_tokens=37, dim=20, ff=34), lambda s: {"x": tokens(37, 2, 8, seed=s)}, {}, ("dim", "ff"), ("n_tokens",)
+        of(Sized, n_tokens=37, dim=20, ff=34),
+        lambda s: {"x": tokens(37, 2, 8, seed=s)},
+        {},
+        ("dim", "ff"),
+        ("n_tokens",),
+    ),
+    "shared keys": Style(
+        of(Shared, vocab_size=37, dim=20, n_heads=6, n_kv_heads=2, head_dim=8, d_ff=34),
+        lambda s: {"x": tokens(37, 2, 8, seed=s)},
+        {},
+        ("dim", "n_heads", "n_kv_heads", "d_ff"),
+        ("head_dim",),
+    ),
+    "a code": Style(
+        lambda: Vae(12, 20, 6),
+        lambda s: {"x": floats(5, 12, seed=s)},
+        {"config": {"x_dim": 12, "h_dim": 20, "z_dim": 6}},
+        ("h_dim",),
+        ("x_dim", "z_dim"),
+    ),
+    "random numbers": Style(
+        lambda: Vae(12, 20, 6, always=True),
+        lambda s: {"x": floats(5, 12, seed=s)},
+        {"config": {"x_dim": 12, "h_dim": 20, "z_dim": 6, "always": True}},
+        says="random numbers are drawn in eval mode, so that no two runs agree; draw them in training alone",
+    ),
+    "sines": Style(
+        of(Sinusoidal, n_tokens=37, dim=20),
+        lambda s: {"x": tokens(37, 2, 8, seed=s)},
+        says="a table that the model computes from its width, such as sines of positions",
     ),
     "a list of channels": Style(
         of(ConvNet, channels=[8, 12], classes=4),
         lambda s: {"x": floats(2, 3, 6, 6, seed=s)},
         {"inputs": torch.randn(2, 3, 6, 6)},
-        says="list",
+        says="no field of its config is a width of this ConvNet: channels is a list, of which no entry can grow alone",
     ),
     "no config": Style(lambda: Bare(), lambda s: {"x": floats(5, 6, seed=s)}, says="Bare has no config"),
 }

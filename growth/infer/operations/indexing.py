@@ -29,6 +29,16 @@ def embedding(walk: Walk, pair: Pair) -> list[Value]:
     return [of([*indices.ranges, *weight.ranges[1:]], weight.scale)]
 
 
+@operation("_embedding_bag", "_embedding_bag_forward_only", "embedding_bag")
+def embedding_bag(walk: Walk, pair: Pair) -> list[Value]:
+    """Sums, means or maxima over rows of a table."""
+    weight = walk.pair(pair, "weight")
+    _no_growth(weight.ranges[0])
+    bags = walk.shape(pair.one.out[0], pair.other.out[0])[0]
+    rest = [of(walk.shape(a, b), ONE) for a, b in zip(pair.one.out[1:], pair.other.out[1:], strict=True)]
+    return [of([bags, weight.ranges[1]], weight.scale), *rest]
+
+
 @operation("index_select")
 def index_select(walk: Walk, pair: Pair) -> list[Value]:
     """Entries of one dimension by number, as in `index`."""

@@ -49,6 +49,22 @@ def linear(walk: Walk, pair: Pair) -> list[Value]:
     return [of(value.ranges, value.scale)]
 
 
+@operation("prelu", "_prelu_kernel")
+def prelu(walk: Walk, pair: Pair) -> list[Value]:
+    """``x`` where it is positive, else ``w x``."""
+    value, weight = walk.pair(pair, "self"), walk.pair(pair, "weight")
+    walk.zero(weight.scale)
+    return [of(broadcast([value, weight]), value.scale)]
+
+
+@operation("randn_like", "rand_like", "randint_like", "normal", "uniform", "bernoulli", "exponential", "random")
+def drawn(walk: Walk, pair: Pair) -> list[Value]:
+    raise Unexplained(
+        "random numbers are drawn in eval mode, so that no two runs agree; draw them in training alone (if "
+        "self.training)"
+    )
+
+
 _CURVED = (
     "exp", "exp2", "expm1", "sigmoid", "silu", "gelu", "tanh", "softplus", "mish", "elu", "selu", "celu", "erf", "log",
     "log2", "log1p", "sin", "cos", "hardswish", "hardsigmoid", "hardtanh", "log_sigmoid_forward", "logit", "relu6",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range, growth_of, kept
+from growth.infer.ranges import Range, count_of, growth_of, kept
 from growth.infer.scales import ONE, Scale
 from growth.infer.values import Pair, Value, of, operation
 from growth.infer.walk import Walk
@@ -158,17 +158,23 @@ def fourier(walk: Walk, pair: Pair) -> list[Value]:
     )
 )  # fmt: skip
 def pooled(walk: Walk, pair: Pair) -> list[Value]:
-    """Windows over kept dimensions; channels pass."""
+    """Windows over kept dimensions; channels pass, and so does a dimension whose windows hold one place."""
     value = walk.pair(pair, next(iter(pair.one.arguments)))
     outs = pair.one.out if isinstance(pair.one.out, tuple) else (pair.one.out,)
     ranges = []
     for d, n in enumerate(outs[0].shape):
-        if any(not factor.kept for factor in value.ranges[d]):
-            if d >= 2 or (n != sum(0 for _ in ()) + value.ranges[d][0].count[0] and len(value.ranges[d]) == 1):
-                raise Unexplained(
-                    "it takes windows of neighbouring features, and a wider model has other neighbours in each window"
-                )
+        if all(factor.kept for factor in value.ranges[d]):
+            ranges.append(kept(n))
+        elif n == count_of(value.ranges[d])[0] and (d < 2 or _one_place(pair, d - len(value.ranges))):
             ranges.append(value.ranges[d])
         else:
-            ranges.append(kept(n))
+            raise Unexplained(
+                "it takes windows of neighbouring features, and a wider model has other neighbours in each window"
+            )
     return [of(ranges, value.scale) for _ in outs]
+
+
+def _one_place(pair: Pair, d: int) -> bool:
+    """Whether the windows along dimension ``d``, counted from the end, hold one place each."""
+    windows = pair.get("kernel_size")
+    return windows is not None and -d <= len(windows) and windows[d] == 1
