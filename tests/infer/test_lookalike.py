@@ -16,11 +16,11 @@ import growth
 from growth import architectures
 from growth.checkpoint.preview import plan_widening
 from growth.errors import IllegalGrowthError, UnsupportedModelError
-from growth.plan.options import Options
 from growth.infer import lookalike
-from growth.infer.declaration import declaration
-from growth.proof.miniature import build_exact, loud
 from growth.infer.borrowed_trial import Trial
+from growth.infer.declaration import declaration
+from growth.plan.options import Options
+from growth.proof.miniature import build_exact, loud
 from support.small_models import llama
 
 SIZES = {
