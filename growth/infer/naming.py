@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from growth.architectures.sizes import Size, value_at
+from growth.architectures.sizes import Size, size_at
 from growth.infer.errors import Unexplained, Unsized
 from growth.infer.pair import Pair
 from growth.infer.ranges import Factor, Range, resolved
@@ -84,9 +84,9 @@ class Sizing:
         for name, size in found.sizes.items():
             if size.field not in found.ratios:
                 continue
-            self.small[name] = value_at(found.small.parsed, size.field)
-            self.wide[name] = value_at(found.wide.parsed, size.field)
-            self.real[name] = value_at(real, size.field)
+            self.small[name] = size_at(found.small.parsed, size.field)
+            self.wide[name] = size_at(found.wide.parsed, size.field)
+            self.real[name] = size_at(real, size.field)
         self.shapes = shapes
         self.chosen: dict[Key, Multiple] = {}
 
