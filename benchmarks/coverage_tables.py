@@ -295,7 +295,8 @@ DEEP: dict[str, dict[str, Any]] = {
         **{"vision_config.projection_dim": 32},
     },
     "kyutai_speech_to_text": {"codebook_size": 64},
-    "molmo2": {"image_patch_id": 5, 
+    "molmo2": {
+        "image_patch_id": 5,
         "vision_config.image_size": [16, 16],
         "vision_config.num_position_embeddings": 16,
         "adapter_config.vision_feature_layer": [1, 0],
@@ -305,7 +306,12 @@ DEEP: dict[str, dict[str, Any]] = {
     "glm_ocr": _AXES,
     "glmga": _AXES,
     "paddleocr_vl": _AXES,
-    "qwen2_5_omni_thinker": {"audio_config.output_dim": 32, **_AXES, "vision_start_token_id": 6, "vision_end_token_id": 7},
+    "qwen2_5_omni_thinker": {
+        "audio_config.output_dim": 32,
+        **_AXES,
+        "vision_start_token_id": 6,
+        "vision_end_token_id": 7,
+    },
     "qwen2_5_vl": _AXES,
     "qwen2_vl": _AXES,
     "glm4v_moe": {"text_config.rope_parameters": {**_ROPE, "mrope_section": [1, 1, 0], "partial_rotary_factor": 0.5}},

@@ -22,7 +22,7 @@ from growth.hf.own_modules import OwnWrapper
 from growth.hf.paths import local_path
 from growth.infer.infer import infer
 from growth.plan.other_model import config_from
-from growth.training.model import as_stock
+from growth.training.stock import as_stock
 
 Source = str | os.PathLike[str] | PreTrainedConfig | Mapping[str, Any] | nn.Module
 

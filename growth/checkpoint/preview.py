@@ -21,7 +21,7 @@ from growth.plan.choices import Choices, takes_choices
 from growth.plan.loading import loading_note
 from growth.plan.options import chosen
 from growth.plan.plan import Plan
-from growth.training.model import model_plan
+from growth.training.stock import model_plan
 
 
 @takes_choices

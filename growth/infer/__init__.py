@@ -33,7 +33,7 @@ What their operations say:
 
 From there to a declaration:
 
-* ``solution.py``: the role of every parameter
+* ``solution.py``, ``head.py``, ``unused.py``: the role of every parameter, of a head and of what no run uses
 * ``disk.py``: the same for the tensors in a checkpoint
 * ``naming.py``, ``contradictions.py``: which size every space has, and configs in which two fields disagree
 * ``declare.py``, ``by_layer.py``: the declaration, and layers of one name whose roles differ

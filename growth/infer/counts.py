@@ -13,6 +13,7 @@ from growth.architectures.sections import joined
 from growth.hf.config_json import section_at, spellings
 from growth.hf.configs import Config
 from growth.hf.nested import nested_sections, plain_fields
+from growth.hf.own_configs import OwnConfigWrapper
 from growth.infer.fields import size_in, split, takes_one
 from growth.infer.image_counts import image_counts, layers_handed_on
 from growth.infer.layers import SmallStack, small_layers
@@ -104,6 +105,8 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
     for path, section in sections.items():
         fields = plain_fields(section)
         few = stacks[path].fields
+        if isinstance(config, OwnConfigWrapper) and not _deep(fields, few):
+            few = {}  # code that nobody has seen may tell layers apart by their number
         found |= {joined(path, name): value for name, value in _plain(fields) if name not in few}
         counted = (*few.items(), *_experts(fields), *image_counts(fields, grid, sections))
         found |= {joined(path, name): value for name, value in counted}
@@ -114,6 +117,14 @@ def small_counts(config: Any, layers: int = 0, *, repeat: int = 1) -> dict[str, 
         for path, value in found.items()
         if not (kept and ((name := split(path)[1]) in kept or _OF_INPUTS.search(name)))
     }
+
+
+OWN_LAYERS = 32
+"""The most layers that the miniature of a caller's module has; a deeper one has few of every kind."""
+
+
+def _deep(fields: Mapping[str, Any], few: Mapping[str, Any]) -> bool:
+    return any(type(fields.get(name)) is int and fields[name] > OWN_LAYERS for name in few)
 
 
 def small_stacks(config: Any, repeat: int = 1) -> dict[str, SmallStack]:

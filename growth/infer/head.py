@@ -12,12 +12,27 @@ if TYPE_CHECKING:
     from growth.infer.solution import Part
 
 
+def is_head(walk: Walk, name: str) -> bool:
+    """Whether a parameter makes what does not grow of what does. Some classes call the dense layer before it so."""
+    if name not in walk.parameters:
+        return False
+    return sum(any(not factor.kept for factor in parts) for parts in walk.parameters[name].ranges) == 1
+
+
 def read_like(walk: Walk, head: str, embedding: str | None) -> str | None:
-    """The embedding that a head may be tied to: the one that the forward pass looks up, of its shape."""
-    shape = walk.small.held[head].shape if head in walk.small.held else None
+    """The embedding that a head may be tied to: the one that the forward pass looks up, of its shape.
+
+    Args:
+        walk: a finished walk.
+        head: name of the matrix before the logits.
+        embedding: what the class calls its input embedding.
+    """
+    if not is_head(walk, head):
+        return None
+    shape = walk.small.held[head].shape
     used = [name for name in walk.uses if name not in walk.readings and walk.small.held[name].shape == shape]
     if embedding in walk.uses or not used:
-        return embedding if embedding in walk.parameters and head in walk.parameters else None
+        return embedding if embedding in walk.parameters else None
     return used[-1]  # of an encoder and a decoder, the decoder's
 
 
@@ -26,7 +41,7 @@ def before_head(walk: Walk, head: str | None, parts: Mapping[str, tuple[Part, ..
 
     The head reads the dual of what the embedding writes. A declaration says so, since it is more than a number: where
     both are 1 / sqrt(k), the two round otherwise."""
-    if head is None or not (readings := walk.readings.get(head)):
+    if head is None or not is_head(walk, head) or not (readings := walk.readings.get(head)):
         return {}
     wanted = readings[0].scale
     gains = [

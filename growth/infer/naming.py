@@ -84,9 +84,9 @@ class Sizing:
         for name, size in found.sizes.items():
             if size.field not in found.ratios:
                 continue
-            self.small[name] = size_at(found.small.parsed, size.field)
-            self.wide[name] = size_at(found.wide.parsed, size.field)
-            self.real[name] = size_at(real, size.field)
+            values = [size_at(config, size.field) for config in (found.small.parsed, found.wide.parsed, real)]
+            if all(type(value) is int for value in values):
+                self.small[name], self.wide[name], self.real[name] = values
         self.shapes = shapes
         self.chosen: dict[Key, Multiple] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -24,7 +25,7 @@ from growth.infer.solution import starred
 from growth.infer.tower_drafts import by_readings
 from growth.infer.trial import FAILED, run
 from growth.proof.class_inputs import Inputs
-from growth.proof.unknown_inputs import reads_more_than_text
+from growth.proof.unknown_inputs import reads_more_than_text, reads_raw
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def attempts(
     sizes: Mapping[str, Size] | None = None,
 ) -> Iterator[Attempt]:
     """Ways to read the sizes of a config: for a class that reads text and images or sounds, tower by
-    tower; for others, level by level.
+    tower; for others, level by level; for those of images or sounds alone, both.
 
     Args:
         base: the config.
@@ -148,9 +149,11 @@ def attempts(
         >>> attempt().growths[0]["text_config.hidden_size"]
         2
     """
-    if sizes is None and not issubclass(model_class, OwnWrapper) and reads_more_than_text(model_class):
+    if sizes is not None or issubclass(model_class, OwnWrapper) or not reads_raw(model_class):
+        return by_levels(base, model_class, sizes)
+    if reads_more_than_text(model_class):
         return by_readings(base, towers)
-    return by_levels(base, model_class, sizes)
+    return chain(by_levels(base, model_class), by_readings(base, towers))
 
 
 def _run(draft: Draft, base: Config, kind: type[PreTrainedModel]) -> Pair:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from growth.architectures.choosable import choosable_sizes
-from growth.errors import IllegalGrowthError
+from growth.errors import IllegalGrowthError, IllegalShapeError
 from growth.hf.configs import Config
-from growth.hf.expected_tensors import Shapes
+from growth.hf.expected_tensors import Shapes, expected_tensors
 from growth.infer.declaration import declaration
 from growth.plan.build import build_plan, plan_config
 from growth.plan.choice_notes import choice_notes, other_family
@@ -64,7 +64,29 @@ def prepare(
         raise IllegalGrowthError(
             f"{error} The other model is a {other}, this one a {own}, so not every size means the same."
         ) from error
+    check_shapes(plan)
     return replace(plan, notes=(*notes, *choice_notes(plan), *plan.notes))
+
+
+def check_shapes(plan: Plan) -> None:
+    """Refuse a plan whose tensors are not those that the class makes of the new config: it may round a size up, or
+    have a limit that neither the small model nor its miniature reaches.
+
+    Raises:
+        IllegalShapeError: naming the first tensor.
+    """
+    made = {
+        plan.architecture.canonical(name): shape
+        for name, shape in expected_tensors(plan.new, plan.model_class)[0].items()
+    }
+    for name, tensor in plan.tensors.items():
+        shape = made.get(tensor.canonical)
+        if shape is not None and len(shape) == len(tensor.new_shape) and tuple(shape) != tuple(tensor.new_shape):
+            raise IllegalShapeError(
+                f"'{name}' would become {list(tensor.new_shape)}, and a {plan.model_class.__name__} with the new "
+                f"config has {list(shape)} there: its class rounds a size. Name sizes that it leaves as they are, one "
+                "by one."
+            )
 
 
 def only_towers(config: Config, options: Options, declared: Declared) -> Options:

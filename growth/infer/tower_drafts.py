@@ -74,7 +74,7 @@ def check_names(config: Config, names: Collection[str]) -> None:
     kinds = section_kinds(nested_sections(config.parsed))
     known = {word for path, kind in kinds.items() for word in (path, kind) if word not in ("", "other")}
     for name in names:
-        if name not in known and known:
+        if name not in known and (name != "text" or "text" in kinds.values()):  # without a text, the first tower leads
             raise IllegalGrowthError(
                 f"this {config['model_type']} has no tower '{name}'; it has {', '.join(sorted(known))}. Name one of "
                 "those."

@@ -84,6 +84,13 @@ class NotProved:
 
 
 def remark(found: Mapping[str, Any]) -> dict[str, NotProved]:
-    """The argument ``remarks`` of an `Architecture`, where there is something to say."""
+    """The argument ``remarks`` of an `Architecture`, where there is something to say.
+
+    Example:
+        >>> remark({"layers.0.cross.weight": (), "layers.1.cross.weight": ()})["remarks"].names
+        ('layers.*.cross.weight',)
+        >>> remark({})
+        {}
+    """
     names = tuple(dict.fromkeys(starred(name) for name in found))
     return {"remarks": NotProved(names)} if names else {}

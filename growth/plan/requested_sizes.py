@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from growth.architectures.registry import UNLISTED
 from growth.arguments import meant
 from growth.errors import IllegalGrowthError
 from growth.extension.experts import expert_size
@@ -84,7 +85,7 @@ def _named_by_caller(model: ModelSizes, options: Options) -> dict[str, int]:
         name = standard.get(asked, asked)
         if name not in model.choosable:
             raise IllegalGrowthError(
-                f"{asked} is no size of a {model.config.model_type} that can be chosen"
+                f"{asked} is no size of a {model.config.model_type.removeprefix(UNLISTED)} that can be chosen"
                 + (f"; it stays {model.old[name]} or follows from others" if name in model.old else "")
                 + ("" if name in model.old else meant(asked, [*model.choosable, *standard]))
                 + f". Choose among {', '.join(model.choosable)}."

@@ -19,11 +19,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from growth.architectures.architecture import Architecture
 from growth.architectures.sections import joined, sections
-from growth.architectures.sizes import TwinContext, rotary_fraction, rotary_part, value_at
+from growth.architectures.sizes import TwinContext, rotary_fraction, value_at
 from growth.extension.experts import expert_size
 from growth.hf.config_json import is_written, merged, section_at, spellings
 from growth.hf.configs import Config, Raw, config_to_build
 from growth.hf.model_classes import class_of
+from growth.proof.small_ropes import has_factors, small_rope
 
 VOCABULARY, POSITIONS, LAYERS = 41, 40, 2
 
@@ -52,11 +53,6 @@ WINDOW = 5
 """The longest sliding window of a miniature: shorter than the twin's inputs, so that it masks."""
 
 
-SWITCH = 8
-"""The ``original_max_position_embeddings`` of a miniature: between the two lengths of the twin's
-inputs, so that both the short and the long factors of longrope are used."""
-
-
 LARGEST_TOKEN_ID = 3
 """Special tokens of a miniature are small: some families count positions from the padding id on."""
 
@@ -81,13 +77,9 @@ def build_exact(raw: Mapping[str, Any], *, experts: str = "eager") -> PreTrained
     parsed, kind = config_to_build(raw), class_of(raw)
     eager = {"attn_implementation": "eager", "experts_implementation": experts}
     model: PreTrainedModel = kind._from_config(parsed, **eager, dtype=torch.float64)
-    model.double()  # not to(dtype=...), which would drop the imaginary part of a table of complex numbers
+    model.double()  # to(dtype=...) would drop imaginary parts
     model.eval()
     return model
-
-
-WINDOWS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-"""Layers whose matrices also have the extent of a window."""
 
 
 def loud(model: PreTrainedModel, seed: int = 0) -> None:
@@ -97,15 +89,14 @@ def loud(model: PreTrainedModel, seed: int = 0) -> None:
     gains are far from 0 and 1, their values at initialisation, where a wrong coefficient would not
     show. Buffers that a checkpoint stores are filled where they are zero."""
     generator = torch.Generator().manual_seed(seed)
-    windows = {id(part.weight) for part in model.modules() if isinstance(part, WINDOWS)}
+    windows = {id(part.weight) for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd)}
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             if parameter.ndim <= 1:
                 parameter.copy_(0.7 + 0.5 * noise)
             else:
-                shape = parameter.shape
-                read = math.prod(shape[1:]) if id(parameter) in windows else min(shape)
+                read = math.prod(parameter.shape[1:]) if id(parameter) in windows else min(parameter.shape)
                 parameter.copy_(noise * max(read, 1) ** -0.5)
         stored = model.state_dict().keys()
         for name, buffer in model.named_buffers():
@@ -189,7 +180,7 @@ def _remove_rope_factors(small: _Miniature) -> dict[str, Raw]:
     ropes = {name: rope for name in fields if isinstance(rope := small.fields.get(name), dict)}
     for name, rope in ropes.items():
         small.fields[name] = dict(rope)
-        if _has_factors(rope):
+        if has_factors(rope):
             kept = {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope}
             small.fields[name] = {"rope_type": "default", **kept}
     return ropes
@@ -272,31 +263,7 @@ def _with_rope_factors(small: _Miniature, ropes: Mapping[str, Raw], architecture
     config = Config(small.fields)
     head_dim = architecture.read_sizes(config.parsed).get("head_dim")
     rotary = rotary_fraction(small.config.parsed) or 1.0
-    small_ropes = {name: _small_rope(rope, head_dim, rotary) for name, rope in ropes.items()}
+    small_ropes = {name: small_rope(rope, head_dim, rotary) for name, rope in ropes.items()}
     if all(config[name] == rope for name, rope in small_ropes.items()):
         return config
     return Config({**config, **small_ropes})
-
-
-def _small_rope(rope: Mapping[str, Any], head_dim: int | None, rotary: float = 1.0) -> Raw:
-    """Rotary parameters for a small head.
-
-    Args:
-        rope: the user's, of all layers or by kind of layer.
-        head_dim: of the miniature; None where it is the user's.
-        rotary: the part of the head that rotates, where ``rope`` does not say it.
-    """
-    if rope and all(isinstance(value, Mapping) for value in rope.values()):
-        return {kind: _small_rope(value, head_dim) for kind, value in rope.items()}
-    small = dict(rope)
-    if head_dim is not None:
-        pairs = int(head_dim * rotary_part(rope.get("partial_rotary_factor", rotary))) // 2
-        small |= {name: (value * head_dim)[:pairs] for name, value in rope.items() if isinstance(value, list)}
-    if _has_factors(rope) and "original_max_position_embeddings" in rope:
-        small["original_max_position_embeddings"] = SWITCH
-    return small
-
-
-def _has_factors(rope: Mapping[str, Any]) -> bool:
-    """Whether rotary parameters list a factor per frequency, as longrope does."""
-    return any(isinstance(value, list) for value in rope.values())

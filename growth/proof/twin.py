@@ -43,7 +43,7 @@ from growth.weights.grow import grow_tensor
 
 LENGTHS = (11, 6)
 """Tokens per row of the inputs that are compared. One longer and one shorter than
-`growth.proof.miniature.SWITCH`."""
+`growth.proof.small_ropes.SWITCH`."""
 
 
 @dataclass(frozen=True)

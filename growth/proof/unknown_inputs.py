@@ -35,6 +35,11 @@ def reads_more_than_text(model: PreTrainedModel | type[PreTrainedModel]) -> bool
     return reads_text and any(name in taken for name in RAW) and not is_declared(named)
 
 
+def reads_raw(kind: type[PreTrainedModel]) -> bool:
+    """Whether a class reads images or sounds."""
+    return not {*RAW}.isdisjoint(inspect.signature(kind.forward).parameters)
+
+
 MARKS = ("token_type_ids", "attention_mask")
 """Inputs beside token ids that a class may read in its own way."""
 
@@ -79,7 +84,7 @@ def inputs_to_try(
         if type(books := plain_fields(section).get("num_codebooks")) is int and books > 1:
             ids = _text(taken, vocabulary, batch * books, length, seed)
             yield {name: value for name, value in ids.items() if name != "attention_mask"}
-    if any(name in taken for name in RAW):
+    if reads_raw(type(model)):
         yield modal_inputs(model, seed=seed + length)
 
 

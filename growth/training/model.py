@@ -5,44 +5,40 @@ The same plan, proofs and arithmetic as for a checkpoint on disk (`growth.checkp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, Unpack, cast, get_args
 
-import torch
-import transformers
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel
 
 from growth.arguments import check_flag, check_kind, check_word
-from growth.errors import CheckpointError, IllegalGrowthError, UnsupportedModelError
-from growth.hf.configs import Config
-from growth.hf.custom_modules import ModuleWrapper, as_transformers, inner_module
+from growth.errors import CheckpointError
+from growth.hf.custom_modules import inner_module
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.own_modules import OwnWrapper, own_config, remember
 from growth.hf.tensor_names import to_disk
-from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
-from growth.plan.options import Options, chosen
+from growth.plan.options import chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.own_run import try_model
 from growth.proof.run import prove_grown
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown
-from growth.training import own_models
 from growth.training.coordinates import masks_of
-from growth.training.lr_schedulers import check_scheduler, repoint
+from growth.training.lr_schedulers import repoint
+from growth.training.model_checks import check_state, check_ties, check_training
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
-from growth.training.optimizer_checks import Hyper, check_optimizer, not_kept
+from growth.training.optimizer_checks import Hyper, not_kept
 from growth.training.rebuild import check_parts, rebuild, same_by_config, share_weights, without_ties
 from growth.training.shared_memory import check_memory
-from growth.training.wrappers import check_unwrapped, uncompiled
+from growth.training.stock import as_stock, plan_of, raw_of
+from growth.training.wrappers import uncompiled
 from growth.weights.fold import Fold
-from growth.weights.model_weights import check_dtypes, growing_tensors
+from growth.weights.model_weights import growing_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -198,7 +194,7 @@ def widen(
     check_flag("allow_nonfinite", allow_nonfinite)
     if verify_inputs is not None:
         check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
-    _check_training(stock, optimizer, scheduler, moments, hyper)
+    check_training(stock, optimizer, scheduler, moments, hyper)
     name = type(model).__name__
     raw = raw_of(stock)
     in_memory, ties = without_ties(stock)
@@ -209,9 +205,9 @@ def widen(
     expected, tied = expected_tensors(raw, type(stock))
     same, tables = same_by_config(stock, raw)
     check_parts(stock, same)
-    _check_ties(ties, expected, tied)
-    plan = _plan(raw, options, state)
-    _check_state(plan, state, expected, name)
+    check_ties(ties, expected, tied)
+    plan = plan_of(raw, options, state)
+    check_state(plan, state, expected, name)
     trial = try_model(stock, share_weights(same, stock), verify_inputs, allow_nonfinite)
     twin, fold = prove_twin(plan), Fold()
     growing = growing_tensors(
@@ -229,83 +225,3 @@ def widen(
     trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)
     driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
     return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
-
-
-def model_plan(
-    model: nn.Module, options: Options, config: Any, build: Callable[[Any], nn.Module] | None, inputs: Any
-) -> Plan:
-    """What `widen` would do with a model; its arguments are those of `widen`. Raises what that does
-    before it looks at a weight."""
-    stock = as_stock(uncompiled(model), config, build, inputs)
-    return _plan(raw_of(stock), options, to_disk(stock, without_ties(stock)[0]))
-
-
-def raw_of(stock: PreTrainedModel) -> Config:
-    """The config of a model, which names its class."""
-    return Config({**stock.config.to_dict(), "architectures": [type(stock).__name__]})
-
-
-def _plan(raw: Config, options: Options, state: Mapping[str, Tensor]) -> Plan:
-    shapes = {key: tuple(value.shape) for key, value in state.items()}
-    return prepare(raw, options, shapes, {key: value.dtype for key, value in state.items()})
-
-
-def as_stock(model: nn.Module, config: Any, build: Callable[[Any], nn.Module] | None, inputs: Any) -> PreTrainedModel:
-    """The model as a transformers model: itself, or a module wrapped as one.
-
-    Raises:
-        UnsupportedModelError: a model that is wrapped or sharded, or a class that is neither
-            transformers' own nor registered, and for which no declaration is found.
-    """
-    check_unwrapped(model)
-    name = type(model).__name__
-    stated = any(value is not None for value in (config, build, inputs))
-    if own_models.is_own(model, stated):
-        return own_models.own_model(model, config, build, inputs)
-    stock = as_transformers(model) or model
-    known = isinstance(stock, ModuleWrapper) or getattr(transformers, name, None) is type(stock)
-    if not isinstance(stock, PreTrainedModel) or not known:
-        raise UnsupportedModelError(
-            f"{name} is neither a stock transformers model class nor a registered one. If it wraps one, widen what is "
-            "inside; otherwise declare it with growth.register."
-        )
-    return stock
-
-
-def _check_training(
-    stock: PreTrainedModel, optimizer: Optimizer | None, scheduler: LRScheduler | None, moments: Moments, hyper: Hyper
-) -> None:
-    """Refuse an optimizer or scheduler that cannot grow, before the model does."""
-    if torch.is_inference_mode_enabled():
-        raise IllegalGrowthError(
-            "tensors made in inference mode can never be trained. Use torch.no_grad() instead, or widen outside of it."
-        )
-    if optimizer is not None:
-        check_optimizer(optimizer, stock, moments, hyper)
-        if scheduler is not None:
-            check_scheduler(scheduler, optimizer, hyper)
-    elif scheduler is not None:
-        raise IllegalGrowthError(
-            "a scheduler drives an optimizer. Give that too: growth.widen(model, optimizer=..., scheduler=...)."
-        )
-
-
-def _check_ties(ties: Mapping[str, str], expected: Collection[str], tied: Mapping[str, str]) -> None:
-    """Refuse weights that are tied in this model, but not by its config: a wider model built from
-    the config would not tie them."""
-    for key, shared in ties.items():
-        if key in expected and key not in tied and shared not in tied:
-            raise UnsupportedModelError(
-                f"'{key}' is tied to '{shared}' in this model, but not by its config. Give it a separate weight, or "
-                "set config.tie_word_embeddings if that is the tie."
-            )
-
-
-def _check_state(plan: Plan, state: Mapping[str, Tensor], expected: Collection[str], name: str) -> None:
-    """Refuse tensors that a model of this config does not have, or that have no float dtype."""
-    for key in (key for key in state if key not in plan.left_out):
-        if key not in expected:
-            raise UnsupportedModelError(
-                f"tensor '{key}' does not belong to a {name} with this config. Remove it, or correct the config."
-            )
-    check_dtypes(plan)

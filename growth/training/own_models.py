@@ -12,18 +12,9 @@ from torch import nn
 
 from growth.architectures.registry import is_declared
 from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
+from growth.hf.own_build import builder, difference, without_values
 from growth.hf.own_inputs import GIVE, OwnInputs, found_inputs, given_inputs, moved, runs
-from growth.hf.own_modules import (
-    OwnModule,
-    OwnWrapper,
-    builder,
-    declare_own,
-    difference,
-    own_wrapper,
-    registered,
-    remembered,
-    without_values,
-)
+from growth.hf.own_modules import OwnModule, OwnWrapper, declare_own, own_wrapper, registered, remembered
 from growth.infer.infer import infer
 from growth.proof.undisturbed import undisturbed
 

@@ -49,6 +49,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"num_hidden_layers": 6, "per_layer_config": {"5": {"head_dim": 512}}},
         {"num_hidden_layers": 3, "per_layer_config": {"2": {"head_dim": 512}}},
     ),
+    "all whose outputs are read": (
+        {"depth": 27, "deepstack_visual_indexes": [8, 16, 24]},
+        {"depth": 4, "deepstack_visual_indexes": [1, 2, 3]},
+    ),
+    "layers whose keys are another's": (
+        {"num_hidden_layers": 4, "kv_source_layers": [0, 1, 0, 1]},
+        {"num_hidden_layers": 3, "kv_source_layers": [0, 1, 0]},
+    ),
     "only a list": ({"layers_block_type": ["m", "e", "m", "a"]}, {"layers_block_type": ["m", "e", "m", "a"]}),
 }
 
@@ -56,13 +64,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_few_layers_of_every_kind(name: str) -> None:
     fields, small = CASES[name]
-    assert small_layers(fields) == small
+    assert small_layers(fields).fields == small
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_each_kind_twice(name: str) -> None:
     fields, once = CASES[name]
-    twice = small_layers(fields, repeat=2)
+    twice = small_layers(fields, repeat=2).fields
     kinds = {key: value for key, value in once.items() if isinstance(value, list) and isinstance(value[0], str)}
     for key, value in kinds.items():
         assert (
@@ -77,6 +85,6 @@ def test_each_kind_twice(name: str) -> None:
 
 
 def test_a_kind_that_is_lost_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "_picked", lambda kinds, least, repeat: [0, 1])
+    monkeypatch.setattr(layers, "_picked", lambda kinds, least, repeat, stay: [0, 1])
     fields, small = CASES["a list"]
-    assert small_layers(fields) != small
+    assert small_layers(fields).fields != small

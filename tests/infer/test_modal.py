@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, PreTrainedModel
 
 import growth
 from growth.architectures.sizes import value_at
 from growth.hf.configs import Config
 from growth.hf.nested import nested_sections, plain_fields
-from growth.infer.modal_miniature import modal_pair, small_config
+from growth.infer.pair import Pair, modal_pair
 from growth.infer.readings import READINGS
+from growth.infer.tower_drafts import draft
 from growth.infer.tower_growth import text_growth
 from growth.infer.towers import tower_sections
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import build_exact, loud
 from growth.proof.modal_check import outputs_of, why_ignored
 from growth.proof.modal_inputs import modal_inputs
-from growth.proof.small_layers import small_layers
 from growth.proof.special_tokens import placeholder, small_tokens
 
 PAIRS = {
     "llava": "LlavaForConditionalGeneration",
     "gemma3": "Gemma3ForConditionalGeneration",
+}
+SLOW = {
     "idefics3": "Idefics3ForConditionalGeneration",
     "qwen3_vl": "Qwen3VLForConditionalGeneration",
     "qwen2_audio": "Qwen2AudioForConditionalGeneration",
-}
-SLOW = {
     "florence2": "Florence2ForConditionalGeneration",
     "mllama": "MllamaForConditionalGeneration",
     "mistral3": "Mistral3ForConditionalGeneration",
@@ -51,22 +52,36 @@ def written(model_type: str, model_class: str) -> dict[str, Any]:
     return {**raw, "architectures": [model_class]}
 
 
+@cache
+def found(model_type: str) -> Pair:
+    """The pair of a type, for several tests."""
+    return modal_pair(written(model_type, {**PAIRS, **SLOW}[model_type]))
+
+
+def built(pair: Pair) -> PreTrainedModel:
+    """The miniature, with weights that all matter."""
+    model = build_exact(pair.small)
+    loud(model)
+    return model
+
+
 @pytest.mark.parametrize("model_type", [*PAIRS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_miniature_and_its_growth_run_with_what_is_seen_or_heard(model_type: str) -> None:
-    pair = modal_pair(written(model_type, {**PAIRS, **SLOW}[model_type]))
+    pair = found(model_type)
     raw = {name for name in pair.inputs if name.startswith(("pixel", "input_features", "flattened"))}
     assert raw
     with exact_arithmetic():
-        assert why_ignored(pair.model, pair.inputs, raw) is None
-        small, grown = outputs_of(pair.model, pair.inputs), outputs_of(build_exact(pair.grown), pair.inputs)
+        model = built(pair)
+        assert why_ignored(model, pair.inputs, raw) is None
+        small, grown = outputs_of(model, pair.inputs), outputs_of(build_exact(pair.wide), pair.inputs)
     assert small["logits"].shape == grown["logits"].shape
-    for path, ratio in pair.growth.items():
-        assert value_at(pair.grown.parsed, path) == ratio * value_at(pair.small.parsed, path)
+    for path, ratio in pair.ratios.items():
+        assert value_at(pair.wide.parsed, path) == ratio * value_at(pair.small.parsed, path)
 
 
 def test_widths_of_heads_and_kernels_are_those_of_the_user() -> None:
     raw = written("gemma3", PAIRS["gemma3"])
-    user, small = Config(raw).parsed, small_config(raw, READINGS[0])[1].parsed
+    user, small = Config(raw).parsed, draft(Config(raw), READINGS[0]).small.parsed
     for path in ("text_config.head_dim", "vision_config.patch_size", "text_config.query_pre_attn_scalar"):
         assert value_at(small, path) == value_at(user, path)
     assert small.vision_config.hidden_size // small.vision_config.num_attention_heads == 64
@@ -82,13 +97,15 @@ def test_towers_that_are_not_named_stay() -> None:
 
 def test_a_named_tower_grows_by_its_own_ratio() -> None:
     pair = modal_pair(written("llava", PAIRS["llava"]), ("text", "vision"))
-    assert (pair.growth["text_config.hidden_size"], pair.growth["vision_config.hidden_size"]) == (2, 3)
+    assert (pair.ratios["text_config.hidden_size"], pair.ratios["vision_config.hidden_size"]) == (2, 3)
 
 
 def test_a_model_that_ignores_its_image_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same model, inputs and check as above, with features that no longer come from the image."""
-    pair = modal_pair(written("llava", PAIRS["llava"]))
-    inner = type(pair.model.model)
+    pair = found("llava")
+    with exact_arithmetic():
+        model: Any = built(pair)
+    inner = type(model.model)
     read = inner.get_image_features
 
     def blind(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -97,18 +114,20 @@ def test_a_model_that_ignores_its_image_is_found_out(monkeypatch: pytest.MonkeyP
         return result
 
     with exact_arithmetic():
-        assert why_ignored(pair.model, pair.inputs, {"pixel_values"}) is None
+        assert why_ignored(model, pair.inputs, {"pixel_values"}) is None
         monkeypatch.setattr(inner, "get_image_features", blind)
-        said = why_ignored(pair.model, pair.inputs, {"pixel_values"})
+        said = why_ignored(model, pair.inputs, {"pixel_values"})
         assert said == "the outputs are the same with other pixel_values"
         with pytest.raises(growth.UnsupportedModelError, match="no inputs with images or sounds"):
-            modal_inputs(pair.model)
+            modal_inputs(model)
 
 
 def test_a_tower_whose_weights_do_not_matter_is_found_out() -> None:
     """Pixels that reach the text by another way than the first module which reads them."""
 
     class Beside(torch.nn.Module):
+        device, dtype = "cpu", torch.float32
+
         def __init__(self) -> None:
             super().__init__()
             self.tower, self.head = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
@@ -140,25 +159,3 @@ def test_special_tokens_stay_distinct_and_in_order() -> None:
     assert len({found[name] for name in names}) == len(names)
     assert all(found[name] < found["text_config.vocab_size"] for name in names)
     assert placeholder(config, "image") == config.image_token_id
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"num_hidden_layers": 6, "layer_types": [*"aabaab"]}, {"num_hidden_layers": 2, "layer_types": [*"ab"]}),
-        (
-            {"num_hidden_layers": 4, "layer_types": [*"aabb"], "mlp_layer_types": [*"dsds"]},
-            {"num_hidden_layers": 4, "layer_types": [*"aabb"], "mlp_layer_types": [*"dsds"]},
-        ),
-        (
-            {"depth": 27, "deepstack_visual_indexes": [8, 16, 24]},
-            {"depth": 4, "deepstack_visual_indexes": [1, 2, 3]},
-        ),
-        (
-            {"num_hidden_layers": 6, "per_layer_config": {"05": {"head_dim": 8}}},
-            {"num_hidden_layers": 2, "per_layer_config": {"1": {"head_dim": 8}}},
-        ),
-    ],
-)
-def test_every_kind_of_layer_stays(fields: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert small_layers(fields)[0] == expected

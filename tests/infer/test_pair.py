@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from growth.architectures.sizes import size_at
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import Config
 from growth.hf.model_classes import class_of
-from growth.infer import pair as room
+from growth.infer import levels as room
 from growth.infer.counts import small_counts
 from growth.infer.fields import whole_numbers
 from growth.infer.pair import Pair, pair
@@ -45,6 +46,11 @@ RAW: dict[str, dict[str, Any]] = {
 RAW = {model_type: {"model_type": model_type, **raw} for model_type, raw in RAW.items()}
 
 
+FAST = ("exaone4", "qwen3_next", "gemma4_text", "falcon_mamba")
+TYPES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in RAW]
+
+
+@cache
 def found(model_type: str) -> Pair:
     return pair(RAW[model_type], class_of(RAW[model_type]))
 
@@ -60,7 +66,7 @@ def moved(one: Pair, model_type: str) -> dict[str, list[tuple[int, int]]]:
     }
 
 
-@pytest.mark.parametrize("model_type", RAW)
+@pytest.mark.parametrize("model_type", TYPES)
 def test_only_sizes_that_grow_differ(model_type: str) -> None:
     one = found(model_type)
     small, wide = whole_numbers(one.small.parsed), whole_numbers(one.wide.parsed)
@@ -69,7 +75,7 @@ def test_only_sizes_that_grow_differ(model_type: str) -> None:
     assert all(new > old for dims in moved(one, model_type).values() for old, new in dims)
 
 
-@pytest.mark.parametrize("model_type", RAW)
+@pytest.mark.parametrize("model_type", TYPES)
 def test_what_is_kept_is_that_of_the_user(model_type: str) -> None:
     one = found(model_type)
     real, small = whole_numbers(Config(RAW[model_type]).parsed), whole_numbers(one.small.parsed)
@@ -77,14 +83,14 @@ def test_what_is_kept_is_that_of_the_user(model_type: str) -> None:
     assert {path: small[path] for path in kept} == {path: real[path] for path in kept}
 
 
-@pytest.mark.parametrize("model_type", RAW)
+@pytest.mark.parametrize("model_type", TYPES)
 def test_it_is_the_miniature_of_its_own_declaration(model_type: str) -> None:
     one = found(model_type)
     assert dict(miniature(RAW[model_type], one.architecture)) == dict(one.small)
     assert one.architecture.sizes is one.sizes
 
 
-@pytest.mark.parametrize("model_type", RAW)
+@pytest.mark.parametrize("model_type", TYPES)
 def test_both_run_when_every_parameter_is_loud(model_type: str) -> None:
     one = found(model_type)
     with exact_arithmetic(), torch.no_grad():
@@ -113,10 +119,10 @@ def test_queries_keep_their_share_of_keys() -> None:
 
 
 def test_a_size_that_is_not_asked_for_stays() -> None:
-    raw = RAW["exaone4"]
+    raw = {**RAW["exaone4"], "intermediate_size": 96}
     every = found("exaone4").sizes
     only = {name: size for name, size in every.items() if name != "intermediate_size"}
-    one = pair(raw, class_of(raw), only)
+    one = pair(raw, class_of(raw), sizes=only)
     assert one.ratios.keys() == {size.field for size in only.values()}
     assert one.small.parsed.intermediate_size == Config(raw).parsed.intermediate_size
 

@@ -15,7 +15,7 @@ REFUSED = {
         "FNetForMaskedLM",
         ("'_fft_c2c'", "'fnet.encoder.layer.0.fourier.self'", "takes a Fourier transform over features"),
     ),
-    "funnel": ("FunnelForMaskedLM", ("'avg_pool2d'", "'funnel.encoder'", "windows of neighbouring features")),
+    "funnel": ("FunnelForMaskedLM", ("'bmm'", "'funnel.encoder.blocks.0.0.attention'", TABLE, "Sinusoids")),
     "ctrl": ("CTRLLMHeadModel", ("'add'", "'transformer'", TABLE, "Sinusoids")),
     "bloom": ("BloomForCausalLM", ("'baddbmm'", "'transformer.h.0.self_attention'", TABLE, "ALiBi")),
     "mpt": ("MptForCausalLM", ("'add'", "'transformer.blocks.0.attn'", TABLE, "ALiBi")),

@@ -25,7 +25,7 @@ WITHOUT_EXAMPLE = {
     "growth.plan.requested_sizes",
     "growth.weights.model_weights",
     "growth.architectures.variant",
-    *(f"growth.infer.{name}" for name in ("lookalike", "movement")),
+    *(f"growth.infer.{name}" for name in ("head", "lookalike", "movement")),
 }
 """Modules that give no example."""
 

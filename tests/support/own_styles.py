@@ -304,7 +304,6 @@ class Seq2Seq(nn.Module):
             nn.Embedding(config.src_vocab, config.d_model),
             nn.Embedding(config.tgt_vocab, config.d_model),
         )
-        self.register_buffer("pe", torch.randn(config.max_len, config.max_len) * 0, persistent=False)
         self.transformer = nn.Transformer(
             config.d_model,
             config.nhead,
@@ -1109,7 +1108,7 @@ STYLES: dict[str, Style] = {
     "sines": Style(
         of(Sinusoidal, n_tokens=37, dim=20),
         lambda s: {"x": tokens(37, 2, 8, seed=s)},
-        says="a table that the model computes from its width, such as sines of positions",
+        says="a table that the model computes by itself, [11, 40] and in a wider model [11, 80], is not repeated there",
     ),
     "a list of channels": Style(
         of(ConvNet, channels=[8, 12], classes=4),

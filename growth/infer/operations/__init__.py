@@ -2,6 +2,28 @@
 
 Importing this fills `growth.infer.values.RULES`."""
 
-from growth.infer.operations import indexing, norms, pieces, pointwise, products, reductions, shapes, windows
+from growth.infer.operations import (
+    drawn,
+    indexing,
+    masks,
+    norms,
+    pieces,
+    pointwise,
+    products,
+    reductions,
+    shapes,
+    windows,
+)
 
-__all__ = ["indexing", "norms", "pieces", "pointwise", "products", "reductions", "shapes", "windows"]
+__all__ = [
+    "drawn",
+    "indexing",
+    "masks",
+    "norms",
+    "pieces",
+    "pointwise",
+    "products",
+    "reductions",
+    "shapes",
+    "windows",
+]

@@ -49,22 +49,6 @@ def linear(walk: Walk, pair: Pair) -> list[Value]:
     return [of(value.ranges, value.scale)]
 
 
-@operation("prelu", "_prelu_kernel")
-def prelu(walk: Walk, pair: Pair) -> list[Value]:
-    """``x`` where it is positive, else ``w x``."""
-    value, weight = walk.pair(pair, "self"), walk.pair(pair, "weight")
-    walk.zero(weight.scale)
-    return [of(broadcast([value, weight]), value.scale)]
-
-
-@operation("randn_like", "rand_like", "randint_like", "normal", "uniform", "bernoulli", "exponential", "random")
-def drawn(walk: Walk, pair: Pair) -> list[Value]:
-    raise Unexplained(
-        "random numbers are drawn in eval mode, so that no two runs agree; draw them in training alone (if "
-        "self.training)"
-    )
-
-
 _CURVED = (
     "exp", "exp2", "expm1", "sigmoid", "silu", "gelu", "tanh", "softplus", "mish", "elu", "selu", "celu", "erf", "log",
     "log2", "log1p", "sin", "cos", "hardswish", "hardsigmoid", "hardtanh", "log_sigmoid_forward", "logit", "relu6",
@@ -215,40 +199,6 @@ def alike(walk: Walk, pair: Pair) -> list[Value]:
     if pair.name == "where" and len(pair.one.arguments) == 1:
         return [Value(walk.shape(a, b), ONE) for a, b in zip(pair.one.out, pair.other.out, strict=True)]
     return [of(broadcast(values), scale)]
-
-
-_COMPARED = (
-    "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or",
-    "bitwise_xor", "isin", "greater", "less",
-)  # fmt: skip
-
-
-@operation(*_COMPARED)
-def compared(walk: Walk, pair: Pair) -> list[Value]:
-    """Values that are compared scale alike."""
-    names = [name for name in ("self", "other") if name in pair.one.arguments]
-    values = [value for name in names if isinstance(value := operand(walk, pair, name), Value)]
-    numbers = [pair[name] for name in names if not isinstance(pair[name][0], Tensor)]
-    for one, other in numbers:
-        if one != other:
-            raise Unexplained(f"values are compared with a number that depends on the width ({one} and {other})")
-        if one != 0:
-            for value in values:
-                walk.zero(value.scale)
-    if len(values) == 2:
-        walk.scales.equal(values[0].scale, values[1].scale)
-    return [of(broadcast(values), ONE)]
-
-
-@operation("masked_fill")
-def masked_fill(walk: Walk, pair: Pair) -> list[Value]:
-    """As `alike`, with one value under the mask."""
-    value, mask = walk.pair(pair, "self"), walk.pair(pair, "mask")
-    number = pair["value"][0]
-    number = float(number) if not isinstance(number, Tensor) or number.numel() == 1 else 1.0
-    if number != 0 and math.isfinite(number) and abs(number) < 1e30:
-        walk.zero(value.scale)
-    return [of(broadcast([value, mask]), value.scale)]
 
 
 @operation("addcmul", "addcdiv")

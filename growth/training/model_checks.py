@@ -1,0 +1,57 @@
+"""What stands in the way of a model in memory, before it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel
+
+from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.plan.plan import Plan
+from growth.training.lr_schedulers import check_scheduler
+from growth.training.moments import Moments
+from growth.training.optimizer_checks import Hyper, check_optimizer
+from growth.weights.model_weights import check_dtypes
+
+
+def check_training(
+    stock: PreTrainedModel, optimizer: Optimizer | None, scheduler: LRScheduler | None, moments: Moments, hyper: Hyper
+) -> None:
+    """Refuse an optimizer or scheduler that cannot grow, before the model does."""
+    if torch.is_inference_mode_enabled():
+        raise IllegalGrowthError(
+            "tensors made in inference mode can never be trained. Use torch.no_grad() instead, or widen outside of it."
+        )
+    if optimizer is not None:
+        check_optimizer(optimizer, stock, moments, hyper)
+        if scheduler is not None:
+            check_scheduler(scheduler, optimizer, hyper)
+    elif scheduler is not None:
+        raise IllegalGrowthError(
+            "a scheduler drives an optimizer. Give that too: growth.widen(model, optimizer=..., scheduler=...)."
+        )
+
+
+def check_ties(ties: Mapping[str, str], expected: Collection[str], tied: Mapping[str, str]) -> None:
+    """Refuse weights that are tied in this model, but not by its config: a wider model built from
+    the config would not tie them."""
+    for key, shared in ties.items():
+        if key in expected and key not in tied and shared not in tied:
+            raise UnsupportedModelError(
+                f"'{key}' is tied to '{shared}' in this model, but not by its config. Give it a separate weight, or "
+                "set config.tie_word_embeddings if that is the tie."
+            )
+
+
+def check_state(plan: Plan, state: Mapping[str, Tensor], expected: Collection[str], name: str) -> None:
+    """Refuse tensors that a model of this config does not have, or that have no float dtype."""
+    for key in (key for key in state if key not in plan.left_out):
+        if key not in expected:
+            raise UnsupportedModelError(
+                f"tensor '{key}' does not belong to a {name} with this config. Remove it, or correct the config."
+            )
+    check_dtypes(plan)
