@@ -103,7 +103,10 @@ OVER: dict[str, dict[str, Any]] = {
         **{"layers_block_type": ["linear_attention", "hybrid", "linear_attention", "hybrid"], "num_hidden_layers": 4},
         **_TWICE,
     },
-    "zamba2": _TWICE,
+    "zamba2": {
+        **{"layers_block_type": ["linear_attention", "hybrid"], "hybrid_layer_ids": [1], "mamba_headdim": 16},
+        **{"n_mamba_heads": 4, "num_key_value_heads": 4, **_TWICE},
+    },
     "zaya": {"num_experts_per_tok": 1},
 }
 """Type of a section -> fields whose value does not follow from their name."""
@@ -111,6 +114,7 @@ OVER: dict[str, dict[str, Any]] = {
 _AXES = {"text_config.rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}
 
 DEEP: dict[str, dict[str, Any]] = {
+    "qwen3_asr": {"audio_config.output_dim": 32},
     "hunyuan_vl": {"im_start_id": 5, "im_end_id": 6, "im_newline_id": 7},
     "fun_asr_nano": {"adaptor_config.intermediate_size": 8, "adaptor_config.hidden_size": 32},
     "unlimited_ocr": {
@@ -135,11 +139,11 @@ DEEP: dict[str, dict[str, Any]] = {
         **{"vision_config.intermediate_size": 128, "vision_config.vision_output_dim": 24},
         **{"vision_config.projector_input_dim": 24, "vision_config.projector_output_dim": 24},
     },
-    "granite_speech_plus": {"encoder_config.input_dim": 16},
-    "granite_speech": {"encoder_config.input_dim": 16},
+    "granite_speech_plus": {"encoder_config.input_dim": 16, "encoder_config.hidden_dim": 32},
+    "granite_speech": {"encoder_config.input_dim": 16, "encoder_config.hidden_dim": 32},
     "kimi_k25": {"projection_hidden_size": 32},
     "step3p7": {"text_config.sliding_window": 8},
-    "voxtral": {"audio_config.intermediate_size": 128},
+    "voxtral": {"audio_config.intermediate_size": 128, "audio_token_id": 5},
     "musicflamingo": {"audio_config.intermediate_size": 128},
     "glmasr": {"audio_config.intermediate_size": 128},
     "deepseek_vl_hybrid": {

@@ -45,6 +45,11 @@ BY_WORDS = (
     ),
     (r"a table that the model computes|code adds sinusoids", CANNOT_BE, _SINUSOIDS),
     (r"_fft_", CANNOT_BE, "a Fourier transform over the features mixes every coordinate with every other"),
+    (
+        r"no parameter on the way to it is free",
+        CANNOT_BE,
+        "a tied head reads copies that nothing before it can divide",
+    ),
     (r"requires the (\w+) library", NOT_HERE, r"needs the library \1"),
     (r"No module named '(\w+)'", NOT_HERE, r"needs the library \1"),
     (r"even a tiny one has \d+ million parameters", NOT_HERE, "even a small config has too many parameters"),
