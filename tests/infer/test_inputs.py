@@ -70,6 +70,6 @@ def test_fields_that_disagree_are_named() -> None:
 
 
 def test_a_class_of_images_alone_is_read_in_both_ways() -> None:
-    raw = {"model_type": "pix2struct", "architectures": ["Pix2StructForConditionalGeneration"]}
+    raw = {"model_type": "convnext", "architectures": ["ConvNextForImageClassification"]}
     kinds = {attempt.func.__module__ for attempt in attempts(Config(raw), class_of(raw))}  # type: ignore[attr-defined]
     assert kinds == {"growth.infer.levels", "growth.infer.tower_drafts"}

@@ -1108,7 +1108,7 @@ STYLES: dict[str, Style] = {
     "sines": Style(
         of(Sinusoidal, n_tokens=37, dim=20),
         lambda s: {"x": tokens(37, 2, 8, seed=s)},
-        says="a table that the model computes by itself, [11, 40] and in a wider model [11, 80], is not repeated there",
+        says="a table that the model computes by itself, [11, 40] and in a wider model [11, 80]",
     ),
     "a list of channels": Style(
         of(ConvNet, channels=[8, 12], classes=4),
