@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 import transformers
-from coverage_tables import DEEP, DEFAULTS, HEAD, HEADS, HIDDEN, LAYERS, OVER, SMALL
+from coverage_exceptions import DEEP, DEFAULTS, OVER
+from coverage_tables import HEAD, HEADS, HIDDEN, LAYERS, SMALL
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 Fields = dict[str, Any]
