@@ -66,7 +66,7 @@ def test_all_layers_of_a_module_are_seen(kind: type[Net]) -> None:
 
 
 def test_a_parameter_that_takes_no_part_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="'value.weight' takes no part"):
+    with pytest.raises(UnsupportedModelError, match=r"'value\.weight' takes no part"):
         growth.widen(WithValue(**SIZES), width=2, config=SIZES, build=lambda config: WithValue(**config))
 
 
