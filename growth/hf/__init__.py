@@ -9,8 +9,9 @@ Read in this order:
 * ``paths.py``, ``folders.py``, ``hub.py``: what a path is, and where a model comes from
 * ``reader.py``, ``computed_tables.py``: a checkpoint folder, one tensor at a time
 * ``custom_modules.py``, ``custom_configs.py``: a registered ``nn.Module`` and its config as transformers classes
-* ``own_configs.py``, ``own_inputs.py``, ``own_modules.py``: the same for one that nobody registered, whatever its
-  config is and whatever it takes
+* ``own_configs.py``, ``own_inputs.py``, ``own_build.py``, ``own_modules.py``: the same for one that nobody registered,
+  whatever its config is, whatever it takes and however it is built
+* ``nested.py``: the configs in a config
 * ``catalogue.py``: what ``grow architectures`` lists
 * ``dtypes.py``, ``dtype_names.py``, ``devices.py``: what a caller may name
 """

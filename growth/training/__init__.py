@@ -4,7 +4,7 @@ May import: `growth.proof` and the rooms below. Imported by: `growth.checkpoint`
 a `transformers.Trainer` saves.
 Public: `staged`, `resume`, `fresh_warmup`, `clip_factor`, `train_new_only`, `new_coordinates`. Read in this order:
 
-* ``model.py``, ``rebuild.py``: `growth.widen`
+* ``model.py``, ``model_checks.py``, ``rebuild.py``: `growth.widen`
 * ``own_models.py``: a module that nobody registered, made ready for it
 * ``optimizer_kinds.py``, ``factors.py``, ``moments.py``: how an optimizer's state and settings
 scale

@@ -16,7 +16,7 @@ from growth.hf.own_build import builder, difference, without_values
 from growth.hf.own_inputs import GIVE, OwnInputs, found_inputs, given_inputs, moved, runs
 from growth.hf.own_modules import OwnModule, OwnWrapper, declare_own, own_wrapper, registered, remembered
 from growth.infer.infer import infer
-from growth.proof.undisturbed import undisturbed
+from growth.proof.undisturbed import undisturbed, weights_kept
 
 
 def is_own(model: nn.Module, stated: bool) -> bool:
@@ -137,7 +137,7 @@ def _failure(inputs: OwnInputs, module: nn.Module, config: Any) -> Exception | N
     """Why a module cannot be run on inputs; None if it can."""
     weights = [weight for weight in module.parameters() if weight.is_floating_point()]
     device, dtype = (weights[0].device, weights[0].dtype) if weights else ("cpu", torch.get_default_dtype())
-    with undisturbed(module):
+    with undisturbed(module), weights_kept(module, copies=True):
         try:
             drawn = inputs.draw(module, config, batch=2, length=11, seed=0)
         except FOREIGN_ERRORS as error:

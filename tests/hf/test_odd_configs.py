@@ -16,7 +16,7 @@ import growth
 from growth.architectures.sizes import rotary_fraction
 from growth.hf.config_fields import unsupported_fields
 from growth.hf.configs import parse
-from growth.proof import lookalike
+from growth.infer import lookalike
 from growth.proof.twin import prove_twin
 from support.refusals import check_message
 

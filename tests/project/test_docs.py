@@ -148,7 +148,9 @@ def test_the_readme_names_every_family_once_with_its_widths() -> None:
     told = page_checks.families_told(README)
     known = {row.model_type: row.widths for row in families()}
     assert told == known
-    assert f"{sum(widths != '-' for widths in known.values())} model types can be grown" in " ".join(README.split())
+    assert f"{sum(widths != '-' for widths in known.values())} model types can be grown by a declaration" in " ".join(
+        README.split()
+    )
     assert page_checks.families_told(README.replace("bert, ", "", 1)) != known
     assert page_checks.families_told(README.replace("| bloom | multiples |", "| bloom | any |")) != known
 

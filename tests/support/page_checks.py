@@ -87,11 +87,12 @@ def ragged_tables(page: str) -> list[str]:
 def families_told(readme: str) -> dict[str, str]:
     """Model type -> widths, as the table under "What works" says it.
 
-    What follows a colon among the names, or a semicolon after the widths, is a remark.
+    What follows a colon among the names, or a semicolon after the widths, is a remark. A row of what is
+    not declared names examples.
     """
     table = readme.split("## What works")[1].split("\n## ")[0]
     told: dict[str, str] = {}
-    for names, widths in re.findall(r"^\| [^|]+ \| ([^|]+) \| ([^|]+) \|$", table, re.M)[1:]:
+    for names, widths in re.findall(r"^\| (?!not declared)[^|]+ \| ([^|]+) \| ([^|]+) \|$", table, re.M)[1:]:
         for name in re.findall(r"[\w-]+", names.partition(":")[0]):
             assert name not in told, f"{name} stands twice"
             told[name] = widths.partition(";")[0].strip()

@@ -16,11 +16,11 @@ import growth
 from growth import architectures
 from growth.checkpoint.preview import plan_widening
 from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.infer import lookalike
+from growth.infer.borrowed_trial import Trial
+from growth.infer.declaration import declaration
 from growth.plan.options import Options
-from growth.proof import lookalike
-from growth.proof.lookalike import declaration
 from growth.proof.miniature import build_exact, loud
-from growth.proof.trial import Trial
 from support.small_models import llama
 
 SIZES = {
