@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from coverage_exact import difference, load, run
+from coverage_exact import EXACT, difference, load, run
 from coverage_inputs import inputs_for
 from coverage_models import LARGEST, class_and_config, loud_model, parameters
 
 import growth
 from growth.architectures import known
 from growth.errors import GrowthError
-
-EXACT = 1e-9
-"""The largest difference of outputs that counts as none."""
 
 
 class OutOfTime(BaseException):

@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+EXACT = 1e-9
+"""The largest difference of outputs that counts as none."""
+
 _NARROW = {torch.float32, torch.float16, torch.bfloat16}
 
 
@@ -69,10 +72,11 @@ def difference(small: Tensor, wide: Tensor) -> float:
         if small.shape[:-1] != wide.shape[:-1] or wide.shape[-1] < small.shape[-1]:
             return float("inf")
         small, wide = small.reshape(-1, small.shape[-1]), wide.reshape(-1, wide.shape[-1])
-        like = small / small.norm(dim=0).clamp_min(1e-300)
-        nearest = (like.T @ wide).abs().argmax(0)  # new coordinate -> old coordinate
-        if {*nearest.tolist()} != {*range(small.shape[-1])}:
+        directions = [one / one.norm(dim=0).clamp_min(1e-300) for one in (small, wide)]
+        alike = (directions[0].T @ directions[1]).abs()  # [old coordinates, new coordinates]
+        if not bool((alike.amax(1) > 1 - EXACT).all() | (small == 0).all()):
             return float("inf")
+        nearest = alike.argmax(0)
         small = small[:, nearest]
         wide = wide * ((small * wide).sum(0) / (wide * wide).sum(0).clamp_min(1e-300))
     worst = float((small - wide).abs().max())
