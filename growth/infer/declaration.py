@@ -56,7 +56,13 @@ def declaration(raw: Mapping[str, Any], options: Options, shapes: Shapes | None 
     _check_options(model_type, options)
     towers = options.towers or ("text",)
     written = json.dumps(dict(config), sort_keys=True)
-    return Declared(_inferred(written, model_class, towers), inferred=True)  # type: ignore[arg-type]
+    try:
+        return Declared(_inferred(written, model_class, towers), inferred=True)  # type: ignore[arg-type]
+    except UnsupportedModelError as error:
+        refusal = UnsupportedModelError(f"{undeclared}, and {error}")
+        for note in getattr(error, "__notes__", ()):
+            refusal.add_note(note)
+        raise refusal from error
 
 
 def _check_options(model_type: str, options: Options) -> None:

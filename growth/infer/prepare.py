@@ -64,7 +64,8 @@ def prepare(
         raise IllegalGrowthError(
             f"{error} The other model is a {other}, this one a {own}, so not every size means the same."
         ) from error
-    check_shapes(plan)
+    if declared.inferred:
+        check_shapes(plan)
     return replace(plan, notes=(*notes, *choice_notes(plan), *plan.notes))
 
 

@@ -38,6 +38,7 @@ from growth.proof.miniature import VOCABULARY, Parts, build_exact, loud, miniatu
 from growth.proof.numbered_layers import check_widening, computes_with_numbers
 from growth.proof.outputs import differ, forward, largest_difference
 from growth.proof.run import RunReport
+from growth.proof.tied_names import check_ties
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
@@ -251,7 +252,8 @@ def _pair(
     def grow(name: str) -> Tensor:
         return grow_tensor(read(name), plan.tensors[name], seed=options.seed)
 
-    return twin, _with_weights(plan.new, grow, plan), plan
+    check_ties(grown := _with_weights(plan.new, grow, plan), grow, plan)
+    return twin, grown, plan
 
 
 def _weights(twin: PreTrainedModel) -> dict[str, Tensor]:

@@ -66,8 +66,8 @@ def own_model(
         config = known.config
     if config is None:
         raise UnsupportedModelError(
-            f"{name} has no config (module.config), from which a wider one could be built. Give it: "
-            "growth.widen(module, config=..., build=lambda config: ...); or declare the class with growth.register."
+            f"{name} has no config (module.config), from which a wider one could be built. If it wraps a model, widen "
+            "what is inside; else give it: growth.widen(module, config=..., build=lambda config: ...); or declare the class with growth.register."
         )
     if build is None and known is not None:
         build = known.build

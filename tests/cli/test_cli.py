@@ -213,6 +213,7 @@ def test_plan_as_json(grow: Grow, small: Path) -> None:
         "untie": False,
         "sizes": {},
         "like": {},
+        "towers": [],
         "keep": [],
     }
     assert plan["why"].keys() == plan["sizes"].keys() and plan["why"]["hidden_size"] == "x2"

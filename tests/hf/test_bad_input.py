@@ -367,5 +367,4 @@ def test_a_model_where_a_folder_is_wanted(tmp_path: Path) -> None:
     model = llama()
     with pytest.raises(CheckpointError, match=r"not a LlamaForCausalLM\. Name its folder; .* growth\.widen\.$"):
         growth.widen_checkpoint(model, tmp_path / "wide")  # type: ignore[arg-type]
-    with pytest.raises(UnsupportedModelError, match=r"not of a LlamaForCausalLM in memory\. Pass its config"):
-        growth.plan_widening(model)  # type: ignore[arg-type]
+    assert growth.plan_widening(model).new_sizes["hidden_size"] == 2 * model.config.hidden_size

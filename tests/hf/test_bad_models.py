@@ -30,20 +30,8 @@ def refused_in_memory(model: Any, error: type[GrowthError], *says: str, step: st
         assert value.is_meta or torch.equal(model.state_dict()[key].view(torch.uint8), value.view(torch.uint8))
 
 
-class Derived(LlamaForCausalLM):
-    """A subclass that shares the name of a transformers class."""
-
-
-Derived.__name__ = "LlamaForCausalLM"
-
-
 FOREIGN: dict[str, tuple[Callable[[PreTrainedModel], Any], str, str]] = {
-    "sequence": (nn.Sequential, "Sequential is neither a stock", "If it wraps one, widen what is inside"),
-    "derived": (
-        lambda model: Derived(model.config),
-        "LlamaForCausalLM is neither a stock",
-        "declare it with growth.register",
-    ),
+    "sequence": (nn.Sequential, "Sequential has no config", "If it wraps a model, widen what is inside"),
     "parallel": (nn.DataParallel, "DataParallel wraps a model in", "Widen its .module"),
     "path": (lambda model: "llama", "str is not a model", "Load one first"),
 }

@@ -42,6 +42,7 @@ MAY_BE: dict[str, Callable[[Any], bool]] = {
     "lossy": lambda value: value is True,
     "vouch": lambda value: isinstance(value, list),
     "keep": lambda value: isinstance(value, list | str) and not "".join(value).strip(),
+    "towers": lambda value: isinstance(value, list | str) and not "".join(value).strip(),
 }
 """Choice -> which of the nonsense is none for it, if it is in range."""
 CONFIG = LlamaConfig(

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 import growth
 from growth.errors import IllegalGrowthError, UnsupportedModelError
-from growth.training import model as growth_model
+from growth.training import stock as as_stock
 from growth.training.factors import factors_of
 from growth.training.optimizer import ORIGIN
 from support.optimizers import READS, by_name, group_of, llama, no_twin, step
@@ -244,7 +244,7 @@ class Own(Adam):
 
 
 def test_what_cannot_grow_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growth_model, "prepare", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(as_stock, "prepare", lambda *_: pytest.fail("it began"))
     model = llama()
     stock = AdamW(model.parameters())
 

@@ -76,7 +76,7 @@ def test_a_compiled_model_grows_uncompiled() -> None:
 def test_what_wraps_a_model_is_refused_with_what_to_do() -> None:
     refused(
         nn.Sequential(llama()),
-        r"Sequential is neither a stock transformers .* nor a registered one. If it wraps one, widen what",
+        r"Sequential has no config .*\. If it wraps a model, widen what",
     )
     refused("a/path", r"^str is not a model. Load one first")  # type: ignore[arg-type]
     refused(nn.DataParallel(llama()), r"DataParallel wraps a model in DataParallel. Widen its .module, on every rank")
