@@ -67,7 +67,8 @@ def own_model(
     if config is None:
         raise UnsupportedModelError(
             f"{name} has no config (module.config), from which a wider one could be built. If it wraps a model, widen "
-            "what is inside; else give it: growth.widen(module, config=..., build=lambda config: ...); or declare the class with growth.register."
+            "what is inside; else give it: growth.widen(module, config=..., build=lambda config: ...); or declare the "
+            "class with growth.register."
         )
     if build is None and known is not None:
         build = known.build

@@ -101,7 +101,7 @@ def test_the_override_of_older_files_is_what_grows() -> None:
 @pytest.mark.parametrize(("model_type", "model_class"), SEEN_OR_HEARD)
 def test_pixels_and_sound_are_compared(model_type: str, model_class: str, tmp_path: Path) -> None:
     small = saved(tmp_path / "small", model_type, model_class)
-    growth.widen_checkpoint(small, tmp_path / "wide", width=2, noise=0.1)
+    growth.widen_checkpoint(small, tmp_path / "wide", width=2, noise=1)
     report = growth.check_equivalence(small, tmp_path / "wide", tokens=60, device="cpu")
     assert report.equal and report.diverges_at is None, report
     weights = load_file(tmp_path / "wide" / "model.safetensors")
