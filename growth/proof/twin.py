@@ -38,7 +38,7 @@ from growth.proof.miniature import VOCABULARY, Parts, build_exact, loud, miniatu
 from growth.proof.numbered_layers import check_widening, computes_with_numbers
 from growth.proof.outputs import differ, forward, largest_difference
 from growth.proof.run import RunReport
-from growth.proof.tied_names import check_ties
+from growth.proof.tied_names import names_apart
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
@@ -211,7 +211,7 @@ def twin_report(
         in_ratio_of, extension = sizes_of(real), real.extension
     with exact_arithmetic():
         twin, grown, plan = _pair(config, options, declared, in_ratio_of, extension)
-        differences, scale = [], 0.0
+        differences, scale = [names_apart(grown, plan.reading(_weights(twin).__getitem__), plan)], 0.0
         for length in LENGTHS:
             inputs = moved(random_inputs(twin, VOCABULARY, length=length), device)
             before, after = (forward(model.to(device), inputs) for model in (twin, grown))  # type: ignore[arg-type]
@@ -252,8 +252,7 @@ def _pair(
     def grow(name: str) -> Tensor:
         return grow_tensor(read(name), plan.tensors[name], seed=options.seed)
 
-    check_ties(grown := _with_weights(plan.new, grow, plan), grow, plan)
-    return twin, grown, plan
+    return twin, _with_weights(plan.new, grow, plan), plan
 
 
 def _weights(twin: PreTrainedModel) -> dict[str, Tensor]:
