@@ -141,7 +141,7 @@ class Made(OwnInputs):
     def draw(self, module: nn.Module, config: Any, *, batch: int, length: int, seed: int) -> dict[str, Any]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + length)
-            made = self.make(config) if _takes_config(self.make) else self.make()  # type: ignore[call-arg]
+            made = self.make(config) if _takes_config(self.make) else self.make()  # type: ignore[call-arg,misc]
         found: dict[str, Any] = each_tensor(_named(made, self.parameters), _as_default)
         return found
 
