@@ -1,6 +1,6 @@
 """Which of the model types of transformers can be grown, and whether they then compute the same.
 
-    python benchmarks/coverage.py [--mapping CAUSAL_LM ...] [--only TYPE ...] [--out FILE] [--redo] [--jobs 1]
+    python benchmarks/coverage.py [--mapping CAUSAL_LM ...] [--only TYPE ...] [--out FILE] [--redo]
                                   [--widths 2 3] [--limit 90] [--report]
 
 For every model type of the auto mappings: a tiny model with random weights that matter, on the disk, widened by
@@ -87,7 +87,6 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="model types")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--redo", action="store_true")
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--widths", type=float, nargs="*", default=[2, 3])
     parser.add_argument("--limit", type=float, default=90, help="seconds of one processor for a case")
     parser.add_argument("--report", action="store_true", help="write the tables of docs/families.md")

@@ -33,6 +33,16 @@ def table(modules: Mapping[str, Rule]) -> Table:
     )
 
 
+def pattern_of(name: str) -> str:
+    """A tensor's name with ``*`` for numbers.
+
+    Example:
+        >>> pattern_of("layers.0.mlp.experts.11.up_proj.weight")
+        'layers.*.mlp.experts.*.up_proj.weight'
+    """
+    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+
+
 def matches(pattern: str, name: str) -> bool:
     """Whether a parameter has a name of this pattern.
 

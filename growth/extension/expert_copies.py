@@ -46,10 +46,11 @@ from growth.algebra.axes import Axis
 from growth.algebra.maps import Integers
 from growth.algebra.roles import Reads, Role, Writes
 from growth.architectures.architecture import Architecture
+from growth.architectures.patterns import pattern_of
 from growth.architectures.sizes import Sizes, value_at
 from growth.errors import GrowthError, IllegalGrowthError
 from growth.extension.coordinates import axis_of, coordinates, positions
-from growth.extension.experts import Experts, counts_for, counts_shared, expert_size, pattern_of
+from growth.extension.experts import Experts, counts_for, counts_shared, expert_size
 from growth.extension.extension import Copies, Extension, Shapes
 from growth.extension.part import Part
 from growth.extension.request import CHOSEN, EXPERTS

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from growth.architectures.architecture import Architecture
+from growth.architectures.patterns import pattern_of
 from growth.architectures.sections import joined, sections
 from growth.architectures.sizes import value_at
 from growth.errors import GrowthError, IllegalGrowthError
@@ -150,16 +151,6 @@ def _changed(
 def _numbers(name: str) -> Iterator[tuple[int, int]]:
     """(Which of the numbers in a tensor's name, that number)."""
     return enumerate(int(part) for part in name.split(".") if part.isdigit())
-
-
-def pattern_of(name: str) -> str:
-    """A tensor's name with ``*`` for numbers.
-
-    Example:
-        >>> pattern_of("layers.0.mlp.experts.11.up_proj.weight")
-        'layers.*.mlp.experts.*.up_proj.weight'
-    """
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
 
 
 def _renumbered(name: str, which: int, new: Any) -> str:

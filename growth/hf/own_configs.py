@@ -50,7 +50,7 @@ def all_fields(config: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         declared = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.init}
         return {**declared, **(_attributes(config) if not _is_frozen(config) else {})}
-    if hasattr(config, "_asdict"):  # a named tuple
+    if _is_named_tuple(config):
         return dict(config._asdict())
     if isinstance(config, type) or not hasattr(config, "__dict__"):
         raise UnsupportedModelError(
@@ -134,7 +134,7 @@ def changed(config: Any, changes: Mapping[str, Any]) -> Any:
     try:
         if isinstance(config, Mapping):
             return _mapping(config, values)
-        if hasattr(config, "_replace"):
+        if _is_named_tuple(config):
             return config._replace(**values)
         if dataclasses.is_dataclass(config) and not isinstance(config, type):
             fields = {field.name for field in dataclasses.fields(config) if field.init}
@@ -172,6 +172,10 @@ def _copied(config: Any) -> Any:
         return copy.deepcopy(config)
     except FOREIGN_ERRORS:
         return copy.copy(config)
+
+
+def _is_named_tuple(config: Any) -> bool:
+    return isinstance(config, tuple) and isinstance(getattr(config, "_fields", None), tuple)
 
 
 def _is_frozen(config: Any) -> bool:

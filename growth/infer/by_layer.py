@@ -27,7 +27,7 @@ from growth.errors import GrowthError
 from growth.hf.custom_modules import WRAPPERS
 from growth.hf.expected_tensors import class_tensors
 from growth.hf.own_modules import own_class
-from growth.infer.solution import starred
+from growth.infer.tensor_names import starred
 
 Roles = tuple[Role, ...]
 
@@ -118,12 +118,10 @@ def kinds_of(names: Mapping[str, Any], config: Any) -> dict[str, Kind]:
         >>> kinds["layers.1.norm.weight"].last
         True
     """
-    numbers: dict[str, int] = {}
+    numbered = {name: found for name in names if (found := re.search(r"^(.*?)(?<![a-z])(\d+)(?=\.)", name))}
     most: dict[str, int] = defaultdict(int)
-    for name in names:
-        if (found := re.search(r"^(.*?)(?<![a-z])(\d+)(?=\.)", name)) is not None:
-            numbers[name] = int(found[2])
-            most[found[1]] = max(most[found[1]], int(found[2]))
+    for found in numbered.values():
+        most[found[1]] = max(most[found[1]], int(found[2]))
     lists: dict[int, list[list[Any]]] = defaultdict(list)
     for section in sections(config):
         for _, value in sorted(value_at(config, section).to_dict().items()):
@@ -131,12 +129,11 @@ def kinds_of(names: Mapping[str, Any], config: Any) -> dict[str, Kind]:
                 lists[len(value)].append(value)
     kinds = {}
     for name in names:
-        if name not in numbers:
+        if name not in numbered:
             kinds[name] = Kind((), False, False)
             continue
-        found = re.search(r"^(.*?)(?<![a-z])(\d+)(?=\.)", name)
-        assert found is not None
-        number, count = numbers[name], most[found[1]] + 1
+        found = numbered[name]
+        number, count = int(found[2]), most[found[1]] + 1
         entries = tuple(str(value[number]) for value in lists[count])
         inside = tuple(int(part) for part in name[found.end() :].split(".") if part.isdigit())
         kinds[name] = Kind(entries, number == count - 1, number == 0, (number, count), inside)

@@ -20,9 +20,11 @@ from growth.architectures.sizes import Constant, Size
 from growth.infer.by_layer import InEachLayer, Kind, Roles, kinds_of
 from growth.infer.errors import Unexplained
 from growth.infer.naming import Multiple, Sizing, distinct, key, powers
+from growth.infer.parts import Part
 from growth.infer.ranges import Factor, Range, resolved
 from growth.infer.scales import SAME
-from growth.infer.solution import Part, Solution, starred
+from growth.infer.solution import Solution
+from growth.infer.tensor_names import starred
 
 
 @dataclass(eq=False)

@@ -13,9 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from growth.hf.tensor_names import to_disk
+from growth.infer.cuts import between
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range, between, count_of, join
-from growth.infer.solution import Part, Solution
+from growth.infer.parts import Part
+from growth.infer.ranges import Range, count_of, join
+from growth.infer.solution import Solution
 
 
 def on_disk(

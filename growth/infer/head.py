@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from growth.infer.parts import Part
+from growth.infer.ranges import grows
 from growth.infer.walk import Walk
-
-if TYPE_CHECKING:
-    from growth.infer.solution import Part
 
 
 def is_head(walk: Walk, name: str) -> bool:
     """Whether a parameter makes what does not grow of what does. Some classes call the dense layer before it so."""
     if name not in walk.parameters:
         return False
-    return sum(any(not factor.kept for factor in parts) for parts in walk.parameters[name].ranges) == 1
+    return sum(grows(parts) for parts in walk.parameters[name].ranges) == 1
 
 
 def read_like(walk: Walk, head: str, embedding: str | None) -> str | None:

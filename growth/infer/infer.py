@@ -31,7 +31,8 @@ from growth.infer.own_fields import nothing_inside
 from growth.infer.pair import Pair, pairs
 from growth.infer.recording import record
 from growth.infer.sizes import growing
-from growth.infer.solution import Solution, solve, starred
+from growth.infer.solution import Solution, solve
+from growth.infer.tensor_names import starred
 from growth.infer.unused import remark, unused
 from growth.infer.values import RULES
 from growth.infer.walk import Walk
@@ -222,7 +223,7 @@ def explained(small: PreTrainedModel, wide: PreTrainedModel, inputs: Mapping[str
 def _part(model: Any, method: str) -> Any:
     try:
         return getattr(model, method)()
-    except (AttributeError, NotImplementedError):
+    except FOREIGN_ERRORS:
         return None
 
 

@@ -21,7 +21,7 @@ from growth.hf.config_fields import allowed_fields, is_neutral, unsupported_fiel
 from growth.hf.configs import Config, parse
 from growth.hf.expected_tensors import Shapes
 from growth.infer.borrowed_trial import Trial, trial
-from growth.infer.solution import starred
+from growth.infer.tensor_names import starred
 from growth.plan.declared import Declared
 from growth.plan.options import Options
 

@@ -13,13 +13,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from growth.architectures.sizes import size_at
-from growth.errors import GrowthError, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config
 from growth.infer.groups import Group
 from growth.infer.probe import Shapes, shapes
 from growth.infer.proportions import Field
-from growth.infer.trial import FAILED
 
 Movement = Literal["exact", "in part", "none", "unknown"]
 LARGEST_COARSE = 2048
@@ -42,7 +41,7 @@ def _movement(small: Config, before: Shapes, kind: type[PreTrainedModel], ratios
     changes = {path: ratio * size_at(small.parsed, path) for path, ratio in ratios.items()}
     try:
         after = shapes(edited(small, changes, written=tuple(changes)), kind)
-    except (GrowthError, *FAILED):
+    except (GrowthError, *FOREIGN_ERRORS):
         return "unknown"
     if before.keys() != after.keys():
         return "unknown"
@@ -102,7 +101,7 @@ def _exact_at(small: Config, kind: type[PreTrainedModel], path: str, value: int)
     try:
         other = edited(small, {path: value}, written=(path,))
         return _movement(other, shapes(other, kind), kind, {path: RATIO}) == "exact"
-    except (GrowthError, *FAILED):
+    except (GrowthError, *FOREIGN_ERRORS):
         return False
 
 

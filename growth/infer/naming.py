@@ -16,8 +16,10 @@ from typing import Any
 from growth.architectures.sizes import Size, size_at
 from growth.infer.errors import Unexplained, Unsized
 from growth.infer.pair import Pair
-from growth.infer.ranges import Factor, Range, resolved
-from growth.infer.solution import Part, Solution, free, starred
+from growth.infer.parts import Part
+from growth.infer.ranges import Factor, Range, free, resolved
+from growth.infer.solution import Solution
+from growth.infer.tensor_names import starred
 
 
 @dataclass(frozen=True)

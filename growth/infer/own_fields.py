@@ -33,12 +33,11 @@ from growth.infer.counts import with_counts
 from growth.infer.meanings import Kind, kind
 from growth.infer.probe import Shapes, shapes
 from growth.infer.proportions import Field
-from growth.infer.solution import starred
+from growth.infer.tensor_names import starred
+from growth.infer.trial import MOST_PARAMETERS
 from growth.proof.outputs import forward
 
-FAILED = (GrowthError, *FOREIGN_ERRORS, RuntimeError, NotImplementedError)
-MOST_PARAMETERS = 64_000_000
-"""The largest module that is run where one without values does not: a second's work."""
+FAILED = (GrowthError, *FOREIGN_ERRORS)
 
 _COUNTS = re.compile(
     r"head_?(dim|size)|dim_?(per_)?heads?$|^d_(head|kv|k|v|qk)$|state|kernel|conv|stride|patch|groups?$|window|chunk|vocab"

@@ -12,18 +12,17 @@ from transformers import PreTrainedModel
 from growth.architectures.architecture import Architecture
 from growth.architectures.derived_sizes import Times
 from growth.architectures.sizes import Size, size_at, value_at
-from growth.errors import GrowthError, UnsupportedModelError
+from growth.errors import FOREIGN_ERRORS, GrowthError, UnsupportedModelError
 from growth.hf.config_json import edited
 from growth.hf.configs import Config
-from growth.hf.model_classes import class_of
 from growth.hf.own_modules import OwnWrapper
 from growth.infer.drafts import Attempt, Draft
 from growth.infer.fields import whole_numbers
 from growth.infer.levels import by_levels
 from growth.infer.probe import few_shapes, shapes
-from growth.infer.solution import starred
+from growth.infer.tensor_names import starred
 from growth.infer.tower_drafts import by_readings
-from growth.infer.trial import FAILED, run
+from growth.infer.trial import run
 from growth.proof.class_inputs import Inputs
 from growth.proof.unknown_inputs import reads_more_than_text, reads_raw
 
@@ -103,7 +102,7 @@ def pairs(
                 continue
             tried.append(dict(draft.small))
             found = _run(draft, base, model_class)
-        except (GrowthError, *FAILED) as error:
+        except (GrowthError, *FOREIGN_ERRORS) as error:
             failures.append(error)
         else:
             found_any = True
@@ -118,16 +117,6 @@ def pairs(
     for failure in failures:
         refusal.add_note("\n".join([f"{type(failure).__name__}: {failure}", *getattr(failure, "__notes__", ())]))
     raise refusal
-
-
-def modal_pair(raw: Mapping[str, Any], towers: Collection[str] = ("text",)) -> Pair:
-    """`pair` for the class that a config names.
-
-    Example:
-        >>> modal_pair({"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"]}).ratios["hidden_size"]
-        2
-    """
-    return pair(raw, class_of(raw), towers)
 
 
 def attempts(
@@ -166,7 +155,7 @@ def _run(draft: Draft, base: Config, kind: type[PreTrainedModel]) -> Pair:
             wide = _multiplied(draft, ratios)
             _check_names(wide, base, kind)
             run(wide, inputs, draft.most)
-        except (GrowthError, *FAILED) as error:
+        except (GrowthError, *FOREIGN_ERRORS) as error:
             failed = failed or error
             continue
         sizes = {

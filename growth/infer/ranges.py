@@ -9,7 +9,7 @@ A model is run at two sizes. A dimension that has ``n`` coordinates in the small
 * *concatenation* of ranges: a fused projection that the code splits into queries, keys and values.
 
 What the code does with a dimension says more and more about it. A slice makes a concatenation of a free factor
-(`cut`), a view makes a product, and every operation on two tensors says that two ranges are the same
+(`growth.infer.cuts`), a view makes a product, and every operation on two tensors says that two ranges are the same
 (`growth.infer.unification`). What is still free in the end are the spaces of the model.
 """
 
@@ -18,8 +18,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import Literal
-
-from growth.infer.errors import Unexplained
 
 Count = tuple[int, int]
 """(coordinates in the small model, coordinates in the wide one)."""
@@ -88,6 +86,16 @@ def fresh(count: Count) -> Range:
     return [Factor(count)]
 
 
+def grows(parts: Iterable[Factor]) -> bool:
+    """Whether any factor of a range has more coordinates in the wide model.
+
+    Example:
+        >>> grows([*kept(3), *fresh((4, 8))]), grows(kept(3))
+        (True, False)
+    """
+    return any(not factor.kept for factor in parts)
+
+
 def resolved(parts: Iterable[Factor]) -> Range:
     """The range as kept, free and concatenated factors: products opened, kept neighbours multiplied, ones dropped.
 
@@ -123,6 +131,24 @@ def count_of(parts: Iterable[Factor]) -> Count:
     return n, m
 
 
+def free(parts: Iterable[Factor]) -> list[Factor]:
+    """The free factors inside a range: those that spaces are made of.
+
+    Example:
+        >>> [factor.count for factor in free([*kept(3), *fresh((4, 8))])]
+        [(4, 8)]
+    """
+    out: list[Factor] = []
+    for factor in resolved(parts):
+        if factor.kept:
+            continue
+        if factor.kind == "concatenation":
+            out += [inner for piece in factor.parts for inner in free(piece)]
+        else:
+            out.append(found(factor))
+    return out
+
+
 def join(pieces: Sequence[Range]) -> Range:
     """The concatenation of ranges.
 
@@ -138,91 +164,6 @@ def join(pieces: Sequence[Range]) -> Range:
     if not joined.kept:
         joined.kind, joined.parts = "concatenation", pieces
     return [joined]
-
-
-def cut(parts: Range, at: Count) -> None:
-    """Make sure that a range has a boundary after ``at`` coordinates.
-
-    Example:
-        >>> fused = fresh((12, 24))
-        >>> cut(fused, (4, 8))
-        >>> [count_of(piece) for piece in fused[0].parts]
-        [(4, 8), (8, 16)]
-    """
-    whole = resolved(parts)
-    if at in ((0, 0), count_of(whole)) or all(factor.kept for factor in whole):
-        return
-    head, inner = whole[0], whole[1:]
-    n, m = count_of(inner)
-    if at[0] % n or at[1] % m:
-        raise Unexplained(f"a dimension is cut after {at[0]} coordinates, within rows of {n}")
-    cut_factor(head, (at[0] // n, at[1] // m))
-
-
-def cut_factor(factor: Factor, at: Count) -> None:
-    """As `cut`, for one factor."""
-    factor = found(factor)
-    if at in ((0, 0), factor.count):
-        return
-    if factor.kept:
-        if at[0] != at[1]:
-            raise Unexplained(f"a dimension of {factor.count[0]} that does not grow is cut where another one grows")
-        return
-    if factor.kind == "product":
-        cut([factor], at)
-        return
-    if factor.kind == "free":
-        rest = (factor.count[0] - at[0], factor.count[1] - at[1])
-        if min(*at, *rest) < 0:
-            raise Unexplained("a dimension is cut beyond its end")
-        factor.kind, factor.parts = "concatenation", [fresh(at), fresh(rest)]
-        return
-    pieces: list[Range] = []
-    n = m = 0
-    for piece in factor.parts:
-        x, y = count_of(piece)
-        inside = n < at[0] < n + x or m < at[1] < m + y
-        if inside:
-            here = (at[0] - n, at[1] - m)
-            if not (0 <= here[0] <= x and 0 <= here[1] <= y):
-                raise Unexplained("a dimension is cut at different parts in the small and the wide model")
-            cut(piece, here)
-            pieces += [between(piece, (0, 0), here), between(piece, here, (x, y))]
-        else:
-            pieces.append(piece)
-        n, m = n + x, m + y
-    factor.parts = [piece for piece in pieces if count_of(piece) != (0, 0)]
-
-
-def between(parts: Range, start: Count, end: Count) -> Range:
-    """The coordinates ``start .. end`` of a range, cut there if it is not yet.
-
-    Example:
-        >>> count_of(between(fresh((12, 24)), (4, 8), (12, 24)))
-        (8, 16)
-    """
-    whole = resolved(parts)
-    if start == (0, 0) and end == count_of(whole):
-        return whole
-    if all(factor.kept for factor in whole):
-        n, m = end[0] - start[0], end[1] - start[1]
-        return kept(n) if n == m else fresh((n, m))  # a number of tokens, which depends on the data
-    cut(parts, start)
-    cut(parts, end)
-    whole = resolved(parts)
-    head, inner = whole[0], whole[1:]
-    n, m = count_of(inner)
-    if head.kept:
-        return [*kept((end[0] - start[0]) // n), *inner]
-    pieces, at = [], (0, 0)
-    for piece in head.parts if head.kind == "concatenation" else [[head]]:
-        x, y = count_of(piece)
-        after = (at[0] + x, at[1] + y)
-        if at[0] * n >= start[0] and at[1] * m >= start[1] and after[0] * n <= end[0] and after[1] * m <= end[1]:
-            pieces.append(piece)
-        at = after
-    taken = join(pieces) if pieces else kept(0)
-    return [*taken, *inner]
 
 
 def described(parts: Iterable[Factor]) -> str:

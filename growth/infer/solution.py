@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from growth.infer.errors import Unexplained
 from growth.infer.head import before_head, read_like
-from growth.infer.ranges import Factor, Range, found, growth_of, resolved, sources
+from growth.infer.parts import Part
+from growth.infer.ranges import Range, free, growth_of, sources
 from growth.infer.scales import SAME, Scale
+from growth.infer.tensor_names import starred
 from growth.infer.unification import unify
 from growth.infer.values import Reading, Value
-from growth.infer.walk import Walk
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one dimension of a parameter does.
-
-    Args:
-        kind: ``keeps``, ``writes`` or ``reads``.
-        parts: the range.
-        scale: logarithm of the factor by which copies of the activation scale.
-        before_head: of what the matrix before the logits reads, the logarithm of the factor that still comes between
-            here and there; None elsewhere.
-    """
-
-    kind: str
-    parts: Range
-    scale: float = 0.0
-    before_head: float | None = None
+from growth.infer.walk import TABLE, Walk
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,7 @@ def solve(
     for value in walk.parameters.values():
         walk.scales.try_equal(value.scale)
     for parts in walk.averaged:
-        for factor in _free(parts):
+        for factor in free(parts):
             factor.averaged = True
     _check_tables(walk)
     found_parts = {name: _parts(walk, name) for name in walk.small.held} | dict(guessed or {})
@@ -124,7 +107,7 @@ def _left_over(walk: Walk, name: str, scale: Scale, head: str | None) -> str:
 
 def _also_written(walk: Walk, name: str) -> bool:
     """Whether one use of a parameter writes what another one reads."""
-    read = [{id(factor) for parts in use for factor in _free(parts)} for use in walk.uses.get(name, [])]
+    read = [{id(factor) for parts in use for factor in free(parts)} for use in walk.uses.get(name, [])]
     every = set().union(*read) if read else set()
     return any(one != every for one in read)
 
@@ -147,25 +130,20 @@ def _value(walk: Walk, scale: Scale) -> float:
 
 
 def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
-    one, other = walk.small.held[name], walk.wide.held[name]
-    if name not in walk.parameters or not one.is_floating_point():  # nothing depends on it
-        if one.shape != other.shape:
-            value = walk.parameter(name)
-            return tuple(Part("writes" if _free(p) else "keeps", p) for p in value.ranges)
-        return tuple(Part("keeps", []) for _ in one.shape)
     value = walk.parameters[name]
+    if not walk.small.held[name].is_floating_point():  # numbers of places: they are copied
+        return tuple(Part("writes", parts) if free(parts) else Part("keeps", []) for parts in value.ranges)
     readings = walk.readings.get(name, [])
     read: dict[tuple[int, int], Reading] = {}
     for reading in readings:
         place = _dimension(value, reading)
         for d in range(len(value.ranges)) if place is None else (place,):
-            for factor in _free(reading.parts):
+            for factor in free(reading.parts):
                 read.setdefault((d, id(factor)), reading)
     kinds: list[str] = []
     for d, parts in enumerate(value.ranges):
-        free = _free(parts)
-        reads = [(d, id(factor)) in read for factor in free]
-        kinds.append("keeps" if not free else "reads" if all(reads) else "writes" if not any(reads) else "both")
+        reads = [(d, id(factor)) in read for factor in free(parts)]
+        kinds.append("keeps" if not reads else "reads" if all(reads) else "writes" if not any(reads) else "both")
     if "both" in kinds:
         raise Unexplained(
             f"of one dimension of '{name}', some coordinates are summed over and others written, so that it is "
@@ -182,7 +160,7 @@ def _parts(walk: Walk, name: str) -> tuple[Part, ...]:
     scales = dict.fromkeys(growing, 0.0)
     for d in growing:
         if kinds[d] == "reads":
-            scales[d] = _value(walk, read[d, id(_free(value.ranges[d])[0])].scale)
+            scales[d] = _value(walk, read[d, id(free(value.ranges[d])[0])].scale)
     writes = [d for d in growing if kinds[d] == "writes"]
     mixed = any(reading.mixed for reading in readings)
     if mixed:
@@ -225,41 +203,6 @@ def _outputs(walk: Walk) -> dict[str, tuple[Range, float]]:
     return out
 
 
-def _free(parts: Iterable[Factor]) -> list[Factor]:
-    """The free factors inside a range: those that spaces are made of."""
-    out: list[Factor] = []
-    for factor in resolved(parts):
-        if factor.kept:
-            continue
-        if factor.kind == "concatenation":
-            out += [inner for piece in factor.parts for inner in _free(piece)]
-        else:
-            out.append(found(factor))
-    return out
-
-
-def free(parts: Iterable[Factor]) -> list[Factor]:
-    """The free factors inside a range: those that spaces are made of.
-
-    Example:
-        >>> from growth.infer.ranges import fresh, kept
-        >>> [factor.count for factor in free([*kept(3), *fresh((4, 8))])]
-        [(4, 8)]
-    """
-    return _free(parts)
-
-
-def starred(name: str) -> str:
-    """A name with ``*`` for every number: ``layers.3.mlp`` is ``layers.*.mlp``.
-
-    Example:
-        >>> starred("layers.3.mlp.experts.0.up")
-        'layers.*.mlp.experts.*.up'
-    """
-    parts = ("*" if part.isdigit() else part for part in name.split("."))
-    return re.sub(r"(?<=\bexpert_)\d+(?=\.)", "*", ".".join(parts))
-
-
 def _same_in_every_layer(walk: Walk) -> None:
     """Layers of one kind have the same spaces, each its own copy; one space stands for all of them."""
     groups: dict[tuple[str, tuple[int, ...], tuple[int, ...]], list[str]] = defaultdict(list)
@@ -288,7 +231,7 @@ def _check_tables(walk: Walk) -> None:
         grown = grown * math.exp(scale)
         size = max(1.0, float(one[one.isfinite()].abs().max()) if one.isfinite().any() else 1.0)
         both = grown.isfinite() & other.isfinite()
-        if grown.shape != other.shape or float(((grown - other)[both]).abs().max() if both.any() else 0) > 1e-9 * size:
+        if both.any() and float((grown - other)[both].abs().max()) > TABLE * size:
             raise Unexplained(
                 f"{where}: a table that the model computes by itself, {list(one.shape)} and in a wider model "
                 f"{list(other.shape)}, is not repeated there but another one. Sinusoids depend so on the number of "

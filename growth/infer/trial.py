@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from growth.errors import FOREIGN_ERRORS, UnsupportedModelError
+from growth.errors import UnsupportedModelError
 from growth.hf.configs import config_to_build
 from growth.hf.expected_tensors import without_weights
 from growth.hf.model_classes import class_of
@@ -19,9 +19,6 @@ from growth.proof.unknown_inputs import check_finite
 
 MOST_PARAMETERS = 64_000_000
 """The largest model that is built on the way to a miniature: a second's work."""
-
-FAILED = (*FOREIGN_ERRORS, RuntimeError, NotImplementedError)
-"""What a class raises for sizes or inputs that it does not take."""
 
 
 class TooLargeError(UnsupportedModelError):

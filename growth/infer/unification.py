@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from growth.infer.cuts import cut_factor
 from growth.infer.errors import Unexplained
 from growth.infer.ranges import (
     Count,
@@ -14,10 +15,10 @@ from growth.infer.ranges import (
     Range,
     count_of,
     counted,
-    cut_factor,
     described,
     found,
     fresh,
+    grows,
     join,
     kept,
     resolved,
@@ -132,7 +133,7 @@ def unify(one: Range, other: Range) -> None:
         True
     """
     first, second = resolved(one), resolved(other)
-    if all(f.kept for f in first) and all(f.kept for f in second):
+    if not grows(first) and not grows(second):
         return
     if count_of(first) != count_of(second):
         raise Unexplained(

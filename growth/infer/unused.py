@@ -17,7 +17,9 @@ from transformers.pytorch_utils import Conv1D
 
 from growth.hf.own_modules import OwnWrapper
 from growth.infer.errors import Unexplained
-from growth.infer.solution import Part, starred
+from growth.infer.parts import Part
+from growth.infer.ranges import grows
+from growth.infer.tensor_names import starred
 from growth.infer.walk import Walk
 
 LISTED = 4
@@ -53,8 +55,8 @@ def _by_kind(walk: Walk, name: str, model: PreTrainedModel) -> tuple[Part, ...]:
     reads = _reading(model.get_submodule(owner)) if leaf == "weight" else None
     parts = []
     for d, parts_of_d in enumerate(walk.parameter(name).ranges):
-        grows = any(not factor.kept for factor in parts_of_d)
-        parts.append(Part("keeps" if not grows else "reads" if d == reads else "writes", parts_of_d if grows else []))
+        kind = "keeps" if not grows(parts_of_d) else "reads" if d == reads else "writes"
+        parts.append(Part(kind, parts_of_d if kind != "keeps" else []))
     return tuple(parts)
 
 

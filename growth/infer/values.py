@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range
+from growth.infer.ranges import Range, grows
 from growth.infer.recording import Call, short
 from growth.infer.scales import Scale
 
@@ -23,18 +23,16 @@ class Value:
         ranges: what each dimension ranges over.
         scale: how its values scale.
         parameter: the parameter that it is a copy or a view of, if it is one.
-        offset: what was added to that parameter.
     """
 
     ranges: list[Range]
     scale: Scale
     parameter: str | None = None
-    offset: float = 0.0
 
     @property
     def grows(self) -> bool:
         """Whether any of its dimensions does."""
-        return any(not factor.kept for parts in self.ranges for factor in parts)
+        return any(map(grows, self.ranges))
 
 
 @dataclass(eq=False)

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range, count_of, described, fresh, growth_of, kept
+from growth.infer.ranges import Range, count_of, described, fresh, grows, growth_of
 from growth.infer.recording import Call, Recording, side_by_side, tensors_in
 from growth.infer.scales import ONE, SAME, Scale, Scales
 from growth.infer.values import RULES, Pair, Reading, Value
 
 TABLE = 1e-9
 """How far two tables that a model computes may be apart, relative to their size."""
+
+IN_PLACE = ("copy_", "fill_", "put_", "add_", "scatter_", "reduce_")
+"""Ends of the names of operations that change a part of a tensor: what they put there scales as the rest."""
 
 
 @dataclass(eq=False)
@@ -49,6 +52,7 @@ class Walk:
     tables: list[tuple[Tensor, Tensor, Value, str]] = field(default_factory=list)
     offsets: dict[str, float] = field(default_factory=dict)
     order: list[Scale] = field(default_factory=list)
+    _here: tuple[str, Pair] = field(init=False)
     _later: list[tuple[Callable[[], None], str, Pair]] = field(default_factory=list)
     _names: dict[int, str] = field(default_factory=dict)
     _keep: list[Any] = field(default_factory=list)
@@ -82,7 +86,7 @@ class Walk:
 
     def _step(self, pair: Pair) -> None:
         where = f"'{pair.name}' in module '{pair.one.module or 'the model itself'}'"
-        self._where, self._at = where, pair
+        self._here = (where, pair)
         rule = RULES.get(pair.name) or RULES.get(pair.name.removesuffix("_"))
         if rule is None:
             rule = RULES["curved"] if torch.Tag.pointwise in pair.one.op.tags else unknown_operation
@@ -92,17 +96,9 @@ class Walk:
         except Unexplained as error:
             raise Unexplained(f"{where}: {error}{self._said_of_ties(pair)}") from error
         self._note_uses(pair, results, before)
-        outs = [t for t in _listed(pair.one.out)]
-        partners = [t for t in _listed(pair.other.out)]
-        if len(outs) == 1 and isinstance(pair.one.out, (list, tuple)) is False and len(results) > 1:
-            results = results[:1]
-        for out, partner, value in zip(outs, partners, results, strict=False):
+        for out, partner, value in zip(_listed(pair.one.out), _listed(pair.other.out), results, strict=False):
             self._check(out, partner, value, where)
-            if (
-                pair.name.endswith("_")
-                and id(out) in self.values
-                and pair.name.endswith(("copy_", "fill_", "put_", "add_", "scatter_", "reduce_"))
-            ):
+            if id(out) in self.values and pair.name.endswith(IN_PLACE):
                 try:
                     self.scales.equal(self.values[id(out)].scale, value.scale)
                 except Unexplained as error:
@@ -159,7 +155,7 @@ class Walk:
         self._keep += [one, other]
         self.values[id(one)] = found
         if found.grows and one.is_floating_point():
-            self.tables.append((one, other, found, self._where))
+            self.tables.append((one, other, found, self._here[0]))
         return found
 
     def parameter(self, name: str) -> Value:
@@ -178,7 +174,12 @@ class Walk:
         """Fresh ranges for the dimensions of a tensor."""
         if one.dim() != other.dim():
             raise Unexplained(f"a tensor of shape {list(one.shape)} is one of {list(other.shape)} in the wide model")
-        return [kept(n) if n == m else fresh((n, m)) for n, m in zip(one.shape, other.shape, strict=True)]
+        return [fresh((n, m)) for n, m in zip(one.shape, other.shape, strict=True)]
+
+    def outputs(self, pair: Pair) -> list[Value]:
+        """Values of which nothing is known, one for each output of an operation."""
+        outs = zip(_listed(pair.one.out), _listed(pair.other.out), strict=False)
+        return [Value(self.shape(one, other), ONE) for one, other in outs]
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether a tensor of the small model depends on nothing that the model holds."""
@@ -190,7 +191,7 @@ class Walk:
 
     def later(self, say: Callable[[], None]) -> None:
         """Say something once all ranges are known."""
-        self._later.append((say, self._where, self._at))
+        self._later.append((say, *self._here))
 
     def summed(self, parts: Range, *values: Value, own: Sequence[Range] = ()) -> Scale:
         """The scale of a sum over a range of products of values; a parameter among them reads the range.
@@ -200,7 +201,7 @@ class Walk:
             values: that are multiplied.
             own: the range as each of them has it.
         """
-        if all(factor.kept for factor in parts):
+        if not grows(parts):
             total = ONE
             for value in values:
                 total = total + value.scale
@@ -255,17 +256,14 @@ def unknown_operation(walk: Walk, pair: Pair) -> list[Value]:
     ]
     for one, other in arguments:
         value = walk.value(one, other)
-        if value.grows and any(not f.kept for parts in value.ranges for f in parts):
+        if value.grows:
             raise Unexplained(
                 f"no rule says what this operation makes of repeated features (its input is {list(one.shape)}, and "
                 f"{list(other.shape)} in a wider model)"
             )
         if one.is_floating_point():
             walk.zero(value.scale)
-    return [
-        Value(walk.shape(one, other), ONE)
-        for one, other in zip(_listed(pair.one.out), _listed(pair.other.out), strict=False)
-    ]
+    return walk.outputs(pair)
 
 
 def _listed(value: Any) -> list[Tensor]:

@@ -13,8 +13,9 @@ from transformers import CONFIG_MAPPING, PreTrainedModel
 import growth
 from growth.architectures.sizes import value_at
 from growth.hf.configs import Config
+from growth.hf.model_classes import class_of
 from growth.hf.nested import nested_sections, plain_fields
-from growth.infer.pair import Pair, modal_pair
+from growth.infer.pair import Pair, pair
 from growth.infer.readings import READINGS
 from growth.infer.tower_drafts import draft
 from growth.infer.tower_growth import text_growth
@@ -55,28 +56,29 @@ def written(model_type: str, model_class: str) -> dict[str, Any]:
 @cache
 def found(model_type: str) -> Pair:
     """The pair of a type, for several tests."""
-    return modal_pair(written(model_type, {**PAIRS, **SLOW}[model_type]))
+    raw = written(model_type, {**PAIRS, **SLOW}[model_type])
+    return pair(raw, class_of(raw))
 
 
-def built(pair: Pair) -> PreTrainedModel:
+def built(two: Pair) -> PreTrainedModel:
     """The miniature, with weights that all matter."""
-    model = build_exact(pair.small)
+    model = build_exact(two.small)
     loud(model)
     return model
 
 
 @pytest.mark.parametrize("model_type", [*PAIRS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_miniature_and_its_growth_run_with_what_is_seen_or_heard(model_type: str) -> None:
-    pair = found(model_type)
-    raw = {name for name in pair.inputs if name.startswith(("pixel", "input_features", "flattened"))}
+    two = found(model_type)
+    raw = {name for name in two.inputs if name.startswith(("pixel", "input_features", "flattened"))}
     assert raw
     with exact_arithmetic():
-        model = built(pair)
-        assert why_ignored(model, pair.inputs, raw) is None
-        small, grown = outputs_of(model, pair.inputs), outputs_of(build_exact(pair.wide), pair.inputs)
+        model = built(two)
+        assert why_ignored(model, two.inputs, raw) is None
+        small, grown = outputs_of(model, two.inputs), outputs_of(build_exact(two.wide), two.inputs)
     assert small["logits"].shape == grown["logits"].shape
-    for path, ratio in pair.ratios.items():
-        assert value_at(pair.wide.parsed, path) == ratio * value_at(pair.small.parsed, path)
+    for path, ratio in two.ratios.items():
+        assert value_at(two.wide.parsed, path) == ratio * value_at(two.small.parsed, path)
 
 
 def test_widths_of_heads_and_kernels_are_those_of_the_user() -> None:
@@ -96,15 +98,16 @@ def test_towers_that_are_not_named_stay() -> None:
 
 
 def test_a_named_tower_grows_by_its_own_ratio() -> None:
-    pair = modal_pair(written("llava", PAIRS["llava"]), ("text", "vision"))
-    assert (pair.ratios["text_config.hidden_size"], pair.ratios["vision_config.hidden_size"]) == (2, 3)
+    raw = written("llava", PAIRS["llava"])
+    ratios = pair(raw, class_of(raw), ("text", "vision")).ratios
+    assert (ratios["text_config.hidden_size"], ratios["vision_config.hidden_size"]) == (2, 3)
 
 
 def test_a_model_that_ignores_its_image_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same model, inputs and check as above, with features that no longer come from the image."""
-    pair = found("llava")
+    two = found("llava")
     with exact_arithmetic():
-        model: Any = built(pair)
+        model: Any = built(two)
     inner = type(model.model)
     read = inner.get_image_features
 
@@ -114,9 +117,9 @@ def test_a_model_that_ignores_its_image_is_found_out(monkeypatch: pytest.MonkeyP
         return result
 
     with exact_arithmetic():
-        assert why_ignored(model, pair.inputs, {"pixel_values"}) is None
+        assert why_ignored(model, two.inputs, {"pixel_values"}) is None
         monkeypatch.setattr(inner, "get_image_features", blind)
-        said = why_ignored(model, pair.inputs, {"pixel_values"})
+        said = why_ignored(model, two.inputs, {"pixel_values"})
         assert said == "the outputs are the same with other pixel_values"
         with pytest.raises(growth.UnsupportedModelError, match="no inputs with images or sounds"):
             modal_inputs(model)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from growth.infer import ranges, unification
+from growth.infer import cuts, ranges, unification
 from growth.infer.errors import Unexplained
 from growth.infer.ranges import Count, Range, count_of, fresh, kept, sources
 
@@ -136,7 +136,7 @@ def check_unify(unify: Callable[[Range, Range], None]) -> None:
         width, first, second = rng.randint(2, 4), (rng.randint(1, 3), rng.randint(4, 6)), (rng.randint(1, 3), 7)
         whole = ((first[0] + second[0]) * width, (first[1] + second[1]) * width)
         one, other = fresh(whole), fresh(whole)
-        ranges.cut(one, (first[0] * width, first[1] * width))
+        cuts.cut(one, (first[0] * width, first[1] * width))
         unification.split(other, [(whole[0] // width, whole[1] // width), (width, width)])
         both = [one, other] if rng.random() < 0.5 else [other, one]
         unify(*both)
@@ -176,11 +176,11 @@ def reversed_split(parts: Range, wanted: Sequence[Count]) -> list[Range]:
 
 def from_the_end(parts: Range, at: Count) -> None:
     n, m = count_of(parts)
-    ranges.cut(parts, (n - at[0], m - at[1]))
+    cuts.cut(parts, (n - at[0], m - at[1]))
 
 
 def from_the_start(parts: Range, start: Count, end: Count) -> Range:
-    return ranges.between(parts, (0, 0), (end[0] - start[0], end[1] - start[1]))
+    return cuts.between(parts, (0, 0), (end[0] - start[0], end[1] - start[1]))
 
 
 def counted_only(one: Range, other: Range) -> None:
@@ -192,8 +192,8 @@ CHECKS: list[tuple[Callable[[Any], None], Callable[..., Any], Callable[..., Any]
     (check_join, ranges.join, without_offsets),
     (check_divide, unification.divide, inside_out),
     (check_split, unification.split, reversed_split),
-    (check_cut, ranges.cut, from_the_end),
-    (check_between, ranges.between, from_the_start),
+    (check_cut, cuts.cut, from_the_end),
+    (check_between, cuts.between, from_the_start),
     (check_unify, unification.unify, counted_only),
     (check_unify_shares, unification.unify, counted_only),
 ]
@@ -215,9 +215,9 @@ def test_against_index_maps(
         (lambda: unification.unify([*fresh((2, 6)), *kept(3)], [*kept(3), *fresh((2, 6))]), "as 2 (6) x 3 in one"),
         (lambda: unification.split(fresh((6, 10)), [(3, 4), (2, 2)]), "no multiple of 3 (4)"),
         (lambda: unification.split(kept(6), [(2, 3), (3, 2)]), "does not grow"),
-        (lambda: ranges.cut(fresh((4, 8)), (5, 6)), "beyond its end"),
-        (lambda: ranges.cut([*fresh((4, 8)), *kept(3)], (4, 8)), "within rows of 3"),
-        (lambda: ranges.cut(ranges.join([fresh((2, 4)), fresh((3, 9))]), (1, 6)), "different parts"),
+        (lambda: cuts.cut(fresh((4, 8)), (5, 6)), "beyond its end"),
+        (lambda: cuts.cut([*fresh((4, 8)), *kept(3)], (4, 8)), "within rows of 3"),
+        (lambda: cuts.cut(ranges.join([fresh((2, 4)), fresh((3, 9))]), (1, 6)), "different parts"),
     ],
 )  # fmt: skip
 def test_contradictions_are_refused(say: Callable[[], None], reason: str) -> None:

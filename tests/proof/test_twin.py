@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from transformers import LlamaConfig
 
 import growth
 from growth import architectures
+from growth.algebra.roles import Keeps, Reads
 from growth.architectures import KV_HEADS, NORMED, QUERIES_PER_KV, QUERY, linear, registry
 from growth.checkpoint.preview import plan_widening
 from growth.errors import IllegalGrowthError, ProofError
@@ -21,6 +23,7 @@ from growth.plan import candidate
 from growth.plan.build import build_plan
 from growth.plan.options import chosen
 from growth.plan.plan import TOLERANCE
+from growth.proof import twin
 from growth.proof.miniature import miniature
 from growth.proof.twin import prove_twin, twin_report
 from support.families import LANGUAGE_MODELS, OTHER_HEADS, Case, build, difference, exact
@@ -248,3 +251,17 @@ def test_what_grows_grows_in_the_twin() -> None:
     twin = build_plan(small, shapes, plan.options, in_ratio_of=(plan.old_sizes, plan.new_sizes))
     grown = [{name for name, size in each.old_sizes.items() if each.new_sizes[name] > size} for each in (plan, twin)]
     assert grown[0] <= grown[1]
+
+
+def test_a_wrong_role_of_one_of_two_names_of_a_matrix_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tied head is loaded after the embedding, so that the outputs do not depend on what was declared of it. A file
+    keeps the embedding. Without the comparison of names, this declaration passes."""
+    stock = architectures.find("llama")
+    mutant = replace(stock, modules={**stock.modules, "embed_tokens": {"weight": (Keeps(), Reads(NORMED))}})
+    monkeypatch.setitem(registry._REGISTRY, "llama", mutant)
+    sizes = {"hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 40}
+    config = LlamaConfig(num_hidden_layers=2, vocab_size=60, tie_word_embeddings=True, **sizes).to_dict()
+    report = partial(twin_report, {**config, "architectures": ["LlamaForCausalLM"]}, chosen({"width": 2}))
+    assert report().difference > TOLERANCE
+    monkeypatch.setattr(twin, "names_apart", lambda *_: 0.0)
+    assert report().difference <= TOLERANCE

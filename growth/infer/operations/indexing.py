@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from growth.infer.cuts import between
 from growth.infer.errors import Unexplained
 from growth.infer.operations.pointwise import broadcast
-from growth.infer.ranges import Range, between, count_of, fresh, kept
+from growth.infer.ranges import Range, count_of, fresh, grows, kept
 from growth.infer.scales import ONE
 from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, copy_of, of, operation
@@ -17,7 +18,7 @@ from growth.infer.walk import Walk
 
 
 def _no_growth(parts: Range) -> None:
-    if any(not factor.kept for factor in parts):
+    if grows(parts):
         raise Unexplained("coordinates of a dimension that grows are picked by number")
 
 
@@ -35,8 +36,7 @@ def embedding_bag(walk: Walk, pair: Pair) -> list[Value]:
     weight = walk.pair(pair, "weight")
     _no_growth(weight.ranges[0])
     bags = walk.shape(pair.one.out[0], pair.other.out[0])[0]
-    rest = [of(walk.shape(a, b), ONE) for a, b in zip(pair.one.out[1:], pair.other.out[1:], strict=True)]
-    return [of([bags, weight.ranges[1]], weight.scale), *rest]
+    return [of([bags, weight.ranges[1]], weight.scale), *walk.outputs(pair)[1:]]
 
 
 @operation("index_select")
@@ -72,7 +72,7 @@ def _indexed(walk: Walk, pair: Pair, value: Value) -> list[Range]:
             at += one.dim()
             continue
         picked.append(at)
-        if one.numel() == 1 and walk.is_constant(one) and any(not factor.kept for factor in value.ranges[at]):
+        if one.numel() == 1 and walk.is_constant(one) and grows(value.ranges[at]):
             n, m = count_of(value.ranges[at])
             i, j = range(n)[int(one)], range(m)[int(other)]
             between(value.ranges[at], (i, j), (i + 1, j + 1))
@@ -93,7 +93,7 @@ def _chosen(one: Tensor, other: Tensor, ranges: Sequence[Range]) -> Range:
     """What a mask leaves of the dimensions that it covers. Of those that grow it must take all coordinates or none."""
     whole: Range = []
     for d, parts in enumerate(ranges):
-        if all(factor.kept for factor in parts):
+        if not grows(parts):
             if whole:
                 raise Unexplained("a mask over a dimension that grows, and over another one behind it")
             continue
@@ -102,11 +102,7 @@ def _chosen(one: Tensor, other: Tensor, ranges: Sequence[Range]) -> Range:
             raise Unexplained("coordinates of a dimension that grows are picked by a mask")
         whole += parts
     n, m = count_of(whole)
-    return [*_count((int(one.sum()) // n, int(other.sum()) // m)), *whole]
-
-
-def _count(n: tuple[int, int]) -> Range:
-    return kept(n[0]) if n[0] == n[1] else fresh(n)
+    return [*fresh((int(one.sum()) // n, int(other.sum()) // m)), *whole]
 
 
 @operation("index_put", "_index_put_impl", "_unsafe_index_put")
@@ -150,7 +146,7 @@ def gather(walk: Walk, pair: Pair) -> list[Value]:
     _no_growth(value.ranges[at])
     ranges = []
     for d, parts in enumerate(index.ranges):
-        if d != at and any(not factor.kept for factor in parts):
+        if d != at and grows(parts):
             unify(parts, value.ranges[d])
         ranges.append(parts)
     return [copy_of(value, ranges)]
@@ -161,7 +157,7 @@ def sort(walk: Walk, pair: Pair) -> list[Value]:
     """In order of size: not along a dimension that grows, where copies would be chosen twice."""
     value = walk.pair(pair, "self")
     at = pair.get("dim", -1) % len(value.ranges)
-    if any(not factor.kept for factor in value.ranges[at]):
+    if grows(value.ranges[at]):
         raise Unexplained(f"'{pair.name}' over a dimension that grows")
     outs = pair.one.out if isinstance(pair.one.out, tuple) else (pair.one.out,)
     ranges = list(value.ranges)
@@ -199,8 +195,6 @@ def numbers(walk: Walk, pair: Pair) -> list[Value]:
         one, other = pair[name]
         if isinstance(one, Tensor):
             value = walk.value(one, other)
-            if any(not f.kept for parts in value.ranges for f in parts) and one.is_floating_point():
+            if value.grows and one.is_floating_point():
                 raise Unexplained(f"'{pair.name}' of values that grow")
-    outs = pair.one.out if isinstance(pair.one.out, tuple) else (pair.one.out,)
-    others = pair.other.out if isinstance(pair.other.out, tuple) else (pair.other.out,)
-    return [of(walk.shape(a, b), ONE) for a, b in zip(outs, others, strict=True)]
+    return walk.outputs(pair)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from growth.infer.operations.reductions import average
-from growth.infer.ranges import Range, kept
+from growth.infer.ranges import Range, grows
 from growth.infer.scales import ONE, Scale
 from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, of, operation
@@ -33,14 +33,10 @@ def layer_norm(walk: Walk, pair: Pair) -> list[Value]:
     value = walk.pair(pair, "input")
     over = value.ranges[len(value.ranges) - len(pair["normalized_shape"][0]) :]
     for parts in over:
-        if any(not factor.kept for factor in parts):
+        if grows(parts):
             average(walk, parts)
     walk.zero(value.scale)
-    out = of(value.ranges, _affine(walk, pair, over))
-    if not isinstance(pair.one.out, tuple):
-        return [out]
-    rest = [of(walk.shape(a, b), ONE) for a, b in zip(pair.one.out[1:], pair.other.out[1:], strict=True)]
-    return [out, *rest]
+    return [of(value.ranges, _affine(walk, pair, over)), *walk.outputs(pair)[1:]]
 
 
 @operation("native_group_norm", "group_norm")
@@ -51,11 +47,10 @@ def group_norm(walk: Walk, pair: Pair) -> list[Value]:
     n, m = pair.one.out[0].shape[1], pair.other.out[0].shape[1]
     g, h = pair["group"] if "group" in pair.one.arguments else pair["num_groups"]
     _, inner = split(channels, [(g, h), (n // g, m // h)])
-    if any(not factor.kept for factor in inner):
+    if grows(inner):
         average(walk, inner)
     walk.zero(value.scale)
-    out = of(value.ranges, _affine(walk, pair, [channels]))
-    return [out, *(of(walk.shape(a, b), ONE) for a, b in zip(pair.one.out[1:], pair.other.out[1:], strict=True))]
+    return [of(value.ranges, _affine(walk, pair, [channels])), *walk.outputs(pair)[1:]]
 
 
 @operation(
@@ -74,18 +69,4 @@ def batch_norm(walk: Walk, pair: Pair) -> list[Value]:
             table = walk.pair(pair, name)
             unify(table.ranges[0], value.ranges[1])
             walk.zero(table.scale)
-    out = of(value.ranges, _affine(walk, pair, [value.ranges[1]]))
-    rest = pair.one.out[1:] if isinstance(pair.one.out, tuple) else ()
-    others = pair.other.out[1:] if rest else ()
-    statistics = [
-        of([kept(n) if n == m else fresh_of(n, m) for n, m in zip(a.shape, b.shape, strict=True)], ONE)
-        for a, b in zip(rest, others, strict=True)
-    ]
-    return [out, *statistics]
-
-
-def fresh_of(n: int, m: int) -> Range:
-    """A range with nothing known about it, kept where the counts are the same."""
-    from growth.infer.ranges import fresh
-
-    return fresh((n, m))
+    return [of(value.ranges, _affine(walk, pair, [value.ranges[1]])), *walk.outputs(pair)[1:]]

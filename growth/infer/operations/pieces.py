@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from growth.infer.cuts import between
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Range, between, count_of, fresh, join, kept
+from growth.infer.ranges import Count, Range, count_of, fresh, grows, join, kept
 from growth.infer.scales import ONE, Scale
 from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, copy_of, of, operation
@@ -35,7 +36,7 @@ def slice_(walk: Walk, pair: Pair) -> list[Value]:
 
 
 def _every(parts: Range, step: int, whole: Count, end: Count) -> Range:
-    if all(factor.kept for factor in parts):
+    if not grows(parts):
         n = -(-end[0] // step)
         return kept(n) if whole[0] % step else kept(whole[0] // step)
     if whole[0] % step or whole[1] % step:
@@ -103,7 +104,7 @@ def stack(walk: Walk, pair: Pair) -> list[Value]:
     at = pair.get("dim", 0) % (len(values[0].ranges) + 1)
     n, m = len(pair["tensors"][0]), len(pair["tensors"][1])
     ranges = list(values[0].ranges)
-    ranges.insert(at, kept(n) if n == m else fresh((n, m)))
+    ranges.insert(at, fresh((n, m)))
     return [of(ranges, scale)]
 
 

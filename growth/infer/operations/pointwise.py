@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range, count_of, kept
+from growth.infer.ranges import Range, count_of, grows, kept
 from growth.infer.scales import ONE, Scale, plain
-from growth.infer.unification import unify
+from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, copy_of, of, operation
 from growth.infer.walk import Walk
 
@@ -143,8 +143,8 @@ def _shifted(walk: Walk, value: Value, by: float) -> Value:
         raise Unexplained(f"{known} and {by} are added to one parameter")
     key = f"{value.parameter}+"
     if key not in walk.parameters:
-        walk.parameters[key] = Value(value.ranges, walk.scales.unknown(), None, by)
-    return Value(value.ranges, walk.parameters[key].scale, None, by)
+        walk.parameters[key] = Value(value.ranges, walk.scales.unknown())
+    return Value(value.ranges, walk.parameters[key].scale)
 
 
 def _offset(walk: Walk, pair: Pair, one: Value, other: Value) -> Value | None:
@@ -197,7 +197,7 @@ def alike(walk: Walk, pair: Pair) -> list[Value]:
         walk.scales.equal(floats[0].scale, value.scale)
     scale = floats[0].scale if floats else ONE
     if pair.name == "where" and len(pair.one.arguments) == 1:
-        return [Value(walk.shape(a, b), ONE) for a, b in zip(pair.one.out, pair.other.out, strict=True)]
+        return walk.outputs(pair)
     return [of(broadcast(values), scale)]
 
 
@@ -226,7 +226,7 @@ def lerp(walk: Walk, pair: Pair) -> list[Value]:
 def softmax(walk: Walk, pair: Pair) -> list[Value]:
     """An exponential over a dimension that must be kept: copies would share what is one."""
     value = walk.pair(pair, "self")
-    if any(not factor.kept for factor in value.ranges[pair.get("dim")]):
+    if grows(value.ranges[pair.get("dim")]):
         raise Unexplained("a softmax over a dimension that grows: every copy would take its share")
     walk.zero(value.scale)
     return [of(value.ranges, ONE)]
@@ -243,8 +243,6 @@ def copy(walk: Walk, pair: Pair) -> list[Value]:
 @operation("glu")
 def glu(walk: Walk, pair: Pair) -> list[Value]:
     """Halves of one dimension, the first times the sigmoid of the second."""
-    from growth.infer.unification import split
-
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
     n, m = count_of(value.ranges[at])

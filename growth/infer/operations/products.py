@@ -6,7 +6,7 @@ import math
 
 from growth.infer.errors import Unexplained
 from growth.infer.operations.pointwise import broadcast
-from growth.infer.ranges import Range, count_of, kept
+from growth.infer.ranges import Range, count_of, grows, kept
 from growth.infer.scales import ONE, Scale
 from growth.infer.unification import split, unify
 from growth.infer.values import Pair, Value, of, operation
@@ -16,7 +16,7 @@ from growth.infer.walk import Walk
 def product(walk: Walk, one: Value, other: Value, over: tuple[Range, Range]) -> Scale:
     """The scale of a sum of products over a range that both have."""
     unify(*over)
-    parts = over[1] if any(not factor.kept for factor in over[1]) else over[0]
+    parts = over[1] if grows(over[1]) else over[0]
     return walk.summed(parts, one, other, own=over)
 
 
@@ -142,9 +142,7 @@ def attention(walk: Walk, pair: Pair) -> list[Value]:
         scores = scores.plus(math.log(given[1] / given[0]))
     walk.zero(scores)
     out = of([*query.ranges[:-1], value.ranges[-1]], value.scale)
-    rest = pair.one.out[1:] if isinstance(pair.one.out, tuple) else ()
-    others = pair.other.out[1:] if rest else ()
-    return [out, *(of(walk.shape(a, b), ONE) for a, b in zip(rest, others, strict=True) if hasattr(a, "dim"))]
+    return [out, *walk.outputs(pair)[1:]]
 
 
 @operation("_weight_norm", "_weight_norm_interface", "weight_norm")
@@ -154,7 +152,7 @@ def weight_norm(walk: Walk, pair: Pair) -> list[Value]:
     dim = pair.get("dim") % len(v.ranges)
     scale: Scale = v.scale * 2.0
     for d, parts in enumerate(v.ranges):
-        if d != dim and any(not factor.kept for factor in parts):
+        if d != dim and grows(parts):
             scale = walk.summed(parts, of(v.ranges, scale))
     unify(v.ranges[dim], g.ranges[dim])
     return [of(v.ranges, g.scale + v.scale - scale * 0.5), of(g.ranges, scale * 0.5)]
@@ -165,7 +163,7 @@ def solved(walk: Walk, pair: Pair) -> list[Value]:
     """``X`` with ``A X = B``: the two last dimensions of A do not grow."""
     one = walk.pair(pair, "A" if "A" in pair.one.arguments else "self")
     other = walk.pair(pair, "B") if "B" in pair.one.arguments else one
-    if any(not factor.kept for parts in one.ranges[-2:] for factor in parts):
+    if any(map(grows, one.ranges[-2:])):
         raise Unexplained("a system of equations along a dimension that grows")
     lead = broadcast([of(one.ranges[:-2], ONE), of(other.ranges[:-2], ONE)])
     walk.zero(one.scale)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Range, count_of, growth_of, kept
+from growth.infer.ranges import Range, count_of, grows, growth_of, kept
 from growth.infer.scales import ONE, Scale
 from growth.infer.values import Pair, Value, of, operation
 from growth.infer.walk import Walk
@@ -25,7 +25,7 @@ def _left(value: Value, dims: Sequence[int], keepdim: bool) -> list[Range]:
 
 
 def _over(value: Value, dims: Sequence[int]) -> list[Range]:
-    return [value.ranges[d] for d in dims if any(not factor.kept for factor in value.ranges[d])]
+    return [value.ranges[d] for d in dims if grows(value.ranges[d])]
 
 
 @operation("sum", "nansum")
@@ -107,7 +107,7 @@ def of_kept(walk: Walk, pair: Pair) -> list[Value]:
 def running(walk: Walk, pair: Pair) -> list[Value]:
     """Sums up to each place of a dimension that does not grow."""
     value = walk.pair(pair, "self")
-    if value.ranges and any(not factor.kept for factor in value.ranges[pair.get("dim")]):
+    if value.ranges and grows(value.ranges[pair.get("dim")]):
         raise Unexplained("a running sum over a dimension that grows")
     scale: Scale = value.scale
     if pair.name in ("cumprod", "logcumsumexp"):
@@ -163,7 +163,7 @@ def pooled(walk: Walk, pair: Pair) -> list[Value]:
     outs = pair.one.out if isinstance(pair.one.out, tuple) else (pair.one.out,)
     ranges = []
     for d, n in enumerate(outs[0].shape):
-        if all(factor.kept for factor in value.ranges[d]):
+        if not grows(value.ranges[d]):
             ranges.append(kept(n))
         elif n == count_of(value.ranges[d])[0] and (d < 2 or _one_place(pair, d - len(value.ranges))):
             ranges.append(value.ranges[d])

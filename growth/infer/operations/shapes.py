@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import Count, Range, count_of, counted, described, fresh, kept, sources
+from growth.infer.ranges import Count, Range, count_of, counted, described, fresh, grows, kept, sources
 from growth.infer.scales import ONE
 from growth.infer.unification import split
 from growth.infer.values import Pair, Value, copy_of, of, operation
@@ -149,7 +149,7 @@ def expand(walk: Walk, pair: Pair) -> list[Value]:
         if d >= new and count_of(value.ranges[d - new]) == (n, m):
             ranges.append(value.ranges[d - new])
         else:
-            ranges.append(kept(n) if n == m else fresh((n, m)))
+            ranges.append(fresh((n, m)))
     return [copy_of(value, ranges)]
 
 
@@ -161,7 +161,7 @@ def repeat(walk: Walk, pair: Pair) -> list[Value]:
     ranges = [*[kept(1)] * (len(times) - len(value.ranges)), *value.ranges]
     return [
         copy_of(value, [
-            [*(kept(n) if n == m else fresh((n, m))), *parts] for (n, m), parts in zip(times, ranges, strict=True)
+            [*fresh((n, m)), *parts] for (n, m), parts in zip(times, ranges, strict=True)
         ])
     ]  # fmt: skip
 
@@ -171,7 +171,7 @@ def select(walk: Walk, pair: Pair) -> list[Value]:
     """One entry of a dimension."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
-    if any(not factor.kept for factor in value.ranges[at]):
+    if grows(value.ranges[at]):
         only_copies(walk, value.ranges[at], pair["index"])
     return [copy_of(value, [parts for d, parts in enumerate(value.ranges) if d != at])]
 
@@ -191,7 +191,7 @@ def unbind(walk: Walk, pair: Pair) -> list[Value]:
     """Every entry of a dimension for itself."""
     value = walk.pair(pair, "self")
     at = pair.get("dim") % len(value.ranges)
-    if any(not factor.kept for factor in value.ranges[at]):
+    if grows(value.ranges[at]):
         raise Unexplained("the coordinates of a dimension that grows are taken one by one")
     rest = [parts for d, parts in enumerate(value.ranges) if d != at]
     return [copy_of(value, rest) for _ in pair.one.out]
@@ -202,7 +202,7 @@ def along(walk: Walk, pair: Pair) -> list[Value]:
     """Another order along a dimension that does not grow."""
     value = walk.pair(pair, "self")
     for d in pair.get("dims"):
-        if any(not factor.kept for factor in value.ranges[d]):
+        if grows(value.ranges[d]):
             raise Unexplained("the coordinates of a dimension that grows change their order")
     return [copy_of(value, value.ranges)]
 

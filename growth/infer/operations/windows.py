@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from growth.infer.errors import Unexplained
-from growth.infer.ranges import count_of, join, kept
+from growth.infer.ranges import count_of, grows, join, kept
 from growth.infer.values import Pair, Value, copy_of, operation
 from growth.infer.walk import Walk
 
@@ -23,7 +23,7 @@ def pad(walk: Walk, pair: Pair) -> list[Value]:
         if (n, m) != count_of(ranges[d]):
             before = padded[2 * (len(ranges) - 1 - d)]
             after = padded[2 * (len(ranges) - 1 - d) + 1]
-            if all(factor.kept for factor in ranges[d]):
+            if not grows(ranges[d]):
                 ranges[d] = kept(n)
             else:
                 ranges[d] = join([kept(max(before, 0)), ranges[d], kept(max(after, 0))])
@@ -34,7 +34,7 @@ def pad(walk: Walk, pair: Pair) -> list[Value]:
 def im2col(walk: Walk, pair: Pair) -> list[Value]:
     """``[batch, channels, *places]`` -> ``[batch, channels * window, windows]``."""
     value = walk.pair(pair, "self")
-    if any(not factor.kept for parts in value.ranges[2:] for factor in parts):
+    if any(map(grows, value.ranges[2:])):
         raise Unexplained(
             "it takes windows of neighbouring features, and a wider model has other neighbours in each window"
         )
@@ -50,7 +50,7 @@ def as_strided(walk: Walk, pair: Pair) -> list[Value]:
     one, other = pair["self"]
     ranges = walk.shape(pair.one.out, pair.other.out)
     for d, parts in enumerate(value.ranges):
-        if all(factor.kept for factor in parts):
+        if not grows(parts):
             continue
         places = [
             place
@@ -75,7 +75,7 @@ def on_kept(walk: Walk, pair: Pair) -> list[Value]:
         return [copy_of(value, value.ranges)]
     if pair.name == "unfold":
         at = pair.get("dimension") % len(value.ranges)
-        if all(factor.kept for factor in value.ranges[at]):
+        if not grows(value.ranges[at]):
             ranges = list(value.ranges)
             ranges[at] = kept(out.shape[at])
             return [copy_of(value, [*ranges, kept(out.shape[-1])])]
