@@ -16,7 +16,8 @@ from growth.hf.own_inputs import call
 from growth.infer import sizes, solution
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.miniature import loud
-from support.own_styles import STYLES, Style
+from support.own_styles import STYLES
+from support.own_styles.style import Style
 
 GROW = [name for name, style in STYLES.items() if not style.says]
 REFUSED = [name for name, style in STYLES.items() if style.says]
@@ -136,7 +137,7 @@ def test_a_plan_of_a_module() -> None:
 
 def test_sizes_that_are_all_equal_are_told_apart() -> None:
     """Roles are found on a miniature whose sizes differ, and hold where the user's do not."""
-    from support.own_styles import AttentionConfig, MlpConfig, Nested, NestedConfig
+    from support.own_styles.nested import AttentionConfig, MlpConfig, Nested, NestedConfig
 
     config = NestedConfig(8, 8, 3, AttentionConfig(2, 4), MlpConfig(8))
     style = Style(lambda: Nested(config), lambda seed: {"ids": torch.arange(8).repeat(2, 1)})
