@@ -10,9 +10,21 @@ from typing import Any, TypeVar
 import click
 
 from growth.errors import GrowthError
+from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 from growth.plan.choice_checks import check_together
 from growth.plan.choices import CHOICES, Choice
 from growth.text import as_argument, as_command
+
+
+class _Dtype(click.Choice[str]):
+    """A dtype by its name, or by another that people call it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert(ALIASES.get(str(value).lower(), value), param, ctx)
+
+
+DTYPE = _Dtype(FLOAT_NAMES)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,29 +9,20 @@ from typing import Any, NoReturn
 
 import click
 
-from growth.checkpoint.destination import check_target, destination
+from growth.checkpoint.destination import destination
 from growth.errors import GrowthError, printable
-from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 from growth.hf.folders import check_source
 from growth.version import __version__
 
-from .choices import as_typed, choices
+from .choices import DTYPE, as_typed, choices
 from .progress import Progress, told
-from .signals import stoppable, stopped, writing
+from .ranks import speaks
+from .signals import stoppable, stopped
 from .strict import Group, show
+from .widen import widen
 
 # torch and transformers take seconds to import, so each command imports what needs them after it
 # has seen that its arguments make sense.
-
-
-class _Dtype(click.Choice[str]):
-    """A dtype by its name, or by another that people call it."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return super().convert(ALIASES.get(str(value).lower(), value), param, ctx)
-
-
-DTYPE = _Dtype(FLOAT_NAMES)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -87,63 +78,7 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
         click.echo(f"next: grow widen {as_typed(src, 'DST', options)}")
 
 
-@grow.command(short_help="Widen SRC into the new folder DST.")
-@click.argument("src")
-@click.argument("dst")
-@choices
-@click.option(
-    "--optimizer",
-    is_flag=True,
-    help="SRC is a transformers.Trainer checkpoint: grow optimizer.pt too, so that train(resume_from_checkpoint=DST) "
-    "goes on at the same step. Settings stay: at an unchanged learning rate the wide model moves faster than the "
-    "small one would.",
-)
-@click.option(
-    "--moments",
-    type=click.Choice(["preserve", "fresh", "reset"]),
-    default="preserve",
-    show_default=True,
-    help="State of the optimizer. preserve: grown as gradients are. fresh: so for the first copy of each coordinate, "
-    "zero for the others. reset: start anew.",
-)
-@click.option("--dtype", type=DTYPE, help="Of the result. Default: as the source. fp16, bf16, ... are understood.")
-@click.option("--max-shard-size", default="5GB", show_default=True, help="Largest weight file: 5GB, 500MB.")
-@click.option(
-    "--overwrite",
-    is_flag=True,
-    help="Replace DST once the new one is whole, if it is the folder of a model and holds nothing else.",
-)
-@click.option("--allow-nonfinite", is_flag=True, help="Carry NaN and infinity over instead of refusing them.")
-@click.option("--device", default="cpu", show_default=True, help="Where the miniature is compared.")
-@click.option("--json", "as_json", is_flag=True, help="The record of the growth as JSON (also in DST/growth.json).")
-def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
-    """Widen SRC into the new folder DST, which any transformers loads.
-
-    The growth is proved twice, and DST/growth.json keeps both proofs. Before anything is written,
-    the twin: a miniature of the same config, grown by the same choices, must compute the same in
-    float64. As weights are written, the fold: every tensor, read back, must give the old one.
-
-    \b
-    Examples:
-      grow widen ./small ./wide --width 2 --noise 1
-      grow widen ./small ./wide --hidden-size 1024 --heads 16 --noise 1
-      grow widen ./small ./deep --layers 24
-      grow widen ./small ./wide --like org/wider-model --noise 1 --dtype bfloat16
-    In the middle of training (transformers.Trainer):
-      grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer --noise 1
-    """
-    target = destination(dst)
-    with writing(target):
-        check_target(target, options["overwrite"])
-        check_source(src)
-        with Progress() as progress:
-            progress.load()
-            from growth.checkpoint.widen import widen_checkpoint
-
-            progress.say("planning, and comparing a miniature before and after growth ...")
-            result = widen_checkpoint(src, dst, progress=progress.written, **options)
-        record = json.loads((result.path / "growth.json").read_text(encoding="utf-8")) if as_json else None
-        click.echo(json.dumps(record, indent=2) if as_json else str(result))
+grow.add_command(widen)
 
 
 @grow.command(short_help="Run SRC and DST on the same text and compare.")
@@ -267,7 +202,8 @@ def _run() -> NoReturn:
     try:
         sys.exit(grow(standalone_mode=False, prog_name="grow"))
     except GrowthError as error:
-        click.echo(f"grow: {error}", err=True)
+        if speaks():
+            click.echo(f"grow: {error}", err=True)
         sys.exit(1)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

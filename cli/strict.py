@@ -10,7 +10,7 @@ from growth.plan.options import keyword_of_size
 from growth.text import printable_lines
 
 
-class _Once(click.Command):
+class Once(click.Command):
     """A command that refuses an option given twice, of which click would take the last silently."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -26,7 +26,7 @@ class _Once(click.Command):
 class Group(click.Group):
     """A group whose commands take each option once."""
 
-    command_class = _Once
+    command_class = Once
 
 
 def show(error: click.ClickException) -> None:

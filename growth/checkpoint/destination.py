@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,9 @@ def destination(dst: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def appearing(target: Path, overwrite: bool, source: Path | None = None) -> Iterator[Path]:
+def appearing(
+    target: Path, overwrite: bool, source: Path | None = None, resume: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
     """A temporary folder that becomes ``target`` when the block ends, and is deleted if it fails.
 
     Args:
@@ -53,6 +55,7 @@ def appearing(target: Path, overwrite: bool, source: Path | None = None) -> Iter
         overwrite: whether a model that is there is replaced. It is put back if that fails.
         source: the folder that the result is made of; nobody may read more of the result than of
             that (`growth.checkpoint.private`). A model that is replaced gives its own permissions.
+        resume: to go on with what an interrupted growth left (`growth.checkpoint.workspace.claimed`).
 
     Yields:
         The temporary folder, in the same parent folder, to write into.
@@ -68,10 +71,10 @@ def appearing(target: Path, overwrite: bool, source: Path | None = None) -> Iter
     made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with claimed(target) as workspace:
+        with claimed(target, resume) as workspace:
             _check_place(target, overwrite)
             folder = workspace / "new"
-            folder.mkdir(0o777 if source is None else folder_mode(source))
+            folder.mkdir(0o777 if source is None else folder_mode(source), exist_ok=resume is not None)
             yield folder
             if source is not None:
                 keep_private(folder, source)
@@ -130,14 +133,15 @@ def _not_written(target: Path, error: OSError) -> str:
     )
 
 
-def check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool, resume: bool = False) -> None:
     """Refuse a destination that exists, unless it is an empty folder, or a model that may be
-    overwritten. Before that, what an interrupted growth left in this place is put right.
+    overwritten. Before that, what an interrupted growth left in this place is put right; with
+    ``resume`` what it finished stays.
 
     Raises:
         CheckpointError: the target exists, or is being written by another process.
     """
-    recover(target)
+    recover(target, keep=resume)
     _check_place(target, overwrite)
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +12,22 @@ import safetensors
 import torch
 import transformers
 
+from growth.checkpoint.shards import Done
 from growth.checkpoint.trainer_state import TrainerState
 from growth.hf.reader import Checkpoint
-from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
 from growth.proof.twin import Proof
 from growth.version import __version__
 
 
 def growth_record(
-    plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, str], dtype: str, training: TrainerState | None
+    plan: Plan,
+    proof: Proof,
+    source: Checkpoint,
+    hashes: Mapping[str, str],
+    done: Sequence[Done],
+    dtype: str,
+    training: TrainerState | None,
 ) -> dict[str, Any]:
     """What ``growth.json`` holds: all that is needed to grow the source again and to see that it is
     the source.
@@ -34,6 +36,7 @@ def growth_record(
         plan, proof: how it grew, and what was proved.
         source: the checkpoint.
         hashes: file name -> SHA-256, of the source's files that were read.
+        done: the weight files of the result.
         dtype: of the result, in words.
         training: its training state, if that grew.
     """
@@ -45,6 +48,7 @@ def growth_record(
     versions = {"growth": __version__, **packages, "safetensors": safetensors.__version__, "numpy": numpy.__version__}
     return {
         "source": {"name": source_name(source.folder), "sha256": dict(hashes)},
+        "result": {"sha256": {one.file: one.sha256 for one in done}},
         "dtype": dtype,
         **({"training": training.to_json()} if training else {}),
         "proof": proof.to_json(),
@@ -65,31 +69,3 @@ def source_name(folder: Path) -> str:
     if cached.startswith("models--"):
         return cached.removeprefix("models--").replace("--", "/")
     return folder.resolve().name
-
-
-@contextmanager
-def hashing(paths: Sequence[Path], files: SourceFiles) -> Iterator[Future[dict[str, str]]]:
-    """SHA-256 of each file by its name in the folder, worked out beside whatever the block does, and given up if the
-    block fails.
-
-    Args:
-        paths: what to hash.
-        files: of the source; a file that is no longer what was read is refused.
-    """
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            yield pool.submit(
-                lambda: {str(path.relative_to(files.folder)): _sha256(path, files, stop) for path in paths}
-            )
-        finally:
-            stop.set()
-
-
-def _sha256(path: Path, files: SourceFiles, stop: threading.Event) -> str:
-    digest = hashlib.sha256()
-    for part in files.parts(path):
-        if stop.is_set():
-            break
-        digest.update(part)
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -31,7 +32,8 @@ _NAMES = {dtype: name for name, dtype in SAFETENSORS.items()}
 
 
 class SafetensorsWriter:
-    """One safetensors file, written in order, and on the disk when the ``with`` block ends.
+    """One safetensors file, written in order, and on the disk when the ``with`` block ends. Then
+    ``sha256`` is that of its content.
 
     Args:
         path: the file to make.
@@ -60,8 +62,9 @@ class SafetensorsWriter:
         self._unforced = 0
         self._pool = ThreadPoolExecutor(1)  # one block is written while the next is computed
         self._pending: Future[None] | None = None
+        self._digest = hashlib.sha256()
         self._file = path.open("wb")
-        self._file.write(len(encoded).to_bytes(8, "little") + encoded)
+        self._write(memoryview(len(encoded).to_bytes(8, "little") + encoded))
 
     def append(self, block: Tensor) -> None:
         """Write the next rows of the current tensor, from any device; its dtype must be the one
@@ -71,8 +74,14 @@ class SafetensorsWriter:
         self._pending = self._pool.submit(self._write, data.data)
         self._written += data.nbytes
 
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far."""
+        return self._digest.hexdigest()
+
     def _write(self, data: memoryview) -> None:
         self._file.write(data)
+        self._digest.update(data)
         self._unforced += data.nbytes
         if self._unforced > _SYNC_EVERY:
             self._file.flush()

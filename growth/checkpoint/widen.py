@@ -4,61 +4,50 @@ The order: headers, plan, twin, weights (each tensor is read back as soon as it 
 ``growth.json``, model card, and ``config.json`` last, all into a temporary folder that is then
 forced to the disk and renamed. A folder without ``config.json`` does not look like a model, so nothing that was
 interrupted does.
-"""
+
+The weights are the work of any number of threads and processes (`growth.checkpoint.weights`), the rest
+that of one: rank 0, where there are several."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
-import numpy
 import torch
+from torch.distributed import ProcessGroup
 
-from growth.arguments import check_flag, check_function, check_path, check_word, whole_number
+from growth.arguments import check_count, check_flag, check_function, check_path, check_word
 from growth.checkpoint.companions import companion_notes, copy_companions, write_json
 from growth.checkpoint.destination import appearing, check_apart, check_space, check_target, destination
 from growth.checkpoint.model_card import write_card
-from growth.checkpoint.pipeline import open_pipeline
-from growth.checkpoint.record import growth_record, hashing
+from growth.checkpoint.pipeline import Pipeline, open_pipeline
+from growth.checkpoint.ranks import Ranks
+from growth.checkpoint.record import growth_record
 from growth.checkpoint.results import WidenedCheckpoint
-from growth.checkpoint.safetensors_writer import SafetensorsWriter
+from growth.checkpoint.shards import Done, Growth, Shard, index_of, size_in_bytes
 from growth.checkpoint.trainer_files import check_trainer_folder
-from growth.checkpoint.trainer_state import open_trainer_state
-from growth.errors import CheckpointError, IllegalGrowthError, shown
+from growth.checkpoint.trainer_state import TrainerState, open_trainer_state
+from growth.checkpoint.unfinished import Unfinished, check_alike, check_same, made_of
+from growth.checkpoint.weights import Progress, read_hashes, write_weights
+from growth.checkpoint.workers import workers_for
+from growth.errors import IllegalGrowthError
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
-from growth.hf.reader import Checkpoint, open_checkpoint
+from growth.hf.reader import open_checkpoint
 from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
 from growth.plan.loading import loading_note
-from growth.plan.options import chosen
-from growth.plan.plan import Plan
+from growth.plan.options import Options, chosen
 from growth.plan.rounding import result_dtypes
 from growth.proof.twin import Proof, prove_twin
 from growth.training.moments import Moments
 from growth.weights.fold import Fold
-from growth.weights.model_weights import check_dtypes, growing_tensors
-
-_UNITS = {
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-    "B": 1,
-    "": 1,
-}
-
-
-Progress = Callable[[int, int, str], None]
-"""Called with (bytes written, bytes in all, name of the current tensor)."""
+from growth.weights.model_weights import check_dtypes
 
 
 @takes_choices
@@ -71,6 +60,9 @@ def widen_checkpoint(
     dtype: str | torch.dtype | None = None,
     max_shard_size: str | int = "5GB",
     overwrite: bool = False,
+    resume: bool = False,
+    jobs: int | None = None,
+    group: ProcessGroup | None = None,
     allow_nonfinite: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -78,9 +70,10 @@ def widen_checkpoint(
 ) -> WidenedCheckpoint:
     """Write a wider checkpoint of the same kind that computes the same function.
 
-    Peak memory is the largest tensor and a few blocks of it, whatever the model's size; with
-    ``optimizer``, also the grown ``optimizer.pt``. ``dst`` appears whole or not at all; ``src`` is
-    only read.
+    Peak memory is, for each shard that is written at a time, the largest tensor and a few blocks of it,
+    whatever the model's size; with ``optimizer``, also the grown ``optimizer.pt``. ``dst`` appears whole
+    or not at all; ``src`` is only read. The result does not depend on the number of workers and ranks,
+    nor on whether it was interrupted.
 
     Args:
         src: a folder or hub id with safetensors or ``pytorch_model*.bin`` files.
@@ -98,10 +91,18 @@ def widen_checkpoint(
         max_shard_size: as in ``save_pretrained``: ``"5GB"``, or a number of bytes.
         overwrite: replace ``dst`` if it is the folder of a model and holds nothing else, once the
             new one is complete.
+        resume: go on with what an interrupted growth into ``dst`` finished, which must have been the
+            same growth; and if this one is interrupted (Ctrl-C, a full disk), leave what is finished for
+            the next. Without it, nothing is left behind, and what a killed process left is removed.
+        jobs: number of workers (threads); by default one for each core that PyTorch uses
+            (``torch.get_num_threads()``), as far as memory allows.
+        group: a process group of `torch.distributed` whose ranks all make this call, and share the
+            shards out. Source and destination are on a file system that they share. An error on one
+            rank is everybody's.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         device: where the miniature is compared.
-        progress: called after each block with the bytes written, the bytes in all and the tensor's
-            name.
+        progress: called after each block with the bytes written, the bytes in all (of this rank) and the
+            tensor's name; by one thread at a time, which may be another than the caller's.
 
     Returns:
         Where it was written, how it grew, what was proved, and which files were not copied.
@@ -115,127 +116,155 @@ def widen_checkpoint(
         >>> AutoModelForCausalLM.from_pretrained("wide")
     """
     options = chosen(choices)
-    for name, flag in (("optimizer", optimizer), ("overwrite", overwrite), ("allow_nonfinite", allow_nonfinite)):
+    flags = {"optimizer": optimizer, "overwrite": overwrite, "resume": resume, "allow_nonfinite": allow_nonfinite}
+    for name, flag in flags.items():
         check_flag(name, flag)
     check_word("moments", moments, get_args(Moments))
     check_function("progress", progress)
-    target, limit, wanted = (
-        destination(check_path("dst", dst)),
-        _bytes(max_shard_size),
-        None if dtype is None else float_dtype(dtype),
-    )
-    usable_device(device, torch.float64)
-    check_target(target, overwrite)
+    jobs = None if jobs is None else check_count("jobs", jobs)
+    target, limit = destination(check_path("dst", dst)), size_in_bytes(max_shard_size)
+    wanted = None if dtype is None else float_dtype(dtype)
     if moments != "preserve" and not optimizer:
         raise IllegalGrowthError(
             f"moments={moments!r} is about the optimizer's state, which is not grown unless asked for. Add "
             "optimizer=True (--optimizer)."
         )
-    source = open_checkpoint(src)
-    check_apart(source.folder, target)
-    if optimizer:
-        check_trainer_folder(source.folder)
-    source = completed(source)
-    plan = prepare(source.config, options, source.shapes, source.dtypes, source.notes)
-    check_dtypes(plan)
-    dtypes = result_dtypes(plan, wanted)
-    shards = _shards(plan, dtypes, limit)
-    size = sum(_size(plan, name, dtypes) for name in plan.tensors)
-    training = open_trainer_state(source.files, plan, moments) if optimizer else None
-    pipeline = open_pipeline(source.files, plan)
-    more = [training.note if training else "", pipeline.note if pipeline else ""]
-    more += ["" if wanted else loading_note(plan), *companion_notes(source.files, plan)]
-    plan = replace(plan, notes=(*plan.notes, *filter(None, more)))
-    check_space(target.parent, size + (training.bytes if training else 0))
-    twin = prove_twin(plan, device)
-    read = [source.folder / "config.json", *source.weight_files]
-    read += [*(training.files if training else ()), *(pipeline.files if pipeline else ())]
-    with appearing(target, overwrite, source.folder) as folder, hashing(read, source.files) as hashes:
-        proof = Proof(twin, _write_weights(folder, source, plan, dtypes, shards, size, allow_nonfinite, progress))
-        covered = training.write(folder, target, allow_nonfinite) if training else []
-        covered += pipeline.write(folder, allow_nonfinite) if pipeline else []
-        left_behind = copy_companions(source.files, folder, covered)
-        record = growth_record(
-            plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training
-        )
-        write_card(source.files, folder, target.name, plan, proof)
-        files = sorted([*_files(folder), "config.json", "growth.json"])
-        write_json(folder / "growth.json", {**record, "files": files})
-        write_json(folder / "config.json", _with_dtype(plan.new, wanted))
-        source.files.check_unchanged()
+    ranks = Ranks(group)
+    with ranks.reporting():
+        with ranks.agreeing():
+            if ranks.first:
+                usable_device(device, torch.float64)
+                check_target(target, overwrite, resume)
+            work = _prepared(src, target, options, wanted, allow_nonfinite, limit, moments if optimizer else None)
+        check_alike(ranks, work.made_of)
+        with ranks.agreeing():
+            if ranks.first:
+                check_space(target.parent, work.size + (work.training.bytes if work.training else 0))
+            twin = prove_twin(work.growth.plan, device) if ranks.first else None
+        files = work.growth.source.files
+        files.hash_as_read(ranks.share(work.read))
+        checked = (lambda workspace: check_same(workspace, work.made_of)) if resume else None
+        with ranks.entering(lambda: appearing(target, overwrite, files.folder, checked)) as folder:
+            workers = workers_for(jobs, len(ranks.share(work.shards)), work.largest)
+            unfinished = Unfinished(folder.parent, work.made_of)
+            done = write_weights(folder, work.growth, work.shards, unfinished, ranks, workers, progress)
+            hashes = read_hashes(files, work.read, ranks, workers.lanes * workers.blocks)
+            proof = Proof(ranks.tell(twin), Fold.merged(one.fold for one in done))
+            left_behind = _finish(folder, target, work, proof, hashes, done, wanted) if ranks.first else ()
+            files.check_unchanged()
+    plan, training = work.growth.plan, work.training
     return WidenedCheckpoint(
         target,
         plan,
         proof,
         tuple(sorted(_files(target))),
-        left_behind,
+        ranks.tell(left_behind),
         plan.bytes(new=False),
-        size,
-        record.get("training"),
+        work.size,
+        training.to_json() if training else None,
         str(src),
         str(dst),
     )
 
 
-def _write_weights(
-    folder: Path,
-    source: Checkpoint,
-    plan: Plan,
-    dtypes: Mapping[str, torch.dtype],
-    shards: Sequence[Sequence[str]],
-    size: int,
+@dataclass(frozen=True)
+class _Work:
+    """A growth that is planned, and nothing of it written.
+
+    Args:
+        growth: what its weight files are made of.
+        shards: these files.
+        training, pipeline: what else of the source grows.
+    """
+
+    growth: Growth
+    shards: list[Shard]
+    training: TrainerState | None
+    pipeline: Pipeline | None
+
+    @property
+    def size(self) -> int:
+        """Of all weights, in bytes."""
+        return sum(shard.size for shard in self.shards)
+
+    @property
+    def largest(self) -> int:
+        """The size of the largest grown tensor, in bytes."""
+        return max((self.growth.size(name) for name in self.growth.plan.tensors), default=0)
+
+    @cached_property
+    def made_of(self) -> dict[str, Any]:
+        """What the weight files depend on (`growth.checkpoint.unfinished.made_of`)."""
+        return made_of(self.growth, self.shards)
+
+    @property
+    def read(self) -> list[Path]:
+        """The source's files that the result is made of."""
+        source = self.growth.source
+        read = [source.folder / "config.json", *source.weight_files]
+        return [
+            *read,
+            *(self.training.files if self.training else ()),
+            *(self.pipeline.files if self.pipeline else ()),
+        ]
+
+
+def _prepared(
+    src: str | os.PathLike[str],
+    target: Path,
+    options: Options,
+    wanted: torch.dtype | None,
     allow_nonfinite: bool,
-    progress: Progress | None,
-) -> Fold:
-    """Grow all tensors into safetensors files, with an index if there are several. Returns the
-    record of reading them back."""
-    fold, done, weight_map = Fold(), 0, {}
-    for number, names in enumerate(shards, 1):
-        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        with SafetensorsWriter(
-            folder / file, {name: (plan.tensors[name].new_shape, dtypes[name]) for name in names}
-        ) as writer:
-            for growing in growing_tensors(
-                plan, names, plan.reading(source.read), dtypes, fold, allow_nonfinite=allow_nonfinite
-            ):
-                for block in growing.blocks():
-                    writer.append(block)
-                    done += block.nbytes
-                    if progress is not None:
-                        progress(done, size, growing.name)
-                weight_map[growing.name] = file
-    if len(shards) > 1:
-        write_json(
-            folder / "model.safetensors.index.json",
-            {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))},
-        )
-    return fold
+    limit: int,
+    moments: Moments | None,
+) -> _Work:
+    """Open a source and plan its growth; arguments as for `widen_checkpoint`, with None for ``moments``
+    where no training state grows."""
+    source = open_checkpoint(src)
+    check_apart(source.folder, target)
+    if moments is not None:
+        check_trainer_folder(source.folder)
+    source = completed(source)
+    plan = prepare(source.config, options, source.shapes, source.dtypes, source.notes)
+    check_dtypes(plan)
+    training = open_trainer_state(source.files, plan, moments) if moments is not None else None
+    pipeline = open_pipeline(source.files, plan)
+    more = [training.note if training else "", pipeline.note if pipeline else ""]
+    more += ["" if wanted else loading_note(plan), *companion_notes(source.files, plan)]
+    plan = replace(plan, notes=(*plan.notes, *filter(None, more)))
+    growth = Growth(source, plan, result_dtypes(plan, wanted), allow_nonfinite)
+    return _Work(growth, growth.shards(limit), training, pipeline)
+
+
+def _finish(
+    folder: Path,
+    target: Path,
+    work: _Work,
+    proof: Proof,
+    hashes: Mapping[str, str],
+    done: Sequence[Done],
+    wanted: torch.dtype | None,
+) -> tuple[str, ...]:
+    """Write what a result holds beside its weights. Returns what of the source stays behind."""
+    source, plan, training = work.growth.source, work.growth.plan, work.training
+    if len(done) > 1:
+        write_json(folder / "model.safetensors.index.json", index_of(work.shards))
+    covered = training.write(folder, target, work.growth.allow_nonfinite) if training else []
+    covered += work.pipeline.write(folder, work.growth.allow_nonfinite) if work.pipeline else []
+    left_behind = copy_companions(source.files, folder, covered)
+    dtype = dtype_name(wanted) if wanted else "as the source"
+    record = growth_record(plan, proof, source, hashes, done, dtype, training)
+    write_card(source.files, folder, target.name, plan, proof)
+    files = sorted([*_files(folder), "config.json", "growth.json"])
+    write_json(folder / "growth.json", {**record, "files": files})
+    write_json(folder / "config.json", _with_dtype(plan.new, wanted))
+    return left_behind
 
 
 def _files(folder: Path) -> list[str]:
     """The files in a folder, except for names that JSON or a terminal could not show."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return [name for name in names if name.isprintable()]
-
-
-def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[list[str]]:
-    """Tensor names per file, in order: a file takes the next tensor unless it would then exceed
-    ``limit`` bytes."""
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for name in plan.tensors:
-        size = _size(plan, name, dtypes)
-        if shards[-1] and filled + size > limit:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += size
-    return shards
-
-
-def _size(plan: Plan, name: str, dtypes: Mapping[str, torch.dtype]) -> int:
-    """Of a grown tensor, in bytes."""
-    return int(numpy.prod(plan.tensors[name].new_shape)) * dtypes[name].itemsize
 
 
 def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:
@@ -245,23 +274,3 @@ def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, 
     if dtype is None:
         return dict(raw)
     return {key: dtype_name(dtype) if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}
-
-
-def _bytes(size: str | int) -> int:
-    """A size such as ``"5GB"`` in bytes; a number is one of bytes, as in ``save_pretrained``."""
-    whole = whole_number(size)
-    number = shown(size if whole is None else whole).strip("'\" ").upper()
-    unit = number.lstrip("0123456789.").strip()
-    digits = number[: len(number) - len(unit)].strip() if unit else number
-    try:
-        value = int(float(digits) * _UNITS[unit])
-    except (KeyError, ValueError, OverflowError):
-        value = 0
-    if value <= 0:
-        raise CheckpointError(f"max_shard_size must be a size such as '5GB' or '500MB', not {shown(size)}.")
-    if isinstance(size, str) and not unit and value < _UNITS["MB"]:
-        raise CheckpointError(
-            f"max_shard_size {size!r} has no unit, so it is {value} bytes. Say '{digits}GB', or '{digits}B' if bytes "
-            "are meant."
-        )
-    return value

@@ -1,74 +1,76 @@
 """The hidden folder beside a destination that a growth works in, which belongs to one process at a
 time.
 
-``.NAME.growing`` holds ``new`` (the result while it is written), ``old`` (the model that was there,
-where the file system cannot exchange two folders in one step) and ``writer.json`` (whose it is). The
-writer keeps a lock on that file. The system takes the lock away when the process dies, however it
-dies, so a workspace without a lock is a leftover: the next growth into the same place puts ``old``
-back if the destination is gone, and removes the rest. Between machines that share a file system a
-lock can be unknown to the other machine, so what another machine left is named and not touched.
+``.NAME.growing`` holds ``new`` (the result while it is written), ``finished`` (which files of it are
+whole, `growth.checkpoint.unfinished`), ``old`` (the model that was there, where the file system cannot
+exchange two folders in one step) and ``writer.json`` (whose it is, `growth.checkpoint.workspace_lock`).
+A workspace whose writer is dead is a leftover: the next growth into the same place puts ``old`` back if
+the destination is gone, and removes the rest, or goes on with it where that is asked for. Between
+machines that share a file system a lock can be unknown to the other machine, so what another machine
+left is named and not touched.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
-import socket
-import stat
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from growth.checkpoint.durable import force_one
 from growth.checkpoint.interrupts import parted, unparted
-from growth.errors import CheckpointError
+from growth.checkpoint.workspace_lock import claim, sign
+from growth.errors import CheckpointError, GrowthError
 from growth.hf.paths import moved_aside, workspace_of
 from growth.text import readable
-from growth.version import __version__
 
-_HELD, _FREE, _UNKNOWN = "held", "free", "unknown"
-_PARTS = ("new", "old", "writer.json")
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def claimed(target: Path) -> Iterator[Path]:
+def claimed(target: Path, resume: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """The workspace of a destination, held for this process, and removed when the block ends.
 
     What an interrupted growth left there is dealt with first (see `recover`).
+
+    Args:
+        target: the destination.
+        resume: to go on with what an interrupted growth left, and to leave what is finished if this one
+            is interrupted: by anything but a refusal (a GrowthError). Called with the workspace before
+            anything in it changes; where it raises, nothing does.
 
     Raises:
         CheckpointError: another process works there, or may do so.
         OSError: it cannot be made.
     """
-    folder = workspace_of(target)
-    with unparted():
-        lock = _claim(folder, target)
+    with _held(target) as folder:
+        if resume is not None:
+            resume(folder)
+        keep = resume is not None
         try:
-            _sign(lock)
-            if done := _settle(folder, target):
+            if done := _settle(folder, target, keep):
                 _log.warning("%s", done)
             with parted():
                 yield folder
+            keep = False
+        except GrowthError:
+            keep = False
+            raise
         finally:
-            try:
+            if not keep or not finished_in(folder):
                 _empty(folder, target)
-            except KeyboardInterrupt:  # Python's own; it must not leave what this removes
-                _empty(folder, target)
-                raise
-            finally:
-                os.close(lock)
-                _drop(folder, target)
 
 
-def recover(target: Path) -> None:
+def recover(target: Path, keep: bool = False) -> None:
     """Deal with what an interrupted growth into ``target`` left: put the old model back if the
     destination is gone, and remove the rest. What was done is logged as a warning.
+
+    Args:
+        target: the destination.
+        keep: leave what is finished of the new model, to go on with it.
 
     Raises:
         CheckpointError: another process is writing there, or may be.
@@ -79,13 +81,43 @@ def recover(target: Path) -> None:
     """
     if target.name and os.path.lexists(workspace_of(target)):
         try:
-            with claimed(target):
-                pass
+            with _held(target) as folder:
+                try:
+                    if done := _settle(folder, target, keep):
+                        _log.warning("%s", done)
+                finally:
+                    if not keep or not finished_in(folder):
+                        _empty(folder, target)
         except OSError as error:
             raise CheckpointError(
                 f"{workspace_of(target)}, which an interrupted growth left, could not be looked into "
                 f"({error.strerror or error}). Remove it, or name another folder."
             ) from error
+
+
+def finished_in(folder: Path) -> int:
+    """How many files of the result a workspace holds whole."""
+    notes = (folder / "finished").glob("*.safetensors.json")
+    return sum((folder / "new" / note.stem).is_file() for note in notes)
+
+
+@contextmanager
+def _held(target: Path) -> Iterator[Path]:
+    """The workspace of a destination, claimed for this process; left when the block ends."""
+    folder = workspace_of(target)
+    with unparted():
+        lock = claim(folder, target)
+        try:
+            try:
+                sign(lock)
+            except OSError:
+                if not finished_in(folder):
+                    _empty(folder, target)
+                raise
+            yield folder
+        finally:
+            os.close(lock)
+            _drop(folder, target)
 
 
 def leftover(target: Path) -> str:
@@ -94,56 +126,25 @@ def leftover(target: Path) -> str:
     folder = workspace_of(target)
     if (old := moved_aside(target)) is not None:
         return f"the model that was there is in {old}, and the next growth into {target} moves it back"
+    if number := finished_in(folder):
+        return f"{number} finished files are in {folder}, and the same growth with --resume goes on from there"
     if os.path.lexists(folder):
         return f"{folder} could not be removed, and the next growth into {target} removes it"
     return ""
 
 
-def _claim(folder: Path, target: Path) -> int:
-    """Take the lock of a workspace, which is made if need be. Returns its descriptor."""
-    while True:
-        try:
-            folder.mkdir()
-            found = False
-        except FileExistsError:
-            found = True
-        try:
-            if found:
-                _check_ours(folder)
-            lock, made = _open(folder / "writer.json")
-        except FileNotFoundError:  # its owner has just finished
-            continue
-        except OSError:
-            with suppress(OSError):  # it is not empty
-                os.rmdir(folder)
-            raise
-        try:
-            state = _try_lock(lock)
-            record = _record(lock)
-            if state == _UNKNOWN:
-                state = _FREE if made else _state_without_locks(record)
-            elif state == _FREE and not made and _elsewhere(record):
-                state = _UNKNOWN
-            if state != _FREE:
-                raise CheckpointError(_occupied(folder, target, state, record))
-            if _same_file(lock, folder / "writer.json"):
-                return lock
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)  # of a workspace that was removed in the meantime
-
-
-def _settle(folder: Path, target: Path) -> str:
-    """Put the old model back if the destination is missing, and remove everything else but the
-    lock. Returns what was found and done; empty where there was nothing."""
-    old, new = folder / "old", folder / "new"
+def _settle(folder: Path, target: Path, keep: bool = False) -> str:
+    """Put the old model back if the destination is missing, and remove everything else but the lock;
+    with ``keep`` not the new model, if a file of it is finished. Returns what was found and done; empty
+    where there was nothing."""
+    old, new, finished = folder / "old", folder / "new", folder / "finished"
     found = ""
     if os.path.lexists(old) and not os.path.lexists(target):
         os.rename(old, target)
         force_one(target.parent)
         found = f"the model of {target} is back: an interrupted growth with --overwrite had moved it to {old}"
-    if there := [path for path in (new, old) if os.path.lexists(path)]:
+    useless = (old,) if keep and finished_in(folder) else (new, finished, old)
+    if there := [path for path in useless if os.path.lexists(path)]:
         size = sum(path.lstat().st_size for top in there for path in (top, *top.rglob("*")))
         removed = f"removed {folder} ({readable(size)}), which an interrupted growth into {target} left"
         found = f"{found}; {removed}" if found else removed
@@ -159,6 +160,9 @@ def _empty(folder: Path, target: Path) -> None:
         (folder / "writer.json").unlink(missing_ok=True)
     except OSError as error:
         _log.warning("%s: %s", error, leftover(target))
+    except KeyboardInterrupt:  # Python's own; it must not leave what this removes
+        _empty(folder, target)
+        raise
 
 
 def _remove(path: Path) -> None:
@@ -175,104 +179,3 @@ def _drop(folder: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             _log.warning("%s: %s", error, leftover(target))
-
-
-def _check_ours(folder: Path) -> None:
-    """Refuse a folder in the workspace's place that growth has not made, or another user has."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise CheckpointError(f"{folder} is in the way: growth works in a folder of that name. Move it elsewhere.")
-    if foreign := sorted(path.name for path in folder.iterdir() if path.name not in _PARTS):
-        raise CheckpointError(
-            f"{folder} is in the way: growth works in a folder of that name, and this one holds '{foreign[0]}', which "
-            "growth did not write. Move it elsewhere."
-        )
-    if sys.platform != "win32" and found.st_uid != os.geteuid():
-        raise CheckpointError(
-            f"{folder} belongs to another user, whose growth into the same place runs or was interrupted. Name "
-            "another folder, or remove that one if it is of no use."
-        )
-
-
-def _open(path: Path) -> tuple[int, bool]:
-    """A descriptor of the file of a workspace's writer, and whether it is new."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
-    except FileExistsError:
-        return os.open(path, os.O_RDWR), False
-
-
-def _try_lock(lock: int) -> str:
-    """Whether the lock was taken (``free``), another process has it, or there are no locks here."""
-    if sys.platform == "win32":
-        return _UNKNOWN
-    import fcntl  # which Windows does not have
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return _HELD if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else _UNKNOWN
-    return _FREE
-
-
-def _state_without_locks(record: dict[str, Any]) -> str:
-    """The same by the number of the process, which only tells that one on this machine is gone."""
-    if sys.platform == "win32" or _elsewhere(record) or not isinstance(record.get("pid"), int):
-        return _UNKNOWN
-    try:
-        os.kill(record["pid"], 0)
-    except ProcessLookupError:
-        return _FREE
-    except OSError:
-        return _UNKNOWN
-    return _UNKNOWN
-
-
-def _elsewhere(record: dict[str, Any]) -> bool:
-    """Whether it was written on another machine: one of another name and another running system.
-    Containers of one machine have names of their own, and a machine that has started anew is
-    another running system of the same name."""
-    boot = _boot()
-    here = record.get("host") == socket.gethostname() or (boot and record.get("boot") == boot)
-    return bool(record) and not here
-
-
-def _boot() -> str:
-    """The number that Linux gives itself at every start; empty on other systems."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _record(lock: int) -> dict[str, Any]:
-    try:
-        read = json.loads(os.read(lock, 1 << 16))
-    except ValueError:  # empty, or cut short
-        return {}
-    return read if isinstance(read, dict) else {}
-
-
-def _sign(lock: int) -> None:
-    record = {"pid": os.getpid(), "host": socket.gethostname(), "boot": _boot(), "growth": __version__}
-    os.ftruncate(lock, 0)
-    os.lseek(lock, 0, os.SEEK_SET)
-    os.write(lock, json.dumps(record).encode())
-
-
-def _same_file(lock: int, path: Path) -> bool:
-    try:
-        there = os.stat(path)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(lock), there)
-
-
-def _occupied(folder: Path, target: Path, state: str, record: dict[str, Any]) -> str:
-    who = f"process {record['pid']} on {record['host']}" if {"pid", "host"} <= record.keys() else "another process"
-    if state == _HELD:
-        return f"{who} is writing {target} at this moment. Name another folder, or wait for it."
-    return (
-        f"{folder} is the workspace of {who}, and it cannot be told from here whether that one still runs. Remove the "
-        "folder if it does not, or name another destination."
-    )

@@ -185,7 +185,7 @@ def open_weights(path: Path, files: SourceFiles) -> tuple[Reader, dict[str, tupl
 
     def read(name: str) -> Tensor:
         with files.open(path) as file:
-            return read_tensor(file, stored[name])
+            return read_tensor(file, stored[name], lambda start, content: files.follow(path, file, start, content))
 
     try:
         with files.open(path) as file:

@@ -8,7 +8,7 @@ that is cut short meanwhile, is an error and not a crash (SIGBUS)."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -64,12 +64,13 @@ def read_header(path: Path, file: FileIO) -> Mapping[str, StoredTensor]:
     }
 
 
-def read_tensor(file: FileIO, stored: StoredTensor) -> Tensor:
+def read_tensor(file: FileIO, stored: StoredTensor, follow: Callable[[int, memoryview], None]) -> Tensor:
     """One tensor, in memory of its own.
 
     Args:
         file: open and unbuffered.
         stored: where it lies.
+        follow: called with the place and the bytes that were read.
 
     Raises:
         CheckpointError: if the file ends before the tensor does.
@@ -83,4 +84,5 @@ def read_tensor(file: FileIO, stored: StoredTensor) -> Tensor:
         if not count:
             raise CheckpointError(f"{file.name} ends within a tensor. Fetch the file again.")
         done += count
+    follow(stored.start, room)
     return content.view(SAFETENSORS[stored.dtype]).reshape(stored.shape)

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
 from growth.errors import CheckpointError
+from growth.hf.running_hash import RunningHash
 from growth.text import as_argument, as_command
 
 _PART = 1 << 24
@@ -100,6 +101,7 @@ class SourceFiles:
 
     folder: Path
     _looks: dict[Path, _Look] = field(default_factory=dict)
+    _hashes: dict[Path, RunningHash] = field(default_factory=dict)
 
     def note(self, path: Path) -> None:
         """Take notice of a file before it is read.
@@ -144,13 +146,53 @@ class SourceFiles:
             self._compare(path, os.fstat(file.fileno()))
             yield file
 
-    def parts(self, path: Path) -> Iterator[bytes]:
-        """A file's content, some megabytes at a time.
+    def hash_as_read(self, paths: Iterable[Path]) -> None:
+        """From now on, hash what is read of these files on the way (`follow`, `sha256`)."""
+        self._hashes.update((path, RunningHash()) for path in paths)
+
+    def follow(self, path: Path, file: FileIO, start: int, content: memoryview) -> None:
+        """Take notice of a part of a file that was read, for its hash.
+
+        Args:
+            path: of the file.
+            file: the file, open.
+            start: of the part, from the beginning of the file.
+            content: its bytes.
+        """
+        if (running := self._hashes.get(path)) is not None:
+
+            def read(start: int, size: int) -> bytes:
+                file.seek(start)
+                return file.read(size) or b""
+
+            running.follow(start, content, read)
+
+    def sha256(self, path: Path, between: Callable[[], None] = lambda: None) -> str:
+        """SHA-256 of a file, of which only what has not been hashed on the way is read.
+
+        Args:
+            path: of the file.
+            between: called after some megabytes; it may raise, to give up.
+
+        Raises:
+            CheckpointError: as `parts` does.
+        """
+
+        def rest(start: int) -> Iterator[bytes]:
+            for part in self.parts(path, start):
+                between()
+                yield part
+
+        return self._hashes.get(path, RunningHash()).hexdigest(rest)
+
+    def parts(self, path: Path, start: int = 0) -> Iterator[bytes]:
+        """A file's content from ``start`` on, some megabytes at a time.
 
         Raises:
             CheckpointError: as `note` does, and if it cannot be read to its end.
         """
         with self.open(path) as file:
+            file.seek(start)
             while True:
                 try:
                     part = file.read(_PART)

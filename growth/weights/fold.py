@@ -9,6 +9,7 @@ nothing else.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,18 @@ class Fold:
     lost: float = 0.0
     differing: int = 0
     held_back: int = 0
+
+    @classmethod
+    def merged(cls, folds: Iterable[Fold]) -> Fold:
+        """What reading back the tensors of several folds found, added up in their order."""
+        whole = cls()
+        for fold in folds:
+            for name in ("error", "excess", "ulps"):
+                setattr(whole, name, max(getattr(whole, name), getattr(fold, name)))
+            for name in ("tensors", "square", "lost", "differing", "held_back"):
+                setattr(whole, name, getattr(whole, name) + getattr(fold, name))
+            whole.exact &= fold.exact
+        return whole
 
     @property
     def ok(self) -> bool:

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from growth.checkpoint import destination, durable, interrupts, workspace
+from growth.checkpoint import destination, durable, interrupts, workspace, workspace_lock
 from growth.checkpoint.destination import appearing
 from growth.checkpoint.interrupts import interrupt, parted, unparted
 from support.refusals import snapshot
 
-TRACED = {module.__file__ for module in (destination, durable, workspace)}
+TRACED = {module.__file__ for module in (destination, durable, workspace, workspace_lock)}
 
 
 class Stopped(KeyboardInterrupt):

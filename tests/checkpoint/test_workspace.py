@@ -13,6 +13,7 @@ import pytest
 
 import growth
 from growth.checkpoint import workspace as module
+from growth.checkpoint import workspace_lock as lock
 from growth.checkpoint.destination import appearing, check_target
 from growth.checkpoint.workspace import claimed, recover
 from growth.hf.folders import check_source
@@ -55,7 +56,7 @@ def refusal(target: Path) -> str:
 def test_what_a_dead_process_of_this_machine_left_is_named_and_removed(
     record: dict[str, object], target: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "_boot", lambda: "same")
+    monkeypatch.setattr(lock, "_boot", lambda: "same")
     folder = left(target, record, "new")
     recover(target)
     assert list(target.parent.iterdir()) == []
@@ -91,7 +92,7 @@ def test_what_another_machine_left_is_named_and_kept(target: Path) -> None:
 def test_machines_without_a_number_of_their_start_are_told_by_name(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_boot", lambda: "")
+    monkeypatch.setattr(lock, "_boot", lambda: "")
     left(target, {"pid": 7, "host": "elsewhere", "boot": ""}, "new")
     assert "cannot be told from here" in refusal(target)
 
@@ -109,15 +110,15 @@ def test_a_workspace_that_was_removed_while_it_was_opened_is_made_anew(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its owner finishes between our opening of the file and our lock on it."""
-    lock, removed = module._try_lock, []
+    take, removed = lock._try_lock, []
 
     def late(descriptor: int) -> str:
         if not removed:
             removed.append(workspace_of(target))
             shutil.rmtree(removed[0])
-        return lock(descriptor)
+        return take(descriptor)
 
-    monkeypatch.setattr(module, "_try_lock", late)
+    monkeypatch.setattr(lock, "_try_lock", late)
     with claimed(target) as folder:
         assert removed == [folder] and (folder / "writer.json").exists()
     assert list(target.parent.iterdir()) == []
@@ -135,7 +136,7 @@ def test_a_workspace_that_was_removed_while_it_was_opened_is_made_anew(
 def test_where_there_are_no_locks_the_process_is_looked_for(
     record: dict[str, object], refused: bool, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_try_lock", lambda lock: module._UNKNOWN)
+    monkeypatch.setattr(lock, "_try_lock", lambda descriptor: lock._UNKNOWN)
     left(target, record, "new")
     if refused:
         assert "cannot be told from here" in refusal(target)

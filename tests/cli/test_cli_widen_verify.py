@@ -49,7 +49,7 @@ def test_widen_says_what_it_proved(grow: Grow, noise: str, told: bool, small: Pa
 
 def test_widen_as_json(grow: Grow, small: Path, tmp_path: Path) -> None:
     record = grow("widen", small, tmp_path / "wide", "--json").json
-    assert set(record) == {"source", "dtype", "proof", "versions", "plan", "files"}
+    assert set(record) == {"source", "result", "dtype", "proof", "versions", "plan", "files"}
     assert record == json.loads((tmp_path / "wide" / "growth.json").read_text())
     assert record["proof"]["twin"]["difference"] <= record["proof"]["twin"]["tolerance"] == 1e-10
     assert record["proof"]["fold"]["tensors"] == 21 and record["proof"]["fold"]["exact"]

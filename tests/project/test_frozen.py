@@ -54,7 +54,7 @@ SIGNATURES = {
     f"verify_inputs=None, config=None, build=None, inputs=None, {KEYWORDS})",
     "widen_checkpoint": (
         "(src, dst, *, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', overwrite=False, "
-        "allow_nonfinite=False, "
+        "resume=False, jobs=None, group=None, allow_nonfinite=False, "
         f"device='cpu', progress=None, {KEYWORDS})"
     ),
     "check_equivalence": "(a, b, *, text=None, tokens=512, device=None, dtype=None, plan=None, step=None)",
@@ -110,6 +110,8 @@ OPTIONS = {
         "--dtype None (float64, float32, float16, bfloat16)",
         "--max-shard-size 5GB",
         "--overwrite",
+        "--resume",
+        "--jobs None",
         "--allow-nonfinite",
         "--device cpu",
         "--json",

@@ -23,15 +23,22 @@ class Frozen:
     Args:
         stage: with the source.
         home: where the destination will be; a model to overwrite may be there.
-        where: ``weights`` (five blocks are written), ``config`` (only config.json is missing),
+        where: ``weights`` (so many ``blocks`` are written), ``config`` (only config.json is missing),
             ``between`` (the two renames; there is no exchange), ``placed`` (the old model is still
             to be removed).
         prepare: called in the process first.
     """
 
     def __init__(
-        self, stage: Stage, home: Path, where: str, *options: str, prepare: Callable[[], Any] = lambda: None
+        self,
+        stage: Stage,
+        home: Path,
+        where: str,
+        *options: str,
+        prepare: Callable[[], Any] = lambda: None,
+        blocks: int = 5,
     ) -> None:
+        self.blocks = blocks
         self.target, self.begun, self.go = home / "wide", home.with_suffix(".begun"), home.with_suffix(".go")
         self.log, self.where, self.prepare = home.with_suffix(".log"), where, prepare
         arguments = ["widen", str(stage.home / "small"), str(self.target), *options]
@@ -69,7 +76,7 @@ class Frozen:
             setattr(owner, name, called)
 
         if self.where == "weights":
-            stopping(SafetensorsWriter, "append", lambda *_: len(calls) == 5)
+            stopping(SafetensorsWriter, "append", lambda *_: len(calls) == self.blocks)
         elif self.where == "config":
             stopping(Path, "write_text", lambda path, *_: path.name == "config.json")
         elif self.where == "placed":
