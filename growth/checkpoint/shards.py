@@ -22,6 +22,7 @@ from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.errors import CheckpointError, shown
 from growth.hf.reader import Checkpoint
 from growth.plan.plan import Plan
+from growth.weights.blocks import Each
 from growth.weights.fold import Fold
 from growth.weights.model_weights import growing_tensors
 
@@ -130,7 +131,7 @@ Report = Callable[[int, str], None]
 """Called with (bytes written, name of the tensor) after each block."""
 
 
-def write_shard(folder: Path, shard: Shard, growth: Growth, report: Report) -> Done:
+def write_shard(folder: Path, shard: Shard, growth: Growth, report: Report, each: Each = map) -> Done:
     """Grow the tensors of one shard into its file, block by block.
 
     Args:
@@ -138,6 +139,7 @@ def write_shard(folder: Path, shard: Shard, growth: Growth, report: Report) -> D
         shard: which.
         growth: what it is made of.
         report: told of every block.
+        each: like `map`, for the work on the blocks of one tensor.
 
     Raises:
         CheckpointError, ProofError: as `growth.weights.model_weights.growing_tensors` does.
@@ -153,7 +155,7 @@ def write_shard(folder: Path, shard: Shard, growth: Growth, report: Report) -> D
             fold,
             allow_nonfinite=growth.allow_nonfinite,
         ):
-            for block in growing.blocks():
+            for block in growing.blocks(each):
                 writer.append(block)
                 report(block.nbytes, growing.name)
     return Done(shard.file, (folder / shard.file).stat().st_size, writer.sha256, fold)

@@ -115,8 +115,8 @@ def check_same(workspace: Path, made_of: Mapping[str, Any]) -> None:
     before = read_json(path) if path.is_file() else made_of
     if differs := difference(before if isinstance(before, dict) else {}, made_of):
         raise CheckpointError(
-            f"what is finished in {workspace} is of another growth: {differs}. Use the same source and choices, or leave "
-            "--resume out, which removes it and begins anew."
+            f"what is finished in {workspace} is of another growth: {differs}. Use the same source and choices, or "
+            "leave --resume out, which removes it and begins anew."
         )
 
 

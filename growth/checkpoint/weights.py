@@ -11,7 +11,7 @@ from pathlib import Path
 from growth.checkpoint.ranks import Ranks
 from growth.checkpoint.shards import Done, Growth, Shard, write_shard
 from growth.checkpoint.unfinished import Unfinished
-from growth.checkpoint.workers import Stop, Workers, one_thread_each, side_by_side
+from growth.checkpoint.workers import Stop, Workers, mapping, one_thread_each, side_by_side
 from growth.hf.source_files import SourceFiles
 
 Progress = Callable[[int, int, str], None]
@@ -62,7 +62,8 @@ def write_weights(
             stop.check()
             told(size, name)
 
-        done = write_shard(folder, shard, growth, report)
+        with mapping(workers.blocks) as each:
+            done = write_shard(folder, shard, growth, report, each)
         unfinished.add(folder, done)
         return done
 

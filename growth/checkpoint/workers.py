@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+
+from growth.weights.blocks import Each
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -147,17 +150,26 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T], lanes: int, stop: S
     return [future.result() for future in futures]
 
 
-def in_order(work: Callable[[T], R], items: Sequence[T], pool: ThreadPoolExecutor, ahead: int) -> Iterator[R]:
-    """``map(work, items)`` by the threads of a pool, so many items ahead of what is asked for: the
-    results that wait take memory."""
-    waiting: list[Future[R]] = []
-    try:
-        for item in items:
-            if len(waiting) == ahead:
-                yield waiting.pop(0).result()
-            waiting.append(pool.submit(work, item))
-        while waiting:
-            yield waiting.pop(0).result()
-    finally:
-        for future in waiting:
-            future.cancel()
+@contextmanager
+def mapping(threads: int) -> Iterator[Each]:
+    """`map` by several threads, each of which may be two results ahead of what is asked for: results that
+    wait take memory. With 1 thread, `map` itself."""
+    if threads <= 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads) as pool:
+
+        def each(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+            waiting: deque[Future[R]] = deque()
+            try:
+                for item in items:
+                    waiting.append(pool.submit(function, item))
+                    if len(waiting) == 2 * threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+        yield each

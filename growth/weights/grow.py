@@ -58,7 +58,7 @@ def grow_tensor(
 
 
 def grow_blocks(
-    old: Tensor, plan: TensorPlan, dtype: torch.dtype, *, seed: int = 0, fold: Fold | None = None
+    old: Tensor, plan: TensorPlan, dtype: torch.dtype, *, seed: int = 0, fold: Fold | None = None, each: Each = map
 ) -> Iterator[tuple[int, Tensor]]:
     """(first row, rows) of the grown tensor, in order.
 
@@ -68,12 +68,13 @@ def grow_blocks(
         dtype: of the result.
         seed: for what is drawn, where the copies are to differ.
         fold: where to record what reading every block back found; None to read nothing back.
+        each: like `map`, for the work on all blocks. What it is ahead of the block that is asked for
+            takes memory.
     """
-    growing = growing_blocks(old, plan, dtype, seed=seed, reading_back=fold is not None)
+    growing = growing_blocks(old, plan, dtype, seed=seed, reading_back=fold is not None, each=each)
     if fold is not None:
         fold.tensors += 1
-    for start in growing.starts:
-        block, found = growing.block(start)
+    for start, (block, found) in zip(growing.starts, each(growing.block, growing.starts), strict=True):
         if fold is not None:
             fold.add(found)
         yield start, block

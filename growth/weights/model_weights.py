@@ -17,6 +17,7 @@ from growth.hf.dtypes import FLOATS
 from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
 from growth.plan.tensor_plan import TensorPlan
+from growth.weights.blocks import Each
 from growth.weights.fold import Fold, check_finite, check_fold
 from growth.weights.grow import grow_blocks, grow_tensor
 
@@ -41,9 +42,10 @@ class GrowingTensor:
     seed: int
     fold: Fold | None
 
-    def blocks(self) -> Iterator[Tensor]:
-        """Its rows in order, in blocks of bounded size."""
-        return (block for _, block in grow_blocks(self.old, self.plan, self.dtype, seed=self.seed, fold=self.fold))
+    def blocks(self, each: Each = map) -> Iterator[Tensor]:
+        """Its rows in order, in blocks of bounded size; ``each`` works on them, as `map` does."""
+        grown = grow_blocks(self.old, self.plan, self.dtype, seed=self.seed, fold=self.fold, each=each)
+        return (block for _, block in grown)
 
     def whole(self) -> Tensor:
         """All of it, on the device of the source."""

@@ -44,7 +44,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def grow(stage: Stage, target: Path, *options: str) -> Ended:
     target.parent.mkdir(exist_ok=True)
-    arguments = ["widen", str(stage.home / "small"), str(target), *OPTIONS, *options]
+    own = OPTIONS[:2] if "--max-shard-size" in options else OPTIONS
+    arguments = ["widen", str(stage.home / "small"), str(target), *own, *options]
     return start(arguments, target.parent.with_suffix(".log")).wait()
 
 
