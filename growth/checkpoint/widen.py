@@ -34,6 +34,7 @@ from growth.checkpoint.trainer_state import TrainerState, open_trainer_state
 from growth.checkpoint.unfinished import Unfinished, check_alike, check_same, made_of
 from growth.checkpoint.weights import Progress, read_hashes, write_weights
 from growth.checkpoint.workers import workers_for
+from growth.checkpoint.workspace import finished_bytes
 from growth.errors import IllegalGrowthError
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
@@ -139,7 +140,8 @@ def widen_checkpoint(
         check_alike(ranks, work.made_of)
         with ranks.agreeing():
             if ranks.first:
-                check_space(target.parent, work.size + (work.training.bytes if work.training else 0))
+                there = finished_bytes(target) if resume else 0
+                check_space(target.parent, work.size + (work.training.bytes if work.training else 0) - there)
             twin = prove_twin(work.growth.plan, device) if ranks.first else None
         files = work.growth.source.files
         files.hash_as_read(ranks.share(work.read))

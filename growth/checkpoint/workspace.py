@@ -101,6 +101,13 @@ def finished_in(folder: Path) -> int:
     return sum((folder / "new" / note.stem).is_file() for note in notes)
 
 
+def finished_bytes(target: Path) -> int:
+    """The size of the files of the result that an interrupted growth into ``target`` left whole."""
+    folder = workspace_of(target)
+    files = [folder / "new" / note.stem for note in (folder / "finished").glob("*.safetensors.json")]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 @contextmanager
 def _held(target: Path) -> Iterator[Path]:
     """The workspace of a destination, claimed for this process; left when the block ends."""
