@@ -5,12 +5,25 @@ Everywhere ``axis`` is the place of the dimension in the block.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from growth.algebra.dimensions import Dimension, copy_table
 from growth.algebra.maps import Floats, Integers
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Each(Protocol):
+    """`map`, or something that does the same with several workers: ``ThreadPoolExecutor().map``."""
+
+    def __call__(self, function: Callable[[Item], Result], items: Iterable[Item], /) -> Iterable[Result]:
+        """The results in the order of the items."""
 
 
 def column(values: np.ndarray, ndim: int, axis: int, like: Tensor) -> Tensor:

@@ -83,9 +83,6 @@ class ExactSums:
         offset: what the model adds to the stored weight, where it multiplies by ``offset + w``.
         dtype: of the result.
         like: a tensor on the device to use.
-
-    ``differing`` counts the weights whose copies were written, ``held_back`` those among them whose
-    copies differ less than asked for.
     """
 
     def __init__(
@@ -95,7 +92,6 @@ class ExactSums:
         assert gradient is not None, "the copies of a weight differ in their gradient coefficients"
         self.axis, self.ndim, self.offset, self.dtype = axis, ndim, offset, dtype
         self.like = like.new_empty(0, dtype=torch.float64)
-        self.differing, self.held_back = 0, 0
         table = copy_table(dimension, determined_only=True)
         self.rows = [
             CopyRow(positions, positions >= 0, self.in_row(positions, dimension.value * dimension.gradient))
@@ -155,8 +151,9 @@ class ExactSums:
             return [total * self.rows[0].share] * len(self.rows)
         return [total * row.share for row in self.rows]
 
-    def fill(self, block: Tensor, total: Tensor, unit: Tensor, equal: list[Tensor], wanted: list[Tensor]) -> None:
+    def fill(self, block: Tensor, total: Tensor, unit: Tensor, equal: list[Tensor], wanted: list[Tensor]) -> int:
         """Write the copies into ``block``, as near to ``wanted`` as their sum and dtype allow.
+        Returns the number of weights that are held back: their copies differ less than asked for.
 
         Args:
             block: where to write, ``new`` coordinates along the axis.
@@ -164,10 +161,10 @@ class ExactSums:
             equal: the copies where nothing makes them differ; they add up to T.
             wanted: the copies asked for; they add up to T but for rounding.
         """
-        self.differing += total.numel()
+        held_back = 0
         factor = self._deviation_factor(unit, equal, wanted)
         if factor is not None:
-            self.held_back += int((factor < 1).sum())
+            held_back = int((factor < 1).sum())
             wanted = [same + factor * (want - same) for same, want in zip(equal, wanted, strict=True)]
         running = written = None  # s_k, and round(s_{k-1})
         for row, want in zip(self.rows[:-1], wanted[:-1], strict=True):
@@ -176,6 +173,7 @@ class ExactSums:
             put(block, self.axis, row.positions, rounded if written is None else rounded - written)
             written = rounded
         put(block, self.axis, self.rows[-1].positions, total if written is None else total - written)
+        return held_back
 
     def _deviation_factor(self, unit: Tensor, equal: list[Tensor], wanted: list[Tensor]) -> Tensor | None:
         """The factor on ``wanted - equal``, one per weight, with which every copy stays within

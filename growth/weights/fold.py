@@ -9,6 +9,7 @@ nothing else.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,8 @@ class Fold:
         >>> fold = Fold(square=4.0, lost=4e-6, differing=200, held_back=3)
         >>> fold.rms, fold.limited, fold.ok
         (0.001, 0.015, True)
+        >>> Fold.merged([Fold(tensors=1), Fold(error=0.5), Fold(error=0.25, exact=False)])
+        Fold(error=0.5, excess=0.0, exact=False, tensors=1, ulps=0.0, square=0.0, lost=0.0, differing=0, held_back=0)
     """
 
     error: float = 0.0
@@ -52,6 +55,25 @@ class Fold:
     lost: float = 0.0
     differing: int = 0
     held_back: int = 0
+
+    @classmethod
+    def merged(cls, folds: Iterable[Fold]) -> Fold:
+        """What reading back all of them found. Floats are added up in the order given."""
+        whole = cls()
+        for fold in folds:
+            whole.add(fold)
+        return whole
+
+    def add(self, other: Fold) -> None:
+        """Take in what reading back something else found."""
+        self.error, self.excess = max(self.error, other.error), max(self.excess, other.excess)
+        self.exact = self.exact and other.exact
+        self.tensors += other.tensors
+        self.ulps = max(self.ulps, other.ulps)
+        self.square += other.square
+        self.lost += other.lost
+        self.differing += other.differing
+        self.held_back += other.held_back
 
     @property
     def ok(self) -> bool:
@@ -83,7 +105,7 @@ class Fold:
         }
 
 
-def compare_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: float, fold: Fold) -> None:
+def compare_copies(block: Tensor, rows: Tensor, rest: Sequence[Dimension], factor: float) -> Fold:
     """Read back a block whose weights are all the old ones times one power of two: the copies must
     be equal bit for bit, and one of them, divided by the factor, the old weight.
 
@@ -92,27 +114,27 @@ def compare_copies(block: Tensor, rows: Tensor, rest: list[Dimension], factor: f
         rows: the source rows, one for each of them.
         rest: the dimensions after the first.
         factor: the power of two.
-        fold: where to record what is found.
     """
     for axis, dimension in enumerate(rest, 1):
         if dimension.new != dimension.old:
             first, *others = _copies(block, axis, dimension)
             if not all(torch.equal(first, other) for other in others):
-                fold.exact, fold.excess = False, math.inf
-                return
+                return Fold(exact=False, excess=math.inf)
             block = first
-    fold.square += _square(rows)
-    back = block / factor
+    square, back = _square(rows), block / factor
     if torch.equal(back, rows):
-        return
-    fold.exact = False
+        return Fold(square=square)
     # Only a weight below the smallest normal number can lose a bit to a power of two.
     lost = (back - rows).abs().to(torch.float64)
-    if bool((lost > _smallest(rows.dtype) / min(factor, 1.0)).any()) or bool(lost.isnan().any()):
-        fold.excess = math.inf
-    fold.error = max(fold.error, float(lost.max()))
-    fold.ulps = max(fold.ulps, float((lost / ulps(rows.to(torch.float64), rows.dtype)).max()))
-    fold.lost += float((lost**2).sum())
+    wrong = bool((lost > _smallest(rows.dtype) / min(factor, 1.0)).any()) or bool(lost.isnan().any())
+    return Fold(
+        error=float(lost.max()),
+        excess=math.inf if wrong else 0.0,
+        exact=False,
+        ulps=float((lost / ulps(rows.to(torch.float64), rows.dtype)).max()),
+        square=square,
+        lost=float((lost**2).sum()),
+    )
 
 
 def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
@@ -128,7 +150,7 @@ def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
     ]
 
 
-def compare_sums(block: Tensor, expected: Tensor, rest: list[Dimension], fold: Fold) -> None:
+def compare_sums(block: Tensor, expected: Tensor, rest: Sequence[Dimension]) -> Fold:
     """Read back a block in float64: sums over copies along summed dimensions, copy by copy along
     others.
 
@@ -144,7 +166,6 @@ def compare_sums(block: Tensor, expected: Tensor, rest: list[Dimension], fold: F
         block: grown rows.
         expected: the same rows in float64, grown along the first dimension only.
         rest: the dimensions after the first.
-        fold: where to record what is found.
     """
     wide = folded = block.to(torch.float64)
     summed = [(axis, d) for axis, d in enumerate(rest, 1) if d.summed and d.new != d.old]
@@ -156,10 +177,9 @@ def compare_sums(block: Tensor, expected: Tensor, rest: list[Dimension], fold: F
         if dimension.shift is not None:
             moved = np.bincount(dimension.source, dimension.gradient * dimension.shift, minlength=dimension.old)
             expected = expected + column(moved, expected.ndim, axis, expected)
-    fold.square += _square(expected)
+    square = _square(expected)
     if torch.equal(folded, expected):
-        return
-    fold.exact = False
+        return Fold(square=square)
     size, copies, largest = wide.abs(), 1, 1.0
     for axis, dimension in summed:
         size = fold_dimension(size, dimension, axis, np.abs(dimension.gradient))
@@ -170,13 +190,16 @@ def compare_sums(block: Tensor, expected: Tensor, rest: list[Dimension], fold: F
     allowed = (
         size * (torch.finfo(block.dtype).eps / 2) + own * float(size.max()) + _smallest(block.dtype) * copies * largest
     )
-    if (largest_expected := float(expected.abs().max())) > 0:
-        fold.error = max(fold.error, float(difference.max()) / largest_expected)
+    largest_expected, worst = float(expected.abs().max()), float((difference / allowed).max())
     unit = ulps(torch.where(expected == 0, size, expected), block.dtype)
-    fold.ulps = max(fold.ulps, float(((difference - own * size).clamp_(min=0.0) / unit).max()))
-    fold.lost += float((difference**2).sum())
-    worst = float((difference / allowed).max())
-    fold.excess = math.inf if math.isnan(worst) else max(fold.excess, worst)
+    return Fold(
+        error=float(difference.max()) / largest_expected if largest_expected > 0 else 0.0,
+        excess=math.inf if math.isnan(worst) else worst,
+        exact=False,
+        ulps=float(((difference - own * size).clamp_(min=0.0) / unit).max()),
+        square=square,
+        lost=float((difference**2).sum()),
+    )
 
 
 def _square(values: Tensor) -> float:

@@ -13,8 +13,8 @@ exact in the dtype of the weights, and nothing is cast.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from growth.algebra.dimensions import Dimension
 from growth.algebra.roles import Keeps
 from growth.plan.tensor_plan import TensorPlan
-from growth.weights.blocks import column, mean, take, tiled, widened
+from growth.weights.blocks import Each, column, mean, take, tiled, widened
 from growth.weights.fold import Fold, compare_copies, compare_sums
 from growth.weights.symmetry_breaking import CHUNK, SymmetryBreaking
 
@@ -69,63 +69,116 @@ def grow_blocks(
         seed: for what is drawn, where the copies are to differ.
         fold: where to record what reading every block back found; None to read nothing back.
     """
+    growing = growing_blocks(old, plan, dtype, seed=seed, reading_back=fold is not None)
     if fold is not None:
         fold.tensors += 1
+    for start in growing.starts:
+        block, found = growing.block(start)
+        if fold is not None:
+            fold.add(found)
+        yield start, block
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A tensor about to grow, as blocks of rows. Each depends on its first row and on nothing that
+    changes, so they may be computed in any order and at the same time.
+
+    Args:
+        starts: the first row of every block, in order.
+        block: first row -> the rows, and what reading them back found.
+    """
+
+    starts: Sequence[int]
+    block: Callable[[int], tuple[Tensor, Fold]]
+
+
+def growing_blocks(
+    old: Tensor, plan: TensorPlan, dtype: torch.dtype, *, seed: int = 0, reading_back: bool = True, each: Each = map
+) -> Blocks:
+    """Prepare the growth of a tensor: what all blocks share is computed here.
+
+    Args:
+        old: the source tensor, of shape ``plan.shape``.
+        plan: its plan.
+        dtype: of the result.
+        seed: for what is drawn, where the copies are to differ.
+        reading_back: whether every block is read back; if not, its fold is empty.
+        each: like `map`, for the part of the work done here. Where copies are summed along the first
+            dimension, that is all of it: they must lie in one block of rows, so the transpose is
+            grown here and cut into the blocks that are asked for.
+
+    Example:
+        On two threads; the result does not depend on their number:
+
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> plan = TensorPlan("w", "w", (2,), (Keeps(),), (Keeps().resolve(2, {}),))
+        >>> with ThreadPoolExecutor(2) as pool:
+        ...     growing = growing_blocks(torch.tensor([2.0, 4.0]), plan, torch.float64, each=pool.map)
+        ...     blocks, folds = zip(*pool.map(growing.block, growing.starts))
+        >>> torch.cat(blocks).tolist(), Fold.merged([Fold(tensors=1), *folds]).exact
+        ([2.0, 4.0], True)
+    """
     if not plan.dimensions:  # a scalar is grown as a vector of length 1
         old, plan = old[None], replace(plan, shape=(1,), roles=(Keeps(),), dimensions=(Keeps().resolve(1, {}),))
-    if plan.unchanged and dtype == old.dtype:
-        step = _rows_per_block(plan)
-        yield from ((start, old[start : start + step].contiguous()) for start in range(0, len(old), step))
-        return
-    if not plan.dimensions[0].summed:
-        yield from _blocks(old, plan, dtype, seed, fold)
-        return
-    # The copies that are summed must lie in one block of rows: grow the transpose.
-    transposed = plan.transposed
-    turned = torch.empty(transposed.new_shape, dtype=dtype, device=old.device)
-    for start, block in _blocks(
-        old[None] if old.ndim == 1 else old.permute(*reversed(range(old.ndim))), transposed, dtype, seed, fold
-    ):
-        turned[start : start + len(block)] = block
-    whole = turned[0] if old.ndim == 1 else turned.permute(*reversed(range(old.ndim)))
     step = _rows_per_block(plan)
-    for start in range(0, len(whole), step):
-        yield start, whole[start : start + step].contiguous()
+    starts = range(0, plan.new_shape[0], step)
+    if plan.unchanged and dtype == old.dtype:
+        return Blocks(starts, lambda start: (old[start : start + step].contiguous(), Fold()))
+    if not plan.dimensions[0].summed:
+        return Blocks(starts, _Rows(old, plan, dtype, seed, reading_back, each))
+    reversed_axes = tuple(reversed(range(old.ndim)))
+    rows = _Rows(
+        old[None] if old.ndim == 1 else old.permute(reversed_axes), plan.transposed, dtype, seed, reading_back, each
+    )
+    turned = torch.empty(plan.transposed.new_shape, dtype=dtype, device=old.device)
+
+    def fill(start: int) -> Fold:
+        block, found = rows(start)
+        turned[start : start + len(block)] = block
+        return found
+
+    fold = Fold.merged(each(fill, rows.starts))
+    whole = turned[0] if old.ndim == 1 else turned.permute(reversed_axes)
+    return Blocks(starts, lambda start: (whole[start : start + step].contiguous(), Fold() if start else fold))
 
 
 def _rows_per_block(plan: TensorPlan) -> int:
     return max(1, BLOCK // max(1, math.prod(plan.new_shape[1:])))
 
 
-def _blocks(
-    old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, fold: Fold | None
-) -> Iterator[tuple[int, Tensor]]:
-    """`grow_blocks` for a tensor that grows and whose first dimension is not summed."""
-    first, *rest = plan.dimensions
-    breaking = SymmetryBreaking(old, plan, dtype, seed) if plan.symmetry.breaks else None
-    factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
-    average = _mean_of_rows(old) if first.averages else None
-    step = _rows_per_block(plan)
-    for start in range(0, first.new, step):
-        stop = min(start + step, first.new)
-        rows = _source_rows(old, first, start, stop)
-        if factor is not None:
-            block = _scaled_copies(rows, rest, factor)
-            if fold is not None:
-                compare_copies(block, rows, rest, factor, fold)
+class _Rows:
+    """`Blocks.block` for a tensor that grows and whose first dimension is not summed. Arguments as
+    for `growing_blocks`."""
+
+    def __init__(
+        self, old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, reading_back: bool, each: Each
+    ) -> None:
+        self.old, self.plan, self.dtype, self.reading_back = old, plan, dtype, reading_back
+        self.breaking = SymmetryBreaking(old, plan, dtype, seed, each) if plan.symmetry.breaks else None
+        self.factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
+        self.average = _mean_of_rows(old) if plan.dimensions[0].averages else None
+        self.step = _rows_per_block(plan)
+        self.starts = range(0, plan.new_shape[0], self.step)
+
+    def __call__(self, start: int) -> tuple[Tensor, Fold]:
+        first, *rest = self.plan.dimensions
+        stop = min(start + self.step, first.new)
+        rows = _source_rows(self.old, first, start, stop)
+        if self.factor is not None:
+            block = _scaled_copies(rows, rest, self.factor)
+            return block, compare_copies(block, rows, rest, self.factor) if self.reading_back else Fold()
+        expected = wide = _grown_rows(rows, self.average, first, start, stop)
+        for axis, dimension in enumerate(rest, 1):
+            if self.breaking is None or not dimension.summed or not dimension.grows:
+                wide = widened(wide, axis, dimension)
+        if self.breaking is None:
+            block, differing = wide.to(self.dtype), Fold()
         else:
-            expected = _grown_rows(rows, average, first, start, stop)
-            wide = expected
-            for axis, dimension in enumerate(rest, 1):
-                if breaking is None or not dimension.summed or not dimension.grows:
-                    wide = widened(wide, axis, dimension)
-            block = wide.to(dtype) if breaking is None else breaking(wide.contiguous(), start)
-            if fold is not None:
-                compare_sums(block, expected, rest, fold)
-        yield start, block
-    if fold is not None and breaking is not None and breaking.sums is not None:
-        fold.differing += breaking.sums.differing
-        fold.held_back += breaking.sums.held_back
+            block, differing = self.breaking(wide.contiguous(), start)
+        if not self.reading_back:
+            return block, Fold()
+        return block, Fold.merged([differing, compare_sums(block, expected, rest)])
 
 
 def _uniform_power_of_two(plan: TensorPlan) -> float | None:

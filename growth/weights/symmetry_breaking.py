@@ -28,11 +28,13 @@ import torch
 from torch import Tensor
 
 from growth.algebra.dimensions import Dimension
+from growth.algebra.maps import Floats
 from growth.algebra.roles import Gain
 from growth.algebra.shares import split_shares
 from growth.plan.tensor_plan import TensorPlan
-from growth.weights.blocks import column, fold_dimension, pick, put, widened
+from growth.weights.blocks import Each, column, fold_dimension, pick, put, widened
 from growth.weights.exact_sums import ExactSums, ulps
+from growth.weights.fold import Fold
 
 CHUNK = 1 << 21
 """Elements drawn from one generator. Part of what a seed means: changing it changes every growth
@@ -47,13 +49,15 @@ RMS of the noise."""
 
 
 class SymmetryBreaking:
-    """The arithmetic for one tensor whose copies are to differ.
+    """The arithmetic for one tensor whose copies are to differ. Calls change nothing in it, so that
+    blocks may be computed in any order and at the same time.
 
     Args:
         old: the source tensor.
         plan: its plan; the first dimension is not summed.
         dtype: of the result.
         seed: the caller's.
+        each: like `map`, for work on parts of the source tensor.
 
     Example:
         A weight of 4 with two copies that are read together, in shares of one to three:
@@ -67,17 +71,17 @@ class SymmetryBreaking:
         >>> dimensions = tuple(role.resolve(1, {hidden: Map.repeat(1, 2)}) for role in roles)
         >>> plan = TensorPlan("w", "w", (1, 1), roles, dimensions, Symmetry("split", shares=(1.0, 3.0)))
         >>> old = torch.tensor([[4.0]])
-        >>> SymmetryBreaking(old, plan, old.dtype, seed=0)(old.double(), start=0)
+        >>> SymmetryBreaking(old, plan, old.dtype, seed=0)(old.double(), start=0)[0]
         tensor([[1., 3.]])
     """
 
-    def __init__(self, old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int) -> None:
+    def __init__(self, old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, each: Each = map) -> None:
         self.plan, self.dtype, self.seed, self.symmetry = plan, dtype, seed, plan.symmetry
         self.summed = [(axis, d) for axis, d in enumerate(plan.dimensions) if d.summed and d.grows]
         offset = next((role.offset for role in plan.roles if isinstance(role, Gain)), 0.0)
         self.scale = 0.0
         if self.symmetry.noise and self.summed:
-            size = self.symmetry.noise * _grown_rms(old, plan, offset)
+            size = self.symmetry.noise * _grown_rms(old, plan, offset, each)
             self.scale = size / max(_projected_variance(self.summed), 1e-12) ** 0.5
         self.sums: ExactSums | None = None
         if (axis := plan.exact_sum_axis) is not None:
@@ -86,8 +90,9 @@ class SymmetryBreaking:
             shares = split_shares(dimension, *self.symmetry.shares, self.symmetry.level)
             self.split = [self.sums.in_row(row.positions, shares) for row in self.sums.rows]
 
-    def __call__(self, expected: Tensor, start: int) -> Tensor:
-        """Rows of the grown tensor, in the dtype of the result.
+    def __call__(self, expected: Tensor, start: int) -> tuple[Tensor, Fold]:
+        """Rows of the grown tensor, in the dtype of the result, and how many of their weights were
+        to have copies that differ, and were held back.
 
         Args:
             expected: these rows in float64, grown along every dimension but the summed ones.
@@ -96,19 +101,22 @@ class SymmetryBreaking:
         draws = self.symmetry.noise or self.symmetry.varied
         draw = self._draw(start, start + len(expected), expected.device) if draws else None
         if self.sums is None:
-            return self._rounded(expected, draw).to(self.dtype)
+            return self._rounded(expected, draw).to(self.dtype), Fold()
         shape = list(expected.shape)
         shape[self.sums.axis] = self.plan.dimensions[self.sums.axis].new
         block = expected.new_empty(shape, dtype=self.dtype)
         step = max(1, CACHED // max(1, expected[:1].numel()))
+        held_back = 0
         for first in range(0, len(block), step):
             rows = slice(first, first + step)
-            self._determined_copies(block[rows], self.sums, expected[rows], None if draw is None else draw[rows])
+            drawn = None if draw is None else draw[rows]
+            held_back += self._determined_copies(block[rows], self.sums, expected[rows], drawn)
         self._undetermined_copies(block, self.sums, expected, draw)
-        return block
+        return block, Fold(differing=expected.numel(), held_back=held_back)
 
-    def _determined_copies(self, block: Tensor, sums: ExactSums, expected: Tensor, draw: Tensor | None) -> None:
+    def _determined_copies(self, block: Tensor, sums: ExactSums, expected: Tensor, draw: Tensor | None) -> int:
         """Write the copies that add up to the old weight, one array per row of the copy table.
+        Returns the number of weights that are held back.
 
         With T the sum, d[k] what is drawn for copy k, and e[k] its share where copies are equal:
 
@@ -122,18 +130,16 @@ class SymmetryBreaking:
         total, unit = sums.targets(expected, self.split)
         equal = sums.equal_copies(total)
         if draw is None:
-            sums.fill(block, total, unit, equal, sums.copies(total, self.split))
-            return
+            return sums.fill(block, total, unit, equal, sums.copies(total, self.split))
         drawn = [self._drawn_in_row(draw, sums, row) for row in range(len(sums.rows))]
         sum_drawn = sum(drawn[1:], drawn[0])
         if self.symmetry.varied:
-            sums.fill(block, total, unit, equal, sums.copies(total, [part / sum_drawn for part in drawn]))
-            return
+            return sums.fill(block, total, unit, equal, sums.copies(total, [part / sum_drawn for part in drawn]))
         unit = torch.where(total == 0, ulps(total.new_tensor([REACH * self.scale]), self.dtype), unit)
         noise = [
             (part - taken).mul_(self.scale) for part, taken in zip(drawn, sums.equal_parts(sum_drawn), strict=True)
         ]
-        sums.fill(block, total, unit, equal, [same + part for same, part in zip(equal, noise, strict=True)])
+        return sums.fill(block, total, unit, equal, [same + part for same, part in zip(equal, noise, strict=True)])
 
     def _drawn_in_row(self, draw: Tensor, sums: ExactSums, row: int) -> Tensor:
         """What is drawn for the copies in one row of the copy table, 0 where it has none."""
@@ -220,7 +226,7 @@ def _projected_variance(summed: list[tuple[int, Dimension]]) -> float:
     return variance
 
 
-def _grown_rms(old: Tensor, plan: TensorPlan, offset: float) -> float:
+def _grown_rms(old: Tensor, plan: TensorPlan, offset: float, each: Each) -> float:
     """RMS of ``offset + w`` over the grown weights w without noise.
 
     Computed from the old weights: the square of each counts ``value**2`` times for every copy. The
@@ -228,12 +234,14 @@ def _grown_rms(old: Tensor, plan: TensorPlan, offset: float) -> float:
     is rounded to 24 bits, so that a seed gives the same noise everywhere."""
     weights = [np.bincount(d.source, d.value**2, minlength=d.old) for d in plan.dimensions]
     step = max(1, CHUNK // max(1, math.prod(plan.shape[1:])))
-    sums: list[float] = []
-    for start in range(0, len(old), step):
+
+    def sums(start: int) -> Floats:
         part = np.ascontiguousarray(old[start : start + step].to("cpu", torch.float64).numpy())
         part = (part + offset) ** 2
         for axis in range(part.ndim - 1, 0, -1):
             part = (part * weights[axis]).sum(axis=-1)
-        sums.extend(part * weights[0][start : start + step])
-    significand, exponent = math.frexp(math.sqrt(math.fsum(sums) / math.prod(plan.new_shape)))
+        return np.asarray(part * weights[0][start : start + step])
+
+    total = math.fsum(value for part in each(sums, range(0, len(old), step)) for value in part)
+    significand, exponent = math.frexp(math.sqrt(total / math.prod(plan.new_shape)))
     return math.ldexp(round(significand * (1 << 24)), exponent - 24)
