@@ -136,3 +136,37 @@ def copy_table(dimension: Dimension, determined_only: bool = False) -> tuple[Int
     table = np.full((int(counts.max(initial=0)), dimension.old), -1, dtype=np.int64)
     table[len(table) - 1 - later, source] = chosen
     return tuple(table)
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Old coordinates that have equally many copies.
+
+    Args:
+        coordinates: ``[n]``, which.
+        positions: ``[copies, n]``, the new coordinates that copy them, in order.
+    """
+
+    coordinates: Integers
+    positions: Integers
+
+
+@lru_cache(maxsize=32)
+def copy_groups(dimension: Dimension, determined_only: bool = False) -> tuple[Copies, ...]:
+    """The copies of every old coordinate that has any, by their number.
+
+    Args:
+        dimension: the dimension.
+        determined_only: leave out copies whose gradient is not determined.
+
+    Example:
+        Old coordinates 0 and 2 have two copies, coordinate 1 has one:
+
+        >>> groups = copy_groups(Dimension(3, np.array([0, 1, 2, 0, 2]), np.ones(5), np.ones(5)))
+        >>> [(group.coordinates.tolist(), group.positions.tolist()) for group in groups]
+        [([1], [[1]]), ([0, 2], [[0, 2], [3, 4]])]
+    """
+    table = np.stack(copy_table(dimension, determined_only) or [np.full(dimension.old, -1)])
+    counts = (table >= 0).sum(axis=0)
+    coordinates = {int(count): np.flatnonzero(counts == count) for count in np.unique(counts) if count}
+    return tuple(Copies(found, table[len(table) - count :, found]) for count, found in coordinates.items())
