@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from growth.algebra.maps import Booleans, Floats, Integers
+from growth.algebra.maps import Booleans, Floats, Integers, powers_of_two
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,6 +89,23 @@ class Dimension:
     def active(self) -> Booleans:
         """``[new]``, determined and not silent."""
         return np.asarray((self.value != 0) & self.determined)
+
+    @cached_property
+    def per_sum(self) -> Floats:
+        """``[new]``, the factor on what the copies add up to: ``1 / gradient``, 0 where it is not
+        determined."""
+        return np.divide(1.0, self.gradient, out=np.zeros(self.new), where=self.determined)
+
+    @cached_property
+    def exact_copies(self) -> bool:
+        """Whether no float format rounds a copy: its factor is a power of two, nothing is added or
+        averaged."""
+        return self.shift is None and not self.averages and bool(powers_of_two(self.value).all())
+
+    @cached_property
+    def exact_sums(self) -> bool:
+        """Whether no float format rounds what the copies add up to."""
+        return self.shift is None and bool(powers_of_two(self.per_sum).all())
 
     @cached_property
     def first_copies(self) -> Booleans:
