@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from growth.algebra.maps import Booleans, Floats, Integers
+from growth.algebra.maps import Booleans, Floats, Integers, powers_of_two
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,6 +91,23 @@ class Dimension:
         return np.asarray((self.value != 0) & self.determined)
 
     @cached_property
+    def per_sum(self) -> Floats:
+        """``[new]``, the factor on what the copies add up to: ``1 / gradient``, 0 where it is not
+        determined."""
+        return np.divide(1.0, self.gradient, out=np.zeros(self.new), where=self.determined)
+
+    @cached_property
+    def exact_copies(self) -> bool:
+        """Whether no float format rounds a copy: its factor is a power of two, nothing is added or
+        averaged."""
+        return self.shift is None and not self.averages and bool(powers_of_two(self.value).all())
+
+    @cached_property
+    def exact_sums(self) -> bool:
+        """Whether no float format rounds what the copies add up to."""
+        return self.shift is None and bool(powers_of_two(self.per_sum).all())
+
+    @cached_property
     def first_copies(self) -> Booleans:
         """``[new]``, the first active copy of each old coordinate, or the first copy if the
         dimension has no active ones. These coordinates hold the old block."""
@@ -136,3 +153,37 @@ def copy_table(dimension: Dimension, determined_only: bool = False) -> tuple[Int
     table = np.full((int(counts.max(initial=0)), dimension.old), -1, dtype=np.int64)
     table[len(table) - 1 - later, source] = chosen
     return tuple(table)
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Old coordinates that have equally many copies.
+
+    Args:
+        coordinates: ``[n]``, which.
+        positions: ``[copies, n]``, the new coordinates that copy them, in order.
+    """
+
+    coordinates: Integers
+    positions: Integers
+
+
+@lru_cache(maxsize=32)
+def copy_groups(dimension: Dimension, determined_only: bool = False) -> tuple[Copies, ...]:
+    """The copies of every old coordinate that has any, by their number.
+
+    Args:
+        dimension: the dimension.
+        determined_only: leave out copies whose gradient is not determined.
+
+    Example:
+        Old coordinates 0 and 2 have two copies, coordinate 1 has one:
+
+        >>> groups = copy_groups(Dimension(3, np.array([0, 1, 2, 0, 2]), np.ones(5), np.ones(5)))
+        >>> [(group.coordinates.tolist(), group.positions.tolist()) for group in groups]
+        [([1], [[1]]), ([0, 2], [[0, 2], [3, 4]])]
+    """
+    table = np.stack(copy_table(dimension, determined_only) or [np.full(dimension.old, -1)])
+    counts = (table >= 0).sum(axis=0)
+    coordinates = {int(count): np.flatnonzero(counts == count) for count in np.unique(counts) if count}
+    return tuple(Copies(found, table[len(table) - count :, found]) for count, found in coordinates.items())

@@ -268,8 +268,7 @@ class Architecture:
 
     def declared_roles(self, canonical: str, model_class: str) -> tuple[Role, ...] | None:
         """As `roles`, but None where no rule matches."""
-        found = patterns.closest(self._tables.get(model_class, ()), canonical)
-        found = found or patterns.closest(self._tables[""], canonical)
+        found = self._lookup.closest(canonical, model_class)
         if len(found) > 1:
             raise UnsupportedModelError(
                 f"{len(found)} rules of '{self.model_type}' match tensor '{canonical}'; exactly one must."
@@ -281,6 +280,10 @@ class Architecture:
         """Model class -> its own rows; "" -> those of the family."""
         own = {name: patterns.table(variant.modules) for name, variant in self.variants.items()}
         return {**own, "": patterns.table(self.modules)}
+
+    @cached_property
+    def _lookup(self) -> patterns.Lookup:
+        return patterns.Lookup(self._tables)
 
     def output_axis(self, name: str, model_class: str) -> Axis | None:
         """What an output field ranges over; None where it does not grow (logits)."""

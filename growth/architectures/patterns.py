@@ -72,6 +72,44 @@ def closest(rows: Table, name: str) -> list[tuple[Role, ...]]:
     return [roles for stars, roles in found if stars == fewest]
 
 
+class Lookup:
+    """The rows that match names. A model has many experts and few kinds of names, so what is found
+    for one name is remembered for all that differ from it in numbers which no pattern spells out.
+
+    Args:
+        tables: model class -> its own rows, which come first; "" -> those of the family.
+
+    Example:
+        >>> from growth.algebra.roles import Keeps
+        >>> lookup = Lookup({"": (("layers.*.mlp.0.weight", (Keeps(),)),)})
+        >>> lookup.kind("layers.11.mlp.0.weight")
+        'layers.*.mlp.0.weight'
+        >>> len(lookup.closest("layers.11.mlp.0.weight", "LlamaModel"))
+        1
+    """
+
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self.tables = tables
+        parts = {part for rows in tables.values() for pattern, _ in rows for part in pattern.split(".")}
+        self.numbers = {part for part in parts if part != "*" and re.search(r"\d", part)}
+        self.whole = not any("*" in part for part in self.numbers)  # else a number may begin with one
+        self.found: dict[tuple[str, str], list[tuple[Role, ...]]] = {}
+
+    def kind(self, name: str) -> str:
+        """A name that the same patterns match."""
+        parts = name.split(".") if self.whole else []
+        starred = ["*" if part.isdecimal() and part not in self.numbers else part for part in parts]
+        return ".".join(starred) or name
+
+    def closest(self, name: str, model_class: str) -> list[tuple[Role, ...]]:
+        """As `closest`, in the rows of the model class, or in those of the family if none matches."""
+        kind = (self.kind(name), model_class)
+        if kind not in self.found:
+            own = closest(self.tables.get(model_class, ()), kind[0])
+            self.found[kind] = own or closest(self.tables[""], kind[0])
+        return self.found[kind]
+
+
 def nearest(rows: Table, name: str) -> str | None:
     """The pattern in the rows that is spelled most like ``name``; None where none is like it.
 

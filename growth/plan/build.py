@@ -8,7 +8,7 @@ the roles of every tensor; the target sizes, and with them how every space grows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from growth import architectures
 from growth.algebra.axes import Space
+from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map
 from growth.algebra.roles import Role
 from growth.architectures.architecture import Architecture
@@ -128,8 +129,9 @@ def build_plan(
         ties = around_ties(
             roles, found.tied, architecture, model_class.__name__, chosen.maps, options.breaking.for_hidden_states
         )
+    resolved: dict[Hashable, tuple[Dimension, ...]] = {}
     tensors = {
-        name: _tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties)
+        name: _tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties, resolved)
         for name in found.known
     }
     added = extension.sizes if extension else {}
@@ -241,8 +243,10 @@ def _tensor(
     maps: Mapping[Space, Map],
     options: Options,
     ties: Ties,
+    resolved: dict[Hashable, tuple[Dimension, ...]],
 ) -> TensorPlan:
-    """One tensor: its roles at these sizes, checked against the shape in the file."""
+    """One tensor: its roles at these sizes, checked against the shape in the file. What the roles of
+    one shape come to is kept in ``resolved``: tensors that grow alike have the same dimensions."""
     canonical = architecture.canonical(name)
     if 0 in shape:
         raise CheckpointError(
@@ -253,6 +257,32 @@ def _tensor(
         raise CheckpointError(
             f"tensor '{name}' has {len(shape)} dimensions, but its rule describes {len(roles)}. Check the file."
         )
+    summed = ties.writers.get(name)
+    kind = (roles, tuple(shape), summed)
+    if kind not in resolved:
+        resolved[kind] = _dimensions(roles, tuple(shape), summed, name, maps)
+    dimensions = resolved[kind]
+    may_differ = name not in ties.kept_equal and any(d.summed and d.grows for d in dimensions)
+    breaking = options.breaking.for_hidden_states if name in ties.writers else options.breaking
+    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, breaking if may_differ else UNBROKEN)
+
+
+def _dimensions(
+    roles: tuple[Role, ...],
+    shape: tuple[int, ...],
+    summed: int | None,
+    name: str,
+    maps: Mapping[Space, Map],
+) -> tuple[Dimension, ...]:
+    """What roles come to at these sizes.
+
+    Args:
+        roles: one per dimension.
+        shape: of the tensor.
+        summed: the dimension whose copies are only ever summed by a tied matrix; None for none.
+        name: of the tensor, for the message.
+        maps: the map of every space.
+    """
     dimensions = tuple(role.resolve(size, maps) for role, size in zip(roles, shape, strict=True))
     for dimension, role, size in zip(dimensions, roles, shape, strict=True):
         if dimension.old != size:
@@ -262,9 +292,4 @@ def _tensor(
             )
     # What a gain beside a tied matrix writes is only ever summed, so its copies may differ. They do by
     # shares: these coefficients are those of equal copies, which is what the optimizer goes by.
-    dimensions = tuple(
-        replace(d, summed=d.summed or axis == ties.writers.get(name)) for axis, d in enumerate(dimensions)
-    )
-    may_differ = name not in ties.kept_equal and any(d.summed and d.grows for d in dimensions)
-    breaking = options.breaking.for_hidden_states if name in ties.writers else options.breaking
-    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, breaking if may_differ else UNBROKEN)
+    return tuple(replace(d, summed=d.summed or axis == summed) for axis, d in enumerate(dimensions))

@@ -22,7 +22,7 @@ Breaking symmetry adds nothing: copies that differ add up to the last bit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,10 +93,21 @@ def predict(plan: Plan, dtype: torch.dtype | None = None) -> Exactness:
         >>> predict(growth.plan_widening(LlamaConfig(num_hidden_layers=1), width=2)).rounded
         {}
     """
-    kept, wanted = plan.source_dtypes, result_dtypes(plan, dtype)
-    rounding = {name: relative_rounding(tensor, kept[name], wanted[name]) for name, tensor in plan.tensors.items()}
+    rounding = dict(_rounding(plan, dtype))
     found = Exactness("as stored" if dtype is None else dtype_name(dtype), rounding)
     return replace(found, remedies=_remedies(plan, dtype)) if found.rounded else found
+
+
+def _rounding(plan: Plan, dtype: torch.dtype | None) -> Iterator[tuple[str, float]]:
+    """(name, RMS of rounding over RMS of weights) of each tensor: one computation for all that grow
+    alike, such as the experts of a layer."""
+    held, result = plan.source_dtypes, result_dtypes(plan, dtype)
+    known: dict[Hashable, float] = {}
+    for name, tensor in plan.tensors.items():
+        kind = (tensor.dimensions, tensor.symmetry, tensor.unchanged, held[name], result[name])
+        if kind not in known:
+            known[kind] = relative_rounding(tensor, held[name], result[name])
+        yield name, known[kind]
 
 
 def relative_rounding(tensor: TensorPlan, held: torch.dtype, result: torch.dtype) -> float:
@@ -195,5 +206,4 @@ def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
 
 def _rounds(plan: Plan, dtype: torch.dtype | None) -> bool:
     """Whether any tensor rounds."""
-    held, result = plan.source_dtypes, result_dtypes(plan, dtype)
-    return any(relative_rounding(tensor, held[name], result[name]) for name, tensor in plan.tensors.items())
+    return any(rounding for _, rounding in _rounding(plan, dtype))

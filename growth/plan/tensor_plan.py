@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
 from growth.algebra.dimensions import Dimension
-from growth.algebra.maps import Floats, powers_of_two
+from growth.algebra.maps import Floats
 from growth.algebra.roles import Keeps, Role
 from growth.plan.symmetry import UNBROKEN, Symmetry
 
@@ -78,12 +76,7 @@ class TensorPlan:
 
         That is ``value``; along `exact_sum_axis` it is ``1 / gradient``, because there the sum of the
         copies is rounded and not each copy (0 where the gradient is not determined)."""
-        return tuple(
-            np.divide(1.0, d.gradient, out=np.zeros(d.new), where=d.determined)
-            if axis == self.exact_sum_axis
-            else d.value
-            for axis, d in enumerate(self.dimensions)
-        )
+        return tuple(d.per_sum if axis == self.exact_sum_axis else d.value for axis, d in enumerate(self.dimensions))
 
     @cached_property
     def exact(self) -> bool:
@@ -91,12 +84,9 @@ class TensorPlan:
         added or averaged."""
         if self.symmetry.breaks and self.exact_sum_axis is None:
             return False
-        if any(
-            d.shift is not None or (d.averages and axis != self.exact_sum_axis)
-            for axis, d in enumerate(self.dimensions)
-        ):
-            return False
-        return all(bool(powers_of_two(factors).all()) for factors in self.coefficients)
+        return all(
+            d.exact_sums if axis == self.exact_sum_axis else d.exact_copies for axis, d in enumerate(self.dimensions)
+        )
 
     @cached_property
     def exact_sum_axis(self) -> int | None:

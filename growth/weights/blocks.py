@@ -5,14 +5,16 @@ Everywhere ``axis`` is the place of the dimension in the block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from growth.algebra.dimensions import Dimension, copy_table
+from growth.algebra.dimensions import Dimension, copy_groups
 from growth.algebra.maps import Floats, Integers
 
 Item = TypeVar("Item")
@@ -53,9 +55,104 @@ def mean(block: Tensor, axis: int) -> Tensor:
     return torch.from_numpy(np.expand_dims(rows.mean(axis=-1), axis)).to(block.device)
 
 
+class Places:
+    """Coordinates along one axis, to be read or written. They are a view where they are evenly
+    spaced, or evenly spaced runs of such: the first 64 of every 96.
+
+    Args:
+        positions: which coordinates, all of them different.
+    """
+
+    def __init__(self, positions: Integers) -> None:
+        self.positions, self.runs = positions, _runs(positions)
+
+    def view(self, block: Tensor, axis: int) -> Tensor:
+        """The coordinates as a view, with one axis for every level of `runs`."""
+        assert self.runs is not None, "no view"
+        step = block.stride(axis)
+        start = block.storage_offset() + int(self.positions[0]) * step
+        shape = (*block.shape[:axis], *(count for count, _ in self.runs), *block.shape[axis + 1 :])
+        strides = (*block.stride()[:axis], *(by * step for _, by in self.runs), *block.stride()[axis + 1 :])
+        return block.as_strided(shape, strides, start)
+
+    def index(self, device: torch.device) -> Tensor:
+        """The coordinates as a tensor."""
+        return torch.from_numpy(np.ascontiguousarray(self.positions)).to(device)
+
+    def pick(self, block: Tensor, axis: int) -> Tensor:
+        """``block[..., positions, ...]`` along ``axis``.
+
+        Example:
+            >>> Places(np.array([2, 0])).pick(torch.tensor([10.0, 20.0, 30.0]), 0).tolist()
+            [30.0, 10.0]
+        """
+        if self.runs is None:
+            return block.index_select(axis, self.index(block.device))
+        view = self.view(block, axis)
+        return view if len(self.runs) == 1 else view.flatten(axis, axis + len(self.runs) - 1)
+
+    def put(self, block: Tensor, axis: int, values: Tensor) -> None:
+        """``block[..., positions, ...] = values`` along ``axis``, rounded to the dtype of ``block``.
+
+        Example:
+            >>> block = torch.zeros(4)
+            >>> Places(np.array([0, 1, 3])).put(block, 0, torch.tensor([5.0, 6.0, 7.0]))
+            >>> block.tolist()
+            [5.0, 6.0, 0.0, 7.0]
+        """
+        if self.runs is None:
+            block.index_copy_(axis, self.index(block.device), values.to(block.dtype))
+        else:
+            self.view(block, axis).copy_(values.unflatten(axis, [count for count, _ in self.runs]))
+
+
+def _runs(positions: Integers) -> tuple[tuple[int, int], ...] | None:
+    """(count, step) of evenly spaced positions; of runs of them, those of the runs' starts before.
+
+    Example:
+        >>> _runs(np.array([0, 1, 6, 7, 12, 13]))
+        ((3, 6), (2, 1))
+    """
+    steps = np.diff(positions)
+    if not len(positions) or (len(steps) and steps[0] <= 0):
+        return None
+    step = int(steps[0]) if len(steps) else 1
+    uneven = np.flatnonzero(steps != step)
+    run = int(uneven[0]) + 1 if len(uneven) else len(positions)
+    if run == len(positions):
+        return ((run, step),)
+    if run == 1 or len(positions) % run:
+        return None
+    table = positions.reshape(-1, run)
+    outer = _runs(table[:, 0])
+    return (*outer, (run, step)) if outer and bool((np.diff(table) == step).all()) else None
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedCopies:
+    """Old coordinates with equally many copies (`growth.algebra.dimensions.Copies`).
+
+    Args:
+        coordinates: which.
+        positions: the k-th copies of all of them, for each k.
+    """
+
+    coordinates: Places
+    positions: tuple[Places, ...]
+
+
+@lru_cache(maxsize=32)
+def placed_copies(dimension: Dimension, determined_only: bool = False) -> tuple[PlacedCopies, ...]:
+    """`copy_groups`, as places."""
+    return tuple(
+        PlacedCopies(Places(group.coordinates), tuple(Places(row) for row in group.positions))
+        for group in copy_groups(dimension, determined_only)
+    )
+
+
 def take(block: Tensor, axis: int, dimension: Dimension) -> Tensor:
     """``block[..., source, ...]`` along ``axis``, old size -> new size; the mean of ``block`` where
-    the dimension carries it. Whole blocks of copies are plain memory copies."""
+    the dimension carries it. Copies in runs are plain memory copies."""
     if dimension.mean is not None and dimension.averages:
         copies = block.index_select(axis, torch.from_numpy(dimension.source).to(block.device)).to(torch.float64)
         return torch.where(column(dimension.mean, block.ndim, axis, copies) != 0, mean(block, axis), copies)
@@ -63,7 +160,15 @@ def take(block: Tensor, axis: int, dimension: Dimension) -> Tensor:
         return block
     if tiled(dimension):
         return torch.cat([block] * (dimension.new // dimension.old), dim=axis)
-    return block.index_select(axis, torch.from_numpy(dimension.source).to(block.device))
+    groups = placed_copies(dimension)
+    if any(places.runs is None for group in groups for places in (group.coordinates, *group.positions)):
+        return block.index_select(axis, torch.from_numpy(dimension.source).to(block.device))
+    wide = block.new_empty((*block.shape[:axis], dimension.new, *block.shape[axis + 1 :]))
+    for group in groups:
+        old = group.coordinates.pick(block, axis)
+        for places in group.positions:
+            places.put(wide, axis, old)
+    return wide
 
 
 def widened(block: Tensor, axis: int, dimension: Dimension) -> Tensor:
@@ -75,47 +180,10 @@ def widened(block: Tensor, axis: int, dimension: Dimension) -> Tensor:
         >>> widened(torch.tensor([[2.0, 4.0]]), 1, twice).tolist()
         [[1.0, 2.0, 1.0, 2.0]]
     """
-    wide = take(block, axis, dimension) * column(dimension.value, block.ndim, axis, block)
+    wide = take(block, axis, dimension)
+    if not (dimension.value == 1.0).all():
+        wide = wide * column(dimension.value, block.ndim, axis, block)
     return wide if dimension.shift is None else wide + column(dimension.shift, block.ndim, axis, block)
-
-
-def pick(block: Tensor, axis: int, positions: Integers) -> Tensor:
-    """``block[..., positions, ...]`` along ``axis``; a position of -1 picks the first coordinate. A
-    view where positions are evenly spaced.
-
-    Example:
-        >>> pick(torch.tensor([10.0, 20.0, 30.0]), 0, np.array([2, -1])).tolist()
-        [30.0, 10.0]
-    """
-    if (even := _evenly_spaced(positions)) is not None:
-        return block[(slice(None),) * axis + (even,)]
-    return block.index_select(axis, torch.from_numpy(positions.clip(min=0)).to(block.device))
-
-
-def put(block: Tensor, axis: int, positions: Integers, values: Tensor) -> None:
-    """``block[..., positions, ...] = values`` along ``axis``; values at a position of -1 are left
-    out.
-
-    Example:
-        >>> block = torch.zeros(3)
-        >>> put(block, 0, np.array([2, -1]), torch.tensor([5.0, 7.0]))
-        >>> block.tolist()
-        [0.0, 0.0, 5.0]
-    """
-    if (even := _evenly_spaced(positions)) is not None:
-        block[(slice(None),) * axis + (even,)] = values
-        return
-    taken = np.flatnonzero(positions >= 0)
-    chosen = values.index_select(axis, torch.from_numpy(taken).to(block.device))
-    block.index_copy_(axis, torch.from_numpy(positions[taken]).to(block.device), chosen.to(block.dtype))
-
-
-def _evenly_spaced(positions: Integers) -> slice | None:
-    """Positions as a slice, where they are one and none is -1."""
-    step = int(positions[1] - positions[0]) if len(positions) > 1 else 1
-    if len(positions) and positions[0] >= 0 and step > 0 and bool((np.diff(positions) == step).all()):
-        return slice(int(positions[0]), int(positions[-1]) + 1, step)
-    return None
 
 
 def fold_dimension(
@@ -136,20 +204,45 @@ def fold_dimension(
         >>> fold_dimension(torch.tensor([1.0, 2.0, 1.5, 2.5]), twice, 0).tolist()
         [2.5, 4.5]
     """
+    total, lost = fold_and_rest(block, dimension, axis, coefficients, exactly)
+    return total if lost is None else total + lost
+
+
+def fold_and_rest(
+    block: Tensor, dimension: Dimension, axis: int, coefficients: Floats | None = None, exactly: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """`fold_dimension` before anything is added at the end, and what rounding took from it; None if
+    nothing did, or if that is not asked for."""
     weights = dimension.gradient if coefficients is None else coefficients
-    total: Tensor | None = None
-    lost = torch.zeros((), dtype=block.dtype, device=block.device)
-    for positions in copy_table(dimension):
-        factors = np.where(positions >= 0, weights[positions], 0.0)
-        part = pick(block, axis, positions)
-        part = part if (factors == 1.0).all() else part * column(factors, block.ndim, axis, block)
-        if total is None:
-            total = part
-            continue
-        reached = total + part
-        if exactly:  # Knuth's two-sum: the error of an addition, in the same arithmetic
-            taken = reached - total
-            lost = lost + ((total - (reached - taken)) + (part - taken))
-        total = reached
-    assert total is not None, "a dimension without coordinates"
-    return total + lost if exactly else total
+    groups, sums = placed_copies(dimension), []
+    for group in groups:
+        total = lost = None
+        for places in group.positions:
+            factors, part = weights[places.positions], places.pick(block, axis)
+            part = part if (factors == 1.0).all() else part * column(factors, block.ndim, axis, block)
+            if total is None:
+                total = part
+                continue
+            reached = total + part
+            if exactly:  # Knuth's two-sum: the error of an addition, in the same arithmetic
+                taken = reached - total
+                error = (total - (reached - taken)).add_(part - taken)
+                lost = error if lost is None else lost.add_(error)
+            total = reached
+        assert total is not None, "a coordinate without copies"
+        sums.append((total, lost))
+    return _joined(groups, [total for total, _ in sums], dimension, axis), (
+        None
+        if all(lost is None for _, lost in sums)
+        else _joined(groups, [torch.zeros_like(t) if lost is None else lost for t, lost in sums], dimension, axis)
+    )
+
+
+def _joined(groups: Sequence[PlacedCopies], parts: Sequence[Tensor], dimension: Dimension, axis: int) -> Tensor:
+    """Values of all old coordinates, from those of each group."""
+    if len(groups) == 1 and len(groups[0].coordinates.positions) == dimension.old:
+        return parts[0]
+    whole = parts[0].new_zeros((*parts[0].shape[:axis], dimension.old, *parts[0].shape[axis + 1 :]))
+    for group, part in zip(groups, parts, strict=True):
+        group.coordinates.put(whole, axis, part)
+    return whole

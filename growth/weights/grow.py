@@ -21,14 +21,19 @@ import torch
 from torch import Tensor
 
 from growth.algebra.dimensions import Dimension
+from growth.algebra.maps import Floats
 from growth.algebra.roles import Keeps
 from growth.plan.tensor_plan import TensorPlan
 from growth.weights.blocks import Each, column, mean, take, tiled, widened
+from growth.weights.draws import CHUNK
 from growth.weights.fold import Fold, compare_copies, compare_sums
-from growth.weights.symmetry_breaking import CHUNK, SymmetryBreaking
+from growth.weights.symmetry_breaking import SymmetryBreaking
 
 BLOCK = 1 << 21
-"""Elements worked on at a time."""
+"""Elements of a result that are handed on at a time."""
+
+CACHED = 1 << 17
+"""Weights worked on at a time, few enough for a processor's cache. Changes speed only."""
 
 
 def grow_tensor(
@@ -126,7 +131,7 @@ def growing_blocks(
     starts = range(0, plan.new_shape[0], step)
     if plan.unchanged and dtype == old.dtype:
         return Blocks(starts, lambda start: (old[start : start + step].contiguous(), Fold()))
-    if not plan.dimensions[0].summed:
+    if not plan.dimensions[0].summed or (dtype == old.dtype and _uniform_power_of_two(plan) is not None):
         return Blocks(starts, _Rows(old, plan, dtype, seed, reading_back, each))
     reversed_axes = tuple(reversed(range(old.ndim)))
     rows = _Rows(
@@ -158,6 +163,7 @@ class _Rows:
         self.old, self.plan, self.dtype, self.reading_back = old, plan, dtype, reading_back
         self.breaking = SymmetryBreaking(old, plan, dtype, seed, each) if plan.symmetry.breaks else None
         self.factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
+        self.working = torch.float32 if _float32_holds(old, plan, dtype) else torch.float64
         self.average = _mean_of_rows(old) if plan.dimensions[0].averages else None
         self.step = _rows_per_block(plan)
         self.starts = range(0, plan.new_shape[0], self.step)
@@ -165,21 +171,58 @@ class _Rows:
     def __call__(self, start: int) -> tuple[Tensor, Fold]:
         first, *rest = self.plan.dimensions
         stop = min(start + self.step, first.new)
-        rows = _source_rows(self.old, first, start, stop)
         if self.factor is not None:
+            rows = _source_rows(self.old, first, start, stop)
             block = _scaled_copies(rows, rest, self.factor)
             return block, compare_copies(block, rows, rest, self.factor) if self.reading_back else Fold()
-        expected = wide = _grown_rows(rows, self.average, first, start, stop)
+        block = self.old.new_empty((stop - start, *self.plan.new_shape[1:]), dtype=self.dtype)
+        draw = None if self.breaking is None else self.breaking.drawn(start, stop)
+        few = max(1, CACHED // max(1, math.prod(self.plan.shape[1:])))
+        folds = [
+            self._few_rows(block, draw, start, slice(row, min(row + few, len(block))))
+            for row in range(0, len(block), few)
+        ]
+        return block, Fold.merged(folds)
+
+    def _few_rows(self, block: Tensor, draw: Tensor | None, start: int, rows: slice) -> Fold:
+        """Write some rows of a block that starts at row ``start``, and read them back."""
+        rest = self.plan.dimensions[1:]
+        block = block[rows]
+        expected = wide = self._grown_rows(start + rows.start, start + rows.stop)
         for axis, dimension in enumerate(rest, 1):
             if self.breaking is None or not dimension.summed or not dimension.grows:
                 wide = widened(wide, axis, dimension)
+        fold = Fold()
         if self.breaking is None:
-            block, differing = wide.to(self.dtype), Fold()
+            block.copy_(wide)
         else:
-            block, differing = self.breaking(wide.contiguous(), start)
-        if not self.reading_back:
-            return block, Fold()
-        return block, Fold.merged([differing, compare_sums(block, expected, rest)])
+            fold = self.breaking(block, wide, None if draw is None else draw[rows])
+        return Fold.merged([fold, compare_sums(block, expected, rest)]) if self.reading_back else Fold()
+
+    def _grown_rows(self, start: int, stop: int) -> Tensor:
+        """New rows ``start`` to ``stop``, grown along the first dimension only."""
+        first = self.plan.dimensions[0]
+        grown = _source_rows(self.old, first, start, stop).to(self.working)
+        if self.average is not None:
+            grown = torch.where(column(first.means[start:stop], grown.ndim, 0, grown) != 0, self.average, grown)
+        if not (first.value[start:stop] == 1.0).all():
+            grown = grown * column(first.value[start:stop], grown.ndim, 0, grown)
+        if first.shift is not None:
+            grown = grown + column(first.shift[start:stop], grown.ndim, 0, grown)
+        return grown
+
+
+def _float32_holds(old: Tensor, plan: TensorPlan, dtype: torch.dtype) -> bool:
+    """Whether float32 holds what every weight and every sum of copies must be: 16 bits, times a power
+    of two that makes none too large."""
+    narrow = all(torch.finfo(one).bits == 16 for one in (old.dtype, dtype))
+    return narrow and plan.exact and all(_moderate(factors) for factors in plan.coefficients)
+
+
+def _moderate(factors: Floats) -> bool:
+    """Whether all factors are 0, or of a size between 2**-4 and 1."""
+    size = np.abs(factors)
+    return bool(((size == 0) | ((size >= 2.0**-4) & (size <= 1))).all())
 
 
 def _uniform_power_of_two(plan: TensorPlan) -> float | None:
@@ -221,19 +264,3 @@ def _source_rows(old: Tensor, first: Dimension, start: int, stop: int) -> Tensor
     if len(source) and bool((np.diff(source) == 1).all()):
         return old[int(source[0]) : int(source[0]) + len(source)]
     return old.index_select(0, torch.from_numpy(source).to(old.device))
-
-
-def _grown_rows(rows: Tensor, average: Tensor | None, first: Dimension, start: int, stop: int) -> Tensor:
-    """New rows ``start`` to ``stop`` in float64, grown along the first dimension only.
-
-    Args:
-        rows: their source rows.
-        average: the mean of all source rows, where some new rows are that mean.
-    """
-    grown = rows.to(torch.float64)
-    if average is not None:
-        grown = torch.where(column(first.means[start:stop], rows.ndim, 0, grown) != 0, average, grown)
-    grown = grown * column(first.value[start:stop], rows.ndim, 0, grown)
-    if first.shift is not None:
-        grown = grown + column(first.shift[start:stop], rows.ndim, 0, grown)
-    return grown

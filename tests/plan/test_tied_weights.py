@@ -103,7 +103,7 @@ def noise_in_the_final_gain(patch: pytest.MonkeyPatch) -> None:
     build = build_module._tensor
 
     def noisy(*arguments: Any) -> TensorPlan:
-        plan, (options, ties) = build(*arguments), arguments[-2:]
+        plan, (options, ties, _) = build(*arguments), arguments[-3:]
         return replace(plan, symmetry=options.breaking) if plan.name in ties.writers else plan
 
     patch.setattr(build_module, "_tensor", noisy)

@@ -15,7 +15,7 @@ from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map
 from growth.plan.symmetry import Symmetry
 from growth.plan.tensor_plan import TensorPlan
-from growth.weights import blocks, grow, symmetry_breaking
+from growth.weights import blocks, draws, grow, symmetry_breaking
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
@@ -67,6 +67,7 @@ def weight(plan: TensorPlan, dtype: torch.dtype = torch.float64) -> Tensor:
 @pytest.fixture(autouse=True, params=[4, 1 << 21], ids=["small blocks", "one block"])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grow, "BLOCK", request.param)
+    monkeypatch.setattr(grow, "CACHED", request.param // 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -176,7 +177,7 @@ def test_tensors_of_zeros_are_grown(name: str, dtype: torch.dtype) -> None:
 def test_noise_does_not_depend_on_the_size_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = tensor_plan(*PLANS["doubled"].dimensions, symmetry="noise:0.3")
     grown = []
-    monkeypatch.setattr(symmetry_breaking, "CHUNK", 30)
+    monkeypatch.setattr(draws, "CHUNK", 30)
     for size in (7, 30, 45, 1000):
         monkeypatch.setattr(grow, "BLOCK", size)
         grown.append(grow_tensor(weight(plan), plan, seed=SEED))

@@ -15,7 +15,7 @@ from growth.algebra.maps import Map
 from growth.algebra.roles import Keeps
 from growth.plan.symmetry import Symmetry
 from growth.plan.tensor_plan import TensorPlan
-from growth.weights import grow, symmetry_breaking
+from growth.weights import draws, grow
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor, growing_blocks
 
@@ -48,8 +48,9 @@ DIMENSIONS = {
 
 @pytest.fixture(autouse=True)
 def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grow, "BLOCK", 4 * N)
-    monkeypatch.setattr(symmetry_breaking, "CHUNK", 9 * N)
+    monkeypatch.setattr(grow, "BLOCK", 8 * N)
+    monkeypatch.setattr(grow, "CACHED", 3 * N)
+    monkeypatch.setattr(draws, "CHUNK", 9 * N)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from growth.algebra.roles import Gain
 from growth.plan.symmetry import Symmetry
 from growth.plan.tensor_plan import TensorPlan
 from growth.rules.norm import FINAL, RESIDUAL
-from growth.weights import exact_sums, grow, symmetry_breaking
+from growth.weights import draws, exact_sums, grow, symmetry_breaking
+from growth.weights.blocks import PlacedCopies, Places
+from growth.weights.exact_sums import ExactSums
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 from growth.weights.symmetry_breaking import split_shares
@@ -206,25 +209,42 @@ def rounded_apart(patch: pytest.MonkeyPatch) -> None:
 
 
 def wrong_copy(patch: pytest.MonkeyPatch) -> None:
-    table = exact_sums.copy_table
-    patch.setattr(exact_sums, "copy_table", lambda *a, **k: (*table(*a, **k)[:-1], np.roll(table(*a, **k)[-1], 1)))
+    def rolled(copies: PlacedCopies) -> PlacedCopies:
+        *others, last = copies.positions
+        return replace(copies, positions=(*others, Places(np.roll(last.positions, 1))))
+
+    right = symmetry_breaking.placed_copies
+    patch.setattr(symmetry_breaking, "placed_copies", lambda *a, **k: [rolled(copies) for copies in right(*a, **k)])
 
 
 def off_by(factor: float) -> Mutant:
     """Round to multiples of a wrong ulp, and limit deviations as for the right one."""
 
     def mutate(patch: pytest.MonkeyPatch) -> None:
-        ulps, factor_of = exact_sums.ulps, exact_sums.ExactSums._deviation_factor
+        ulps = exact_sums.ulps
         patch.setattr(exact_sums, "ulps", lambda *a: ulps(*a) * factor)
-        patch.setattr(
-            exact_sums.ExactSums, "_deviation_factor", lambda self, unit, *a: factor_of(self, unit / factor, *a)
-        )
+        changed(lambda sums: setattr(sums, "largest", sums.largest / factor))(patch)
+
+    return mutate
+
+
+def changed(change: Callable[[ExactSums], None]) -> Mutant:
+    """Change what the copies of a tensor have in common."""
+
+    def mutate(patch: pytest.MonkeyPatch) -> None:
+        init = ExactSums.__init__
+
+        def wrong(sums: ExactSums, *args: Any) -> None:
+            init(sums, *args)
+            change(sums)
+
+        patch.setattr(ExactSums, "__init__", wrong)
 
     return mutate
 
 
 def never_reduced(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(exact_sums.ExactSums, "_deviation_factor", lambda *_: None)
+    patch.setattr(ExactSums, "amplitude", lambda self, unit, equal, deviations, wanted: wanted.clone())
 
 
 MUTANTS = {
@@ -232,6 +252,10 @@ MUTANTS = {
     "the rest given to another weight": wrong_copy,
     "an ulp one bit too coarse": off_by(2.0),
     "an ulp one bit too fine": off_by(0.5),
+    "copies of one bit more than the dtype has": changed(lambda sums: setattr(sums, "largest", 2 * sums.largest)),
+    "arithmetic of too few bits": changed(
+        lambda sums: setattr(sums, "like", sums.like.to(torch.float32 if sums.dtype.itemsize > 2 else torch.bfloat16))
+    ),
     "no deviation reduced": never_reduced,
 }
 
@@ -256,7 +280,7 @@ def test_threads_blocks_and_layout_change_no_bit(symmetry: str, monkeypatch: pyt
         (old.T.contiguous().T, writes(Map.identity(9 * N)), reads(carried)),
     ]
     threads = torch.get_num_threads()
-    monkeypatch.setattr(symmetry_breaking, "CHUNK", 1 << 13)
+    monkeypatch.setattr(draws, "CHUNK", 1 << 13)
     for held, *dimensions in matrices:
         plan = TensorPlan("w", "w", tuple(held.shape), (), tuple(dimensions), Symmetry.parse(symmetry))
         results = []
@@ -269,6 +293,7 @@ def test_threads_blocks_and_layout_change_no_bit(symmetry: str, monkeypatch: pyt
             ):
                 torch.set_num_threads(count)
                 monkeypatch.setattr(grow, "BLOCK", block)
+                monkeypatch.setattr(grow, "CACHED", block // 3)
                 results.append(grow_tensor(held.contiguous() if contiguous else held, plan, torch.bfloat16, seed=3))
         finally:
             torch.set_num_threads(threads)
