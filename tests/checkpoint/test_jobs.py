@@ -21,8 +21,9 @@ from growth.checkpoint import workers
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.checkpoint.workers import GivenUp, Stop, Workers, mapping, side_by_side, workers_for
 from growth.hf.running_hash import RunningHash
+from growth.plan.tensor_plan import TensorPlan
+from growth.weights import draws
 from growth.weights import grow as growing
-from growth.weights import symmetry_breaking
 from support.crashes import Bomb
 from support.refusals import snapshot
 
@@ -44,7 +45,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that a matrix has several."""
     monkeypatch.setattr(growing, "BLOCK", 1 << 11)
-    monkeypatch.setattr(symmetry_breaking, "CHUNK", 1 << 10)
+    monkeypatch.setattr(draws, "CHUNK", 1 << 10)
 
 
 def widened(source: Path, home: Path, jobs: int | None, **choices: Any) -> dict[str, Any]:
@@ -106,12 +107,12 @@ def test_a_draw_that_depends_on_the_order_is_found(
 ) -> None:
     shared = torch.Generator().manual_seed(0)
 
-    def drawn(self: symmetry_breaking.SymmetryBreaking, first: int, rows: int) -> torch.Tensor:
+    def drawn(plan: TensorPlan, seed: int, first: int, rows: int) -> torch.Tensor:
         time.sleep(0.001 * (first % 7))
-        height, *rest = self.plan.new_shape
-        return torch.randn((min(rows, height - first), *rest), generator=shared)
+        height, *rest = plan.new_shape
+        return torch.randint(-(1 << 15), 1 << 15, (min(rows, height - first), *rest), generator=shared).to(torch.int16)
 
-    monkeypatch.setattr(symmetry_breaking.SymmetryBreaking, "_chunk", drawn)
+    monkeypatch.setattr(draws, "_chunk", drawn)
     choices = {"width": 2, "noise": 1, "max_shard_size": "100KB"}
     one = widened(source / "llama", tmp_path / "1", 1, **choices)
     shared.manual_seed(0)
