@@ -71,9 +71,9 @@ def _option(choice: Choice) -> Callable[[F], F]:
     )
 
 
-def as_typed(src: str, dst: str, options: Mapping[str, Any]) -> str:
+def as_typed(src: str, dst: str, options: Mapping[str, Any], config: str | None = None) -> str:
     """The arguments of ``grow widen`` that make these choices."""
-    words = [as_argument(src), as_argument(dst)]
+    words = [as_argument(src), as_argument(dst), *(() if config is None else ("--config", as_argument(config)))]
     for name, choice in CHOICES.items():
         value = options[name]
         if value in (None, choice.default, (), {}):

@@ -13,6 +13,7 @@ from growth.checkpoint.destination import check_target, destination
 from growth.errors import GrowthError, printable
 from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 from growth.hf.folders import check_source
+from growth.hf.fsdp_folder import check_growable
 from growth.version import __version__
 
 from .choices import as_typed, choices
@@ -32,6 +33,12 @@ class _Dtype(click.Choice[str]):
 
 
 DTYPE = _Dtype(FLOAT_NAMES)
+
+CONFIG = click.option(
+    "--config",
+    help="SRC was saved under FSDP by accelerate or Trainer (it holds pytorch_model_fsdp_0 or pytorch_model_fsdp.bin), "
+    "which writes no config beside the weights: the model's config.json, a folder that has one, or a hub id.",
+)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -55,9 +62,10 @@ def grow() -> None:
 @grow.command(short_help="Show what widening SRC would do. Reads no weights.")
 @click.argument("src")
 @choices
+@CONFIG
 @click.option("-v", "--verbose", is_flag=True, help="Every tensor with its roles.")
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
-def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
+def plan(src: str, config: str | None, verbose: bool, as_json: bool, **options: Any) -> None:
     """Show what widening SRC would do: sizes, how each space grows, what is rounded in which dtype,
     and what to know before. Reads names and shapes, no weights.
 
@@ -66,8 +74,9 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
       grow plan ./small --width 2 --noise 1
       grow plan ./small --width 1.5 --kv-heads keep -v
       grow plan org/model --like org/wider-model
+      grow plan ./out/checkpoint-500 --config org/model --width 2      # saved under FSDP
     """
-    check_source(src)
+    check_growable(src, config)
     with Progress() as progress:
         progress.load()
         from growth.checkpoint.preview import plan_widening
@@ -75,7 +84,7 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
         from growth.text import as_text
 
         progress.say("planning ...")
-        result = plan_widening(src, **options)
+        result = plan_widening(src, config=config, **options)
         if as_json:
             exactness = [one.to_json() for one in predictions(result)]
             shown = json.dumps({**result.to_json(), "exactness": exactness}, indent=2)
@@ -84,13 +93,14 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
     click.echo(shown)
     if not as_json:
         click.echo()
-        click.echo(f"next: grow widen {as_typed(src, 'DST', options)}")
+        click.echo(f"next: grow widen {as_typed(src, 'DST', options, config)}")
 
 
 @grow.command(short_help="Widen SRC into the new folder DST.")
 @click.argument("src")
 @click.argument("dst")
 @choices
+@CONFIG
 @click.option(
     "--optimizer",
     is_flag=True,
@@ -131,11 +141,13 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
       grow widen ./small ./wide --like org/wider-model --noise 1 --dtype bfloat16
     In the middle of training (transformers.Trainer):
       grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer --noise 1
+    The same saved under FSDP, by Trainer or by accelerator.save_state:
+      grow widen ./state ./wide --config org/model --optimizer --width 2 --noise 1
     """
     target = destination(dst)
     with writing(target):
         check_target(target, options["overwrite"])
-        check_source(src)
+        check_growable(src, options["config"])
         with Progress() as progress:
             progress.load()
             from growth.checkpoint.widen import widen_checkpoint

@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy
 import safetensors
 import torch
 import transformers
 
-from growth.checkpoint.trainer_state import TrainerState
 from growth.hf.reader import Checkpoint
 from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
@@ -24,8 +23,15 @@ from growth.proof.twin import Proof
 from growth.version import __version__
 
 
+class TrainingState(Protocol):
+    """What is grown beside the weights."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What the record says of it."""
+
+
 def growth_record(
-    plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, str], dtype: str, training: TrainerState | None
+    plan: Plan, proof: Proof, source: Checkpoint, hashes: Mapping[str, str], dtype: str, training: TrainingState | None
 ) -> dict[str, Any]:
     """What ``growth.json`` holds: all that is needed to grow the source again and to see that it is
     the source.

@@ -18,8 +18,9 @@ import numpy
 import torch
 
 from growth.arguments import check_flag, check_function, check_path, check_word, whole_number
-from growth.checkpoint.companions import companion_notes, copy_companions, write_json
+from growth.checkpoint.companions import companion_notes, copy_companions, with_dtype, write_json, written_files
 from growth.checkpoint.destination import appearing, check_apart, check_space, check_target, destination
+from growth.checkpoint.fsdp import FsdpOptions, widen_fsdp
 from growth.checkpoint.model_card import write_card
 from growth.checkpoint.pipeline import open_pipeline
 from growth.checkpoint.record import growth_record, hashing
@@ -31,6 +32,7 @@ from growth.errors import CheckpointError, IllegalGrowthError, shown
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
+from growth.hf.fsdp_folder import check_growable, grown_as_fsdp
 from growth.hf.reader import Checkpoint, open_checkpoint
 from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
@@ -66,6 +68,7 @@ def widen_checkpoint(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
+    config: str | os.PathLike[str] | None = None,
     optimizer: bool = False,
     moments: Moments = "preserve",
     dtype: str | torch.dtype | None = None,
@@ -85,7 +88,11 @@ def widen_checkpoint(
     Args:
         src: a folder or hub id with safetensors or ``pytorch_model*.bin`` files.
         dst: the folder to make.
-        optimizer: grow the training state of a `transformers.Trainer` checkpoint too
+        config: of a model that accelerate or Trainer saved under FSDP, whose folder lacks it: a
+            ``config.json``, a folder that has one, or a hub id. ``src`` is then a folder with
+            ``pytorch_model_fsdp_0`` (SHARDED_STATE_DICT) or ``pytorch_model_fsdp.bin``, and ``dst`` one of
+            the same kind; see docs/fsdp.md.
+        optimizer: grow the training state of a `transformers.Trainer` checkpoint, or of one under FSDP, too
             (``optimizer.pt``, ``trainer_state.json``, ...), so that
             ``Trainer(...).train(resume_from_checkpoint=dst)`` continues at the same step. Learning
             rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter
@@ -131,6 +138,10 @@ def widen_checkpoint(
             f"moments={moments!r} is about the optimizer's state, which is not grown unless asked for. Add "
             "optimizer=True (--optimizer)."
         )
+    check_growable(src, config)
+    if (found := grown_as_fsdp(src, optimizer)) is not None:
+        asked = FsdpOptions(config, optimizer, moments, wanted, overwrite, allow_nonfinite, device, progress)
+        return widen_fsdp(found, target, (str(src), str(dst)), options, asked)
     source = open_checkpoint(src)
     check_apart(source.folder, target)
     if optimizer:
@@ -159,15 +170,15 @@ def widen_checkpoint(
             plan, proof, source, hashes.result(), dtype_name(wanted) if wanted else "as the source", training
         )
         write_card(source.files, folder, target.name, plan, proof)
-        files = sorted([*_files(folder), "config.json", "growth.json"])
+        files = sorted([*written_files(folder), "config.json", "growth.json"])
         write_json(folder / "growth.json", {**record, "files": files})
-        write_json(folder / "config.json", _with_dtype(plan.new, wanted))
+        write_json(folder / "config.json", with_dtype(plan.new, wanted))
         source.files.check_unchanged()
     return WidenedCheckpoint(
         target,
         plan,
         proof,
-        tuple(sorted(_files(target))),
+        tuple(sorted(written_files(target))),
         left_behind,
         plan.bytes(new=False),
         size,
@@ -212,12 +223,6 @@ def _write_weights(
     return fold
 
 
-def _files(folder: Path) -> list[str]:
-    """The files in a folder, except for names that JSON or a terminal could not show."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [name for name in names if name.isprintable()]
-
-
 def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[list[str]]:
     """Tensor names per file, in order: a file takes the next tensor unless it would then exceed
     ``limit`` bytes."""
@@ -236,15 +241,6 @@ def _shards(plan: Plan, dtypes: Mapping[str, torch.dtype], limit: int) -> list[l
 def _size(plan: Plan, name: str, dtypes: Mapping[str, torch.dtype]) -> int:
     """Of a grown tensor, in bytes."""
     return int(numpy.prod(plan.tensors[name].new_shape)) * dtypes[name].itemsize
-
-
-def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:
-    """The config with the dtype of the result, in the field that has it (``dtype``, or
-    ``torch_dtype`` in older configs). Without such a field, transformers takes the dtype from the
-    weights."""
-    if dtype is None:
-        return dict(raw)
-    return {key: dtype_name(dtype) if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}
 
 
 def _bytes(size: str | int) -> int:
