@@ -17,6 +17,13 @@ from growth.text import as_argument, as_command
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+CONFIG = click.option(
+    "--config",
+    help="SRC was saved under FSDP, by accelerate or Trainer (pytorch_model_fsdp_0 or pytorch_model_fsdp.bin), "
+    "which writes no config: the model's config.json, a folder that has one, or a hub id.",
+)
+
+
 class _Value(click.ParamType[Any]):
     """A value in the range that the table says."""
 

@@ -13,10 +13,10 @@ from growth.checkpoint.destination import check_target, destination
 from growth.errors import GrowthError, printable
 from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
 from growth.hf.folders import check_source
-from growth.hf.fsdp_folder import check_growable
+from growth.hf.growable import check_growable
 from growth.version import __version__
 
-from .choices import as_typed, choices
+from .choices import CONFIG, as_typed, choices
 from .progress import Progress, told
 from .signals import stoppable, stopped, writing
 from .strict import Group, show
@@ -33,12 +33,6 @@ class _Dtype(click.Choice[str]):
 
 
 DTYPE = _Dtype(FLOAT_NAMES)
-
-CONFIG = click.option(
-    "--config",
-    help="SRC was saved under FSDP by accelerate or Trainer (it holds pytorch_model_fsdp_0 or pytorch_model_fsdp.bin), "
-    "which writes no config beside the weights: the model's config.json, a folder that has one, or a hub id.",
-)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -147,7 +141,7 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
     target = destination(dst)
     with writing(target):
         check_target(target, options["overwrite"])
-        check_growable(src, options["config"])
+        check_growable(src, options["config"], options["optimizer"])
         with Progress() as progress:
             progress.load()
             from growth.checkpoint.widen import widen_checkpoint

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from growth.hf.dtypes import dtype_name
 from growth.hf.companion_names import INDICES, companions, is_weights
 from growth.hf.config_json import read_json
+from growth.hf.dtypes import dtype_name
 from growth.hf.source_files import SourceFiles, leaves
 from growth.plan.plan import Plan
 

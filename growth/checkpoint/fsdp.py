@@ -22,6 +22,7 @@ from growth.checkpoint.model_card import write_card
 from growth.checkpoint.private import folder_mode
 from growth.checkpoint.record import growth_record, hashing, source_name
 from growth.checkpoint.results import WidenedCheckpoint
+from growth.hf.dcp_reader import Place
 from growth.hf.dtypes import dtype_name
 from growth.hf.fsdp_folder import FsdpFolder
 from growth.hf.fsdp_reader import FsdpCheckpoint, open_fsdp
@@ -102,7 +103,10 @@ def widen_fsdp(
             covered += training.write(folder, target, asked.allow_nonfinite)
         proof = Proof(twin, fold)
         left_behind = copy_companions(files, folder, _inside(found.folder, covered))
-        hashed = {**({"config.json": hashlib.sha256(source.config_file.read_bytes()).hexdigest()} if outside else {}), **hashes.result()}
+        hashed = {
+            **({"config.json": hashlib.sha256(source.config_file.read_bytes()).hexdigest()} if outside else {}),
+            **hashes.result(),
+        }
         written = dtype_name(asked.dtype) if asked.dtype else "as the source"
         record = growth_record(plan, proof, source.checkpoint, hashed, written, training)
         if outside:
@@ -140,7 +144,9 @@ def _write_weights(folder: Path, weights: FsdpWeights, fold: Fold, asked: FsdpOp
     shapes = weights.shapes()
     if found.sharded:
         _make(folder, found, found.weights)
-        entries = {("model", name): meta(shape, dtype) for name, (shape, dtype) in shapes.items()}
+        entries: dict[Place, torch.Tensor] = {
+            ("model", name): meta(shape, dtype) for name, (shape, dtype) in shapes.items()
+        }
         write_folder(folder / found.weights.name, entries, lambda place: made(str(place[1])))
     else:
         write_file(folder / found.weights.name, {name: made(name) for name in shapes})

@@ -1,7 +1,7 @@
 """The state of an optimizer as FSDP saves it: by the names of parameters in memory, read entry by entry.
 
-    {"optimizer": {"state": {name: {"step": ..., "exp_avg": ..., "exp_avg_sq": ...}},
-                   "param_groups": [{"lr": ..., "params": [name, ...]}, ...]}}
+{"optimizer": {"state": {name: {"step": ..., "exp_avg": ..., "exp_avg_sq": ...}},
+               "param_groups": [{"lr": ..., "params": [name, ...]}, ...]}}
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def open_optimizer(found: FsdpFolder, files: SourceFiles, model: PreTrainedModel
     """
     if not found.optimizer.exists():
         raise CheckpointError(
-            f"{found.folder} has no '{found.optimizer.name}', in which accelerate saves the state of the optimizer. Save "
-            f"it with accelerator.save_state or save_only_model=False, or {ALONE}."
+            f"{found.folder} has no '{found.optimizer.name}', in which accelerate saves the state of the optimizer. "
+            f"Save it with accelerator.save_state or save_only_model=False, or {ALONE}."
         )
     state, groups, read, paths = (_sharded if found.sharded else _whole)(found.optimizer, files)
     _check(found.optimizer, state, groups, model)
@@ -127,9 +127,7 @@ def _whole(path: Path, files: SourceFiles) -> _Opened:
     return state, groups, lambda name, key: state[name][key].detach(), [path]
 
 
-def _check(
-    path: Path, state: Mapping[Any, Any], groups: list[dict[str, Any]], model: PreTrainedModel
-) -> None:
+def _check(path: Path, state: Mapping[Any, Any], groups: list[dict[str, Any]], model: PreTrainedModel) -> None:
     """Refuse a state that is not by the names of the model's parameters, in their shapes."""
     shapes = {name: tuple(one.shape) for name, one in model.named_parameters(remove_duplicate=False)}
     lists = [group.get("params") for group in groups]

@@ -220,7 +220,8 @@ class FsdpTraining:
 
     def _start(self, stored: str, kind: Kind) -> float:
         """What a state of degree 2 was before the first step."""
-        return float(next(group[kind.start] for group in self.optimizer.groups if stored in group["params"]))
+        groups = self.optimizer.groups
+        return float(next(group[str(kind.start)] for group in groups if stored in group["params"]))
 
     def _grown(self, name: str, key: str, value: Tensor, kind: Kind, start: float) -> Tensor:
         origin = self.origin[name]
@@ -230,7 +231,9 @@ class FsdpTraining:
         )
         wanted = list(self.new.get_parameter(name).shape)
         if name not in grown or list(grown[name].shape) != wanted:
-            raise ProofError(f"'{key}' of '{name}' did not grow to {wanted}, as its parameter did. Please report this.")
+            raise ProofError(
+                f"'{key}' of '{name}' did not grow to {wanted}, as its parameter did. Please report this."
+            )
         return grown[name]
 
 
@@ -270,12 +273,20 @@ def open_training(source: FsdpCheckpoint, new: PreTrainedModel, plan: Plan, mome
     }
     origin = parameter_sources(source.model, new, plan)
     training = FsdpTraining(
-        source, optimizer, progress, source.model, new, by_parameter_names(plan, source.model, new), origin, moments, spelled
+        source,
+        optimizer,
+        progress,
+        source.model,
+        new,
+        by_parameter_names(plan, source.model, new),
+        origin,
+        moments,
+        spelled,
     )
     damped = optimizer.writer is SGD and any(group.get("dampening") for group in optimizer.groups)
     if damped and any(training._begins(name) for name in origin):
         raise UnsupportedModelError(
-            f"SGD with dampening starts a momentum in another way than from zeros, and accelerate loads no state that is "
-            f"not there, so that parameters cannot start anew; keep their momentum (--moments preserve), or {ALONE}."
+            "SGD with dampening starts a momentum in another way than from zeros, and accelerate loads no state that "
+            f"is not there, so no parameter can start anew. Use --moments preserve without new layers, or {ALONE}."
         )
     return training

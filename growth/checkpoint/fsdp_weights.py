@@ -81,7 +81,9 @@ class FsdpWeights:
             return self._held.get(self.again[name], torch.empty(0))
         plan, parts = self.plan, {}
         read = plan.reading(self.source.checkpoint.read)
-        for growing in growing_tensors(plan, self.parts[name], read, self.dtypes, fold, allow_nonfinite=allow_nonfinite):
+        for growing in growing_tensors(
+            plan, self.parts[name], read, self.dtypes, fold, allow_nonfinite=allow_nonfinite
+        ):
             parts[growing.name] = growing.whole()
         grown = from_disk(self.model, parts)
         wanted = tuple(self.model.state_dict()[name].shape)
@@ -129,8 +131,8 @@ def grown_weights(source: FsdpCheckpoint, plan: Plan, dtypes: Mapping[str, torch
             kept[name] = origin(name)
         else:
             raise UnsupportedModelError(
-                f"'{name}' is computed by {type(new).__name__} itself, and stored by FSDP, so that no wider one is known. "
-                "Merge the checkpoint (accelerate merge-weights), and widen what save_pretrained writes."
+                f"'{name}' is computed by {type(new).__name__} itself, and stored by FSDP, so no wider one is "
+                "known. Merge the checkpoint (accelerate merge-weights), and widen what save_pretrained writes."
             )
     return FsdpWeights(source, plan, dtypes, new, parts, again, kept)
 

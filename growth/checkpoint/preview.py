@@ -16,7 +16,7 @@ from growth.checkpoint.pipeline import open_pipeline
 from growth.errors import UnsupportedModelError, shown
 from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
-from growth.hf.fsdp_folder import check_growable, grown_as_fsdp
+from growth.hf.growable import check_growable, grown_as_fsdp
 from growth.hf.reader import open_checkpoint
 from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices

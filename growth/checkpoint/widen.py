@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack, get_args
+from typing import Unpack, get_args
 
 import numpy
 import torch
@@ -32,7 +32,7 @@ from growth.errors import CheckpointError, IllegalGrowthError, shown
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
-from growth.hf.fsdp_folder import check_growable, grown_as_fsdp
+from growth.hf.growable import check_growable, grown_as_fsdp
 from growth.hf.reader import Checkpoint, open_checkpoint
 from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
@@ -138,7 +138,7 @@ def widen_checkpoint(
             f"moments={moments!r} is about the optimizer's state, which is not grown unless asked for. Add "
             "optimizer=True (--optimizer)."
         )
-    check_growable(src, config)
+    check_growable(src, config, optimizer)
     if (found := grown_as_fsdp(src, optimizer)) is not None:
         asked = FsdpOptions(config, optimizer, moments, wanted, overwrite, allow_nonfinite, device, progress)
         return widen_fsdp(found, target, (str(src), str(dst)), options, asked)

@@ -20,7 +20,7 @@ import math
 import pickle
 from collections.abc import Callable, Mapping
 from io import BytesIO
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,11 @@ _RECORDS = {
 }
 """(Module, name) of what such a pickle is made of -> the record that stands for it."""
 
-_DTYPES = {("torch", str(dtype).removeprefix("torch.")): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
+_DTYPES = {
+    ("torch", str(dtype).removeprefix("torch.")): dtype
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype)
+}
 
 
 class _Record:
@@ -77,7 +81,9 @@ class _Inert(pickle.Unpickler):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(BytesIO(content))
-        kinds = {name: type(name, (_Record,), {}) for name in {*_RECORDS.values()}}  # new ones: a pickle may write to them
+        kinds = {
+            name: type(name, (_Record,), {}) for name in {*_RECORDS.values()}
+        }  # new ones: a pickle may write to them
         self.kinds: dict[str, Any] = kinds
         self.known: dict[tuple[str, str], Any] = {
             **{pair: kinds[name] for pair, name in _RECORDS.items()},
@@ -212,10 +218,11 @@ def _fill(size: tuple[int, ...], chunks: list[tuple[tuple[int, ...], tuple[int, 
         return False
     solid = sorted((offsets, sizes) for offsets, sizes in chunks if math.prod(sizes))
     split = [axis for axis in range(len(size)) if any(sizes[axis] != size[axis] for _, sizes in solid)]
-    if len(split) <= 1:  # FSDP's: one after the other along one dimension
-        return all(a[0][axis] + a[1][axis] <= b[0][axis] for axis in split for a, b in zip(solid, solid[1:], strict=False)) and (
-            bool(split) or len(solid) <= 1
-        )
+    if not split:
+        return len(solid) <= 1
+    if len(split) == 1:  # FSDP's: one after the other along one dimension
+        (axis,) = split
+        return all(a[0][axis] + a[1][axis] <= b[0][axis] for a, b in pairwise(solid))
     return not any(
         all(o < p + t and p < o + s for o, s, p, t in zip(a[0], a[1], b[0], b[1], strict=True))
         for a, b in combinations(solid, 2)

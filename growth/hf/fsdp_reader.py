@@ -23,7 +23,7 @@ from growth.hf.configs import Config, config_to_build
 from growth.hf.dcp_reader import ShardedFolder
 from growth.hf.expected_tensors import expected_tensors, without_weights
 from growth.hf.fitting import PEFT
-from growth.hf.fsdp_folder import SAVE_SHARDED, FsdpFolder, check_growable
+from growth.hf.fsdp_folder import SAVE_SHARDED, FsdpFolder
 from growth.hf.hub import HUB_ERRORS, hub_error
 from growth.hf.model_classes import class_of
 from growth.hf.paths import local_path
@@ -72,7 +72,6 @@ def open_fsdp(found: FsdpFolder, config: str | os.PathLike[str] | None = None) -
         >>> opened.checkpoint.shapes["model.norm.weight"]
         (64,)
     """
-    check_growable(found.folder, config)
     files = SourceFiles(found.folder)
     path = _config_file(found.folder, config, files)
     raw = read_json(path)
@@ -125,7 +124,7 @@ def _stored(
         about = folder.tensor(place)
         if len(place) != 2 or place[0] != "model" or about is None:
             raise CheckpointError(
-                f"{found.weights} holds '{'.'.join(map(str, place))}', where accelerate saves the tensors of one model "
+                f"{found.weights} holds '{'.'.join(map(str, place))}', where accelerate saves the tensors of a model "
                 "below 'model'. Save it with accelerator.save_state, or name the folder of a model."
             )
         name = str(place[1])
@@ -143,7 +142,7 @@ def _check_names(found: FsdpFolder, model: PreTrainedModel, shapes: Mapping[str,
     expected, whose = {name: tuple(value.shape) for name, value in model.state_dict().items()}, type(model).__name__
     if flat := next((name for name in shapes if "_flat_param" in name or "flat_param" in name.split(".")), None):
         raise CheckpointError(
-            f"{found.weights} holds '{flat}', a flat piece of FSDP1, which says neither names nor shapes. {SAVE_SHARDED}"
+            f"{found.weights} holds '{flat}', a flat piece of FSDP1 without names or shapes. {SAVE_SHARDED}"
         )
     if found_peft := next((name for name in shapes if PEFT & set(name.split("."))), None):
         raise CheckpointError(
@@ -159,8 +158,8 @@ def _check_names(found: FsdpFolder, model: PreTrainedModel, shapes: Mapping[str,
     missing = [name for name in expected if name not in shapes and not groups.get(name, set()) & shapes.keys()]
     if missing:
         raise CheckpointError(
-            f"{found.weights} lacks '{missing[0]}'{_more(missing)}, which {whose} has by {path}. Name the config of the "
-            "model that was trained, or fetch the missing files."
+            f"{found.weights} lacks '{missing[0]}'{_more(missing)}, which {whose} has by {path}. Name the config of "
+            "the model that was trained, or fetch the missing files."
         )
     for name, shape in shapes.items():
         if shape != expected[name]:
@@ -205,7 +204,7 @@ def _rename(opened: FsdpCheckpoint) -> None:
         for stored, part in to_disk(model, {name: meta}).items():
             owners[stored] = name
             checkpoint.shapes[stored], checkpoint.dtypes[stored] = tuple(part.shape), part.dtype
-    expected, ties = expected_tensors(checkpoint.config, type(model))
+    expected, _ = expected_tensors(checkpoint.config, type(model))
     if odd := [name for name, shape in checkpoint.shapes.items() if expected.get(name, shape) != shape]:
         raise UnsupportedModelError(
             f"'{odd[0]}' is made of several tensors in memory, and under FSDP these are read one by one. Merge the "
