@@ -44,7 +44,7 @@ def check_growable(
         if config is not None:
             raise CheckpointError(
                 f"--config (config=) names the config of a folder that was saved under FSDP, with '{SHARDED}' or "
-                f"'{FULL}' in it, and {source} is none. Leave it out: the model's own config.json is read."
+                f"'{FULL}' in it, and {source} is none. Remove it: the model's own config.json is read."
             )
         return
     if said := unread_fsdp(found.folder):
