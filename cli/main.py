@@ -98,9 +98,9 @@ def plan(src: str, config: str | None, verbose: bool, as_json: bool, **options: 
 @click.option(
     "--optimizer",
     is_flag=True,
-    help="SRC is a transformers.Trainer checkpoint: grow optimizer.pt too, so that train(resume_from_checkpoint=DST) "
-    "goes on at the same step. Settings stay: at an unchanged learning rate the wide model moves faster than the "
-    "small one would.",
+    help="SRC is a transformers.Trainer checkpoint, or was saved under FSDP: grow the optimizer too, so that "
+    "train(resume_from_checkpoint=DST), or load_state(DST), goes on at the same step. Settings stay: "
+    "at an unchanged learning rate the wide model moves faster than the small one would.",
 )
 @click.option(
     "--moments",

@@ -132,7 +132,7 @@ def grown_weights(source: FsdpCheckpoint, plan: Plan, dtypes: Mapping[str, torch
         else:
             raise UnsupportedModelError(
                 f"'{name}' is computed by {type(new).__name__} itself, and stored by FSDP, so no wider one is "
-                "known. Merge the checkpoint (accelerate merge-weights), and widen what save_pretrained writes."
+                "known. Load the checkpoint into the model, save_pretrained, and widen that."
             )
     return FsdpWeights(source, plan, dtypes, new, parts, again, kept)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from growth.hf.companion_names import is_weights
-from growth.hf.fsdp_folder import FULL_OPTIMIZER, SHARDED, SHARDED_OPTIMIZER
+from growth.hf.fsdp_folder import FULL_OPTIMIZER, SHARDED_OPTIMIZER
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.twin import Proof
@@ -54,11 +54,9 @@ class WidenedCheckpoint(Shown):
         parts += note_parts(self.plan)
         ahead = as_command(["grow", "verify", as_argument(self.source), as_argument(self.destination)])
         if not self._whole:
-            ahead = "train on under FSDP"
-            if any(name.startswith(f"{SHARDED}/") for name in self.files):
-                merged = as_argument(f"{self.destination}/{SHARDED}")
-                whole = as_command(["accelerate", "merge-weights", merged, "OUT"])
-                ahead = f"{ahead}; for from_pretrained and grow verify, {whole}, and config.json beside it"
+            ahead = (
+                "train on under FSDP; for from_pretrained and grow verify, load it and save_pretrained (docs/fsdp.md)"
+            )
         return [*parts, f"written: {self.path}\nnext: {ahead}"]
 
     @property

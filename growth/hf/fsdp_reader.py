@@ -207,8 +207,8 @@ def _rename(opened: FsdpCheckpoint) -> None:
     expected, _ = expected_tensors(checkpoint.config, type(model))
     if odd := [name for name, shape in checkpoint.shapes.items() if expected.get(name, shape) != shape]:
         raise UnsupportedModelError(
-            f"'{odd[0]}' is made of several tensors in memory, and under FSDP these are read one by one. Merge the "
-            "checkpoint (accelerate merge-weights), and widen what save_pretrained writes."
+            f"'{odd[0]}' is made of several tensors in memory, and under FSDP these are read one by one. Load the "
+            "checkpoint into the model, save_pretrained, and widen that."
         )
     last: dict[str, dict[str, Tensor]] = {}
 

@@ -44,13 +44,8 @@ _OF_MEGATRON = (
 _ALONE = "which only `grow plan` and `grow widen` read, with --config where it has none."
 
 _OF_FSDP = (
-    f"{{folder}} holds a model in the shards of FSDP ('{{found}}'), {_ALONE} Load it into whole weights for anything "
-    "else: accelerate merge-weights {folder}/{found} OUT, and its config.json beside them."
-)
-
-_OF_FULL_FSDP = (
-    f"{{folder}} holds a model that FSDP saved whole ('{{found}}'), {_ALONE} Load its state dict into the model for "
-    "anything else, and save_pretrained."
+    f"{{folder}} holds a model as FSDP saves it ('{{found}}'), {_ALONE} Load it into the model for anything else, and "
+    "save_pretrained."
 )
 
 _OF_TITAN = (
@@ -70,7 +65,7 @@ _KINDS: tuple[tuple[str, str], ...] = (
     *((pattern, _OF_DEEPSPEED) for pattern in ("zero_pp_rank_*", "bf16_zero_pp_rank_*")),
     *((name, _OF_MEGATRON) for name in ("latest_checkpointed_iteration.txt", "mp_rank_*", "common.pt", "iter_0*")),
     (SHARDED, _OF_FSDP),
-    (FULL, _OF_FULL_FSDP),
+    (FULL, _OF_FSDP),
     ("consolidated.*", f"{{folder}} holds weights in Meta's or Mistral's own format ('{{found}}'). {_ORIGINAL}"),
     *(
         (name, f"{{folder}} holds weights in {whose} format ('{{found}}'). {_OLD_TRANSFORMERS.format(option=option)}")

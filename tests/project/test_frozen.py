@@ -53,8 +53,8 @@ SIGNATURES = {
     "widen": "(model, *, optimizer=None, scheduler=None, moments='preserve', hyper='preserve', allow_nonfinite=False, "
     f"verify_inputs=None, config=None, build=None, inputs=None, {KEYWORDS})",
     "widen_checkpoint": (
-        "(src, dst, *, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', overwrite=False, "
-        "allow_nonfinite=False, "
+        "(src, dst, *, config=None, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', "
+        "overwrite=False, allow_nonfinite=False, "
         f"device='cpu', progress=None, {KEYWORDS})"
     ),
     "check_equivalence": "(a, b, *, text=None, tokens=512, device=None, dtype=None, plan=None, step=None)",
@@ -100,11 +100,12 @@ OPTIONS_OF_GROWTH = [
     "--vouch ...",
 ]
 OPTIONS = {
-    "plan": ["SRC", *OPTIONS_OF_GROWTH, "-v/--verbose", "--json"],
+    "plan": ["SRC", *OPTIONS_OF_GROWTH, "--config None", "-v/--verbose", "--json"],
     "widen": [
         "SRC",
         "DST",
         *OPTIONS_OF_GROWTH,
+        "--config None",
         "--optimizer",
         "--moments preserve (preserve, fresh, reset)",
         "--dtype None (float64, float32, float16, bfloat16)",

@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -127,7 +129,7 @@ OPTIMIZERS = {
     "sgd": _grouped(SGD, lr=1e-2, momentum=0.9),
     "plain sgd": _grouped(SGD, lr=1e-2),
     "rmsprop": _grouped(RMSprop, lr=1e-3, momentum=0.9, centered=True),
-    "adagrad": _grouped(Adagrad, lr=1e-2, initial_accumulator_value=0.1),
+    "adagrad": _grouped(Adagrad, lr=1e-2, initial_accumulator_value=0.1),  # which accelerate cannot save under FSDP2
 }
 
 
@@ -190,6 +192,22 @@ def resumed(folder: Path, home: Path, mode: str = "SHARDED_STATE_DICT", **change
         return train(model, steps=2, resume=folder, mode=mode, **changes)
 
     return list(on_ranks(work, home)[0]["losses"])
+
+
+def saved_alone(folder: Path, name: str, optimizer: str) -> None:
+    """Train a model of this name in one process, and write by torch's own functions what accelerate would."""
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    trained = OPTIMIZERS[optimizer](model)
+    for _ in range(2):
+        model(input_ids=_TEXT, labels=_TEXT).loss.backward()
+        trained.step()
+        trained.zero_grad()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save({"model": get_model_state_dict(model)}, checkpoint_id=folder / "pytorch_model_fsdp_0")
+        state = get_optimizer_state_dict(model, trained)
+        dcp.save({"optimizer": state}, checkpoint_id=folder / "optimizer_0")
 
 
 def write_config(folder: Path, name: str) -> Path:
