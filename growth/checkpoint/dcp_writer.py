@@ -1,13 +1,14 @@
 """Writing a folder of torch.distributed.checkpoint whose tensors are made one at a time.
 
 The library plans a save from shapes and dtypes, and asks its planner for each tensor when it is about to
-write it. So tensors without data (on the meta device) are enough to plan with, and one at a time is in
-memory. Whatever the number of ranks that wrote the source, the result is one file: loading distributes it
-anew."""
+write it. So tensors without data (on the meta device) are enough to plan with. It keeps what it has written until
+the file is closed, so the tensors are divided among several files, as among the ranks of a run, written one after the
+other. Loading distributes them anew, whatever the number of ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -23,6 +24,9 @@ from torch.distributed.checkpoint.planner import SavePlan, WriteItem, WriteItemT
 
 from growth.errors import ProofError
 from growth.hf.dcp_reader import Place
+
+_SMALL = 1 << 26
+"""Bytes of tensors that a file may hold however small each of them is."""
 
 
 class _Planner(DefaultSavePlanner):
@@ -54,7 +58,9 @@ class _Writer(FileSystemWriter):
         return StorageMeta()
 
 
-def write_folder(folder: Path, entries: Mapping[Place, Any], make: Callable[[Place], Tensor]) -> None:
+def write_folder(
+    folder: Path, entries: Mapping[Place, Any], make: Callable[[Place], Tensor], limit: int | None = None
+) -> None:
     """Write a folder that ``torch.distributed.checkpoint.load`` reads.
 
     Args:
@@ -62,6 +68,8 @@ def write_folder(folder: Path, entries: Mapping[Place, Any], make: Callable[[Pla
         entries: where each stood in the nested dictionary -> a tensor of its shape and dtype, which may be on
             the meta device, or anything else that torch.save writes.
         make: place of a tensor -> it. Called once each, in the order of ``entries``.
+        limit: largest file in bytes, unless a tensor alone is larger. By default none is larger than the
+            largest tensor, so that no more than that is kept in memory beside the one that is made.
 
     Raises:
         OSError: of the file system.
@@ -78,11 +86,28 @@ def write_folder(folder: Path, entries: Mapping[Place, Any], make: Callable[[Pla
         planner.set_up_planner(state, writer.storage_meta(), True)
         writer.set_up_storage_writer(True)
         plan = writer.prepare_local_plan(planner.create_local_plan())
-        plans, metadata = planner.create_global_plan([plan])
-        plan = planner.finish_plan(writer.prepare_global_plan(plans)[0])
-        written = writer.write_data(plan, planner)
-        written.wait()
-        writer.finish(metadata, [written.value()])
+        plans, metadata = planner.create_global_plan([SavePlan(items) for items in _files(plan.items, limit)])
+        written = []
+        for part in writer.prepare_global_plan(plans):
+            written.append(writer.write_data(planner.finish_plan(part), planner).wait())
+        writer.finish(metadata, written)
+
+
+def _files(items: Sequence[WriteItem], limit: int | None) -> list[list[WriteItem]]:
+    """The entries of each file, in order; those that are no tensors in the first."""
+    sizes = [item.tensor_storage_size() or 0 for item in items]
+    most = min(max(_SMALL, *sizes), limit or sys.maxsize)
+    files: list[list[WriteItem]] = [[item for item in items if item.tensor_data is None]]
+    filled = 0
+    for item, size in zip(items, sizes, strict=True):
+        if item.tensor_data is None:
+            continue
+        if filled and filled + size > most:
+            files.append([])
+            filled = 0
+        files[-1].append(item)
+        filled += size
+    return files
 
 
 def write_file(path: Path, value: Any) -> None:

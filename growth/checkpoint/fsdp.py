@@ -45,6 +45,7 @@ class FsdpOptions:
     optimizer: bool
     moments: Moments
     dtype: torch.dtype | None
+    limit: int
     overwrite: bool
     allow_nonfinite: bool
     device: str
@@ -100,7 +101,7 @@ def widen_fsdp(
         covered = [source.found.weights.name]
         if training:
             _make(folder, found, found.optimizer)
-            covered += training.write(folder, target, asked.allow_nonfinite)
+            covered += training.write(folder, target, asked.allow_nonfinite, asked.limit)
         proof = Proof(twin, fold)
         left_behind = copy_companions(files, folder, _inside(found.folder, covered))
         hashed = {
@@ -147,7 +148,7 @@ def _write_weights(folder: Path, weights: FsdpWeights, fold: Fold, asked: FsdpOp
         entries: dict[Place, torch.Tensor] = {
             ("model", name): meta(shape, dtype) for name, (shape, dtype) in shapes.items()
         }
-        write_folder(folder / found.weights.name, entries, lambda place: made(str(place[1])))
+        write_folder(folder / found.weights.name, entries, lambda place: made(str(place[1])), asked.limit)
     else:
         write_file(folder / found.weights.name, {name: made(name) for name in shapes})
 

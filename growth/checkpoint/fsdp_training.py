@@ -119,13 +119,14 @@ class FsdpTraining:
             "saved_by": "accelerate" if self.progress is None else "Trainer",
         }
 
-    def write(self, folder: Path, target: Path, allow_nonfinite: bool = False) -> list[str]:
+    def write(self, folder: Path, target: Path, allow_nonfinite: bool = False, limit: int | None = None) -> list[str]:
         """Write the grown training state.
 
         Args:
             folder: to write into (a temporary one).
             target: the path that ``folder`` will have.
             allow_nonfinite: carry NaN and infinity over instead of refusing them.
+            limit: largest file of tensors in bytes, as in `growth.checkpoint.dcp_writer.write_folder`.
 
         Returns:
             The source's files and folders that are now covered, relative to its folder.
@@ -145,7 +146,8 @@ class FsdpTraining:
             copied.append(PROGRESS)
         entries = self._entries()
         if found.sharded:
-            write_folder(folder / found.optimizer.name, entries, lambda place: self._value(place, allow_nonfinite))
+            name = found.optimizer.name
+            write_folder(folder / name, entries, lambda place: self._value(place, allow_nonfinite), limit)
         else:
             state: dict[str, dict[str, Any]] = {}
             for place, value in entries.items():

@@ -140,7 +140,7 @@ def widen_checkpoint(
         )
     check_growable(src, config, optimizer)
     if (found := grown_as_fsdp(src, optimizer)) is not None:
-        asked = FsdpOptions(config, optimizer, moments, wanted, overwrite, allow_nonfinite, device, progress)
+        asked = FsdpOptions(config, optimizer, moments, wanted, limit, overwrite, allow_nonfinite, device, progress)
         return widen_fsdp(found, target, (str(src), str(dst)), options, asked)
     source = open_checkpoint(src)
     check_apart(source.folder, target)
