@@ -29,6 +29,13 @@ DTYPE = _Dtype(FLOAT_NAMES)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+CONFIG = click.option(
+    "--config",
+    help="SRC was saved under FSDP, by accelerate or Trainer (pytorch_model_fsdp_0 or pytorch_model_fsdp.bin), "
+    "which writes no config: the model's config.json, a folder that has one, or a hub id.",
+)
+
+
 class _Value(click.ParamType[Any]):
     """A value in the range that the table says."""
 
@@ -83,9 +90,9 @@ def _option(choice: Choice) -> Callable[[F], F]:
     )
 
 
-def as_typed(src: str, dst: str, options: Mapping[str, Any]) -> str:
+def as_typed(src: str, dst: str, options: Mapping[str, Any], config: str | None = None) -> str:
     """The arguments of ``grow widen`` that make these choices."""
-    words = [as_argument(src), as_argument(dst)]
+    words = [as_argument(src), as_argument(dst), *(() if config is None else ("--config", as_argument(config)))]
     for name, choice in CHOICES.items():
         value = options[name]
         if value in (None, choice.default, (), {}):

@@ -12,9 +12,10 @@ import click
 from growth.checkpoint.destination import destination
 from growth.errors import GrowthError, printable
 from growth.hf.folders import check_source
+from growth.hf.growable import check_growable
 from growth.version import __version__
 
-from .choices import DTYPE, as_typed, choices
+from .choices import CONFIG, DTYPE, as_typed, choices
 from .progress import Progress, told
 from .ranks import speaks
 from .signals import stoppable, stopped
@@ -46,9 +47,10 @@ def grow() -> None:
 @grow.command(short_help="Show what widening SRC would do. Reads no weights.")
 @click.argument("src")
 @choices
+@CONFIG
 @click.option("-v", "--verbose", is_flag=True, help="Every tensor with its roles.")
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
-def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
+def plan(src: str, config: str | None, verbose: bool, as_json: bool, **options: Any) -> None:
     """Show what widening SRC would do: sizes, how each space grows, what is rounded in which dtype,
     and what to know before. Reads names and shapes, no weights.
 
@@ -57,8 +59,9 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
       grow plan ./small --width 2 --noise 1
       grow plan ./small --width 1.5 --kv-heads keep -v
       grow plan org/model --like org/wider-model
+      grow plan ./out/checkpoint-500 --config org/model --width 2      # saved under FSDP
     """
-    check_source(src)
+    check_growable(src, config)
     with Progress() as progress:
         progress.load()
         from growth.checkpoint.preview import plan_widening
@@ -66,7 +69,7 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
         from growth.text import as_text
 
         progress.say("planning ...")
-        result = plan_widening(src, **options)
+        result = plan_widening(src, config=config, **options)
         if as_json:
             exactness = [one.to_json() for one in predictions(result)]
             shown = json.dumps({**result.to_json(), "exactness": exactness}, indent=2)
@@ -75,7 +78,7 @@ def plan(src: str, verbose: bool, as_json: bool, **options: Any) -> None:
     click.echo(shown)
     if not as_json:
         click.echo()
-        click.echo(f"next: grow widen {as_typed(src, 'DST', options)}")
+        click.echo(f"next: grow widen {as_typed(src, 'DST', options, config)}")
 
 
 grow.add_command(widen)

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from growth.checkpoint.destination import check_target, destination
-from growth.hf.folders import check_source
+from growth.hf.growable import check_growable
 
-from .choices import DTYPE, choices
+from .choices import CONFIG, DTYPE, choices
 from .progress import Progress
 from .ranks import launched, process_group, speaks
 from .signals import writing
@@ -21,12 +21,13 @@ from .strict import Once
 @click.argument("src")
 @click.argument("dst")
 @choices
+@CONFIG
 @click.option(
     "--optimizer",
     is_flag=True,
-    help="SRC is a transformers.Trainer checkpoint: grow optimizer.pt too, so that train(resume_from_checkpoint=DST) "
-    "goes on at the same step. Settings stay: at an unchanged learning rate the wide model moves faster than the "
-    "small one would.",
+    help="SRC is a transformers.Trainer checkpoint, or was saved under FSDP: grow the optimizer too, so that "
+    "train(resume_from_checkpoint=DST), or load_state(DST), goes on at the same step. Settings stay: "
+    "at an unchanged learning rate the wide model moves faster than the small one would.",
 )
 @click.option(
     "--moments",
@@ -73,6 +74,8 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
       grow widen ./small ./wide --like org/wider-model --noise 1 --dtype bfloat16
     In the middle of training (transformers.Trainer):
       grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer --noise 1
+    The same saved under FSDP, by Trainer or by accelerator.save_state:
+      grow widen ./state ./wide --config org/model --optimizer --width 2 --noise 1
     By several processes, on one machine or on several that share the disk:
       torchrun --no-python --nproc-per-node 8 grow widen ./small ./wide --width 2 --noise 1 --resume
     """
@@ -80,7 +83,7 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
     with writing(target):
         if not launched():
             check_target(target, options["overwrite"], options["resume"])
-            check_source(src)
+            check_growable(src, options["config"], options["optimizer"])
         with Progress(quiet=not speaks()) as progress:
             progress.load()
             from growth.checkpoint.widen import widen_checkpoint

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from growth.hf.companion_names import INDICES, companions, is_weights
 from growth.hf.config_json import read_json
+from growth.hf.dtypes import dtype_name
 from growth.hf.source_files import SourceFiles, leaves
 from growth.plan.plan import Plan
 
@@ -80,3 +83,18 @@ def _named(path: Path, home: Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def written_files(folder: Path) -> list[str]:
+    """The files in a folder, except for names that JSON or a terminal could not show."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in names if name.isprintable()]
+
+
+def with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:
+    """The config with the dtype of the result, in the field that has it (``dtype``, or
+    ``torch_dtype`` in older configs). Without such a field, transformers takes the dtype from the
+    weights."""
+    if dtype is None:
+        return dict(raw)
+    return {key: dtype_name(dtype) if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}

@@ -11,22 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from growth.hf.companion_names import INDICES, MODULE_FILES, SENTENCE_CONFIGS, is_standard, is_weights
+from growth.hf.fsdp_folder import FULL, FULL_OPTIMIZER, SHARDED, SHARDED_OPTIMIZER, fsdp_folder
 
 _FILES = frozenset(
     (
         *(*INDICES, "config.json", "growth.json", "README.md", ".gitattributes", ".DS_Store"),
         *("modules.json", *SENTENCE_CONFIGS, "config_sentence_transformers.json"),
         *("trainer_state.json", "training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt"),
+        *(FULL, FULL_OPTIMIZER, "scheduler.bin", "sampler.bin", "dl_state_dict.bin"),
     )
 )
-_RNG_STATE = re.compile(r"rng_state(_\d+)?\.pth")
+_RNG_STATE = re.compile(r"rng_state(_\d+)?\.pth|random_states_\d+\.pkl")
+_FSDP = (SHARDED, SHARDED_OPTIMIZER)
+_FSDP_FILE = re.compile(r"\.metadata|__\d+_\d+\.distcp")
 
 
 def looks_like_a_model(folder: Path) -> bool:
-    """Whether a folder holds weights and a ``config.json`` with a model_type."""
+    """Whether a folder holds weights, of ``save_pretrained`` or of FSDP, and a ``config.json`` with a
+    model_type."""
     config = _json(folder / "config.json")
     typed = isinstance(config, dict) and isinstance(config.get("model_type"), str)
-    return typed and any(is_weights(path.name) and path.is_file() for path in folder.iterdir())
+    weights = any(is_weights(path.name) and path.is_file() for path in folder.iterdir())
+    return typed and (weights or fsdp_folder(folder) is not None)
 
 
 def foreign_entries(folder: Path) -> list[str]:
@@ -59,7 +65,10 @@ def _is_own(name: str) -> bool:
 
 def _belongs(path: Path, name: str, in_module: bool, written: frozenset[str]) -> bool:
     """Whether an entry of a folder in the folder of a model is the model's."""
-    return not path.is_dir() and (name in written or (in_module and path.name in MODULE_FILES))
+    if path.is_dir():
+        return False
+    of_fsdp = path.parent.name in _FSDP and _FSDP_FILE.fullmatch(path.name) is not None
+    return name in written or (in_module and path.name in MODULE_FILES) or of_fsdp
 
 
 def _written(folder: Path) -> frozenset[str]:

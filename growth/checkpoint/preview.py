@@ -11,10 +11,12 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from growth.checkpoint.companions import companion_notes
+from growth.checkpoint.fsdp import plan_fsdp
 from growth.checkpoint.pipeline import open_pipeline
 from growth.errors import UnsupportedModelError, shown
 from growth.hf.computed_tables import completed
 from growth.hf.custom_modules import raw_config
+from growth.hf.growable import check_growable, grown_as_fsdp
 from growth.hf.reader import open_checkpoint
 from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
@@ -39,7 +41,9 @@ def plan_widening(
         source: a checkpoint folder or hub id, whose headers give the tensor names and shapes; a
             config, whose class (named in ``architectures``, or registered with it) gives them; or a
             model in memory, as `growth.widen` takes it.
-        config, build, inputs: of a module of your own in memory, as in `growth.widen`.
+        config: of a folder that was saved under FSDP, as in `growth.widen_checkpoint`; of a module of your own
+            in memory, as in `growth.widen`.
+        build, inputs: of such a module.
 
     Returns:
         The plan: print it, or read ``plan.to_json()``.
@@ -53,6 +57,10 @@ def plan_widening(
     options = chosen(choices)
     if isinstance(source, nn.Module):
         return model_plan(source, options, config, build, inputs)
+    if isinstance(source, (str, os.PathLike)) and build is None and inputs is None:
+        check_growable(source, config)
+        if (found := grown_as_fsdp(source)) is not None:
+            return plan_fsdp(found, config, options)
     if any(value is not None for value in (config, build, inputs)):
         raise UnsupportedModelError(
             f"config=, build= and inputs= say how a module in memory is built and run, and {shown(source)} is none. "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from growth.hf.companion_names import is_weights
+from growth.hf.fsdp_folder import FSDP
 
 _OWNER_OF_FOLDER, _OWNER_OF_FILE, _PERMISSIONS = 0o700, 0o600, 0o777
 
@@ -27,9 +28,13 @@ def keep_private(folder: Path, source: Path) -> None:
         source: the folder it was made of.
     """
     common = {True: _PERMISSIONS, False: _PERMISSIONS}
-    for path in source.iterdir():
+    for path in (*source.iterdir(), *(path for name in FSDP for path in source.glob(f"{name}/*"))):
         if path.is_file():
-            common[is_weights(path.name)] &= path.stat().st_mode
+            common[_holds_weights(path)] &= path.stat().st_mode
     for path in folder.rglob("*"):
         if path.is_file():
-            path.chmod(path.stat().st_mode & (common[is_weights(path.name)] | _OWNER_OF_FILE))
+            path.chmod(path.stat().st_mode & (common[_holds_weights(path)] | _OWNER_OF_FILE))
+
+
+def _holds_weights(path: Path) -> bool:
+    return is_weights(path.name) or path.parent.name in FSDP or path.name in FSDP

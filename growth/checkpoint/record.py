@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy
 import safetensors
@@ -13,11 +13,17 @@ import torch
 import transformers
 
 from growth.checkpoint.shards import Done
-from growth.checkpoint.trainer_state import TrainerState
 from growth.hf.reader import Checkpoint
 from growth.plan.plan import Plan
 from growth.proof.twin import Proof
 from growth.version import __version__
+
+
+class TrainingState(Protocol):
+    """What is grown beside the weights."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What the record says of it."""
 
 
 def growth_record(
@@ -27,7 +33,7 @@ def growth_record(
     hashes: Mapping[str, str],
     done: Sequence[Done],
     dtype: str,
-    training: TrainerState | None,
+    training: TrainingState | None,
 ) -> dict[str, Any]:
     """What ``growth.json`` holds: all that is needed to grow the source again and to see that it is
     the source.
@@ -36,7 +42,7 @@ def growth_record(
         plan, proof: how it grew, and what was proved.
         source: the checkpoint.
         hashes: file name -> SHA-256, of the source's files that were read.
-        done: the weight files of the result.
+        done: the weight files of the result, where they were hashed as they were written.
         dtype: of the result, in words.
         training: its training state, if that grew.
     """
@@ -48,7 +54,7 @@ def growth_record(
     versions = {"growth": __version__, **packages, "safetensors": safetensors.__version__, "numpy": numpy.__version__}
     return {
         "source": {"name": source_name(source.folder), "sha256": dict(hashes)},
-        "result": {"sha256": {one.file: one.sha256 for one in done}},
+        **({"result": {"sha256": {one.file: one.sha256 for one in done}}} if done else {}),
         "dtype": dtype,
         **({"training": training.to_json()} if training else {}),
         "proof": proof.to_json(),

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from growth.hf.companion_names import is_weights
+from growth.hf.fsdp_folder import FULL_OPTIMIZER, SHARDED_OPTIMIZER
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.twin import Proof
@@ -41,26 +43,45 @@ class WidenedCheckpoint(Shown):
                 f"{twin.scale:.3g}). What that does to the loss on text, the next command measures."
             )
         if told := self.training:
+            resumes = "accelerator.load_state(...)" if told.get("saved_by") == "accelerate" else _RESUMES
             parts.append(
                 f"training state: step {told['global_step']}, {told['optimizer']}, moments: {told['moments']}; to go "
-                f"on, build the model from {self.path} and call Trainer.train(resume_from_checkpoint=...) with it"
+                f"on, build the model from {self.path if self._whole else f'the config in {self.path}'} and call "
+                f"{resumes} with it"
             )
         if self.left_behind:
             parts.append(_left_behind(self.left_behind))
         parts += note_parts(self.plan)
         ahead = as_command(["grow", "verify", as_argument(self.source), as_argument(self.destination)])
+        if not self._whole:
+            ahead = (
+                "train on under FSDP; for from_pretrained and grow verify, load it and save_pretrained (docs/fsdp.md)"
+            )
         return [*parts, f"written: {self.path}\nnext: {ahead}"]
+
+    @property
+    def _whole(self) -> bool:
+        """Whether it has weights that ``from_pretrained`` reads."""
+        return any(is_weights(name) for name in self.files)
 
     def __repr__(self) -> str:
         return f"WidenedCheckpoint({str(self.path)!r}, {self.plan!r})"
 
 
+_RESUMES = "Trainer.train(resume_from_checkpoint=...)"
+
+
 def _left_behind(names: Sequence[str]) -> str:
     """Which files were not copied, and why."""
-    if "trainer_state.json" not in names:
+    saved = {
+        "trainer_state.json": "a Trainer checkpoint",
+        **dict.fromkeys((SHARDED_OPTIMIZER, FULL_OPTIMIZER), "a state that accelerate saved"),
+    }
+    kinds = [what for name, what in saved.items() if name in names]
+    if not kinds:
         return f"not copied, since nothing says whether they suit the new sizes: {', '.join(names)}"
     return (
-        "this is a Trainer checkpoint; --optimizer (optimizer=True) grows its training state as well. Not copied "
+        f"this is {kinds[0]}; --optimizer (optimizer=True) grows its training state as well. Not copied "
         f"without it: {', '.join(names)}"
     )
 

@@ -19,8 +19,8 @@ COPIED = (SCHEDULER, "rng_state*.pth", "training_args.bin", "scaler.pt")
 _SHARDED = {
     "global_step*": "DeepSpeed",
     "zero_to_fp32.py": "DeepSpeed",
-    "pytorch_model_fsdp*": "FSDP",
-    "optimizer_[0-9]*": "FSDP",
+    "pytorch_model_fsdp*": "FSDP in files for each rank",
+    "optimizer_[0-9]*": "FSDP without the model's weights",
     "rank*-of-*": "XLA FSDP",
     "optimizer.pt_*": "SageMaker",
 }

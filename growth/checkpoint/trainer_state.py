@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.optim import Adagrad, Optimizer
 from transformers import PreTrainedModel
 
+from growth.checkpoint.dcp_writer import write_file
 from growth.checkpoint.grown_optimizer import grown_optimizer
 from growth.checkpoint.optimizer_file import OPTIMIZER, check_writer, read_optimizer, writer_of
 from growth.checkpoint.parameter_numbers import Numbers, is_named, numbers_of
@@ -81,13 +81,7 @@ class TrainerState:
     def rates(self) -> tuple[float, float]:
         """The smallest and the largest factor on the learning rate, over all parameters, that would
         continue training as the small model's. Not applied, but reported."""
-        if self.writer is None:
-            return 1.0, 1.0
-        degree = KINDS[self.writer].degree
-        tensors = tensor_plans(self.new, self.plan).values()
-        factors = [factors_of(tensor, self.plan.part(tensor.name)) for tensor in tensors]
-        rates = [factor.value / factor.gradient**degree for factor in factors]
-        return min(rates), max(rates)
+        return (1.0, 1.0) if self.writer is None else rates_of(self.new, self.plan, KINDS[self.writer].degree)
 
     @property
     def note(self) -> str:
@@ -151,28 +145,43 @@ class TrainerState:
         grown = grown_optimizer(
             self.loaded, self.writer, self.numbers, self.old, self.new, self.plan, self.moments, allow_nonfinite
         )
-        with (folder / OPTIMIZER).open("wb") as file:
-            try:
-                torch.save(grown, file)
-            except RuntimeError as error:  # which torch makes of a write that fails
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
+        write_file(folder / OPTIMIZER, grown)
         (folder / PROGRESS).write_text(
-            json.dumps(self._grown_progress(target), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+            json.dumps(grown_progress(self.progress, here, target), indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
         return [*copied, OPTIMIZER, PROGRESS]
 
-    def _grown_progress(self, target: Path) -> dict[str, Any]:
-        """The content of ``trainer_state.json``. The best model so far is a small one, which Trainer
-        could not load into the wide one, unless it is the checkpoint that grows. Its metric goes
-        with it: Trainer would keep no checkpoint that does not beat it, and load none at the end."""
-        progress, best = dict(self.progress), self.progress.get("best_model_checkpoint")
-        if best and _names(str(best), self.source.folder):
-            progress["best_model_checkpoint"] = str(target)
-        elif best:  # a metric alone, as early stopping has it, stays
-            progress |= dict.fromkeys(progress.keys() & {"best_model_checkpoint", "best_metric", "best_global_step"})
-        return progress
+
+def rates_of(new: PreTrainedModel, plan: Plan, degree: int) -> tuple[float, float]:
+    """The smallest and the largest factor on the learning rate, over all parameters, that would continue
+    training as the small model's.
+
+    Args:
+        new: the grown model, on any device.
+        plan: how it grew, by the names that its parameters have on disk.
+        degree: of the optimizer's update in the gradient.
+    """
+    factors = [factors_of(tensor, plan.part(tensor.name)) for tensor in tensor_plans(new, plan).values()]
+    rates = [factor.value / factor.gradient**degree for factor in factors]
+    return min(rates), max(rates)
+
+
+def grown_progress(before: Mapping[str, Any], folder: Path, target: Path) -> dict[str, Any]:
+    """The content of ``trainer_state.json`` after growth. The best model so far is a small one, which Trainer
+    could not load into the wide one, unless it is the checkpoint that grows. Its metric goes
+    with it: Trainer would keep no checkpoint that does not beat it, and load none at the end.
+
+    Args:
+        before: what it held.
+        folder: the checkpoint that grows.
+        target: what it becomes.
+    """
+    progress, best = dict(before), before.get("best_model_checkpoint")
+    if best and _names(str(best), folder):
+        progress["best_model_checkpoint"] = str(target)
+    elif best:  # a metric alone, as early stopping has it, stays
+        progress |= dict.fromkeys(progress.keys() & {"best_model_checkpoint", "best_metric", "best_global_step"})
+    return progress
 
 
 def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> TrainerState:

@@ -21,8 +21,9 @@ import torch
 from torch.distributed import ProcessGroup
 
 from growth.arguments import check_count, check_flag, check_function, check_path, check_word
-from growth.checkpoint.companions import companion_notes, copy_companions, write_json
+from growth.checkpoint.companions import companion_notes, copy_companions, with_dtype, write_json, written_files
 from growth.checkpoint.destination import appearing, check_apart, check_space, check_target, destination
+from growth.checkpoint.fsdp import FsdpOptions, widen_fsdp
 from growth.checkpoint.model_card import write_card
 from growth.checkpoint.pipeline import Pipeline, open_pipeline
 from growth.checkpoint.ranks import Ranks
@@ -39,6 +40,7 @@ from growth.errors import IllegalGrowthError
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
 from growth.hf.dtypes import dtype_name, float_dtype
+from growth.hf.growable import check_growable, grown_as_fsdp
 from growth.hf.reader import open_checkpoint
 from growth.infer.prepare import prepare
 from growth.plan.choices import Choices, takes_choices
@@ -56,6 +58,7 @@ def widen_checkpoint(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
+    config: str | os.PathLike[str] | None = None,
     optimizer: bool = False,
     moments: Moments = "preserve",
     dtype: str | torch.dtype | None = None,
@@ -79,7 +82,11 @@ def widen_checkpoint(
     Args:
         src: a folder or hub id with safetensors or ``pytorch_model*.bin`` files.
         dst: the folder to make.
-        optimizer: grow the training state of a `transformers.Trainer` checkpoint too
+        config: of a model that accelerate or Trainer saved under FSDP, whose folder lacks it: a
+            ``config.json``, a folder that has one, or a hub id. ``src`` is then a folder with
+            ``pytorch_model_fsdp_0`` (SHARDED_STATE_DICT) or ``pytorch_model_fsdp.bin``, and ``dst`` one of
+            the same kind; see docs/fsdp.md.
+        optimizer: grow the training state of a `transformers.Trainer` checkpoint, or of one under FSDP, too
             (``optimizer.pt``, ``trainer_state.json``, ...), so that
             ``Trainer(...).train(resume_from_checkpoint=dst)`` continues at the same step. Learning
             rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter
@@ -130,6 +137,19 @@ def widen_checkpoint(
             f"moments={moments!r} is about the optimizer's state, which is not grown unless asked for. Add "
             "optimizer=True (--optimizer)."
         )
+    check_growable(src, config, optimizer)
+    if (found := grown_as_fsdp(src, optimizer)) is not None:
+        if group is not None or resume:
+            raise IllegalGrowthError(
+                f"{found.folder} was saved under FSDP, and such a folder grows in one process and from the beginning. "
+                "Leave torchrun and --resume (group=, resume=) out."
+            )
+        usable_device(device, torch.float64)
+        check_target(target, overwrite)
+        asked = FsdpOptions(
+            config, optimizer, moments, wanted, limit, overwrite, allow_nonfinite, device, jobs, progress
+        )
+        return widen_fsdp(found, target, (str(src), str(dst)), options, asked)
     ranks = Ranks(group)
     with ranks.reporting():
         with ranks.agreeing():
@@ -159,7 +179,7 @@ def widen_checkpoint(
         target,
         plan,
         proof,
-        tuple(sorted(_files(target))),
+        tuple(sorted(written_files(target))),
         ranks.tell(left_behind),
         plan.bytes(new=False),
         work.size,
@@ -257,22 +277,7 @@ def _finish(
     dtype = dtype_name(wanted) if wanted else "as the source"
     record = growth_record(plan, proof, source, hashes, done, dtype, training)
     write_card(source.files, folder, target.name, plan, proof)
-    files = sorted([*_files(folder), "config.json", "growth.json"])
+    files = sorted([*written_files(folder), "config.json", "growth.json"])
     write_json(folder / "growth.json", {**record, "files": files})
-    write_json(folder / "config.json", _with_dtype(plan.new, wanted))
+    write_json(folder / "config.json", with_dtype(plan.new, wanted))
     return left_behind
-
-
-def _files(folder: Path) -> list[str]:
-    """The files in a folder, except for names that JSON or a terminal could not show."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [name for name in names if name.isprintable()]
-
-
-def _with_dtype(raw: Mapping[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:
-    """The config with the dtype of the result, in the field that has it (``dtype``, or
-    ``torch_dtype`` in older configs). Without such a field, transformers takes the dtype from the
-    weights."""
-    if dtype is None:
-        return dict(raw)
-    return {key: dtype_name(dtype) if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from growth.hf.fsdp_folder import FULL, SHARDED, SHARDED_OPTIMIZER, unread_fsdp
 from growth.hf.source_files import leaves
 
 ADAPTER = "adapter_config.json"
@@ -29,18 +30,42 @@ _ORIGINAL = (
 _OLD_TRANSFORMERS = "Load them with transformers 4 ({option}=True), save them with save_pretrained, and widen that."
 
 _OF_DEEPSPEED = (
-    "{folder} holds a model in the shards of DeepSpeed ('{found}'). Load the shards with DeepSpeed's zero_to_fp32.py, "
-    "which writes whole weights beside the config, and widen that."
+    "{folder} holds a model in the shards of DeepSpeed ('{found}'). Convert it with the zero_to_fp32.py beside them "
+    "(python zero_to_fp32.py FOLDER OUT --safe_serialization), put its config.json into OUT, and widen OUT; the state "
+    "of the optimizer has no such form."
+)
+
+_OF_MEGATRON = (
+    "{folder} holds a checkpoint of Megatron ('{found}'), which has names and layouts of its own. Convert it with "
+    "Megatron-Bridge (examples/conversion/convert_checkpoints.py export --hf-model ID --megatron-path FOLDER "
+    "--hf-path OUT), widen OUT, and import the result."
+)
+
+_ALONE = "which only `grow plan` and `grow widen` read, with --config where it has none."
+
+_OF_FSDP = (
+    f"{{folder}} holds a model as FSDP saves it ('{{found}}'), {_ALONE} Load it into the model for anything else, and "
+    "save_pretrained."
+)
+
+_OF_TITAN = (
+    "{folder} holds a checkpoint of torchtitan ('{found}'), whose names and order of rows are its own. Convert it "
+    "with torchtitan's scripts/checkpoint_conversion/convert_to_hf.py, or save with last_save_in_hf; widen that, and "
+    "start from the result with initial_load_in_hf."
+)
+
+_OF_DCP = (
+    "{folder} holds a checkpoint of torch.distributed.checkpoint ('{found}') that accelerate did not lay out. Save "
+    "the model with accelerator.save_state (SHARDED_STATE_DICT), or gather its state dict and save_pretrained."
 )
 
 _KINDS: tuple[tuple[str, str], ...] = (
     ("*.gguf", f"{{folder}} holds GGUF weights ('{{found}}'), which are usually quantised. {CONVERT_GGUF}"),
     *((pattern, _OF_DEEPSPEED) for pattern in ("global_step*", "zero_to_fp32.py", "*_model_states.pt")),
-    (
-        "*model_fsdp*",
-        "{folder} holds a model in the shards of FSDP ('{found}'). Save it whole (accelerate merge-weights, or "
-        "fsdp_state_dict_type FULL_STATE_DICT), and widen that.",
-    ),
+    *((pattern, _OF_DEEPSPEED) for pattern in ("zero_pp_rank_*", "bf16_zero_pp_rank_*")),
+    *((name, _OF_MEGATRON) for name in ("latest_checkpointed_iteration.txt", "mp_rank_*", "common.pt", "iter_0*")),
+    (SHARDED, _OF_FSDP),
+    (FULL, _OF_FSDP),
     ("consolidated.*", f"{{folder}} holds weights in Meta's or Mistral's own format ('{{found}}'). {_ORIGINAL}"),
     *(
         (name, f"{{folder}} holds weights in {whose} format ('{{found}}'). {_OLD_TRANSFORMERS.format(option=option)}")
@@ -80,6 +105,8 @@ def known_folder(folder: Path) -> str:
     for pattern, said in _KINDS:
         if found := sorted(folder.glob(pattern)):
             return said.format(folder=folder, found=found[0].relative_to(folder))
+    if said := unread_fsdp(folder) or _sharded(folder):
+        return said
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if shard := _first(_SHARD, names):
         index = f"{shard[1]}.{shard[2]}.index.json"
@@ -90,6 +117,18 @@ def known_folder(folder: Path) -> str:
             f"with from_pretrained(folder, variant='{one[1]}'), save them with save_pretrained, and widen that."
         )
     return ""
+
+
+def _sharded(folder: Path) -> str:
+    """The sentence for a folder of torch.distributed.checkpoint itself; empty for others. Its metadata is not
+    unpickled, only looked through for names that torchtitan gives."""
+    metadata = folder / ".metadata"
+    if not metadata.is_file() or leaves(metadata, folder) is not None:
+        return ""
+    if folder.name in (SHARDED, SHARDED_OPTIMIZER):
+        return f"{folder} is a part of what FSDP saves. Name the folder that it lies in: {folder.parent}."
+    titan = any(name in metadata.read_bytes() for name in (b"tok_embeddings.weight", b".attention.wq.weight"))
+    return (_OF_TITAN if titan else _OF_DCP).format(folder=folder, found=metadata.name)
 
 
 def other_weights(folder: Path) -> list[str]:

@@ -37,7 +37,13 @@ CACHED = 1 << 17
 
 
 def grow_tensor(
-    old: Tensor, plan: TensorPlan, dtype: torch.dtype | None = None, *, seed: int = 0, fold: Fold | None = None
+    old: Tensor,
+    plan: TensorPlan,
+    dtype: torch.dtype | None = None,
+    *,
+    seed: int = 0,
+    fold: Fold | None = None,
+    each: Each = map,
 ) -> Tensor:
     """The grown tensor, whole. Arguments as for `grow_blocks`.
 
@@ -57,7 +63,7 @@ def grow_tensor(
         [[1.0, 2.0, 1.0, 2.0], [3.0, 4.0, 3.0, 4.0]]
     """
     new = torch.empty(plan.new_shape, dtype=dtype or old.dtype, device=old.device)
-    for start, block in grow_blocks(old, plan, new.dtype, seed=seed, fold=fold):
+    for start, block in grow_blocks(old, plan, new.dtype, seed=seed, fold=fold, each=each):
         (new if new.ndim else new[None])[start : start + len(block)] = block
     return new
 

@@ -47,9 +47,9 @@ class GrowingTensor:
         grown = grow_blocks(self.old, self.plan, self.dtype, seed=self.seed, fold=self.fold, each=each)
         return (block for _, block in grown)
 
-    def whole(self) -> Tensor:
-        """All of it, on the device of the source."""
-        return grow_tensor(self.old, self.plan, self.dtype, seed=self.seed, fold=self.fold)
+    def whole(self, each: Each = map) -> Tensor:
+        """All of it, on the device of the source; ``each`` works on its blocks, as `map` does."""
+        return grow_tensor(self.old, self.plan, self.dtype, seed=self.seed, fold=self.fold, each=each)
 
 
 def growing_tensors(

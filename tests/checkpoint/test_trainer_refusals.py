@@ -67,7 +67,11 @@ REFUSALS: dict[str, tuple[Any, str]] = {
     ),
     "fsdp": (
         lambda f: (f / "pytorch_model_fsdp_0").mkdir(),
-        "'pytorch_model_fsdp_0', a training state in the layout of FSDP",
+        r"pytorch_model_fsdp_0/\.metadata cannot be read",
+    ),
+    "fsdp of a rank": (
+        lambda f: (f / "pytorch_model_fsdp_0_rank0.bin").write_bytes(b""),
+        r"'pytorch_model_fsdp_0_rank0\.bin', a training state in the layout of FSDP in files for each rank",
     ),
     "fsdp optimizer": (lambda f: (f / "optimizer_0").mkdir(), "'optimizer_0', a training state in the layout of FSDP"),
     "accelerate": (

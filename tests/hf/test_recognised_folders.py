@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed.checkpoint
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -65,7 +68,7 @@ def beside(*names: str) -> Callable[[Path, Path], None]:
     def lay(folder: Path, model: Path) -> None:
         shutil.copyfile(model / "config.json", folder / "config.json")
         for name in names:
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(b"")
 
     lay.__name__ = names[0]
@@ -111,6 +114,13 @@ def accelerate(folder: Path, model: Path) -> None:
     (folder / "random_states_0.pkl").write_bytes(b"")
 
 
+def titan(folder: Path, model: Path) -> None:
+    weights = {"tok_embeddings.weight": torch.ones(2), "layers.0.attention.wq.weight": torch.ones(2)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that there is no process group
+        torch.distributed.checkpoint.save(weights, checkpoint_id=folder)
+
+
 def empty(folder: Path, model: Path) -> None:
     """Nothing in it."""
 
@@ -129,7 +139,15 @@ LIES: list[tuple[Callable[[Path, Path], None], tuple[str, ...]]] = [
     (beside("consolidated.safetensors", "params.json"), ("Mistral's own format", "convert_*_weights_to_hf.py")),
     (beside("consolidated.00.pth"), ("Meta's or Mistral's own format ('consolidated.00.pth')",)),
     (beside("zero_to_fp32.py", "global_step5/mp_rank_00_model_states.pt"), ("of DeepSpeed", "zero_to_fp32.py")),
-    (beside("pytorch_model_fsdp_0/__0_0.distcp"), ("shards of FSDP", "FULL_STATE_DICT")),
+    (beside("zero_pp_rank_0_mp_rank_00_optim_states.pt"), ("shards of DeepSpeed", "--safe_serialization")),
+    (beside("iter_0000010/mp_rank_00/model_optim_rng.pt"), ("a checkpoint of Megatron ('iter_0000010')", "Bridge")),
+    (
+        beside("common.pt", ".metadata", "__0_0.distcp"),
+        ("a checkpoint of Megatron ('common.pt')", "import the result"),
+    ),
+    (beside("pytorch_model_fsdp_0_rank1.bin"), ("a file for each rank (use_dcp=False", "SHARDED_STATE_DICT")),
+    (titan, ("a checkpoint of torchtitan", "convert_to_hf.py", "last_save_in_hf")),
+    (beside(".metadata", "__0_0.distcp"), ("that accelerate did not lay out", "accelerator.save_state")),
     (beside("flax_model.msgpack"), ("Flax format", "transformers 4 (from_flax=True)")),
     (beside("onnx/model.onnx"), ("exported to ONNX ('onnx/model.onnx')", "it was exported from")),
     (beside("openvino_model.xml"), ("exported to OpenVINO",)),

@@ -53,7 +53,8 @@ SIGNATURES = {
     "widen": "(model, *, optimizer=None, scheduler=None, moments='preserve', hyper='preserve', allow_nonfinite=False, "
     f"verify_inputs=None, config=None, build=None, inputs=None, {KEYWORDS})",
     "widen_checkpoint": (
-        "(src, dst, *, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', overwrite=False, "
+        "(src, dst, *, config=None, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', "
+        "overwrite=False, "
         "resume=False, jobs=None, group=None, allow_nonfinite=False, "
         f"device='cpu', progress=None, {KEYWORDS})"
     ),
@@ -100,11 +101,12 @@ OPTIONS_OF_GROWTH = [
     "--vouch ...",
 ]
 OPTIONS = {
-    "plan": ["SRC", *OPTIONS_OF_GROWTH, "-v/--verbose", "--json"],
+    "plan": ["SRC", *OPTIONS_OF_GROWTH, "--config None", "-v/--verbose", "--json"],
     "widen": [
         "SRC",
         "DST",
         *OPTIONS_OF_GROWTH,
+        "--config None",
         "--optimizer",
         "--moments preserve (preserve, fresh, reset)",
         "--dtype None (float64, float32, float16, bfloat16)",
