@@ -189,6 +189,11 @@ def measure(setting: Setting, tell: Callable[[str], None] = lambda line: None) -
     return found
 
 
+def costs(found: Measured) -> list[float]:
+    """CPU seconds for each GB written, of each case."""
+    return [median(case.cpu) for case in found.cases.values()]
+
+
 HEADER = (
     *("case", "GB written", "CPU s/GB", "to the floor", "to plain", "to cp", "s", "floor, s", "cp, s"),
     *("memory", "bound", "fold bit for bit"),
