@@ -6,8 +6,8 @@
 Makes a random Llama of about the given number of millions of parameters, and widens it case by case, each time in a
 process of its own: twice the width, 1.5 times, with and without noise. In the same run it measures
 
-* the start-up, which is subtracted: a process that only imports, and one that imports, plans and proves the twin, as a
-  growth of any size does once;
+* the start-up, which every figure leaves out: imports, and, in a process of its own, the plan and the proof by twin,
+  which a growth of any size makes once;
 * the floor: a process that reads every tensor of the source once and writes as many bytes once, through the same
   writer, and computes nothing;
 * ``cp -r`` of the result.
@@ -102,7 +102,7 @@ class Case:
 
 @dataclass
 class Measured:
-    """All cases, and the CPU seconds of the two start-ups in each round."""
+    """All cases; CPU seconds of the imports of each process, and of a plan and its twin in each round."""
 
     cases: dict[str, Case]
     imports: list[float]
@@ -136,10 +136,12 @@ def make_source(folder: Path, millions: int, dtype: torch.dtype) -> None:
             writer.append(torch.randn(shape).to(dtype))
 
 
-def child(*arguments: object) -> tuple[float, dict[str, Any]]:
-    """CPU seconds of a process of ``stream_child.py``, and what it printed."""
+def child(found: Measured, *arguments: object) -> dict[str, Any]:
+    """What a process of ``stream_child.py`` printed."""
     done = took([sys.executable, str(CHILD), *map(str, arguments)]).checked()
-    return done.cpu, json.loads(done.out.splitlines()[-1])
+    said: dict[str, Any] = json.loads(done.out.splitlines()[-1])
+    found.imports.append(done.cpu - said["cpu"])
+    return said
 
 
 def measure(setting: Setting, tell: Callable[[str], None] = lambda line: None) -> Measured:
@@ -155,20 +157,20 @@ def measure(setting: Setting, tell: Callable[[str], None] = lambda line: None) -
     try:
         make_source(small, setting.parameters, getattr(torch, setting.dtype))
         for number in range(setting.rounds):
-            found.imports.append(child("imports")[0])
-            found.before.append(child("before", small, json.dumps(setting.options(setting.cases[0])))[0])
+            options = json.dumps(setting.options(setting.cases[0]))
+            found.before.append(child(found, "before", small, options)["cpu"])
             for name in setting.cases:
                 case = found.cases[name]
                 for folder in (wide, copied, floored):
                     shutil.rmtree(folder, ignore_errors=True)
                 os.sync()
-                cpu, run = child("widen", small, wide, json.dumps(setting.options(name)))
-                floor_cpu, floor = child("floor", small, wide, floored)
+                run = child(found, "widen", small, wide, json.dumps(setting.options(name)))
+                floor = child(found, "floor", small, wide, floored)
                 copy = took(["sh", "-c", 'cp -r "$0" "$1" && sync "$1"/*', wide, copied]).checked()
                 case.written = sum(path.stat().st_size for path in wide.glob("*.safetensors"))
                 amount = case.written / 1e9
-                case.cpu.append((cpu - found.before[-1]) / amount)
-                case.floor.append((floor_cpu - found.imports[-1]) / amount)
+                case.cpu.append((run["cpu"] - found.before[-1]) / amount)
+                case.floor.append(floor["cpu"] / amount)
                 case.cp.append(copy.cpu / amount)
                 case.wall.append(run["seconds"])
                 case.floor_wall.append(floor["seconds"])
@@ -227,7 +229,7 @@ def report(found: Measured, setting: Setting, markdown: bool) -> str:
     jobs = "its own number of jobs" if setting.jobs is None else f"{setting.jobs} jobs"
     said = (
         f"{found.parameters[0] / 1e6:.0f} M parameters in {setting.dtype}, rounds: {setting.rounds}, {jobs}. "
-        f"Subtracted: {median(found.imports):.1f} CPU s of imports, {median(found.before):.1f} with plan and twin. "
+        f"Left out: {median(found.imports):.1f} CPU s of imports, {median(found.before):.1f} of plan and twin. "
         f"Floor {median(floors):.2f} CPU s/GB, cp {median(copies):.2f}."
     )
     return f"{table(HEADER, rows(found), markdown)}\n\n{said}"

@@ -1,11 +1,11 @@
 """What ``stream.py`` measures, a process each:
 
-    python benchmarks/stream_child.py imports
-    python benchmarks/stream_child.py before SRC OPTIONS        # imports, plan, proof by twin
+    python benchmarks/stream_child.py before SRC OPTIONS        # the plan and the proof by twin
     python benchmarks/stream_child.py widen SRC DST OPTIONS     # all of `growth.widen_checkpoint`
     python benchmarks/stream_child.py floor SRC LIKE DST        # reading and writing alone
 
-OPTIONS are those of `growth.widen_checkpoint`, as JSON."""
+OPTIONS are those of `growth.widen_checkpoint`, as JSON. Each prints the CPU seconds, in the program and in the system,
+and the seconds that it took once everything was imported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import inspect
 import itertools
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -35,11 +36,6 @@ def peak() -> int:
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def imports() -> dict[str, Any]:
-    """Nothing but what stands above."""
-    return {}
-
-
 def before(source: str, options: str) -> dict[str, Any]:
     """What a growth does before it touches a weight."""
     given = json.loads(options)
@@ -53,10 +49,9 @@ def widen(source: str, target: str, options: str) -> dict[str, Any]:
     given = json.loads(options)
     if "jobs" not in inspect.signature(growth.widen_checkpoint).parameters:
         given.pop("jobs", None)
-    bare, begun = peak(), time.perf_counter()
+    bare = peak()
     result = growth.widen_checkpoint(source, target, **given)
-    seconds = time.perf_counter() - begun
-    return {"seconds": seconds, "memory": peak() - bare, "exact": result.proof.fold.exact}
+    return {"memory": peak() - bare, "exact": result.proof.fold.exact}
 
 
 def floor(source: str, like: str, target: str) -> dict[str, Any]:
@@ -66,7 +61,6 @@ def floor(source: str, like: str, target: str) -> dict[str, Any]:
     tensors = json.loads((Path(like) / "growth.json").read_text())["plan"]["tensors"]
     shapes = {tensor["name"]: tuple(tensor["new"]) for tensor in tensors}
     sources = {tensor["name"]: tensor["source"] or tensor["name"] for tensor in tensors}
-    begun = time.perf_counter()
     Path(target).mkdir()
     announced = {name: (shape, checkpoint.dtypes[sources[name]]) for name, shape in shapes.items()}
     with SafetensorsWriter(Path(target) / "model.safetensors", announced) as writer:
@@ -77,9 +71,16 @@ def floor(source: str, like: str, target: str) -> dict[str, Any]:
                 missing -= len(part)
                 if not missing:
                     break
-    return {"seconds": time.perf_counter() - begun}
+    return {}
+
+
+def cpu() -> float:
+    """Seconds of all processors for this process, its threads and the processes that it has ended."""
+    return sum(os.times()[:4])
 
 
 if __name__ == "__main__":
-    modes = {"imports": imports, "before": before, "widen": widen, "floor": floor}
-    print(json.dumps(modes[sys.argv[1]](*sys.argv[2:])))
+    mode = {"before": before, "widen": widen, "floor": floor}[sys.argv[1]]
+    spent, begun = cpu(), time.perf_counter()
+    found = mode(*sys.argv[2:])
+    print(json.dumps({"cpu": cpu() - spent, "seconds": time.perf_counter() - begun, **found}))
