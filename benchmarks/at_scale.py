@@ -1,7 +1,7 @@
 """The largest open models, planned: what it takes, and what growing them would take.
 
     python benchmarks/at_scale.py [--models NAME ...] [--width 2] [--folder DIR] [--plain 4.4 --noise 29 | --measure]
-                                  [--workers 1 8 64] [--disk 2 10] [--reads 2] [--markdown]
+                                  [--workers 1 8 64] [--disk 2 10] [--markdown]
 
 Makes checkpoints of Llama-3.1-405B and DeepSeek-V3 (671 B) that hold no weights: the configs of the published models,
 safetensors files with the headers of all their tensors in bfloat16, and holes of the right size in place of the data,
@@ -11,9 +11,8 @@ which take no room on the disk. ``grow plan`` plans each of them in a process of
 What the growth itself would take follows from its cost: CPU seconds for each GB (1e9 bytes) written, given as
 ``--plain`` (copies alike) and ``--noise`` (noise 1), or measured in the same run by ``stream.py`` (``--measure``).
 Assumed: as many cores as workers, each as fast as the one that was measured; shards that divide the work evenly; a
-start-up of nothing. The disk carries ``--disk`` GB/s, reading and writing together, without a cache, and every byte
-of the source is read ``--reads`` times: once to grow it, once more for its SHA-256. The time is that of the workers or
-that of the disk, whichever is longer."""
+start-up of nothing; and a disk that carries ``--disk`` GB/s, reading and writing together, where the source is read
+once. The time is that of the workers or that of the disk, whichever is longer."""
 
 from __future__ import annotations
 
@@ -194,7 +193,7 @@ def projections(sizes: Mapping[str, tuple[int, int]], costs: Mapping[str, float]
     made = []
     for name, (old, new) in sizes.items():
         for case, cost in costs.items():
-            growth = Growth(given.reads * old / 1e9, new / 1e9, cost)
+            growth = Growth(old / 1e9, new / 1e9, cost)
             for disk in given.disk:
                 times = [clock(growth.seconds(workers, disk)) for workers in given.workers]
                 core_hours = f"{cost * growth.written / 3600:.0f}"
@@ -212,7 +211,6 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure both with stream.py, in minutes")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--disk", type=float, nargs="+", default=[2, 10], help="GB/s, reading and writing together")
-    parser.add_argument("--reads", type=int, default=2, help="how often every byte of the source is read")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -231,7 +229,7 @@ def main() -> None:
     header = ("growth", "core-hours", "disk", *workers, "disk-bound from")
     print(table(header, projections(sizes, costs, given), given.markdown), "", sep="\n")
     told = ", ".join(f"{case} {cost:.1f}" for case, cost in costs.items())
-    print(f"CPU seconds for each GB written: {told}. The source is read {given.reads} times.")
+    print(f"CPU seconds for each GB written: {told}")
 
 
 if __name__ == "__main__":

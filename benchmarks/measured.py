@@ -42,11 +42,12 @@ class Took:
 
 def took(command: Sequence[str | os.PathLike[str]]) -> Took:
     """Run a command and measure it."""
-    between = [sys.executable, __file__, *map(os.fspath, command)]
-    done = subprocess.run(between, capture_output=True, text=True, check=True)
-    *said, figures = done.stderr.splitlines(keepends=True)
-    code, cpu, wall, peak = json.loads(figures)
-    return Took(code, cpu, wall, peak, done.stdout, "".join(said))
+    read, write = os.pipe()
+    with open(read, encoding="utf-8") as figures, open(write, "w", encoding="utf-8"):
+        between = [sys.executable, __file__, str(write), *map(os.fspath, command)]
+        done = subprocess.run(between, pass_fds=[write], capture_output=True, text=True, check=True)
+        code, cpu, wall, peak = json.loads(figures.readline())
+    return Took(code, cpu, wall, peak, done.stdout, done.stderr)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) -> str:
@@ -66,13 +67,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) 
     )
 
 
-def main(command: Sequence[str]) -> None:
+def main(write: int, command: Sequence[str]) -> None:
+    os.set_inheritable(write, False)
     begun = time.perf_counter()
     _, status, usage = os.wait4(os.posix_spawnp(command[0], command, os.environ), 0)
     wall = time.perf_counter() - begun
     figures = [os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * 1024]
-    print(f"\n{json.dumps(figures)}", file=sys.stderr)
+    os.write(write, f"{json.dumps(figures)}\n".encode())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -15,7 +15,7 @@ process of its own: twice the width, 1.5 times, with and without noise. In the s
 All wait until the files are on the disk. CPU seconds are those of the whole process, in the program and in the system:
 they say what the work costs where other programs run too, which seconds on the clock do not. Printed are medians over
 the rounds, and the peak memory above that of the bare interpreter with torch and transformers imported, beside the
-bound: for each of the jobs twice the largest grown tensor, plus 300 MB."""
+bound: for each of the jobs twice the largest grown tensor plus 300 MB."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def measure(setting: Setting, tell: Callable[[str], None] = lambda line: None) -
                 found.parameters = (plan["parameters"][0], plan["parameters"][1])
                 largest = max(math.prod(tensor["new"]) for tensor in plan["tensors"])
                 size = largest * getattr(torch, setting.dtype).itemsize
-                case.bound = (setting.jobs or 1) * 2 * size + 300e6
+                case.bound = (setting.jobs or 1) * (2 * size + 300e6)
                 case.memory, case.exact = max(case.memory, run["memory"]), case.exact and run["exact"]
                 tell(
                     f"round {number + 1}, {name}: {case.cpu[-1]:.2f} CPU s/GB, floor {case.floor[-1]:.2f}, cp "

@@ -32,7 +32,6 @@ def test_folders_grow_and_verify(device: str, dtype: torch.dtype, grow: Grow, tm
     for given in ((), ("--dtype", "float32")):
         report = grow("verify", small, wide, "--device", device, "--json", *given)
         assert report.code == 0 and report.json["equal"] and report.json["device"].startswith(device)
-    llama().to(dtype).save_pretrained(tmp_path / "other")  # type: ignore[arg-type]
     changed = llama().to(dtype)  # type: ignore[arg-type]
     changed.model.layers[0].mlp.up_proj.weight.data *= 1.5
     changed.save_pretrained(tmp_path / "other")
@@ -48,3 +47,5 @@ def test_without_a_gpu_its_tests_fail_in_one_sentence() -> None:
     (said,) = [line for line in done.stdout.splitlines() if "GPU" in line]
     assert said.strip("! ").startswith("_pytest.outcomes.Exit: no GPU was found")
     assert "passed" not in done.stdout and "skipped" not in done.stdout
+    command[4] = "gpu and (slow or real or compat)"  # no other target may select one of them
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 5
