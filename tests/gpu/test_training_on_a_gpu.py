@@ -153,7 +153,7 @@ def test_a_grown_model_trains_under_autocast(device: str, dtype: torch.dtype) ->
 
     rounding = furthest(model(ids).logits.detach(), run(model))
     assert 0 < furthest(run(model), run(grown.model)) <= ORDER * rounding < 0.2
-    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
+    scaler = torch.amp.GradScaler(device, init_scale=1024.0, enabled=dtype == torch.float16)
     before = {name: value.detach().clone() for name, value in grown.model.named_parameters()}
     assigned.zero_grad()
     with torch.autocast(device, dtype):
