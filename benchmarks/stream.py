@@ -197,24 +197,25 @@ def costs(found: Measured) -> list[float]:
 
 
 HEADER = (
-    *("case", "GB written", "CPU s/GB", "to the floor", "to plain", "to cp", "s", "floor, s", "cp, s"),
+    *("case", "GB written", "CPU s/GB", "to the floor", "to plain", "s", "floor, s", "cp, s"),
     *("memory", "bound", "fold bit for bit"),
 )
 
 
+def ratio(own: Sequence[float], beside: Sequence[float]) -> str:
+    """The median over rounds of the ratio within a round."""
+    return f"{median(one / other for one, other in zip(own, beside, strict=True)):.1f}"
+
+
 def rows(found: Measured) -> list[list[str]]:
-    """A row of the table for each case; every ratio is the median over rounds of the ratio within a round."""
+    """A row of the table for each case."""
     plain = found.cases.get(PLAIN)
     made = []
     for name, case in found.cases.items():
-
-        def ratio(beside: Sequence[float], own: Sequence[float] = case.cpu) -> str:
-            return f"{median(one / other for one, other in zip(own, beside, strict=True)):.1f}"
-
         made.append(
             [
-                *(name, f"{case.written / 1e9:.2f}", f"{median(case.cpu):.1f}", ratio(case.floor)),
-                *("-" if plain is None else ratio(plain.cpu), ratio(case.cp)),
+                *(name, f"{case.written / 1e9:.2f}", f"{median(case.cpu):.1f}", ratio(case.cpu, case.floor)),
+                "-" if plain is None else ratio(case.cpu, plain.cpu),
                 *(f"{median(taken):.0f}" for taken in (case.wall, case.floor_wall, case.cp_wall)),
                 *(f"{case.memory / 1e6:.0f} MB", f"{case.bound / 1e6:.0f} MB", "yes" if case.exact else "no"),
             ]
