@@ -27,7 +27,7 @@ SMOKE := \
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help env demo smoke test test-slow test-real test-compat fuzz check format families clean
+.PHONY: help env demo smoke test test-slow test-real test-compat test-gpu fuzz check format families clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,7 +41,7 @@ demo: env ## Run the demonstration (half a minute, once .venv is there)
 smoke: env ## Run a few tests of everything in under a minute
 	@$(PYTHON_TESTS) $(SMOKE)
 
-test: env ## Run the tests (not the slow, real and compat ones)
+test: env ## Run the tests (not the slow, real, compat and gpu ones)
 	@$(PYTEST)
 
 test-slow: env ## Run the slow tests: all of them, or a part such as SHARD=1/8
@@ -52,6 +52,10 @@ test-real: $(REAL_STAMP) ## Run the tests that need downloaded real weights
 
 test-compat: env $(COMPAT_STAMP) ## Run the tests against another transformers version
 	@GROWTH_COMPAT_PYTHON="$(CURDIR)/$(COMPAT)/bin/python" $(PYTEST) -m compat
+
+test-gpu: env ## Run the tests that need a GPU, then time growth on it; without one they fail
+	@$(PYTHON_TESTS) -m gpu tests/gpu
+	@$(BIN)/python benchmarks/gpu.py
 
 fuzz: env ## Damage configs and checkpoints at random: CASES=50000 SEED=0, or one, CASE=17
 	@PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m fuzz --seed $(SEED) $(if $(CASE),--case $(CASE),--cases $(CASES))
