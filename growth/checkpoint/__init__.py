@@ -9,6 +9,8 @@ Read in this order:
 * ``widen.py``: `growth.widen_checkpoint`; with ``companions.py``, ``record.py``, ``model_card.py``
 * ``destination.py``, ``workspace.py``, ``durable.py``, ``interrupts.py``, ``safetensors_writer.py``: a folder that
   appears whole or not at all; ``model_folder.py``: what may be replaced
+* ``fsdp.py``, ``fsdp_weights.py``, ``fsdp_optimizer.py``, ``fsdp_training.py``, ``dcp_writer.py``: the same for what
+  was saved under FSDP
 * ``verify.py``, ``run_pair.py``: `growth.check_equivalence`
 * ``trainer_state.py``, ``optimizer_file.py``, ``parameter_numbers.py``, ``parameter_tensors.py``,
   ``grown_optimizer.py``: what ``--optimizer`` grows

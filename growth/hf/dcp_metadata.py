@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import pickletools
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from itertools import combinations, pairwise
@@ -56,6 +57,17 @@ _RECORDS = {
     **{(module, name): "path" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")},
 }
 """(Module, name) of what such a pickle is made of -> the record that stands for it."""
+
+_OPERATIONS = frozenset(
+    (
+        *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1"),
+        *("SHORT_BINUNICODE", "BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST"),
+        *("APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS", "MEMOIZE", "BINGET", "LONG_BINGET"),
+        *("STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD"),
+    )
+)
+"""The operations that Python 3.8 and later pickle such metadata with. Others can be made to take hours, or all of the
+memory, by a few bytes (``LONG_BINPUT``)."""
 
 _DTYPES = {
     ("torch", str(dtype).removeprefix("torch.")): dtype
@@ -136,6 +148,9 @@ def read_metadata(path: Path, content: bytes) -> Metadata:
     """
     unpickler = _Inert(content)
     try:
+        for operation, _, place in pickletools.genops(content):
+            if operation.name not in _OPERATIONS:
+                raise ValueError(f"{operation.name} at byte {place} is no part of one")
         return _checked(unpickler.load(), unpickler.kinds)
     except _Foreign as error:
         raise CheckpointError(

@@ -165,6 +165,14 @@ def test_only_listed_names_are_found(module: str, name: str, tmp_path: Path) -> 
     assert not (tmp_path / "marker").exists()
 
 
+@pytest.mark.parametrize(
+    "content", [b"}r\xff\xff\xff\x7f.", b"cposix\nsystem\n.", b"Pname\n.", b"\x82\x01.", b"(iposix\nsystem\n."]
+)
+def test_only_listed_operations_are_carried_out(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(growth.CheckpointError, match="is no part of one"):
+        read_metadata(tmp_path / ".metadata", b"\x80\x04" + content)
+
+
 def test_a_pickle_cannot_change_the_classes_it_names(tmp_path: Path) -> None:
     from torch.distributed.checkpoint.metadata import Metadata
 
