@@ -133,7 +133,9 @@ class SymmetryBreaking:
             sum_drawn = sum(drawn[1:], drawn[0])
         if self.scale:
             amplitude: Tensor | float = (self.scale / unit).clamp_(max=BOUNDLESS)
-            deviations = [part - share * sum_drawn for part, share in zip(drawn, sums.shares, strict=True)]
+            if sums.count == 2:
+                del drawn[1]  # two deviations cancel, so one is as large as the other
+            deviations = [part.sub_(share * sum_drawn) for part, share in zip(drawn, sums.shares, strict=False)]
             equal = sums.equal_copies(total, unit)
         else:
             shares = [part / sum_drawn for part in drawn] if self.symmetry.varied else split
