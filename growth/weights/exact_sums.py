@@ -44,6 +44,10 @@ from growth.weights.blocks import PlacedCopies, column
 EXPONENTS = {torch.float64: (torch.int64, 0x7FF << 52), torch.float32: (torch.int32, 0xFF << 23)}
 """The integers of the same size, and the bits in them that hold the exponent."""
 
+SUMS = 2**20
+"""Up to which number of u running sums are float32, which has 24 bits: what is rounded away before
+a sum is rounded to whole u is far less than one."""
+
 BOUNDLESS = 2.0**100
 """An amplitude in units of u beyond which any deviation is too large."""
 
@@ -101,7 +105,7 @@ class ExactSums:
         self.coordinates, self.positions = copies.coordinates, copies.positions
         self.axis, self.ndim, self.offset, self.dtype = axis, ndim, offset, dtype
         self.count = len(copies.positions)
-        fits = self.count * 2 / torch.finfo(dtype).eps <= 2**20  # of 24 bits, so that sums are off by little
+        fits = self.count * 2 / torch.finfo(dtype).eps <= SUMS
         working = torch.float32 if torch.finfo(dtype).bits == 16 and fits and not offset else torch.float64
         self.like = like.new_empty(0, dtype=working)
         self.shares = self.of_each(dimension.value * dimension.gradient)

@@ -136,7 +136,8 @@ def growing_blocks(
     rows = _Rows(
         old[None] if old.ndim == 1 else old.permute(reversed_axes), plan.transposed, dtype, seed, reading_back, each
     )
-    turned = torch.empty(plan.transposed.new_shape, dtype=dtype, device=old.device)
+    whole = torch.empty(plan.new_shape, dtype=dtype, device=old.device)
+    turned = whole[None] if old.ndim == 1 else whole.permute(reversed_axes)
 
     def fill(start: int) -> Fold:
         block, found = rows(start)
@@ -144,8 +145,7 @@ def growing_blocks(
         return found
 
     fold = Fold.merged(each(fill, rows.starts))
-    whole = turned[0] if old.ndim == 1 else turned.permute(reversed_axes)
-    return Blocks(starts, lambda start: (whole[start : start + step].contiguous(), Fold() if start else fold))
+    return Blocks(starts, lambda start: (whole[start : start + step], Fold() if start else fold))
 
 
 def _rows_per_block(plan: TensorPlan) -> int:
@@ -201,7 +201,7 @@ class _Rows:
     def _grown_rows(self, start: int, stop: int) -> Tensor:
         """New rows ``start`` to ``stop``, grown along the first dimension only."""
         first = self.plan.dimensions[0]
-        grown = _source_rows(self.old, first, start, stop).to(self.working)
+        grown = _source_rows(self.old, first, start, stop).to(self.working).contiguous()
         if self.average is not None:
             grown = torch.where(column(first.means[start:stop], grown.ndim, 0, grown) != 0, self.average, grown)
         if not (first.value[start:stop] == 1.0).all():
@@ -227,7 +227,7 @@ def _moderate(factors: Floats) -> bool:
 def _uniform_power_of_two(plan: TensorPlan) -> float | None:
     """The factor of every new weight, where that is one power of two, all old coordinates have
     equally many copies, and copies are equal; else None."""
-    if plan.symmetry.breaks or any(d.shift is not None or d.averages for d in plan.dimensions):
+    if 0 in plan.shape or plan.symmetry.breaks or any(d.shift is not None or d.averages for d in plan.dimensions):
         return None
     if any(np.ptp(np.bincount(d.source)) != 0 for d in plan.dimensions):
         return None
