@@ -4,10 +4,11 @@
 
 with the coefficients of its two dimensions (`growth.algebra.dimensions.Dimension`).
 
-Memory does not depend on the size of a tensor: it is grown in blocks of rows, and every block is
-read back (`growth.weights.fold`) before the next. Coefficients and products are float64 and every
-weight is cast once, at the end. Where all coefficients multiply to one power of two, scaling is
-exact in the dtype of the weights, and nothing is cast.
+Memory does not depend on the size of a tensor: it is grown in blocks of rows, a few rows at a time,
+which are read back (`growth.weights.reading_back`) while they are in the processor's cache.
+Coefficients and products are float64 and every weight is cast once, at the end; float32 where that
+holds them without rounding (16-bit weights and powers of two). Where all coefficients multiply to
+one power of two, scaling is exact in the dtype of the weights, and nothing is cast.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from growth.algebra.roles import Keeps
 from growth.plan.tensor_plan import TensorPlan
 from growth.weights.blocks import Each, column, mean, take, tiled, widened
 from growth.weights.draws import CHUNK
-from growth.weights.fold import Fold, compare_copies, compare_sums
+from growth.weights.fold import Fold
+from growth.weights.reading_back import compare_copies, compare_sums
 from growth.weights.symmetry_breaking import SymmetryBreaking
 
 BLOCK = 1 << 21

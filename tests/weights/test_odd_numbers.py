@@ -17,7 +17,7 @@ from growth.algebra.maps import Map
 from growth.algebra.roles import Keeps
 from growth.plan.symmetry import Symmetry
 from growth.plan.tensor_plan import TensorPlan
-from growth.weights import exact_sums
+from growth.weights import exact_sums, reading_back
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
@@ -122,6 +122,15 @@ def test_nan_and_infinity_are_carried_to_every_copy(dtype: torch.dtype, width: i
     fold = Fold()
     grow_tensor(old, plan, fold=fold)
     assert not fold.ok
+
+
+def test_the_fold_sees_what_float32_rounds_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of 1 that are 1 and 2**-30 add up to 1 in float32, but for what its rounding takes."""
+    copies, twice = Map.repeat(1, 2), torch.tensor([[1.0, 2.0**-30]], dtype=torch.bfloat16)
+    dimension = Dimension(1, copies.source, copies.read, copies.write, summed=True)
+    assert not reading_back.compare_sums(twice, torch.ones(1, 1), [dimension]).exact
+    monkeypatch.setattr(reading_back, "added_up", lambda parts, exactly: (sum(parts), None))
+    assert reading_back.compare_sums(twice, torch.ones(1, 1), [dimension]).exact  # the wrong version
 
 
 @pytest.mark.parametrize("symmetry", ["none", "noise:1", "split:varied"])
