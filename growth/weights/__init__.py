@@ -5,7 +5,8 @@ Read in this order:
 
 * ``model_weights.py``: the one loop over the tensors of a model
 * ``grow.py``: a tensor and its plan in, the grown tensor out, block by block
-* ``fold.py``: what reading it back must show, and the errors if it does not
+* ``reading_back.py``, ``fold.py``: what reading it back must show, and the errors if it does not
 * ``symmetry_breaking.py``, ``exact_sums.py``: copies that differ and add up to the last bit
+* ``draws.py``: what is drawn for them
 * ``blocks.py``: taking copies and adding them up along one dimension
 """

@@ -204,38 +204,48 @@ def fold_dimension(
         >>> fold_dimension(torch.tensor([1.0, 2.0, 1.5, 2.5]), twice, 0).tolist()
         [2.5, 4.5]
     """
-    total, lost = fold_and_rest(block, dimension, axis, coefficients, exactly)
-    return total if lost is None else total + lost
-
-
-def fold_and_rest(
-    block: Tensor, dimension: Dimension, axis: int, coefficients: Floats | None = None, exactly: bool = True
-) -> tuple[Tensor, Tensor | None]:
-    """`fold_dimension` before anything is added at the end, and what rounding took from it; None if
-    nothing did, or if that is not asked for."""
-    weights = dimension.gradient if coefficients is None else coefficients
     groups, sums = placed_copies(dimension), []
     for group in groups:
-        total = lost = None
-        for places in group.positions:
-            factors, part = weights[places.positions], places.pick(block, axis)
-            part = part if (factors == 1.0).all() else part * column(factors, block.ndim, axis, block)
-            if total is None:
-                total = part
-                continue
-            reached = total + part
-            if exactly:  # Knuth's two-sum: the error of an addition, in the same arithmetic
-                taken = reached - total
-                error = (total - (reached - taken)).add_(part - taken)
-                lost = error if lost is None else lost.add_(error)
-            total = reached
-        assert total is not None, "a coordinate without copies"
-        sums.append((total, lost))
-    return _joined(groups, [total for total, _ in sums], dimension, axis), (
-        None
-        if all(lost is None for _, lost in sums)
-        else _joined(groups, [torch.zeros_like(t) if lost is None else lost for t, lost in sums], dimension, axis)
-    )
+        total, lost = added_up(copies_of(group, block, dimension, axis, coefficients), exactly)
+        sums.append(total if lost is None else total + lost)
+    return _joined(groups, sums, dimension, axis)
+
+
+def copies_of(
+    group: PlacedCopies,
+    block: Tensor,
+    dimension: Dimension,
+    axis: int,
+    coefficients: Floats | None = None,
+    dtype: torch.dtype | None = None,
+) -> list[Tensor]:
+    """The k-th copies of the coordinates of a group, each times its factor, for each k; in a dtype,
+    by default that of the block."""
+    weights, copies = dimension.gradient if coefficients is None else coefficients, []
+    for places in group.positions:
+        factors, copy = weights[places.positions], places.pick(block, axis).to(dtype or block.dtype)
+        copies.append(copy if (factors == 1.0).all() else copy * column(factors, block.ndim, axis, copy))
+    return copies
+
+
+def added_up(parts: Sequence[Tensor], exactly: bool) -> tuple[Tensor, Tensor | None]:
+    """The sum of some tensors, and what rounding took from it; None if nothing did, or if that is not
+    asked for.
+
+    Example:
+        >>> parts = [torch.tensor(1.0), torch.tensor(2.0**-30)]
+        >>> [part.item() for part in added_up(parts, exactly=True)]
+        [1.0, 9.313225746154785e-10]
+    """
+    total, lost = parts[0], None
+    for part in parts[1:]:
+        reached = total + part
+        if exactly:  # Knuth's two-sum: the error of an addition, in the same arithmetic
+            taken = reached - total
+            error = (total - (reached - taken)).add_(part - taken)
+            lost = error if lost is None else lost.add_(error)
+        total = reached
+    return total, lost
 
 
 def _joined(groups: Sequence[PlacedCopies], parts: Sequence[Tensor], dimension: Dimension, axis: int) -> Tensor:

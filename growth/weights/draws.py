@@ -86,7 +86,7 @@ def grown_rms(old: Tensor, plan: TensorPlan, offset: float, each: Each = map) ->
         return np.asarray(part.cpu().numpy() * weights[0][start : start + step])
 
     total = math.fsum(value for part in each(sums, range(0, len(old), step)) for value in part)
-    significand, exponent = math.frexp(math.sqrt(total / math.prod(plan.new_shape)))
+    significand, exponent = math.frexp(math.sqrt(total / max(1, math.prod(plan.new_shape))))
     return math.ldexp(round(significand * (1 << 24)), exponent - 24)
 
 

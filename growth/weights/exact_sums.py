@@ -44,6 +44,10 @@ from growth.weights.blocks import PlacedCopies, column
 EXPONENTS = {torch.float64: (torch.int64, 0x7FF << 52), torch.float32: (torch.int32, 0xFF << 23)}
 """The integers of the same size, and the bits in them that hold the exponent."""
 
+SUMS = 2**20
+"""Up to which number of u running sums are float32, which has 24 bits: what is rounded away before
+a sum is rounded to whole u is far less than one."""
+
 BOUNDLESS = 2.0**100
 """An amplitude in units of u beyond which any deviation is too large."""
 
@@ -101,7 +105,7 @@ class ExactSums:
         self.coordinates, self.positions = copies.coordinates, copies.positions
         self.axis, self.ndim, self.offset, self.dtype = axis, ndim, offset, dtype
         self.count = len(copies.positions)
-        fits = self.count * 2 / torch.finfo(dtype).eps <= 2**20  # of 24 bits, so that sums are off by little
+        fits = self.count * 2 / torch.finfo(dtype).eps <= SUMS
         working = torch.float32 if torch.finfo(dtype).bits == 16 and fits and not offset else torch.float64
         self.like = like.new_empty(0, dtype=working)
         self.shares = self.of_each(dimension.value * dimension.gradient)
@@ -173,13 +177,13 @@ class ExactSums:
     ) -> Tensor:
         """The amplitude of the deviations of each weight, at most ``wanted``, with which every copy
         ``equal + amplitude * deviation`` fits. All in units of u."""
-        largest: Share = self.largest
+        room = _largest(equal[:1] if equal[0] is equal[-1] else equal).neg_()
         if self.beyond(unit):
-            largest = (torch.finfo(self.dtype).max / unit).clamp_(max=self.largest)
-        room = largest - self.margin - _largest(equal[:1] if equal[0] is equal[-1] else equal)
-        most = _largest(deviations).clamp_(min=torch.finfo(room.dtype).tiny)
-        room = room.div_(most).clamp_(min=0.0)
-        return room.clamp_(max=wanted) if isinstance(wanted, float) else torch.minimum(room, wanted)
+            room += (torch.finfo(self.dtype).max / unit).clamp_(max=self.largest) - self.margin
+        else:
+            room += self.largest - self.margin
+        room = room.clamp_(min=0.0).div_(_largest(deviations).clamp_(min=torch.finfo(room.dtype).tiny))
+        return room.clamp_(max=wanted) if isinstance(wanted, float) else torch.minimum(room, wanted, out=room)
 
     def deviating(
         self, unit: Tensor, equal: Sequence[Tensor], deviations: Sequence[Tensor], wanted: Tensor | float
@@ -187,8 +191,9 @@ class ExactSums:
         """The copies but the last that deviate from equal ones by ``wanted`` times these deviations,
         or less; and the number of weights held back, where it is less."""
         allowed = self.amplitude(unit, equal, deviations, wanted)
-        copies = [same + allowed * by for same, by in zip(equal[:-1], deviations[:-1], strict=True)]
-        return copies, int(allowed.lt_(wanted).sum(dtype=torch.float64))
+        copies = [(allowed * by).add_(same) for same, by in zip(equal[:-1], deviations, strict=False)]
+        fewer = allowed.lt_(wanted)  # in numbers, which are added up faster than truth values
+        return copies, int(fewer.sum(dtype=fewer.dtype if fewer.numel() < 1 << 24 else torch.float64))
 
     def fill(self, block: Tensor, total: Tensor, unit: Tensor, wanted: Sequence[Tensor]) -> None:
         """Write the copies into ``block``, as near to ``wanted`` as their sum and dtype allow.
@@ -202,9 +207,10 @@ class ExactSums:
         for places, want in zip(self.positions[:-1], wanted, strict=True):
             running = want if running is None else running + want
             rounded = running.round()
-            places.put(block, self.axis, (rounded if written is None else rounded - written) * unit)
+            places.put(block, self.axis, rounded * unit if written is None else (rounded - written).mul_(unit))
             written = rounded
-        self.positions[-1].put(block, self.axis, (total if written is None else total - written) * unit)
+        places, last = self.positions[-1], total * unit if written is None else (total - written).mul_(unit)
+        places.put(block, self.axis, last)
 
 
 def like(values: Share, block: Tensor) -> Share:

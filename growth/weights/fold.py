@@ -1,4 +1,4 @@
-"""The fold: a grown tensor read back through its maps and compared with its source.
+"""The fold: what a grown tensor shows, read back through its maps and compared with its source.
 
 Along a summed dimension the copies of a weight, each times its gradient coefficient (the factor on
 the activation that it multiplies), must add up to the old weight. Along other dimensions every copy
@@ -9,17 +9,13 @@ nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from growth.algebra.dimensions import Dimension
 from growth.errors import CheckpointError, ProofError
-from growth.weights.blocks import column, fold_and_rest, fold_dimension, tiled, widened
-from growth.weights.exact_sums import smallest, ulps
 
 
 @dataclass
@@ -103,145 +99,6 @@ class Fold:
             "excess": self.excess,
             "limited": self.limited,
         }
-
-
-def compare_copies(block: Tensor, rows: Tensor, rest: Sequence[Dimension], factor: float) -> Fold:
-    """Read back a block whose weights are all the old ones times one power of two: the copies must
-    be equal bit for bit, and one of them, divided by the factor, the old weight.
-
-    Args:
-        block: grown rows.
-        rows: the source rows, one for each of them.
-        rest: the dimensions after the first.
-        factor: the power of two.
-    """
-    for axis, dimension in enumerate(rest, 1):
-        if dimension.new != dimension.old:
-            first, *others = _copies(block, axis, dimension)
-            if not all(same_bits(first, other) for other in others):
-                return Fold(exact=False, excess=math.inf)
-            block = first
-    square, back = _square(rows), block / factor
-    if same_bits(back, rows) and not math.isnan(square):
-        return Fold(square=square)
-    # Only a weight below the smallest normal number can lose a bit to a power of two.
-    lost = (back - rows).abs().to(torch.float64)
-    wrong = bool((lost > smallest(rows.dtype) / min(factor, 1.0)).any()) or bool(lost.isnan().any())
-    return Fold(
-        error=float(lost.max()),
-        excess=math.inf if wrong else 0.0,
-        exact=False,
-        ulps=float((lost / ulps(rows.to(torch.float64), rows.dtype)).max()),
-        square=square,
-        lost=float((lost**2).sum()),
-    )
-
-
-def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors of one shape and dtype are equal bit for bit: NaN is itself, 0 is not -0."""
-    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
-    one, other = one.view(integers), other.view(integers)
-    # torch.equal takes ten times as long as numpy for numbers of 16 bits
-    return np.array_equal(one.numpy(), other.numpy()) if one.device.type == "cpu" else torch.equal(one, other)
-
-
-def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
-    """The k-th copy of every old coordinate, for each k; all have as many. Views where copies are
-    whole blocks."""
-    count = dimension.new // dimension.old
-    if tiled(dimension):
-        return list(block.split(dimension.old, axis))
-    order = np.argsort(dimension.source, kind="stable").reshape(dimension.old, count)
-    return [
-        block.index_select(axis, torch.from_numpy(np.ascontiguousarray(order[:, i])).to(block.device))
-        for i in range(count)
-    ]
-
-
-def compare_sums(block: Tensor, expected: Tensor, rest: Sequence[Dimension]) -> Fold:
-    """Read back a block: sums over copies along summed dimensions, copy by copy along
-    others.
-
-    Rounding each weight once explains a difference of
-
-        eps / 2 * sum(|gradient * new|)          of the copies, each off by half an ulp
-        + 4 (copies + 2) eps64 * max             of the float64 arithmetic on the way
-        + smallest * copies * max(1, |gradient|) of subnormal weights
-
-    where eps and smallest (the smallest number above zero) are those of the result's dtype.
-
-    Args:
-        block: grown rows.
-        expected: the same rows, grown along the first dimension only; float32 if it holds them
-            without rounding, else float64.
-        rest: the dimensions after the first.
-    """
-    summed = [(axis, d) for axis, d in enumerate(rest, 1) if d.summed and d.new != d.old]
-    if expected.dtype == torch.float32:
-        if (square := _square_if_equal(block, expected, rest, summed)) is not None:
-            return Fold(square=square)
-        expected = expected.to(torch.float64)
-    wide = folded = block.to(torch.float64)
-    for axis, dimension in enumerate(rest, 1):
-        if (axis, dimension) not in summed:
-            expected = widened(expected, axis, dimension)
-            continue
-        folded = fold_dimension(folded, dimension, axis, exactly=block.dtype == torch.float64)
-        if dimension.shift is not None:
-            moved = np.bincount(dimension.source, dimension.gradient * dimension.shift, minlength=dimension.old)
-            expected = expected + column(moved, expected.ndim, axis, expected)
-    square = _square(expected)
-    if torch.equal(folded, expected):
-        return Fold(square=square)
-    size, copies, largest = wide.abs(), 1, 1.0
-    for axis, dimension in summed:
-        size = fold_dimension(size, dimension, axis, np.abs(dimension.gradient))
-        copies *= int(np.bincount(dimension.source).max())
-        largest *= max(1.0, float(np.abs(dimension.gradient).max()))
-    difference = (folded - expected).abs()
-    own = 4 * (copies + 2) * torch.finfo(torch.float64).eps
-    allowed = (
-        size * (torch.finfo(block.dtype).eps / 2) + own * float(size.amax()) + smallest(block.dtype) * copies * largest
-    )
-    largest_expected, worst = float(expected.abs().amax()), float((difference / allowed).amax())
-    unit = ulps(expected.abs().add_(size * expected.eq(0)), block.dtype)
-    return Fold(
-        error=float(difference.amax()) / largest_expected if largest_expected > 0 else 0.0,
-        excess=math.inf if math.isnan(worst) else worst,
-        exact=False,
-        ulps=float(((difference - own * size).clamp_(min=0.0) / unit).amax()),
-        square=square,
-        lost=float((difference**2).sum()),
-    )
-
-
-def _square_if_equal(
-    block: Tensor, expected: Tensor, rest: Sequence[Dimension], summed: Sequence[tuple[int, Dimension]]
-) -> float | None:
-    """The sum of squares of what is expected, if float32 shows that every sum is what it must be to
-    the last bit; None if it does not."""
-    if len(summed) > 1:
-        return None
-    folded, lost = block.to(torch.float32), None
-    for axis, dimension in enumerate(rest, 1):
-        if (axis, dimension) not in summed:
-            expected = widened(expected, axis, dimension)
-            continue
-        folded, lost = fold_and_rest(folded, dimension, axis)
-    difference = folded - expected
-    if lost is not None:  # of a sum that is near what is expected, the difference is exact
-        difference += lost
-    equal = not difference.numel() or (float(difference.amin()) == 0.0 and float(difference.amax()) == 0.0)
-    return _square(expected) if equal else None
-
-
-def _square(values: Tensor) -> float:
-    """Sum of squares, to about six digits: in float32 for speed, unless that overflows."""
-    norm = float(
-        torch.linalg.vector_norm(values, dtype=torch.float64 if values.dtype == torch.float64 else torch.float32)
-    )
-    norm = norm if math.isfinite(norm) else float(torch.linalg.vector_norm(values, dtype=torch.float64))
-    return norm * norm
 
 
 def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:

@@ -4,10 +4,11 @@
 
 with the coefficients of its two dimensions (`growth.algebra.dimensions.Dimension`).
 
-Memory does not depend on the size of a tensor: it is grown in blocks of rows, and every block is
-read back (`growth.weights.fold`) before the next. Coefficients and products are float64 and every
-weight is cast once, at the end. Where all coefficients multiply to one power of two, scaling is
-exact in the dtype of the weights, and nothing is cast.
+Memory does not depend on the size of a tensor: it is grown in blocks of rows, a few rows at a time,
+which are read back (`growth.weights.reading_back`) while they are in the processor's cache.
+Coefficients and products are float64 and every weight is cast once, at the end; float32 where that
+holds them without rounding (16-bit weights and powers of two). Where all coefficients multiply to
+one power of two, scaling is exact in the dtype of the weights, and nothing is cast.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from growth.algebra.roles import Keeps
 from growth.plan.tensor_plan import TensorPlan
 from growth.weights.blocks import Each, column, mean, take, tiled, widened
 from growth.weights.draws import CHUNK
-from growth.weights.fold import Fold, compare_copies, compare_sums
+from growth.weights.fold import Fold
+from growth.weights.reading_back import compare_copies, compare_sums
 from growth.weights.symmetry_breaking import SymmetryBreaking
 
 BLOCK = 1 << 21
@@ -143,7 +145,8 @@ def growing_blocks(
     rows = _Rows(
         old[None] if old.ndim == 1 else old.permute(reversed_axes), plan.transposed, dtype, seed, reading_back, each
     )
-    turned = torch.empty(plan.transposed.new_shape, dtype=dtype, device=old.device)
+    whole = torch.empty(plan.new_shape, dtype=dtype, device=old.device)
+    turned = whole[None] if old.ndim == 1 else whole.permute(reversed_axes)
 
     def fill(start: int) -> Fold:
         block, found = rows(start)
@@ -151,8 +154,7 @@ def growing_blocks(
         return found
 
     fold = Fold.merged(each(fill, rows.starts))
-    whole = turned[0] if old.ndim == 1 else turned.permute(reversed_axes)
-    return Blocks(starts, lambda start: (whole[start : start + step].contiguous(), Fold() if start else fold))
+    return Blocks(starts, lambda start: (whole[start : start + step], Fold() if start else fold))
 
 
 def _rows_per_block(plan: TensorPlan) -> int:
@@ -208,7 +210,7 @@ class _Rows:
     def _grown_rows(self, start: int, stop: int) -> Tensor:
         """New rows ``start`` to ``stop``, grown along the first dimension only."""
         first = self.plan.dimensions[0]
-        grown = _source_rows(self.old, first, start, stop).to(self.working)
+        grown = _source_rows(self.old, first, start, stop).to(self.working).contiguous()
         if self.average is not None:
             grown = torch.where(column(first.means[start:stop], grown.ndim, 0, grown) != 0, self.average, grown)
         if not (first.value[start:stop] == 1.0).all():
@@ -234,7 +236,7 @@ def _moderate(factors: Floats) -> bool:
 def _uniform_power_of_two(plan: TensorPlan) -> float | None:
     """The factor of every new weight, where that is one power of two, all old coordinates have
     equally many copies, and copies are equal; else None."""
-    if plan.symmetry.breaks or any(d.shift is not None or d.averages for d in plan.dimensions):
+    if 0 in plan.shape or plan.symmetry.breaks or any(d.shift is not None or d.averages for d in plan.dimensions):
         return None
     if any(np.ptp(np.bincount(d.source)) != 0 for d in plan.dimensions):
         return None

@@ -37,6 +37,9 @@ REACH = 4.0
 """A weight of 0 has no ulp to round its copies to. It takes that of a number this many times the
 RMS of the noise."""
 
+TINY = 2.0**-100
+"""Noise below it, in subnormal weights, is divided by u in float64."""
+
 
 class SymmetryBreaking:
     """The arithmetic for one tensor whose copies are to differ. Calls change nothing in it, so that
@@ -132,8 +135,11 @@ class SymmetryBreaking:
                 drawn = [low / high + (1 - low / high) * (part + 32768) / 65536 for part in drawn]
             sum_drawn = sum(drawn[1:], drawn[0])
         if self.scale:
-            amplitude: Tensor | float = (self.scale / unit).clamp_(max=BOUNDLESS)
-            deviations = [part - share * sum_drawn for part, share in zip(drawn, sums.shares, strict=True)]
+            fine = unit if self.scale > TINY else unit.to(torch.float64)
+            amplitude: Tensor | float = (self.scale / fine).clamp_(max=BOUNDLESS).to(unit.dtype)
+            if sums.count == 2:
+                del drawn[1]  # two deviations cancel, so one is as large as the other
+            deviations = [part.sub_(share * sum_drawn) for part, share in zip(drawn, sums.shares, strict=False)]
             equal = sums.equal_copies(total, unit)
         else:
             shares = [part / sum_drawn for part in drawn] if self.symmetry.varied else split

@@ -1,0 +1,190 @@
+"""Reading a block back through its maps, and comparing it with its source: see `growth.weights.fold`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from growth.algebra.dimensions import Dimension
+from growth.weights.blocks import added_up, column, copies_of, fold_dimension, placed_copies, tiled, widened
+from growth.weights.exact_sums import smallest, ulps
+from growth.weights.fold import Fold
+
+
+def compare_copies(block: Tensor, rows: Tensor, rest: Sequence[Dimension], factor: float) -> Fold:
+    """Read back a block whose weights are all the old ones times one power of two: the copies must
+    be equal bit for bit, and one of them, divided by the factor, the old weight.
+
+    Args:
+        block: grown rows.
+        rows: the source rows, one for each of them.
+        rest: the dimensions after the first.
+        factor: the power of two.
+    """
+    for axis, dimension in enumerate(rest, 1):
+        if dimension.new != dimension.old:
+            first, *others = _copies(block, axis, dimension)
+            if not all(same_bits(first, other) for other in others):
+                return Fold(exact=False, excess=math.inf)
+            block = first
+    square, back = _square(rows), block / factor
+    if same_bits(back, rows) and not math.isnan(square):
+        return Fold(square=square)
+    # Only a weight below the smallest normal number can lose a bit to a power of two.
+    lost = (back - rows).abs().to(torch.float64)
+    wrong = bool((lost > smallest(rows.dtype) / min(factor, 1.0)).any()) or bool(lost.isnan().any())
+    return Fold(
+        error=float(lost.max()),
+        excess=math.inf if wrong else 0.0,
+        exact=False,
+        ulps=float((lost / ulps(rows.to(torch.float64), rows.dtype)).max()),
+        square=square,
+        lost=float((lost**2).sum()),
+    )
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape and dtype are equal bit for bit: NaN is itself, 0 is not -0."""
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[one.dtype.itemsize]
+    one, other = one.view(integers), other.view(integers)
+    # torch.equal takes ten times as long as numpy for numbers of 16 bits
+    return np.array_equal(one.numpy(), other.numpy()) if one.device.type == "cpu" else torch.equal(one, other)
+
+
+def _copies(block: Tensor, axis: int, dimension: Dimension) -> list[Tensor]:
+    """The k-th copy of every old coordinate, for each k; all have as many. Views where copies are
+    whole blocks."""
+    count = dimension.new // dimension.old
+    if tiled(dimension):
+        return list(block.split(dimension.old, axis))
+    order = np.argsort(dimension.source, kind="stable").reshape(dimension.old, count)
+    return [
+        block.index_select(axis, torch.from_numpy(np.ascontiguousarray(order[:, i])).to(block.device))
+        for i in range(count)
+    ]
+
+
+def compare_sums(block: Tensor, expected: Tensor, rest: Sequence[Dimension]) -> Fold:
+    """Read back a block: sums over copies along summed dimensions, copy by copy along
+    others.
+
+    Rounding each weight once explains a difference of
+
+        eps / 2 * sum(|gradient * new|)          of the copies, each off by half an ulp
+        + 4 (copies + 2) eps64 * max             of the float64 arithmetic on the way
+        + smallest * copies * max(1, |gradient|) of subnormal weights
+
+    where eps and smallest (the smallest number above zero) are those of the result's dtype.
+
+    Args:
+        block: grown rows.
+        expected: the same rows, grown along the first dimension only; float32 if it holds them
+            without rounding, else float64.
+        rest: the dimensions after the first.
+    """
+    summed = [(axis, d) for axis, d in enumerate(rest, 1) if d.summed and d.new != d.old]
+    for axis, dimension in enumerate(rest, 1):
+        if (axis, dimension) not in summed:
+            expected = widened(expected, axis, dimension)
+        elif dimension.shift is not None:
+            moved = np.bincount(dimension.source, dimension.gradient * dimension.shift, minlength=dimension.old)
+            expected = expected + column(moved, expected.ndim, axis, expected)
+    if not summed:
+        return _compared(lambda dtype: [block.to(dtype)], expected, block.dtype)
+    (axis, dimension), *others = summed
+    if others:
+        return _folded_several_times(block, expected, summed)
+    # Coordinates with equally many copies together: often only those with one of these numbers round.
+    largest = max(1.0, float(np.abs(dimension.gradient).max()))
+    folds = []
+    for group in placed_copies(dimension):
+        copies = partial(copies_of, group, block, dimension, axis, None)
+        folds.append(_compared(copies, group.coordinates.pick(expected, axis), block.dtype, largest))
+    return Fold.merged(folds)
+
+
+def _compared(
+    copies: Callable[[torch.dtype], list[Tensor]], expected: Tensor, dtype: torch.dtype, largest: float = 1.0
+) -> Fold:
+    """Read back weights from their copies.
+
+    Args:
+        copies: dtype -> the k-th copies of all weights in that dtype, each times its gradient
+            coefficient, for each k.
+        expected: what they must add up to.
+        dtype: of the result.
+        largest: gradient coefficient, at least 1.
+    """
+    if expected.dtype == torch.float32:
+        folded, lost = added_up(copies(torch.float32), exactly=True)
+        difference = folded - expected
+        if lost is not None:  # of a sum that is near what is expected, the difference is exact
+            difference += lost
+        if _all_zero(difference):
+            return Fold(square=_square(expected))
+        expected = expected.to(torch.float64)
+    parts = copies(torch.float64)
+    folded, lost = added_up(parts, exactly=dtype == torch.float64)
+    folded = folded if lost is None else folded + lost
+    difference = folded - expected
+    if _all_zero(difference):
+        return Fold(square=_square(expected))
+    size = parts[0].abs()
+    for part in parts[1:]:
+        size += part.abs()
+    return _judged(difference.abs_(), size, expected, dtype, len(parts), largest)
+
+
+def _folded_several_times(block: Tensor, expected: Tensor, summed: Sequence[tuple[int, Dimension]]) -> Fold:
+    """Read back weights whose copies are summed along several dimensions."""
+    expected, folded = expected.to(torch.float64), block.to(torch.float64)
+    size, copies, largest = folded.abs(), 1, 1.0
+    for axis, dimension in summed:
+        folded = fold_dimension(folded, dimension, axis, exactly=block.dtype == torch.float64)
+        size = fold_dimension(size, dimension, axis, np.abs(dimension.gradient))
+        copies *= int(np.bincount(dimension.source).max())
+        largest *= max(1.0, float(np.abs(dimension.gradient).max()))
+    difference = folded - expected
+    if _all_zero(difference):
+        return Fold(square=_square(expected))
+    return _judged(difference.abs_(), size, expected, block.dtype, copies, largest)
+
+
+def _judged(
+    difference: Tensor, size: Tensor, expected: Tensor, dtype: torch.dtype, copies: int, largest: float
+) -> Fold:
+    """What a difference from what is expected amounts to (`compare_sums`); the first two arguments are
+    overwritten."""
+    own = 4 * (copies + 2) * torch.finfo(torch.float64).eps
+    most, off, least, last = (float(x) for x in (size.amax(), difference.amax(), *expected.aminmax()))
+    square, lost, largest_expected = _square(expected), _square(difference), max(-least, last)
+    unit = expected.abs().add_(size * expected.eq(0)) if least <= 0.0 <= last else expected
+    beyond = float((difference - size * own).div_(ulps(unit, dtype)).amax())
+    allowed = size.mul_(torch.finfo(dtype).eps / 2).add_(own * most + smallest(dtype) * copies * largest)
+    worst = float(difference.div_(allowed).amax())
+    return Fold(
+        error=off / largest_expected if largest_expected > 0 else 0.0,
+        excess=math.inf if math.isnan(worst) else worst,
+        exact=False,
+        ulps=max(0.0, beyond),
+        square=square,
+        lost=lost,
+    )
+
+
+def _all_zero(values: Tensor) -> bool:
+    return not values.numel() or (float(values.amin()) == 0.0 and float(values.amax()) == 0.0)
+
+
+def _square(values: Tensor) -> float:
+    """Sum of squares, to about six digits: in float32 for speed, unless that overflows."""
+    norm = float(
+        torch.linalg.vector_norm(values, dtype=torch.float64 if values.dtype == torch.float64 else torch.float32)
+    )
+    norm = norm if math.isfinite(norm) else float(torch.linalg.vector_norm(values, dtype=torch.float64))
+    return norm * norm
