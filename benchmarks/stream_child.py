@@ -9,7 +9,6 @@ and the seconds that it took once everything was imported."""
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
 import math
@@ -47,8 +46,6 @@ def before(source: str, options: str) -> dict[str, Any]:
 def widen(source: str, target: str, options: str) -> dict[str, Any]:
     """A growth from folder to folder."""
     given = json.loads(options)
-    if "jobs" not in inspect.signature(growth.widen_checkpoint).parameters:
-        given.pop("jobs", None)
     bare = peak()
     result = growth.widen_checkpoint(source, target, **given)
     return {"memory": peak() - bare, "exact": result.proof.fold.exact}
