@@ -197,7 +197,7 @@ def demo(keep: Path | None) -> None:
 def main() -> None:
     """Entry point: errors are one sentence on stderr and exit code 1; usage errors exit 2; what is
     interrupted leaves nothing behind, and exits with 128 plus the signal's number."""
-    with told(), stoppable():
+    with told(speaks()), stoppable():
         _run()
 
 
@@ -205,25 +205,26 @@ def _run() -> NoReturn:
     try:
         sys.exit(grow(standalone_mode=False, prog_name="grow"))
     except GrowthError as error:
-        if speaks():
-            click.echo(f"grow: {error}", err=True)
-        sys.exit(1)
+        _fail(f"grow: {error}", 1)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        show(error)
+        if speaks():
+            show(error)
         sys.exit(error.exit_code)
     except OSError as error:
-        click.echo(
-            printable(f"grow: {error.filename or 'a file'}: {error.strerror or error}.")
-            + " Check the path and its permissions.",
-            err=True,
-        )
-        sys.exit(1)
+        said = printable(f"grow: {error.filename or 'a file'}: {error.strerror or error}.")
+        _fail(f"{said} Check the path and its permissions.", 1)
     except (click.Abort, KeyboardInterrupt) as interrupt:
         said, code = stopped(interrupt)
-        click.echo(f"grow: {said}", err=True)
-        sys.exit(code)
+        _fail(f"grow: {said}", code)
+
+
+def _fail(said: str, code: int) -> NoReturn:
+    """End with a sentence, which one of several processes says for all."""
+    if speaks():
+        click.echo(said, err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,9 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """What growth logs in the block is said on stderr."""
-    lines, logger = _Lines(), logging.getLogger("growth")
+def told(aloud: bool = True) -> Iterator[None]:
+    """What growth logs in the block is said on stderr, or by nobody."""
+    lines, logger = _Lines() if aloud else logging.NullHandler(), logging.getLogger("growth")
     logger.addHandler(lines)
     try:
         yield

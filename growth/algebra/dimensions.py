@@ -168,7 +168,7 @@ class Copies:
     positions: Integers
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def copy_groups(dimension: Dimension, determined_only: bool = False) -> tuple[Copies, ...]:
     """The copies of every old coordinate that has any, by their number.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +18,13 @@ from pathlib import Path
 from growth.checkpoint.durable import exchanged, force, force_one
 from growth.checkpoint.model_folder import foreign_entries, looks_like_a_model
 from growth.checkpoint.private import folder_mode, keep_private
-from growth.checkpoint.workspace import claimed, leftover, recover
+from growth.checkpoint.workspace import claimed, leftover, recover, unfinished_result
 from growth.errors import CheckpointError
 from growth.hf.paths import local_path
 
 _SHOWN = 3
 _STEPS = {
+    errno.ECONNRESET: "start all ranks",
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may write there"),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG), "name another folder"),
@@ -46,7 +48,11 @@ def destination(dst: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def appearing(
-    target: Path, overwrite: bool, source: Path | None = None, resume: Callable[[Path], None] | None = None
+    target: Path,
+    overwrite: bool,
+    source: Path | None = None,
+    resume: Callable[[Path], None] | None = None,
+    shared: bool = False,
 ) -> Iterator[Path]:
     """A temporary folder that becomes ``target`` when the block ends, and is deleted if it fails.
 
@@ -56,6 +62,7 @@ def appearing(
         source: the folder that the result is made of; nobody may read more of the result than of
             that (`growth.checkpoint.private`). A model that is replaced gives its own permissions.
         resume: to go on with what an interrupted growth left (`growth.checkpoint.workspace.claimed`).
+        shared: whether other processes write into the folder too. It then has a name of its own.
 
     Yields:
         The temporary folder, in the same parent folder, to write into.
@@ -73,7 +80,9 @@ def appearing(
         target.parent.mkdir(parents=True, exist_ok=True)
         with claimed(target, resume) as workspace:
             _check_place(target, overwrite)
-            folder = workspace / "new"
+            folder = workspace / (f"new-{secrets.token_hex(8)}" if shared else "new")
+            if (begun := unfinished_result(workspace)) is not None and begun != folder:
+                os.rename(begun, folder)
             folder.mkdir(0o777 if source is None else folder_mode(source), exist_ok=resume is not None)
             yield folder
             if source is not None:

@@ -99,7 +99,7 @@ def widen_fsdp(
     outside = source.config_file.parent.resolve() != found.folder.resolve()
     read = [*([] if outside else [source.config_file]), *source.checkpoint.weight_files]
     read += training.files if training else []
-    workers = workers_for(asked.jobs, 1, weights.largest)
+    workers = workers_for(asked.jobs, 1, plan, weights.largest)
     with appearing(target, asked.overwrite, found.folder) as folder:
         fold, training_json = Fold(), training.to_json() if training else None
         with one_thread_each(), mapping(workers.blocks) as each:

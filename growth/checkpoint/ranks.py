@@ -10,8 +10,9 @@ rank that is killed takes its connections with it, which the others find at the 
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +20,13 @@ import torch.distributed as dist
 
 from growth import errors
 from growth.checkpoint.workers import GivenUp
-from growth.errors import CheckpointError
+from growth.errors import CheckpointError, IllegalGrowthError
 
 T = TypeVar("T")
 
 Said = tuple[str, tuple[Any, ...]]
 GIVEN_UP: Said = (GivenUp.__name__, ())
-LOST = "another rank of this growth has ended or cannot be reached"
+LOST = "another rank of this growth has ended, or has not answered within the timeout of the process group"
 
 
 class Ranks:
@@ -38,6 +39,16 @@ class Ranks:
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         self.group = group
         self.rank, self.count = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
+        if self.rank < 0:
+            raise IllegalGrowthError(
+                "this process is not in the process group that was given as group=. Take the group whose ranks make "
+                "the call."
+            )
+
+    def neighbours(self) -> int:
+        """How many of the ranks are on this machine."""
+        here = socket.gethostname()
+        return self.gather(here).count(here)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -118,31 +129,41 @@ class Ranks:
             with make() as folder:
                 yield folder
             return
-        if not self.first:
-            with self.agreeing():
-                pass  # rank 0 enters
-            folder = self.tell(None)
-            with self.agreeing():
-                yield folder
-            with self.agreeing():
-                pass  # rank 0 leaves
-            return
-        yield from self._led(make)
+        yield from self._led(make) if self.first else self._following()
 
     def _led(self, make: Callable[[], AbstractContextManager[Path]]) -> Iterator[Path]:
         """`entering` on rank 0."""
-        made = make()
+        with ExitStack() as entered:
+            with self.agreeing():
+                folder = entered.enter_context(make())
+            try:
+                self.tell(folder)
+                with self.agreeing():
+                    yield folder
+            except Exception as error:
+                try:
+                    if not entered.pop_all().__exit__(type(error), error, error.__traceback__):
+                        raise
+                finally:
+                    with suppress(OSError):
+                        self.gather(None)  # the others wait until this one has cleaned up
+            with self.agreeing():
+                entered.close()
+
+    def _following(self) -> Iterator[Path]:
+        """`entering` on the others."""
         with self.agreeing():
-            folder = made.__enter__()
-        self.tell(folder)
+            pass  # rank 0 enters
+        folder: Path = self.tell(None)
         try:
             with self.agreeing():
                 yield folder
-        except BaseException as error:
-            if not made.__exit__(type(error), error, error.__traceback__):
-                raise
+        except Exception:
+            with suppress(OSError):  # rank 0 may be gone
+                self.gather(None)  # once it has cleaned up: torchrun ends all as soon as one has ended
+            raise
         with self.agreeing():
-            made.__exit__(None, None, None)
+            pass  # rank 0 leaves
 
 
 def _described(error: Exception) -> Said:

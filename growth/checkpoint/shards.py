@@ -40,6 +40,10 @@ _UNITS = {
 }
 
 
+_PART = 1 << 24
+"""Bytes of a file that are hashed at a time."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """A file of the result.
@@ -71,10 +75,15 @@ class Done:
     sha256: str
     fold: Fold
 
-    def is_in(self, folder: Path) -> bool:
-        """Whether the file there has the content that was written."""
-        with (folder / self.file).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+    def is_in(self, folder: Path, between: Callable[[], None] = lambda: None) -> bool:
+        """Whether the file there has the content that was written. ``between`` is called after some
+        megabytes; it may raise, to give up."""
+        digest = hashlib.sha256()
+        with (folder / self.file).open("rb", buffering=0) as file:
+            while part := file.read(_PART):
+                digest.update(part)
+                between()
+        return digest.hexdigest() == self.sha256
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, which `read` makes it of again."""

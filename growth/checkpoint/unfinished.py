@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,22 @@ def made_of(growth: Growth, shards: Sequence[Shard]) -> dict[str, Any]:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "numpy": numpy.__version__,
+            "machine": platform.machine(),
         },
-        "files": {path.name: [at.st_size, at.st_mtime_ns, at.st_ctime_ns] for path in files for at in [path.stat()]},
+        "files": {path.name: _look(path) for path in files},
         "options": {**plan.options.to_json(), "allow_nonfinite": growth.allow_nonfinite},
         "shards": [[shard.file, shard.size] for shard in shards],
         "plan": _digest(plan.to_json()),
         "tensors": _digest([[*shard.names, *(str(growth.dtypes[name]) for name in shard.names)] for shard in shards]),
     }
     return dict(json.loads(json.dumps(said)))
+
+
+def _look(path: Path) -> list[str | int]:
+    """What tells a file from another one of its name: its size, the name by which the hub's cache knows its
+    content or else its time of modification, and when anything about it changed."""
+    at, real = path.stat(), path.resolve()
+    return [at.st_size, real.name if real.parent.name == "blobs" else at.st_mtime_ns, at.st_ctime_ns]
 
 
 def _digest(value: Any) -> str:
@@ -72,8 +81,10 @@ def check_alike(ranks: Ranks, made: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: naming the first that differs from rank 0, and in what.
     """
-    sizes = {**made, "files": {name: size for name, (size, *_) in made["files"].items()}}
-    first, *others = ranks.gather(sizes)
+    # A file has the same size and time of modification on all machines that share it, or its copy in the hub's
+    # cache the same name.
+    known = {**made, "files": {name: look[:2] for name, look in made["files"].items()}}
+    first, *others = ranks.gather(known)
     for rank, other in enumerate(others, 1):
         if differs := difference(first, other):
             raise CheckpointError(
@@ -142,12 +153,14 @@ class Unfinished:
             File -> the note of it, of those that are finished. Their content is not looked at.
         """
         self.folder.mkdir(exist_ok=True)
-        (self.folder / "stop").unlink(missing_ok=True)
+        for stop in self.folder.glob("stop*"):
+            stop.unlink()
         started = self.folder / STARTED
-        if not started.is_file():
+        known = started.is_file()
+        if not known:
             _write(started, self.made_of)
         done = {}
-        for shard in shards:
+        for shard in shards if known else ():
             note, file = self.folder / f"{shard.file}.json", new / shard.file
             read = Done.read(note) if note.is_file() and file.is_file() else None
             if read is not None and read.bytes == file.stat().st_size:

@@ -47,23 +47,19 @@ def write_weights(
         finished = unfinished.begin(shards, folder) if ranks.first else {}
     finished = ranks.tell(finished)
     own = ranks.share(list(shards))
-    stop = Stop(unfinished.folder / "stop" if ranks.count > 1 else None)
+    stop = Stop(unfinished.folder / f"stop-{folder.name}" if ranks.count > 1 else None)
     told = _Told(progress, sum(shard.size for shard in own))
 
     def write(shard: Shard) -> Done:
         stop.check_everywhere()
         if (done := finished.get(shard.file)) is not None:
-            if done.is_in(folder):
+            if done.is_in(folder, stop.check_everywhere):
                 told(shard.size, shard.names[-1])
                 return done
             _log.warning("%s is not what was written, and is written anew", folder / shard.file)
 
-        def report(size: int, name: str) -> None:
-            stop.check()
-            told(size, name)
-
-        with mapping(workers.blocks) as each:
-            done = write_shard(folder, shard, growth, report, each)
+        with mapping(workers.blocks, stop.check_everywhere) as each:
+            done = write_shard(folder, shard, growth, told, each)
         unfinished.add(folder, done)
         return done
 

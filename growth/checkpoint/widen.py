@@ -35,7 +35,7 @@ from growth.checkpoint.trainer_state import TrainerState, open_trainer_state
 from growth.checkpoint.unfinished import Unfinished, check_alike, check_same, made_of
 from growth.checkpoint.weights import Progress, read_hashes, write_weights
 from growth.checkpoint.workers import workers_for
-from growth.checkpoint.workspace import finished_bytes
+from growth.checkpoint.workspace import held_bytes
 from growth.errors import IllegalGrowthError
 from growth.hf.computed_tables import completed
 from growth.hf.devices import usable_device
@@ -106,7 +106,8 @@ def widen_checkpoint(
             (``torch.get_num_threads()``), as far as memory allows.
         group: a process group of `torch.distributed` whose ranks all make this call, and share the
             shards out. Source and destination are on a file system that they share. An error on one
-            rank is everybody's.
+            rank is everybody's. Ranks wait for each other at the end, so its timeout must be longer than
+            the largest shard takes.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         device: where the miniature is compared.
         progress: called after each block with the bytes written, the bytes in all (of this rank) and the
@@ -137,20 +138,21 @@ def widen_checkpoint(
             f"moments={moments!r} is about the optimizer's state, which is not grown unless asked for. Add "
             "optimizer=True (--optimizer)."
         )
-    check_growable(src, config, optimizer)
-    if (found := grown_as_fsdp(src, optimizer)) is not None:
-        if group is not None or resume:
+    ranks = Ranks(group)
+    with ranks.reporting(), ranks.agreeing():
+        check_growable(src, config, optimizer)
+        if (found := grown_as_fsdp(src, optimizer)) is not None and (group is not None or resume):
             raise IllegalGrowthError(
                 f"{found.folder} was saved under FSDP, and such a folder grows in one process and from the beginning. "
                 "Leave torchrun and --resume (group=, resume=) out."
             )
+    if found is not None:
         usable_device(device, torch.float64)
         check_target(target, overwrite)
         asked = FsdpOptions(
             config, optimizer, moments, wanted, limit, overwrite, allow_nonfinite, device, jobs, progress
         )
         return widen_fsdp(found, target, (str(src), str(dst)), options, asked)
-    ranks = Ranks(group)
     with ranks.reporting():
         with ranks.agreeing():
             if ranks.first:
@@ -160,21 +162,24 @@ def widen_checkpoint(
         check_alike(ranks, work.made_of)
         with ranks.agreeing():
             if ranks.first:
-                there = finished_bytes(target) if resume else 0
+                there = held_bytes(target) if resume else 0
                 check_space(target.parent, work.size + (work.training.bytes if work.training else 0) - there)
             twin = prove_twin(work.growth.plan, device) if ranks.first else None
         files = work.growth.source.files
         files.hash_as_read(ranks.share(work.read))
         checked = (lambda workspace: check_same(workspace, work.made_of)) if resume else None
-        with ranks.entering(lambda: appearing(target, overwrite, files.folder, checked)) as folder:
-            workers = workers_for(jobs, len(ranks.share(work.shards)), work.largest)
+        own, plan = len(ranks.share(work.shards)), work.growth.plan
+        workers = workers_for(jobs, own, plan, work.largest, ranks.neighbours())
+        with ranks.entering(
+            lambda: appearing(target, overwrite, files.folder, checked, shared=group is not None)
+        ) as folder:
             unfinished = Unfinished(folder.parent, work.made_of)
             done = write_weights(folder, work.growth, work.shards, unfinished, ranks, workers, progress)
             hashes = read_hashes(files, work.read, ranks, workers.lanes * workers.blocks)
             proof = Proof(ranks.tell(twin), Fold.merged(one.fold for one in done))
             left_behind = _finish(folder, target, work, proof, hashes, done, wanted) if ranks.first else ()
             files.check_unchanged()
-    plan, training = work.growth.plan, work.training
+    training = work.training
     return WidenedCheckpoint(
         target,
         plan,

@@ -6,25 +6,37 @@ machine costs far more than it gains. What is written does not depend on the num
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from growth.plan.plan import Plan
 from growth.weights.blocks import Each
+from growth.weights.grow import rows_per_block
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-BLOCKS = 300_000_000
-"""Bytes that a worker needs for the blocks it works on, whatever the model is."""
+OVERHEAD = 100_000_000
+"""Bytes that a worker needs whatever it works on."""
+
+PER_ELEMENT = 80
+"""Bytes that a worker needs for every element of a block: the block in float64 and what is made of it on the
+way, and results that wait to be written. Measured: 70 for experts of 16 million weights with noise."""
+
+
+_EVERY = 2.0
+"""Seconds between two looks at whether another process failed."""
 
 
 class GivenUp(Exception):
@@ -39,7 +51,7 @@ class Stop:
     """
 
     def __init__(self, marker: Path | None = None) -> None:
-        self._event, self._marker = threading.Event(), marker
+        self._event, self._marker, self._looked = threading.Event(), marker, 0.0
 
     def set(self) -> None:
         """Let the workers of this process give up."""
@@ -49,7 +61,8 @@ class Stop:
         """Let those of all processes give up."""
         self.set()
         if self._marker is not None:
-            self._marker.touch()
+            with suppress(OSError):  # the folder is gone, or the disk full: that is what they are told of anyway
+                self._marker.touch()
 
     def check(self) -> None:
         """Raise `GivenUp` if a worker of this process failed."""
@@ -57,10 +70,12 @@ class Stop:
             raise GivenUp
 
     def check_everywhere(self) -> None:
-        """Raise `GivenUp` if a worker of any process failed, which costs a look at the disk."""
+        """Raise `GivenUp` if a worker of any process failed. Looks at the disk every few seconds."""
         self.check()
-        if self._marker is not None and self._marker.exists():
-            raise GivenUp
+        if self._marker is not None and time.monotonic() > self._looked + _EVERY:
+            self._looked = time.monotonic()
+            if self._marker.exists():
+                raise GivenUp
 
 
 @dataclass(frozen=True)
@@ -76,20 +91,25 @@ class Workers:
     blocks: int
 
 
-def workers_for(jobs: int | None, shards: int, largest: int) -> Workers:
+def workers_for(jobs: int | None, shards: int, plan: Plan, largest: int, neighbours: int = 1) -> Workers:
     """How the workers are divided. Memory allows for so many shards at a time, each of which holds one
     tensor; what is left of the workers computes blocks.
 
     Args:
-        jobs: number of workers; None for one for each of the cores that PyTorch uses (which
-            ``OMP_NUM_THREADS`` bounds), as far as memory allows.
+        jobs: number of workers, at most; None for one for each of the cores that PyTorch uses (which
+            ``OMP_NUM_THREADS`` bounds).
         shards: number of shards to write.
+        plan: of the model; it says how large the blocks of its tensors are.
         largest: bytes of the largest grown tensor.
+        neighbours: number of processes on this machine that share its memory.
     """
-    memory = free_memory()
-    count = jobs or max(1, min(torch.get_num_threads(), memory // BLOCKS))
-    lanes = max(1, min(count, shards, memory // (2 * largest + BLOCKS)))
-    return Workers(lanes, count // lanes)
+    memory = free_memory() // neighbours
+    shapes = {tensor.new_shape: rows_per_block(tensor) for tensor in plan.tensors.values()}
+    block = max((min(rows, *shape[:1]) * math.prod(shape[1:]) for shape, rows in shapes.items() if shape), default=0)
+    each = OVERHEAD + PER_ELEMENT * block
+    count = max(1, min(jobs or torch.get_num_threads(), memory // each))
+    lanes = max(1, min(count, shards, memory // (2 * largest + each)))
+    return Workers(lanes, max(1, min(count // lanes, (memory // lanes - 2 * largest) // each)))
 
 
 def free_memory() -> int:
@@ -104,7 +124,10 @@ def free_memory() -> int:
     try:
         group = Path("/sys/fs/cgroup")
         limit, used = ((group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
-        return min(free, max(0, int(limit) - int(used)))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        return min(
+            free, max(0, int(limit) - int(used) + int(stat.get("inactive_file", 0)))
+        )  # a cache, which gives way
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return free
 
@@ -151,11 +174,27 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T], lanes: int, stop: S
 
 
 @contextmanager
-def mapping(threads: int) -> Iterator[Each]:
+def mapping(threads: int, check: Callable[[], None] = lambda: None) -> Iterator[Each]:
     """`map` by several threads, each of which may be two results ahead of what is asked for: results that
-    wait take memory. With 1 thread, `map` itself."""
+    wait take memory. With 1 thread, in this one.
+
+    Args:
+        threads: how many.
+        check: called before each item is worked on; it may raise, to give up.
+    """
+
+    def checked(function: Callable[[T], R]) -> Callable[[T], R]:
+        def call(item: T) -> R:
+            check()
+            return function(item)
+
+        return call
+
+    def alone(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        return map(checked(function), items)
+
     if threads <= 1:
-        yield map
+        yield alone
         return
     with ThreadPoolExecutor(threads) as pool:
 
@@ -163,7 +202,7 @@ def mapping(threads: int) -> Iterator[Each]:
             waiting: deque[Future[R]] = deque()
             try:
                 for item in items:
-                    waiting.append(pool.submit(function, item))
+                    waiting.append(pool.submit(checked(function), item))
                     if len(waiting) == 2 * threads:
                         yield waiting.popleft().result()
                 while waiting:

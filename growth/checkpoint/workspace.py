@@ -1,7 +1,9 @@
 """The hidden folder beside a destination that a growth works in, which belongs to one process at a
 time.
 
-``.NAME.growing`` holds ``new`` (the result while it is written), ``finished`` (which files of it are
+``.NAME.growing`` holds ``new`` (the result while it is written; where several processes write it, a name
+that no other growth has, so that one of them which outlives the first cannot write into what comes
+after), ``finished`` (which files of it are
 whole, `growth.checkpoint.unfinished`), ``old`` (the model that was there, where the file system cannot
 exchange two folders in one step) and ``writer.json`` (whose it is, `growth.checkpoint.workspace_lock`).
 A workspace whose writer is dead is a leftover: the next growth into the same place puts ``old`` back if
@@ -23,7 +25,7 @@ from pathlib import Path
 from growth.checkpoint.durable import force_one
 from growth.checkpoint.interrupts import parted, unparted
 from growth.checkpoint.workspace_lock import claim, sign
-from growth.errors import CheckpointError, GrowthError
+from growth.errors import CheckpointError, GrowthError, ProofError
 from growth.hf.paths import moved_aside, workspace_of
 from growth.text import readable
 
@@ -39,8 +41,8 @@ def claimed(target: Path, resume: Callable[[Path], None] | None = None) -> Itera
     Args:
         target: the destination.
         resume: to go on with what an interrupted growth left, and to leave what is finished if this one
-            is interrupted: by anything but a refusal (a GrowthError). Called with the workspace before
-            anything in it changes; where it raises, nothing does.
+            ends by anything but a ProofError. Called with the workspace before anything in it changes;
+            where it raises, nothing does.
 
     Raises:
         CheckpointError: another process works there, or may do so.
@@ -56,12 +58,18 @@ def claimed(target: Path, resume: Callable[[Path], None] | None = None) -> Itera
             with parted():
                 yield folder
             keep = False
-        except GrowthError:
+        except ProofError:  # what is finished may be wrong as well
             keep = False
+            raise
+        except GrowthError:
+            if keep and finished_in(folder):
+                _log.warning("%s", leftover(target))
             raise
         finally:
             if not keep or not finished_in(folder):
                 _empty(folder, target)
+            else:
+                (folder / "writer.json").unlink(missing_ok=True)  # it ends on purpose, so any machine may go on
 
 
 def recover(target: Path, keep: bool = False) -> None:
@@ -95,17 +103,23 @@ def recover(target: Path, keep: bool = False) -> None:
             ) from error
 
 
+def unfinished_result(folder: Path) -> Path | None:
+    """Where in a workspace the result lies that was being written; None where there is none."""
+    return next(iter(sorted(folder.glob("new*"))), None)
+
+
 def finished_in(folder: Path) -> int:
     """How many files of the result a workspace holds whole."""
+    new = unfinished_result(folder)
     notes = (folder / "finished").glob("*.safetensors.json")
-    return sum((folder / "new" / note.stem).is_file() for note in notes)
+    return 0 if new is None else sum((new / note.stem).is_file() for note in notes)
 
 
-def finished_bytes(target: Path) -> int:
-    """The size of the files of the result that an interrupted growth into ``target`` left whole."""
-    folder = workspace_of(target)
-    files = [folder / "new" / note.stem for note in (folder / "finished").glob("*.safetensors.json")]
-    return sum(file.stat().st_size for file in files if file.is_file())
+def held_bytes(target: Path) -> int:
+    """The bytes of a result that an interrupted growth into ``target`` left; the next one that goes on
+    with it keeps or removes them."""
+    new = unfinished_result(workspace_of(target))
+    return 0 if new is None else sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
 
 
 @contextmanager
@@ -144,13 +158,13 @@ def _settle(folder: Path, target: Path, keep: bool = False) -> str:
     """Put the old model back if the destination is missing, and remove everything else but the lock;
     with ``keep`` not the new model, if a file of it is finished. Returns what was found and done; empty
     where there was nothing."""
-    old, new, finished = folder / "old", folder / "new", folder / "finished"
+    old, finished = folder / "old", folder / "finished"
     found = ""
     if os.path.lexists(old) and not os.path.lexists(target):
         os.rename(old, target)
         force_one(target.parent)
         found = f"the model of {target} is back: an interrupted growth with --overwrite had moved it to {old}"
-    useless = (old,) if keep and finished_in(folder) else (new, finished, old)
+    useless = [old] if keep and finished_in(folder) else [*folder.glob("new*"), finished, old]
     if there := [path for path in useless if os.path.lexists(path)]:
         size = sum(path.lstat().st_size for top in there for path in (top, *top.rglob("*")))
         removed = f"removed {folder} ({readable(size)}), which an interrupted growth into {target} left"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import stat
 import sys
@@ -18,7 +19,7 @@ from growth.errors import CheckpointError
 from growth.version import __version__
 
 _HELD, _FREE, _UNKNOWN = "held", "free", "unknown"
-_PARTS = ("new", "finished", "old", "writer.json")
+_PARTS = re.compile(r"new(-[0-9a-f]+)?|finished|old|writer\.json")
 """What a workspace holds."""
 
 
@@ -62,7 +63,7 @@ def _check_ours(folder: Path) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise CheckpointError(f"{folder} is in the way: growth works in a folder of that name. Move it elsewhere.")
-    if foreign := sorted(path.name for path in folder.iterdir() if path.name not in _PARTS):
+    if foreign := sorted(path.name for path in folder.iterdir() if not _PARTS.fullmatch(path.name)):
         raise CheckpointError(
             f"{folder} is in the way: growth works in a folder of that name, and this one holds '{foreign[0]}', which "
             "growth did not write. Move it elsewhere."

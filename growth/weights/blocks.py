@@ -141,7 +141,7 @@ class PlacedCopies:
     positions: tuple[Places, ...]
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def placed_copies(dimension: Dimension, determined_only: bool = False) -> tuple[PlacedCopies, ...]:
     """`copy_groups`, as places."""
     return tuple(

@@ -32,7 +32,21 @@ ADDED = 1 << 17
 
 
 def drawn_rows(plan: TensorPlan, seed: int, start: int, stop: int) -> Tensor:
-    """Rows ``start`` to ``stop`` of what is drawn for a grown tensor, as int16."""
+    """Rows ``start`` to ``stop`` of what is drawn for a grown tensor, as int16.
+
+    Args:
+        plan: of the tensor.
+        seed: the caller's.
+        start, stop: rows of the grown tensor.
+
+    Example:
+        Whether drawn by themselves or with others, rows are the same:
+
+        >>> from growth.algebra.roles import Keeps
+        >>> plan = TensorPlan("w", "w", (4, 3), (Keeps(),) * 2, (Keeps().resolve(4, {}), Keeps().resolve(3, {})))
+        >>> torch.equal(drawn_rows(plan, 0, 2, 4), drawn_rows(plan, 0, 0, 4)[2:])
+        True
+    """
     rows = max(1, CHUNK // max(1, math.prod(plan.new_shape[1:])))
     chunks = [_chunk(plan, seed, first, rows) for first in range(start - start % rows, stop, rows)]
     return (chunks[0] if len(chunks) == 1 else torch.cat(chunks))[start % rows :][: stop - start]
@@ -50,7 +64,14 @@ def _chunk(plan: TensorPlan, seed: int, first: int, rows: int) -> Tensor:
 
 def noise_scale(old: Tensor, plan: TensorPlan, offset: float, each: Each) -> float:
     """The factor on draws that makes noise which cancels as large as ``plan.symmetry.noise`` asks
-    for, in units of the RMS of the grown weights."""
+    for, in units of the RMS of the grown weights.
+
+    Args:
+        old: the source tensor.
+        plan: its plan.
+        offset: what the model adds to the weight before it multiplies.
+        each: like `map`, for parts of the tensor.
+    """
     summed = [d for d in plan.dimensions if d.summed and d.grows]
     size = plan.symmetry.noise * grown_rms(old, plan, offset, each)
     return size / math.sqrt(max(projected_variance(summed), 1e-12)) / SPREAD

@@ -23,7 +23,7 @@ class Fold:
     """What reading grown tensors back found.
 
     Args:
-        error: max ``|folded - expected|`` over max ``|expected|``, block by block.
+        error: max ``|folded - expected|`` over max ``|expected|``, a few rows at a time.
         excess: the same difference in units of what rounding each weight once can explain; at most
             1 for a correct tensor.
         exact: True if every weight came back bit for bit.

@@ -135,7 +135,7 @@ def growing_blocks(
     """
     if not plan.dimensions:  # a scalar is grown as a vector of length 1
         old, plan = old[None], replace(plan, shape=(1,), roles=(Keeps(),), dimensions=(Keeps().resolve(1, {}),))
-    step = _rows_per_block(plan)
+    step = rows_per_block(plan)
     starts = range(0, plan.new_shape[0], step)
     if plan.unchanged and dtype == old.dtype:
         return Blocks(starts, lambda start: (old[start : start + step].contiguous(), Fold()))
@@ -157,7 +157,8 @@ def growing_blocks(
     return Blocks(starts, lambda start: (whole[start : start + step], Fold() if start else fold))
 
 
-def _rows_per_block(plan: TensorPlan) -> int:
+def rows_per_block(plan: TensorPlan) -> int:
+    """How many rows of a grown tensor are worked on at a time: at least one, however large that is."""
     return max(1, BLOCK // max(1, math.prod(plan.new_shape[1:])))
 
 
@@ -173,7 +174,7 @@ class _Rows:
         self.factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
         self.working = torch.float32 if _float32_holds(old, plan, dtype) else torch.float64
         self.average = _mean_of_rows(old) if plan.dimensions[0].averages else None
-        self.step = _rows_per_block(plan)
+        self.step = rows_per_block(plan)
         self.starts = range(0, plan.new_shape[0], self.step)
 
     def __call__(self, start: int) -> tuple[Tensor, Fold]:

@@ -25,6 +25,11 @@ def compare_copies(block: Tensor, rows: Tensor, rest: Sequence[Dimension], facto
         rows: the source rows, one for each of them.
         rest: the dimensions after the first.
         factor: the power of two.
+
+    Example:
+        >>> twice = Dimension(1, np.array([0, 0]), np.full(2, 0.5), np.ones(2), summed=True)
+        >>> compare_copies(torch.tensor([[1.0, 1.0]]), torch.tensor([[2.0]]), [twice], 0.5).exact
+        True
     """
     for axis, dimension in enumerate(rest, 1):
         if dimension.new != dimension.old:
@@ -86,6 +91,11 @@ def compare_sums(block: Tensor, expected: Tensor, rest: Sequence[Dimension]) -> 
         expected: the same rows, grown along the first dimension only; float32 if it holds them
             without rounding, else float64.
         rest: the dimensions after the first.
+
+    Example:
+        >>> twice = Dimension(1, np.array([0, 0]), np.full(2, 0.5), np.ones(2), summed=True)
+        >>> compare_sums(torch.tensor([[0.25, 1.75]]), torch.tensor([[2.0]]), [twice]).exact
+        True
     """
     summed = [(axis, d) for axis, d in enumerate(rest, 1) if d.summed and d.new != d.old]
     for axis, dimension in enumerate(rest, 1):

@@ -71,7 +71,7 @@ class SymmetryBreaking:
     """
 
     def __init__(self, old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, each: Each = map) -> None:
-        self.plan, self.dtype, self.seed, self.symmetry = plan, dtype, seed, plan.symmetry
+        self.plan, self.seed, self.symmetry, self.device = plan, seed, plan.symmetry, old.device
         self.summed = [(axis, d) for axis, d in enumerate(plan.dimensions) if d.summed and d.grows]
         offset = next((role.offset for role in plan.roles if isinstance(role, Gain)), 0.0)
         noisy = bool(self.symmetry.noise and self.summed)
@@ -88,7 +88,7 @@ class SymmetryBreaking:
     def drawn(self, start: int, stop: int) -> Tensor | None:
         """What is drawn for rows ``start`` to ``stop``; None for nothing."""
         draws = self.symmetry.noise or self.symmetry.varied
-        return drawn_rows(self.plan, self.seed, start, stop) if draws else None
+        return drawn_rows(self.plan, self.seed, start, stop).to(self.device) if draws else None
 
     def __call__(self, block: Tensor, expected: Tensor, draw: Tensor | None) -> Fold:
         """Write rows of the grown tensor, in the dtype of the result. Returns how many of their
@@ -129,7 +129,7 @@ class SymmetryBreaking:
             return 0
         drawn = []
         if draw is not None:
-            drawn = [places.pick(draw, sums.axis).to(total.device, total.dtype) for places in sums.positions]
+            drawn = [places.pick(draw, sums.axis).to(total.dtype) for places in sums.positions]
             if self.symmetry.varied:
                 low, high = sorted(self.symmetry.shares)
                 drawn = [low / high + (1 - low / high) * (part + 32768) / 65536 for part in drawn]
@@ -173,7 +173,7 @@ class SymmetryBreaking:
         places, wide = Places(positions), widened(expected.to(torch.float64), axis, only)
         if draw is not None and self.scale:
             factors = column(self.scale * ~only.means, wide.ndim, axis, wide)
-            wide = wide + places.pick(draw, axis).to(wide.device, wide.dtype) * factors
+            wide = wide + places.pick(draw, axis).to(wide.dtype) * factors
         places.put(block, axis, wide)
 
     def _rounded(self, expected: Tensor, draw: Tensor | None) -> Tensor:
@@ -190,7 +190,7 @@ class SymmetryBreaking:
             wide = widened(wide, axis, dimension)
         if draw is None or not self.scale:
             return wide
-        noise = draw.to(wide.device, torch.float64) * self.scale
+        noise = draw.to(torch.float64) * self.scale
         for axis, dimension in self.summed:
             factors = dimension.value * dimension.determined
             sums = fold_dimension(noise, dimension, axis, dimension.gradient * dimension.determined)

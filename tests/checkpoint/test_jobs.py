@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
+from transformers import GptOssConfig, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 import growth
 from growth.checkpoint import workers
@@ -143,16 +144,36 @@ def test_the_number_of_threads_of_pytorch_is_put_back(source: Path, tmp_path: Pa
 
 
 def test_workers_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "free_memory", lambda: 10 * 10**9)
+    monkeypatch.setattr(growing, "BLOCK", 1 << 21)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    assert workers_for(None, 100, 10**8) == Workers(20, 1)
-    assert workers_for(None, 100, 2 * 10**9) == Workers(2, 16)
-    assert workers_for(None, 1, 10**6) == Workers(1, 33)
-    assert workers_for(4, 100, 10**11) == Workers(1, 4)
-    assert workers_for(4, 3, 10**6) == Workers(3, 1)
-    assert workers_for(None, 0, 0) == Workers(1, 33)
-    monkeypatch.setattr(workers, "free_memory", lambda: 0)
-    assert workers_for(None, 5, 10**9) == Workers(1, 1)
+    plan = growth.plan_widening(LlamaConfig(hidden_size=2048, num_attention_heads=16, num_hidden_layers=1))
+    each = workers.OVERHEAD + workers.PER_ELEMENT * (1 << 21)
+
+    def memory(of: float) -> None:
+        monkeypatch.setattr(workers, "free_memory", lambda: int(of))
+
+    memory(100 * each)
+    assert workers_for(None, 100, plan, 0) == Workers(64, 1)
+    assert workers_for(None, 100, plan, 0, neighbours=4) == Workers(25, 1)
+    assert workers_for(None, 100, plan, 2 * each) == Workers(20, 1)  # each holds a tensor, and a block
+    assert workers_for(None, 2, plan, 0) == Workers(2, 32)
+    assert workers_for(None, 1, plan, 20 * each) == Workers(1, 60)
+    assert workers_for(4, 100, plan, 1000 * each) == Workers(1, 1)
+    assert workers_for(4, 3, plan, 0) == Workers(3, 1)
+    assert workers_for(None, 0, plan, 0) == Workers(1, 64)
+    memory(0)
+    assert workers_for(5, 5, plan, 10**9) == Workers(1, 1)
+
+
+def test_a_row_of_experts_is_a_large_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block is at least one row, which of stacked experts is a whole one."""
+    monkeypatch.setattr(growing, "BLOCK", 1 << 21)
+    sizes = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 1, "num_local_experts": 8}
+    plan = growth.plan_widening(GptOssConfig(**sizes, num_attention_heads=16, num_key_value_heads=8, head_dim=64))
+    row = max(math.prod(tensor.new_shape[1:]) for tensor in plan.tensors.values())
+    assert row > 8 << 21
+    monkeypatch.setattr(workers, "free_memory", lambda: 10 * (workers.OVERHEAD + workers.PER_ELEMENT * row))
+    assert workers_for(64, 1, plan, 0) == Workers(1, 10)
 
 
 def test_free_memory_is_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +203,22 @@ def test_results_wait_in_order_and_not_too_many() -> None:
         assert len(running) <= 7
         assert list(results) == [n * n for n in range(1, 40)]
     with mapping(1) as each:
-        assert each is map
+        assert list(each(work, range(5))) == [n * n for n in range(5)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_workers_look_whether_to_give_up_before_each_item(threads: int) -> None:
+    stop, done = Stop(), []
+
+    def work(item: int) -> None:
+        done.append(item)
+        if item == 5:
+            stop.set()
+        time.sleep(0.01)
+
+    with pytest.raises(GivenUp), mapping(threads, stop.check) as each:
+        list(each(work, range(1000)))
+    assert len(done) < 20
 
 
 def test_the_first_error_is_raised_and_the_others_give_up() -> None:

@@ -4,10 +4,14 @@ fails on all. The ranks are forks of this process with a real process group."""
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ import pytest
 
 import growth
 import growth.checkpoint.widen as widening
+from growth.checkpoint import workspace
 from growth.checkpoint.ranks import Ranks
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.hf.paths import workspace_of
@@ -117,7 +122,7 @@ def test_a_rank_that_is_killed_ends_the_others(home: Path, whole: Kept, tmp_path
     dying = failing(lambda: os.kill(os.getpid(), signal.SIGKILL) or OSError(), 1, 30)
     ended = widened_by(home, target, "--resume", prepare=dying)
     assert [one.code for one in ended] == [1, -signal.SIGKILL]
-    assert "another rank of this growth has ended or cannot be reached" in ended[0].said
+    assert "another rank of this growth has ended" in ended[0].said
     assert widened_by(home, target, "--resume") == [Ended(0, ""), Ended(0, "")]
     assert contents(target) == whole and list(target.parent.iterdir()) == [target]
 
@@ -142,6 +147,102 @@ def test_a_source_that_one_rank_lacks_is_everybodys_error(home: Path, tmp_path: 
     ended = widened_by(home, target, prepare=prepare)
     assert [one.code for one in ended] == [1, 1] and "nowhere" in ended[0].said
     assert not any(target.parent.iterdir())
+
+
+def test_ranks_that_read_different_sources_are_refused(home: Path, tmp_path: Path) -> None:
+    """Of one training run all checkpoints have files of the same sizes."""
+    other = Path(shutil.copytree(home / "small", tmp_path / "small", copy_function=shutil.copy))
+
+    def prepare(rank: int) -> None:
+        if rank == 1:
+            sys.argv[2] = str(other)
+
+    target = tmp_path / "home" / "wide"
+    ended = widened_by(home, target, prepare=prepare)
+    assert [one.code for one in ended] == [1, 1] and not any(target.parent.iterdir())
+    assert "rank 1 of 2 would write another result than rank 0: config.json of the source" in ended[0].said
+
+
+@pytest.mark.parametrize("choices", [["--seed", "7"], []])
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_rank_that_outlives_the_first_does_not_write_into_what_comes_after(
+    choices: list[str], resume: list[str], home: Path, tmp_path: Path
+) -> None:
+    target, go, waits = tmp_path / "home" / "wide", tmp_path / "go", tmp_path / "waits"
+    target.parent.mkdir()
+
+    def prepare(rank: int) -> None:
+        append, calls = SafetensorsWriter.append, []
+
+        def appending(self: SafetensorsWriter, block: Any) -> None:
+            calls.append(1)
+            if len(calls) == 25 and rank == 1:
+                waits.touch()
+                wait_for(go)
+            if len(calls) == 30 and rank == 0:
+                wait_for(waits)
+                os.kill(os.getpid(), signal.SIGKILL)
+            append(self, block)
+
+        SafetensorsWriter.append = appending  # type: ignore[method-assign]
+
+    arguments = ["widen", str(home / "small"), str(target), "--noise", "1", *SHARDS, *resume]
+    first, second = start_ranks(arguments, tmp_path / "log", 2, prepare)
+    assert first.wait().code == -signal.SIGKILL
+    again = start(
+        [*arguments[:3], "--noise", "1", *SHARDS, *choices, *([] if choices else resume)], tmp_path / "again"
+    )
+    time.sleep(0.1)
+    go.touch()
+    assert again.wait().code == 0
+    second.wait()
+    record = json.loads((target / "growth.json").read_text())
+    for name, digest in record["result"]["sha256"].items():
+        assert hashlib.sha256((target / name).read_bytes()).hexdigest() == digest, name
+    assert list(target.parent.iterdir()) == [target]
+
+
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.002)
+
+
+def test_the_others_end_when_rank_0_has_cleaned_up(home: Path, tmp_path: Path) -> None:
+    """torchrun ends all ranks as soon as one has ended, and rank 0 is still to say why."""
+    target = tmp_path / "home" / "wide"
+    target.parent.mkdir()
+
+    def prepare(rank: int) -> None:
+        failing(lambda: growth.ProofError("injected."), 1, 10)(rank)
+        remove = workspace._remove
+
+        def slowly(path: Path) -> None:
+            time.sleep(0.5)
+            remove(path)
+
+        workspace._remove = slowly
+
+    children = start_ranks(["widen", str(home / "small"), str(target), *SHARDS], tmp_path / "log", 2, prepare)
+    assert children[1].wait().code == 1 and not workspace_of(target).exists()
+    assert "injected" in children[0].wait().said
+
+
+def test_a_rank_that_waits_for_the_others_can_be_stopped(home: Path, tmp_path: Path) -> None:
+    target = tmp_path / "home" / "wide"
+    alone = start_ranks(
+        ["widen", str(home / "small"), str(target)], tmp_path / "log", 2, lambda rank: rank and os._exit(3)
+    )
+    assert alone[1].wait().code == 3
+    time.sleep(1)
+    os.kill(alone[0].pid, signal.SIGTERM)
+    assert alone[0].wait().code == -signal.SIGTERM
+
+
+def test_a_process_outside_of_the_group_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.get_rank", lambda group: -1)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda group: -1)
+    with pytest.raises(growth.IllegalGrowthError, match="is not in the process group"):
+        Ranks(object())  # type: ignore[arg-type]
 
 
 def test_a_division_that_leaves_a_shard_out_is_found(

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import growth
-from growth.checkpoint import shards, unfinished
+import growth.checkpoint.widen as widening
+from growth.checkpoint import shards, unfinished, workspace_lock
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.hf.paths import workspace_of
 from support.crashes import Bomb
@@ -175,7 +176,49 @@ def test_a_full_disk_keeps_what_is_finished(stage: Stage, tmp_path: Path, monkey
     assert contents(target) == stage.whole
 
 
-def test_a_refusal_keeps_nothing(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["write_card", "copy_companions"])
+def test_a_refusal_that_says_nothing_about_the_weights_keeps_them(
+    step: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = tmp_path / "home" / "wide"
+    with monkeypatch.context() as patch, pytest.raises(growth.CheckpointError, match="injected"):
+        patch.setattr(widening, step, Bomb(getattr(widening, step), lambda: growth.CheckpointError("injected."), 0))
+        growth.widen_checkpoint(stage.home / "small", target, **CHOICES, resume=True)
+    assert "finished files are in" in caplog.text and len(notes(target)) > 12
+    growth.widen_checkpoint(stage.home / "small", target, **CHOICES, resume=True)
+    assert contents(target) == stage.whole
+
+
+def test_what_is_finished_needs_no_more_space(
+    stage: Stage, killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(
+        (stage.home / "whole" / "wide" / name).stat().st_size for name in stage.whole if name.startswith("model-")
+    )
+    held = sum(path.stat().st_size for path in (workspace_of(killed) / "new").iterdir())
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=size - held + 50_000_000))
+    with pytest.raises(growth.CheckpointError, match="not enough disk space"):
+        growth.widen_checkpoint(stage.home / "small", tmp_path / "other", **CHOICES, resume=True)
+    growth.widen_checkpoint(stage.home / "small", killed, **CHOICES, resume=True)
+    assert contents(killed) == stage.whole
+
+
+def test_another_machine_goes_on_with_what_was_stopped_on_purpose(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    frozen = Frozen(stage, tmp_path / "home", "weights", *OPTIONS, "--resume", "--jobs", "1", blocks=60)
+    frozen.end(signal.SIGTERM)
+    monkeypatch.setattr(workspace_lock, "_boot", lambda: "another")
+    monkeypatch.setattr(workspace_lock.socket, "gethostname", lambda: "another")
+    growth.widen_checkpoint(stage.home / "small", frozen.target, **CHOICES, resume=True)
+    assert contents(frozen.target) == stage.whole
+
+
+def test_a_growth_that_is_not_exact_keeps_nothing(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "home" / "wide"
     wrong = growth.ProofError("injected. Please report this.")
     monkeypatch.setattr(SafetensorsWriter, "append", Bomb(SafetensorsWriter.append, lambda: wrong, 60))
