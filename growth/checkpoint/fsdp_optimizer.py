@@ -50,10 +50,10 @@ class FsdpOptimizer:
     called: str
 
     @property
-    def steps(self) -> int:
-        """The number of steps that it has taken."""
-        counted = [self.value(name, "step") for name, held in self.state.items() if "step" in held]
-        return int(max((float(step) for step in counted), default=0.0))
+    def steps(self) -> int | None:
+        """The number of steps that it has taken; None where it does not count them."""
+        counted = [float(self.value(name, "step")) for name, held in self.state.items() if "step" in held]
+        return int(max(counted)) if counted else None
 
     def value(self, name: str, key: str) -> Any:
         """One state of a parameter, read if it is a tensor."""
