@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from huggingface_hub import constants
 
 import growth
 from growth.cli.main import grow
@@ -226,6 +227,24 @@ def test_the_command(damaged_source: tuple[Path, Path], tmp_path: Path) -> None:
     )
     assert written.exit_code == 0, written.output
     assert (tmp_path / "wide" / OPTIMIZER / ".metadata").is_file()
+
+
+def test_a_config_of_the_hub(
+    damaged_source: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, config = damaged_source
+    repository = tmp_path / "hub" / "models--org--small"
+    for name in ("blobs", "refs", "snapshots/0a1b"):
+        (repository / name).mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0a1b")
+    (repository / "blobs" / "c0ffee").write_bytes(config.read_bytes())
+    (repository / "snapshots" / "0a1b" / "config.json").symlink_to("../../blobs/c0ffee")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    growth.widen_checkpoint(folder, tmp_path / "grown", config="org/small", width=2)
+    record = json.loads((tmp_path / "grown" / "growth.json").read_text())
+    assert record["source"]["config"] == "org/small" and "config.json" in record["source"]["sha256"]
+    refused(folder, "org/none", "'org/none' is neither a folder here nor in the hub's cache")
 
 
 def test_a_plan_reads_no_weight(damaged_source: tuple[Path, Path]) -> None:

@@ -18,7 +18,12 @@ MODEL, OPTIMIZER = "pytorch_model_fsdp_0", "optimizer_0"
 
 
 def refused(
-    folder: Path, config: Path | None, *says: str, optimizer: bool = True, step: str | None = None, **choices: Any
+    folder: Path,
+    config: str | Path | None,
+    *says: str,
+    optimizer: bool = True,
+    step: str | None = None,
+    **choices: Any,
 ) -> None:
     """Growth refuses a folder in one sentence, and nothing is left."""
     wide = folder.parent / "wide"
