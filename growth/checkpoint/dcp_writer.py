@@ -95,7 +95,8 @@ def write_folder(
 
 def _files(items: Sequence[WriteItem], limit: int | None) -> list[list[WriteItem]]:
     """The entries of each file, in order; those that are no tensors in the first."""
-    sizes = [item.tensor_storage_size() or 0 for item in items]
+    tensors = [item.tensor_data for item in items]
+    sizes = [about.size.numel() * about.properties.dtype.itemsize if about else 0 for about in tensors]
     most = min(max(_SMALL, *sizes), limit or sys.maxsize)
     files: list[list[WriteItem]] = [[item for item in items if item.tensor_data is None]]
     filled = 0

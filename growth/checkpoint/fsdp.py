@@ -96,7 +96,7 @@ def widen_fsdp(
     plan = replace(plan, notes=(*plan.notes, *filter(None, more), *companion_notes(files, plan)))
     check_space(target.parent, weights.bytes + (training.bytes if training else 0))
     twin = prove_twin(plan, asked.device)
-    outside = source.config_file.parent.resolve() != found.folder.resolve()
+    outside = source.config_files is not files
     read = [*([] if outside else [source.config_file]), *source.checkpoint.weight_files]
     read += training.files if training else []
     workers = workers_for(asked.jobs, 1, plan, weights.largest)
@@ -123,6 +123,7 @@ def widen_fsdp(
         write_json(folder / "growth.json", {**record, "files": there})
         write_json(folder / "config.json", with_dtype(plan.new, asked.dtype))
         files.check_unchanged()
+        source.config_files.check_unchanged()
     return WidenedCheckpoint(
         target,
         plan,

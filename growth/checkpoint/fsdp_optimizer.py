@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from growth.checkpoint.optimizer_file import COUNTERS, writer_of
-from growth.errors import CheckpointError, UnsupportedModelError
+from growth.errors import CheckpointError, UnsupportedModelError, shown
 from growth.hf.dcp_reader import ShardedFolder
 from growth.hf.fsdp_folder import FsdpFolder
 from growth.hf.reader import unpickle
 from growth.hf.source_files import SourceFiles
+from growth.training.optimizer_kinds import KINDS
 
 ALONE = "leave --optimizer out to grow the weights alone"
 
@@ -50,10 +52,10 @@ class FsdpOptimizer:
     called: str
 
     @property
-    def steps(self) -> int:
-        """The number of steps that it has taken."""
-        counted = [self.value(name, "step") for name, held in self.state.items() if "step" in held]
-        return int(max((float(step) for step in counted), default=0.0))
+    def steps(self) -> int | None:
+        """The number of steps that it has taken; None where it does not count them."""
+        counted = [float(self.value(name, "step")) for name, held in self.state.items() if "step" in held]
+        return int(max(counted)) if counted else None
 
     def value(self, name: str, key: str) -> Any:
         """One state of a parameter, read if it is a tensor."""
@@ -81,6 +83,9 @@ def open_optimizer(found: FsdpFolder, files: SourceFiles, model: PreTrainedModel
     state, groups, read, paths = (_sharded if found.sharded else _whole)(found.optimizer, files)
     _check(found.optimizer, state, groups, model)
     writer, called = writer_of({"state": state, "param_groups": groups})
+    start = KINDS[writer].start if writer else None
+    if start and not all(isinstance(group[start], Real) for group in groups):
+        raise CheckpointError(f"{found.optimizer} has no number as '{start}'. Fetch it again, or {ALONE}.")
     if writer is None:
         raise UnsupportedModelError(
             f"the optimizer in {found.optimizer} ({called}) is not supported: its state has no growth rule, and "
@@ -134,10 +139,11 @@ def _check(path: Path, state: Mapping[Any, Any], groups: list[dict[str, Any]], m
     if not groups or not all(isinstance(names, list) for names in lists):
         raise CheckpointError(f"{path} does not list the parameters of each group. Fetch it again.")
     listed = [name for names in lists for name in names or []]
-    if strange := next((name for name in (*listed, *state) if name not in shapes), None):
+    strange = [name for name in (*listed, *state) if not isinstance(name, str) or name not in shapes]
+    if strange:
         raise CheckpointError(
-            f"{path} holds the state of {strange!r}, which is no parameter of {type(model).__name__}. Name the config "
-            f"of the model that was trained, or {ALONE}."
+            f"{path} holds the state of {shown(strange[0])}, which is no parameter of {type(model).__name__}. Name "
+            f"the config of the model that was trained, or {ALONE}."
         )
     if len({*listed}) != len(listed) or state.keys() - {*listed}:
         raise CheckpointError(
@@ -148,6 +154,8 @@ def _check(path: Path, state: Mapping[Any, Any], groups: list[dict[str, Any]], m
         if not isinstance(held, Mapping):
             raise CheckpointError(f"{path} does not hold a state of '{name}'. Fetch it again, or {ALONE}.")
         for key, value in held.items():
+            if key in COUNTERS and not (isinstance(value, Real) or (isinstance(value, Tensor) and not value.ndim)):
+                raise CheckpointError(f"{path} counts no steps in '{key}' of '{name}'. Fetch it again, or {ALONE}.")
             if isinstance(value, Tensor) and key not in COUNTERS and tuple(value.shape) != shapes[name]:
                 raise CheckpointError(
                     f"state '{key}' of '{name}' in {path} has shape {list(value.shape)}, and its parameter "

@@ -31,8 +31,11 @@ def looks_like_a_model(folder: Path) -> bool:
     model_type."""
     config = _json(folder / "config.json")
     typed = isinstance(config, dict) and isinstance(config.get("model_type"), str)
-    weights = any(is_weights(path.name) and path.is_file() for path in folder.iterdir())
-    return typed and (weights or fsdp_folder(folder) is not None)
+    if not typed:
+        return False
+    return fsdp_folder(folder) is not None or any(
+        is_weights(path.name) and path.is_file() for path in folder.iterdir()
+    )
 
 
 def foreign_entries(folder: Path) -> list[str]:

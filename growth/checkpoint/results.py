@@ -43,9 +43,10 @@ class WidenedCheckpoint(Shown):
                 f"{twin.scale:.3g}). What that does to the loss on text, the next command measures."
             )
         if told := self.training:
+            step = "of a step that is not counted" if told["global_step"] is None else f"step {told['global_step']}"
             resumes = "accelerator.load_state(...)" if told.get("saved_by") == "accelerate" else _RESUMES
             parts.append(
-                f"training state: step {told['global_step']}, {told['optimizer']}, moments: {told['moments']}; to go "
+                f"training state: {step}, {told['optimizer']}, moments: {told['moments']}; to go "
                 f"on, build the model from {self.path if self._whole else f'the config in {self.path}'} and call "
                 f"{resumes} with it"
             )

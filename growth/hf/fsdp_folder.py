@@ -76,9 +76,9 @@ def fsdp_folder(source: str | os.PathLike[str]) -> FsdpFolder | None:
         PosixPath('out/checkpoint-500/pytorch_model_fsdp_0')
     """
     folder = local_path(source)
-    if (folder / SHARDED).is_dir():
+    if os.path.isdir(folder / SHARDED):
         return FsdpFolder(folder, sharded=True)
-    return FsdpFolder(folder, sharded=False) if (folder / FULL).is_file() else None
+    return FsdpFolder(folder, sharded=False) if os.path.isfile(folder / FULL) else None
 
 
 def unread_fsdp(folder: Path) -> str:

@@ -40,6 +40,7 @@ class FsdpCheckpoint:
         found: what it holds.
         checkpoint: its tensors, by their names on disk, each tied one once.
         config_file: where its config was read from.
+        config_files: the files of that folder, of which this one was noted.
         model: of that config, on the meta device.
         shapes, dtypes: by name in memory, of all tensors that are stored.
         read_stored: name in memory -> that tensor.
@@ -49,6 +50,7 @@ class FsdpCheckpoint:
     found: FsdpFolder
     checkpoint: Checkpoint
     config_file: Path
+    config_files: SourceFiles
     model: PreTrainedModel
     shapes: Mapping[str, tuple[int, ...]]
     dtypes: Mapping[str, torch.dtype]
@@ -73,7 +75,9 @@ def open_fsdp(found: FsdpFolder, config: str | os.PathLike[str] | None = None) -
         (64,)
     """
     files = SourceFiles(found.folder)
-    path = _config_file(found.folder, config, files)
+    path = _config_file(found.folder, config)
+    beside = files if path.parent.resolve() == found.folder.resolve() else SourceFiles(path.resolve().parent)
+    beside.note(path if beside is files else path.resolve())
     raw = read_json(path)
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} does not hold a JSON object. Name the config.json of the model.")
@@ -83,15 +87,14 @@ def open_fsdp(found: FsdpFolder, config: str | os.PathLike[str] | None = None) -
     model = without_weights(config_to_build(checkpoint.config), model_class)
     read, shapes, dtypes = _stored(found, checkpoint)
     _check_names(found, model, shapes, path)
-    opened = FsdpCheckpoint(found, checkpoint, path, model, shapes, dtypes, read, _tied(model, shapes))
+    opened = FsdpCheckpoint(found, checkpoint, path, beside, model, shapes, dtypes, read, _tied(model, shapes))
     _rename(opened)
     return opened
 
 
-def _config_file(folder: Path, config: str | os.PathLike[str] | None, files: SourceFiles) -> Path:
+def _config_file(folder: Path, config: str | os.PathLike[str] | None) -> Path:
     """The config.json that a caller names."""
     if config is None:
-        files.note(folder / "config.json")
         return folder / "config.json"
     path = local_path(config)
     if path.is_dir():
@@ -99,8 +102,6 @@ def _config_file(folder: Path, config: str | os.PathLike[str] | None, files: Sou
         if not path.is_file():
             raise CheckpointError(f"{path.parent}, named as the config, has no config.json. Name the file itself.")
     if path.exists():
-        if path.resolve() == (folder / "config.json").resolve():
-            files.note(folder / "config.json")
         return path
     if path.suffix == ".json" or path.is_absolute() or str(config).startswith(".") or str(config).count("/") > 1:
         raise CheckpointError(f"no such config: {path}. Name a config.json, a folder that has one, or a hub id.")

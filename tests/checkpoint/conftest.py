@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,3 +27,10 @@ def fsdp_source(tmp_path_factory: pytest.TempPathFactory) -> FsdpSource:
         return made[name, mode, optimizer]
 
     return source
+
+
+@pytest.fixture
+def damaged_source(fsdp_source: FsdpSource, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy to damage, and the file of its config."""
+    folder, config, _ = fsdp_source("tied")
+    return shutil.copytree(folder, tmp_path / "state"), config

@@ -101,6 +101,8 @@ def test_every_choice(name: str, choices: dict[str, Any], fsdp_source: FsdpSourc
 def test_every_optimizer(optimizer: str, fsdp_source: FsdpSource, tmp_path: Path) -> None:
     source, config, losses = fsdp_source("tied", optimizer=optimizer)
     wide = check_same(source, config, "tied", tmp_path, optimizer, **NOISY)
+    steps = json.loads((wide / "growth.json").read_text())["training"]["global_step"]
+    assert steps == (None if "sgd" in optimizer else 2)
     went_on = resumed(wide, tmp_path / "ranks", optimizer=optimizer)
     assert went_on[0] == pytest.approx(losses[-1], rel=ROUNDING) and went_on[2] < went_on[0]
 

@@ -1,235 +1,27 @@
-"""What is not read of a folder of FSDP: code in its pickles, files elsewhere, and tensors that are damaged or not
-the model's. Each is one sentence with the next step, and leaves nothing behind."""
+"""What is not grown of a folder of FSDP: tensors that are damaged, missing or not the model's. Each is said in one
+sentence with the next step, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import json
-import os
-import pickle
 import shutil
-import struct
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from click.testing import CliRunner
+from huggingface_hub import constants
 
 import growth
 from growth.cli.main import grow
-from growth.hf.dcp_metadata import read_metadata
+from support.fsdp_damage import MODEL, OPTIMIZER, edit, properties, refused, save
 from support.fsdp_runs import MODELS, write_config
-from support.refusals import check_message
 
 from .conftest import FsdpSource
 
 Damage = Callable[[Path], Any]
-MODEL, OPTIMIZER = "pytorch_model_fsdp_0", "optimizer_0"
-
-
-@pytest.fixture
-def source(fsdp_source: FsdpSource, tmp_path: Path) -> tuple[Path, Path]:
-    """A copy to damage, and the file of its config."""
-    folder, config, _ = fsdp_source("tied")
-    return shutil.copytree(folder, tmp_path / "state"), config
-
-
-def refused(
-    folder: Path, config: Path | None, *says: str, optimizer: bool = True, step: str | None = None, **choices: Any
-) -> None:
-    """Growth refuses a folder in one sentence, and nothing is left."""
-    wide = folder.parent / "wide"
-    with pytest.raises(growth.GrowthError) as caught:
-        growth.widen_checkpoint(folder, wide, config=config, optimizer=optimizer, **{"width": 2, **choices})
-    check_message(str(caught.value), says, step)
-    assert not wide.exists() and not (folder.parent / ".wide.growing").exists()
-
-
-def edit(path: Path, change: Callable[[Any], Any]) -> None:
-    """Change the metadata of a folder that the tests wrote."""
-    metadata = pickle.loads((path / ".metadata").read_bytes())
-    changed = change(metadata)
-    (path / ".metadata").write_bytes(pickle.dumps(metadata if changed is None else changed))
-
-
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a folder as torch.distributed.checkpoint does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that there is no process group
-        dcp.save(state, checkpoint_id=path)
-
-
-class Planted:
-    """What runs a command when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {self.marker}",)
-
-
-def properties(metadata: Any) -> Any:
-    return next(one for one in metadata.state_dict_metadata.values() if hasattr(one, "properties"))
-
-
-class Stating:
-    """An object of a class that may be named, with a state that runs a command."""
-
-    def __init__(self, kind: type, planted: Planted) -> None:
-        self.kind, self.planted = kind, planted
-
-    def __reduce__(self) -> Any:
-        return object.__new__, (self.kind,), (self.planted,)
-
-
-def at_top(metadata: Any, planted: Planted) -> Any:
-    return planted
-
-
-def in_planner_data(metadata: Any, planted: Planted) -> None:
-    metadata.planner_data["x"] = ("model", planted)
-
-
-def in_a_nested_list(metadata: Any, planted: Planted) -> None:
-    metadata.storage_meta = [[{"deep": (planted,)}]]
-
-
-def in_a_state(metadata: Any, planted: Planted) -> None:
-    vars(metadata)["more"] = planted  # of an allowed class, whose state it is
-
-
-def in_a_size(metadata: Any, planted: Planted) -> None:
-    properties(metadata).chunks[0].offsets = planted
-
-
-def as_a_key(metadata: Any, planted: Planted) -> None:
-    metadata.storage_data[planted] = 1
-
-
-def as_a_version(metadata: Any, planted: Planted) -> None:
-    metadata.version = planted
-
-
-PLANTED = [at_top, in_planner_data, in_a_nested_list, in_a_state, in_a_size, as_a_key, as_a_version]
-
-
-@pytest.mark.parametrize("plant", PLANTED)
-@pytest.mark.parametrize("part", [MODEL, OPTIMIZER])
-def test_no_code_in_metadata_is_run(plant: Any, part: str, source: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, config = source
-    edit(folder / part, lambda metadata: plant(metadata, Planted(tmp_path / "marker")))
-    refused(folder, config, ".metadata names 'posix.system'", "could run code", "nothing of it was read", "Save")
-    assert not (tmp_path / "marker").exists()
-    pickle.loads((folder / part / ".metadata").read_bytes())  # it is really planted
-    assert (tmp_path / "marker").exists()
-
-
-def call(module: str, name: str, *arguments: str) -> bytes:
-    """A pickle that calls a function with strings."""
-    text = b"".join(b"X" + struct.pack("<I", len(one)) + one.encode() for one in arguments)
-    named = b"".join(b"\x8c" + bytes([len(one)]) + one.encode() for one in (module, name))
-    return b"\x80\x04" + named + b"\x93(" + text + b"tR."
-
-
-NAMES = [
-    ("builtins", "eval"),
-    ("builtins", "getattr"),
-    ("builtins", "__import__"),
-    ("os", "system"),
-    ("subprocess", "check_output"),
-    ("torch", "load"),
-    ("torch", "Tensor"),
-    ("torch.serialization", "load"),
-    ("torch.distributed.checkpoint.filesystem", "os.system"),
-    ("torch.distributed.checkpoint.filesystem", "pickle.loads"),
-    ("torch.distributed.checkpoint.filesystem", "FileSystem"),
-    ("torch.distributed.checkpoint.metadata", "os"),
-    ("torch.distributed.checkpoint.metadata", "Metadata.__init__"),
-    ("torch.distributed.checkpoint.metadata", "dataclass"),
-    ("torch.distributed.checkpoint.metadata_", "Metadata"),
-    ("pathlib", "Path"),
-    ("pathlib", "os.system"),
-    ("copyreg", "_reconstructor"),
-    ("collections", "OrderedDict"),
-]
-
-
-@pytest.mark.parametrize(("module", "name"), NAMES, ids=[".".join(pair) for pair in NAMES])
-def test_only_listed_names_are_found(module: str, name: str, tmp_path: Path) -> None:
-    with pytest.raises(growth.CheckpointError, match="is no part of the metadata"):
-        read_metadata(tmp_path / ".metadata", call(module, name, f"touch {tmp_path}/marker"))
-    assert not (tmp_path / "marker").exists()
-
-
-@pytest.mark.parametrize(
-    "content", [b"}r\xff\xff\xff\x7f.", b"cposix\nsystem\n.", b"Pname\n.", b"\x82\x01.", b"(iposix\nsystem\n."]
-)
-def test_only_listed_operations_are_carried_out(content: bytes, tmp_path: Path) -> None:
-    with pytest.raises(growth.CheckpointError, match="is no part of one"):
-        read_metadata(tmp_path / ".metadata", b"\x80\x04" + content)
-
-
-def test_a_pickle_cannot_change_the_classes_it_names(tmp_path: Path) -> None:
-    from torch.distributed.checkpoint.metadata import Metadata
-
-    before = dict(vars(Metadata))
-    named = b"\x8c\x25torch.distributed.checkpoint.metadata\x8c\x08Metadata\x93"
-    for build in (
-        b"N}\x8c\x0c__setstate__NsX\x00\x00\x00\x00\x86b.",
-        b"N}\x8c\x07planted\x88s\x86b.",
-        b"}\x8c\x01a\x88sb.",
-    ):
-        with pytest.raises(growth.CheckpointError):
-            read_metadata(tmp_path / ".metadata", b"\x80\x04" + named + build)
-    assert dict(vars(Metadata)) == before
-
-
-def test_no_code_in_an_entry_is_run(source: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, config = source
-    name = "model.embed_tokens.weight"
-    shape = MODELS["tied"]().get_parameter(name).shape
-    shutil.rmtree(folder / OPTIMIZER)
-    state = {name: {"step": torch.tensor(2.0), "exp_avg": torch.zeros(shape), "exp_avg_sq": torch.zeros(shape)}}
-    groups = [{"lr": Planted(tmp_path / "marker"), "betas": (0.9, 0.99), "eps": 1e-8, "params": [name]}]
-    save(folder / OPTIMIZER, {"optimizer": {"state": state, "param_groups": groups}})
-    refused(folder, config, "'optimizer.param_groups.0.lr'", "cannot be read safely", "runs code", "Save")
-    assert not (tmp_path / "marker").exists()
-    shutil.rmtree(folder / MODEL)
-    save(folder / MODEL, {"model": {name: Planted(tmp_path / "marker")}})
-    refused(folder, config, f"'model.{name}'", "below 'model'", optimizer=False)
-    assert not (tmp_path / "marker").exists()
-
-
-@pytest.mark.parametrize("path", ["../../x", "/etc/passwd", "..", "", "sub/__0_0.distcp", "a\0b"])
-def test_no_file_elsewhere_is_read(path: str, source: tuple[Path, Path]) -> None:
-    folder, config = source
-
-    def redirect(metadata: Any) -> None:
-        for info in metadata.storage_data.values():
-            info.relative_path = path
-
-    edit(folder / MODEL, redirect)
-    refused(folder, config, "which is no file beside it", "Fetch")
-
-
-def link(path: Path) -> None:
-    """Put a file, or a folder, elsewhere, and a link in its place."""
-    away = path.parents[2] / "elsewhere"
-    away.mkdir(exist_ok=True)
-    shutil.move(path, away / path.name)
-    path.symlink_to(away / path.name)
-
-
-@pytest.mark.parametrize("name", [".metadata", "__1_0.distcp"])
-@pytest.mark.parametrize("part", [MODEL, OPTIMIZER])
-def test_links_out_of_the_folder_are_not_followed(name: str, part: str, source: tuple[Path, Path]) -> None:
-    folder, config = source
-    link(folder / part / name)
-    refused(folder, config, "through a symbolic link", "elsewhere", "Copy the folder", step="Copy the folder")
 
 
 def cut(path: Path, size: int) -> None:
@@ -336,10 +128,10 @@ DAMAGED: dict[str, tuple[Damage, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("how", DAMAGED)
-def test_damage_is_named(how: str, source: tuple[Path, Path]) -> None:
+def test_damage_is_named(how: str, damaged_source: tuple[Path, Path]) -> None:
     damage, says = DAMAGED[how]
-    damage(source[0])
-    refused(*source, *says)
+    damage(damaged_source[0])
+    refused(*damaged_source, *says)
 
 
 def other_shape(raw: dict[str, Any]) -> None:
@@ -373,8 +165,8 @@ def test_a_config_that_is_another_models(
     refused(tmp_path / "state", tmp_path / "config.json", *says)
 
 
-def test_no_config_and_no_such_config(source: tuple[Path, Path], tmp_path: Path) -> None:
-    folder = source[0]
+def test_no_config_and_no_such_config(damaged_source: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = damaged_source[0]
     refused(folder, None, "as FSDP saves it ('pytorch_model_fsdp_0')", "Name the model's config.json", "--config")
     refused(folder, tmp_path / "nowhere.json", "no such config", "Name a config.json")
     refused(folder, folder / MODEL, "has no config.json", "Name the file")
@@ -382,16 +174,16 @@ def test_no_config_and_no_such_config(source: tuple[Path, Path], tmp_path: Path)
     refused(folder, tmp_path / "list.json", "does not hold a JSON object", "Name")
 
 
-def test_a_config_is_of_fsdp_only(source: tuple[Path, Path], tmp_path: Path) -> None:
-    config = source[1]
+def test_a_config_is_of_fsdp_only(damaged_source: tuple[Path, Path], tmp_path: Path) -> None:
+    config = damaged_source[1]
     MODELS["tied"]().save_pretrained(tmp_path / "model")
     refused(
         tmp_path / "model", config, "--config (config=) names the config of a folder", "Remove it", optimizer=False
     )
 
 
-def test_tied_weights_that_differ(source: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, _ = source
+def test_tied_weights_that_differ(damaged_source: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, _ = damaged_source
     untied = MODELS["llama"]().state_dict()
     shutil.rmtree(folder / MODEL)
     save(folder / MODEL, {"model": dict(untied)})
@@ -399,8 +191,8 @@ def test_tied_weights_that_differ(source: tuple[Path, Path], tmp_path: Path) -> 
     refused(folder, config, "are one weight by the config", "Set tie_word_embeddings", optimizer=False)
 
 
-def test_not_finite(source: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, config = source
+def test_not_finite(damaged_source: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, config = damaged_source
     state = MODELS["tied"]().state_dict()
     state["model.norm.weight"][3] = float("nan")
     shutil.rmtree(folder / MODEL)
@@ -409,8 +201,10 @@ def test_not_finite(source: tuple[Path, Path], tmp_path: Path) -> None:
     growth.widen_checkpoint(folder, tmp_path / "wide", config=config, width=2, allow_nonfinite=True)
 
 
-def test_the_source_may_not_change(source: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, config = source
+def test_the_source_may_not_change(
+    damaged_source: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, config = damaged_source
     touched = []
 
     def touch(done: int, size: int, name: str) -> None:
@@ -422,8 +216,8 @@ def test_the_source_may_not_change(source: tuple[Path, Path], tmp_path: Path, mo
     refused(folder, config, "changed while it was read", progress=touch)
 
 
-def test_the_command(source: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, config = source
+def test_the_command(damaged_source: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, config = damaged_source
     command = ["--config", str(config), "--width", "2", "--noise", "1"]
     planned = CliRunner().invoke(grow, ["plan", str(folder), *command], catch_exceptions=False)
     assert planned.exit_code == 0 and "hidden_size" in planned.output
@@ -435,8 +229,26 @@ def test_the_command(source: tuple[Path, Path], tmp_path: Path) -> None:
     assert (tmp_path / "wide" / OPTIMIZER / ".metadata").is_file()
 
 
-def test_a_plan_reads_no_weight(source: tuple[Path, Path]) -> None:
-    folder, config = source
+def test_a_config_of_the_hub(
+    damaged_source: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, config = damaged_source
+    repository = tmp_path / "hub" / "models--org--small"
+    for name in ("blobs", "refs", "snapshots/0a1b"):
+        (repository / name).mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0a1b")
+    (repository / "blobs" / "c0ffee").write_bytes(config.read_bytes())
+    (repository / "snapshots" / "0a1b" / "config.json").symlink_to("../../blobs/c0ffee")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    growth.widen_checkpoint(folder, tmp_path / "grown", config="org/small", width=2)
+    record = json.loads((tmp_path / "grown" / "growth.json").read_text())
+    assert record["source"]["config"] == "org/small" and "config.json" in record["source"]["sha256"]
+    refused(folder, "org/none", "'org/none' is neither a folder here nor in the hub's cache")
+
+
+def test_a_plan_reads_no_weight(damaged_source: tuple[Path, Path]) -> None:
+    folder, config = damaged_source
     for part in (folder / MODEL).glob("*.distcp"):
         part.write_bytes(bytes(part.stat().st_size))
     plan = growth.plan_widening(folder, config=config, width=2)
