@@ -51,7 +51,7 @@ def process_group() -> Iterator[ProcessGroup | None]:
     except (RuntimeError, ValueError, OSError) as error:
         raise CheckpointError(
             f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} did not find the others "
-            f"({str(error).splitlines()[0][:200]}). Use one torchrun for all of them; or, for a growth that a process of "
+            f"({str(error).splitlines()[0][:200]}). Use one torchrun for all; or, for a growth that a process of "
             "another torchrun job starts, take TORCHELASTIC_RUN_ID out of its environment (env -u TORCHELASTIC_RUN_ID "
             "grow ...)."
         ) from error
