@@ -4,7 +4,7 @@ ties, flags and modes."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,7 @@ from transformers.initialization import no_init_weights
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_modules import MODULE, inner_module
+from growth.hf.dtensors import local
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
 from growth.proof.settings import GRADIENT_SETTINGS
@@ -62,7 +63,7 @@ def rebuild(
     new, pairs = _built(model, plan.new, tables, source)
     weights = from_disk(new, state)
     # a tied weight that has become one of its own is among the weights
-    _load(new, weights, {name: shared for name, shared in ties.items() if name not in weights})
+    load(new, weights, {name: shared for name, shared in ties.items() if name not in weights})
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters(remove_duplicate=False)}
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(trained.get(source(name), True))
@@ -96,7 +97,7 @@ def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedMo
         new, _ = _built(model, config, tables)
         found.append((new, tables))
         buffers = dict(new.named_buffers())
-        if all(name not in buffers or torch.equal(value, buffers[name]) for name, value in computed.items()):
+        if all(name not in buffers or torch.equal(local(value), buffers[name]) for name, value in computed.items()):
             break
     else:
         new, tables = found[0]
@@ -105,7 +106,7 @@ def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedMo
 
 def share_weights(new: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:
     """Give a class built anew the weights of a model, which the two share from then on."""
-    _load(new, *without_ties(model))
+    load(new, *without_ties(model))
     return new
 
 
@@ -131,7 +132,7 @@ def check_parts(model: PreTrainedModel, same: PreTrainedModel) -> None:
         )
 
 
-def _load(new: PreTrainedModel, state: dict[str, Tensor], ties: dict[str, str]) -> None:
+def load(new: PreTrainedModel, state: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
     """Give a model its weights, and tie them."""
     new.load_state_dict(state, strict=False, assign=True)
     for name, shared in ties.items():
