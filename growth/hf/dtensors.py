@@ -36,6 +36,15 @@ def local(value: Tensor) -> Tensor:
     return value.to_local() if isinstance(value, DTensor) else value
 
 
+def with_local(value: Tensor, part: Tensor) -> Tensor:
+    """A tensor spread as ``value`` is, of which this rank has another part."""
+    assert isinstance(value, DTensor)
+    placed: Tensor = DTensor.from_local(
+        part, value.device_mesh, value.placements, run_check=False, shape=value.shape, stride=value.stride()
+    )
+    return placed
+
+
 def hollow(value: Tensor) -> Tensor:
     """An ordinary tensor of the same shape and dtype without data (device meta)."""
     return torch.empty(value.shape, dtype=value.dtype, device="meta")

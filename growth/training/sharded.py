@@ -85,7 +85,10 @@ class ShardedRoad(Road):
         return whole(value)
 
     def shared(self, same: PreTrainedModel, stock: PreTrainedModel) -> PreTrainedModel:
-        """The class built anew, sharded; where a weight is placed as the model's, it is that."""
+        """The class built anew, sharded like the model; where a weight is placed as the model's, it is that."""
+        if not is_sharded(stock):
+            self._take(inner_module(same), "the model built anew")
+            return super().shared(same, stock)
         held, ties = without_ties(stock)
         load(same, {}, ties)
         self._sharded(same, stock, ties, "the model built anew")
@@ -95,8 +98,8 @@ class ShardedRoad(Road):
         }
         load(same, alike, ties)
         _allocate(same, ties, held)
-        for name in held.keys() - alike.keys():
-            put(same.get_parameter(name), self.read(held[name], name))
+        for name in (name for name in held if name not in alike):
+            put(same.get_parameter(name), self.read(held[name].detach(), name))
         return same
 
     def grown(
