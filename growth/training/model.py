@@ -199,7 +199,7 @@ def widen(
     if verify_inputs is not None:
         check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
     with Road() if shard is None else ShardedRoad(model, shard) as road:
-        road.start(f"widen a {type(model).__name__} by {options} with moments={moments}, hyper={hyper}")
+        road.start(f"widen a {type(model).__name__} by {choices}, moments='{moments}', hyper='{hyper}'")
         stock = as_stock(model, config, build, inputs)
         check_training(stock, optimizer, scheduler, moments, hyper)
         in_memory, ties = without_ties(stock)

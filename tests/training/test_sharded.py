@@ -1,0 +1,134 @@
+"""A sharded model grows into what one process grows it into, bit for bit: weights, optimizer, settings.
+The next losses are equal too, within 1e-6: FSDP adds up the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+from torch.optim import SGD, Adagrad, AdamW, NAdam, Optimizer, RMSprop
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from support import shardings
+from support.optimizers import no_twin
+from support.ranks import gpt2, llama, mixtral, needs_fork, on_ranks, pair, steps
+
+__all__ = ["no_twin"]  # a fixture for every test here
+pytestmark = [needs_fork, pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore::FutureWarning:torch")]
+
+untied = partial(llama, tied=False)
+DOUBLED: dict[str, Any] = {"width": 2, "noise": 1.0}
+
+SHARDED: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "tied": (llama, shardings.fsdp(), DOUBLED),
+    "untied": (untied, shardings.fsdp(), {"width": 1.5}),
+    "split": (llama, shardings.fsdp(), {"width": 2, "symmetry": "split"}),
+    "experts in one parameter": (mixtral, shardings.fsdp(), DOUBLED),
+    "transposed": (gpt2, shardings.fsdp(), DOUBLED),
+    "two dimensions": (llama, shardings.hsdp(), DOUBLED),
+    "tensor parallel": (untied, shardings.tensor_parallel, DOUBLED),
+    "both": (llama, shardings.both(), DOUBLED),
+    "offloaded": (untied, shardings.offloaded, DOUBLED),
+    "uneven sizes": (llama, shardings.fsdp(), {"hidden_size": 40, "noise": 0.5}),
+    "deeper": (llama, shardings.fsdp(), {"layers": 3, "width": 2}),
+}
+
+
+def _grows(make: Any, shard: Any, choices: dict[str, Any], near: float = 1e-6, **options: Any) -> None:
+    grown = pair(make, shard, choices, **options)
+    assert grown.differences == []
+    assert grown.sharded.optimizer is not None and grown.single.optimizer is not None
+    losses = steps(grown.sharded.model, grown.sharded.optimizer, range(2, 4))
+    assert losses == pytest.approx(steps(grown.single.model, grown.single.optimizer, range(2, 4)), rel=near)
+    assert grown.sharded.proof.run is not None and grown.sharded.proof.run.own == 0
+
+
+@pytest.mark.parametrize("case", SHARDED)
+def test_it_is_what_one_process_grows(case: str, tmp_path: Path) -> None:
+    on_ranks(tmp_path, _grows, *SHARDED[case])
+
+
+def test_rows_that_three_ranks_do_not_share_evenly(tmp_path: Path) -> None:
+    on_ranks(tmp_path, _grows, partial(llama, hidden=40), shardings.fsdp(), {"width": 1.5}, ranks=3)
+
+
+def test_it_computes_in_the_precision_of_its_policy(tmp_path: Path) -> None:
+    on_ranks(tmp_path, _grows, llama, shardings.half, DOUBLED, 1e-2)
+
+
+def _sharded_in_another_way(first: Any, shard: Any) -> None:
+    _grows(untied, shard, DOUBLED, first=first)
+
+
+@pytest.mark.parametrize(
+    ("first", "shard"),
+    [
+        (lambda model: None, shardings.both()),
+        (shardings.tensor_parallel, shardings.both()),
+        (shardings.fsdp(), shardings.emptied),
+    ],
+    ids=["not at all before", "by tensors before", "and given room"],
+)
+def test_the_wider_model_may_be_sharded_in_another_way(first: Any, shard: Any, tmp_path: Path) -> None:
+    on_ranks(tmp_path, _sharded_in_another_way, first, shard)
+
+
+def _groups(parameters: list[nn.Parameter]) -> Optimizer:
+    matrices = [value for value in parameters if value.ndim > 1]
+    vectors = [value for value in parameters if value.ndim < 2]
+    return AdamW([{"params": matrices}, {"params": vectors, "weight_decay": 0.0, "lr": 3e-4}], lr=1e-3, amsgrad=True)
+
+
+def _lived_in(model: Any) -> None:
+    model.config.use_cache = False
+    getattr(
+        model, "activation_checkpointing_enable", model.gradient_checkpointing_enable
+    )()  # renamed in transformers 5
+    model.model.layers[0].eval()
+    model.model.norm.weight.requires_grad_(False)
+    model.generation_config.max_length = 77
+
+
+def _kept(moments: str, hyper: str) -> None:
+    choices = {**DOUBLED, "moments": moments, "hyper": hyper}
+    schedule = partial(CosineAnnealingLR, T_max=10, eta_min=1e-5)
+    _grows(llama, shardings.fsdp(), choices, optimizer=_groups, before=_lived_in, scheduler=schedule)
+
+
+@pytest.mark.parametrize(("moments", "hyper"), [("preserve", "preserve"), ("fresh", "keep"), ("reset", "preserve")])
+def test_the_callers_settings_are_kept(moments: str, hyper: str, tmp_path: Path) -> None:
+    on_ranks(tmp_path, _kept, moments, hyper)
+
+
+OPTIMIZERS: dict[str, Callable[[list[nn.Parameter]], Optimizer]] = {
+    "SGD": partial(SGD, lr=1e-2, momentum=0.9),
+    "Adagrad": partial(Adagrad, lr=1e-2, initial_accumulator_value=0.1),
+    "RMSprop": partial(RMSprop, lr=1e-3, momentum=0.9, centered=True),
+    "NAdam": partial(NAdam, lr=1e-3),
+}
+
+
+def _trained_by(name: str) -> None:
+    _grows(llama, shardings.fsdp(), DOUBLED, optimizer=OPTIMIZERS[name])
+
+
+@pytest.mark.parametrize("name", ["SGD", *(pytest.param(each, marks=pytest.mark.slow) for each in [*OPTIMIZERS][1:])])
+def test_the_state_of_other_optimizers(name: str, tmp_path: Path) -> None:
+    on_ranks(tmp_path, _trained_by, name)
+
+
+MANY = {"replicated": shardings.hsdp(2), "both": shardings.both(2)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choices", [DOUBLED, {"width": 1.5}, {"experts": 8}, {"kv_heads": 4}], ids=str)
+@pytest.mark.parametrize("how", MANY)
+def test_four_ranks(how: str, choices: dict[str, Any], tmp_path: Path) -> None:
+    make = mixtral if "experts" in choices else llama
+    if make is mixtral and how == "both":
+        pytest.skip("the plan of tensor parallelism is a Llama's")
+    on_ranks(tmp_path, _grows, make, MANY[how], choices, ranks=4)
