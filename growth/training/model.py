@@ -152,7 +152,8 @@ def widen(
     Args:
         model: of a transformers class of a declared architecture, or a module of your own, whose
             class may be registered. A model that torch.compile wraps is unwrapped: compile the result again.
-            Models under DDP or FSDP and models with PEFT adapters are refused. Inside a
+            A sharded one needs ``shard``. Models under DDP or FSDP's wrapper class and models with PEFT
+            adapters are refused. Inside a
             `transformers.Trainer` callback, do not use this: stop, and grow the checkpoint that
             Trainer saved (`growth.widen_checkpoint` with ``optimizer=True``).
         optimizer: of the model. Its state and settings grow too, and the result has one that
@@ -174,6 +175,15 @@ def widen(
         inputs: what a module of your own is run on: a tensor, a tuple, a dictionary by the names of
             ``forward``'s arguments, or a function of the config that makes one. Default: token ids
             if its first layer is an embedding, floats if it is a linear layer.
+        shard: a function that shards a model of this class in place, with ``fully_shard``,
+            ``parallelize_module`` or both. The result is sharded by it. Needed if ``model`` is sharded;
+            one that is not may be given too, the same on every rank. Every rank of the default process
+            group calls this with the same arguments. The function gets models whose parameters have no
+            data yet (device meta); it may return the model. A rank never holds more than its parts of
+            both models, what training holds in a forward pass, and one whole parameter at a time, old
+            and grown. An error on one rank is raised on all. The run is made on the sharded models; where
+            model and config do not agree bit for bit, what rounding moves the outputs decides, and no
+            module is named.
 
     Returns:
         The wider model, how it grew, what was proved, and the optimizer and scheduler to go on
@@ -188,6 +198,10 @@ def widen(
     Example:
         >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=1.0)
         >>> model, optimizer = grown.model, grown.optimizer
+
+        Sharded, on every rank, by the function that sharded the small model:
+
+        >>> grown = growth.widen(model, width=2, optimizer=optimizer, shard=shard)
     """
     model = cast(M, uncompiled(model))
     check_unwrapped(model)

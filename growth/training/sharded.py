@@ -30,6 +30,7 @@ from growth.hf.custom_modules import inner_module
 from growth.hf.dtensors import hollow, is_sharded, is_spread, put, whole
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
+from growth.proof.rounding import same_bits
 from growth.training.ranks import Elsewhere, Ranks
 from growth.training.rebuild import load, rebuild, without_ties
 from growth.training.road import Road
@@ -149,7 +150,8 @@ class ShardedRoad(Road):
     def _read_back(self, name: str, placed: Tensor, value: Tensor) -> None:
         """Refuse a parameter whose parts are not the grown one."""
         back = self.read(placed.detach(), name)
-        if not torch.equal(torch.nan_to_num(back), torch.nan_to_num(value)):
+        value = value.to(back.device)
+        if not torch.equal(back, value) and not same_bits(back, value):  # the second knows NaN
             raise ProofError(
                 f"the parts of '{name}' on all ranks are not the grown tensor, so nothing was kept. Please report "
                 "this."

@@ -101,14 +101,14 @@ def test_ddp_is_refused_and_what_is_inside_grows() -> None:
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_shards_are_refused(tmp_path: Path) -> None:
+def test_shards_are_refused_until_it_is_said_how_to_shard(tmp_path: Path) -> None:
     model = llama()
     fully_shard(model)
-    refused(model, r"FSDPLlamaForCausalLM wraps a model in FSDPModule. Save a full checkpoint, grow that")
+    refused(model, r"this FSDPLlamaForCausalLM is sharded .* Say how to shard the wider one, on every rank: growth")
     split = llama(tied=False)
     mesh = init_device_mesh("cpu", (1,))
     split.lm_head.weight = nn.Parameter(distribute_tensor(split.lm_head.weight.detach(), mesh))
-    refused(split, r"'lm_head.weight' is a DTensor, which is sharded. Save a full checkpoint")
+    refused(split, r"this LlamaForCausalLM is sharded .* Say how to shard the wider one, on every rank: growth")
     full = {name: value.full_tensor() for name, value in model.state_dict().items() if isinstance(value, DTensor)}
     model.config.architectures = ["LlamaForCausalLM"]
     stock = llama()
@@ -117,7 +117,7 @@ def test_shards_are_refused(tmp_path: Path) -> None:
     growth.widen_checkpoint(tmp_path / "full", tmp_path / "wide", width=2)
     grown = growth.widen(stock, width=2)
     fully_shard(grown.model)
-    with pytest.raises(UnsupportedModelError, match=r"FSDPLlamaForCausalLM is neither .* or it is sharded"):
+    with pytest.raises(UnsupportedModelError, match=r"this FSDPLlamaForCausalLM is sharded"):
         train_new_only(grown)
 
 
