@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.extension.part import Part
 from growth.hf.custom_modules import MODULE, ModuleWrapper
+from growth.hf.inner_names import parameters_of
 from growth.hf.own_modules import in_wrapper
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
@@ -67,7 +68,7 @@ def _masks_of(inner: nn.Module, plan: Plan) -> dict[str, Tensor]:
             "growth.widen or from_pretrained returned, before DDP or PEFT wraps it."
         )
     names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in stock.named_parameters(remove_duplicate=False):
+    for name, parameter in parameters_of(stock, remove_duplicate=False).items():
         names.setdefault(parameter, []).append(name)
     masks = _in_memory(stock, plan, names)
     found: dict[str, Tensor] = {}

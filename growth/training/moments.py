@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Floats
 from growth.hf.dtensors import hollow, is_spread, spread_like
+from growth.hf.inner_names import parameters_of
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
@@ -73,7 +74,7 @@ def grow_state(
                 target[key] = None
     for key, degree in kind.state.items():
         held_values = {name: state[key].detach() for name, state in held.items() if isinstance(state.get(key), Tensor)}
-        for some in _taken(held_values):
+        for some in taken(held_values):
             values = {name: read(value, f"{key} of {name}") for name, value in some.items()}
             starts = first_values(groups, names, kind, values)
             reduced = key in kind.reduced
@@ -82,8 +83,8 @@ def grow_state(
                 grown.state[parameter][key] = spread_like(value, parameter)
 
 
-def _taken(values: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-    """The states that grow together: all, but those that are spread over ranks one at a time."""
+def taken(values: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """The tensors to be taken whole together: all, but those that are spread over ranks one at a time."""
     yield {name: value for name, value in values.items() if not is_spread(value)}
     yield from ({name: values[name]} for name in sorted(values) if is_spread(values[name]))
 
@@ -194,7 +195,7 @@ def tensor_plans(model: PreTrainedModel, plan: Plan) -> dict[str, TensorPlan]:
     plan of the first of them; they all grow alike.
     """
     plans: dict[str, TensorPlan] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters_of(model).items():
         on_disk = to_disk(model, {name: hollow(parameter)})
         plans[name] = plan.tensors[next(iter(on_disk))]
     return plans

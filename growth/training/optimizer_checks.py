@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.hf.dtensors import hollow, is_spread
+from growth.hf.inner_names import parameters_of
 from growth.hf.tensor_names import to_disk
 from growth.training.moments import Moments
 from growth.training.optimizer_kinds import KINDS, Kind
@@ -128,7 +129,7 @@ def _names(optimizer: Optimizer, model: PreTrainedModel) -> dict[int, str]:
     """id of each parameter of the optimizer -> its name in the model; the first name of a tied
     one."""
     known: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in parameters_of(model, remove_duplicate=False).items():
         known.setdefault(id(parameter), name)
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if foreign := [tuple(parameter.shape) for parameter in held if id(parameter) not in known]:

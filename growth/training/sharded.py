@@ -28,6 +28,7 @@ from transformers import PreTrainedModel
 from growth.errors import FOREIGN_ERRORS, ProofError, UnsupportedModelError
 from growth.hf.custom_modules import inner_module
 from growth.hf.dtensors import hollow, is_sharded, is_spread, put, whole
+from growth.hf.inner_names import buffers_of, parameters_of, wrapped
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
 from growth.proof.rounding import same_bits
@@ -93,7 +94,12 @@ class ShardedRoad(Road):
         held, ties = without_ties(stock)
         load(same, {}, ties)
         self._sharded(same, stock, ties, "the model built anew")
-        parameters = dict(same.named_parameters(remove_duplicate=False))
+        if (now := wrapped(same)) != (was := wrapped(stock)):
+            raise UnsupportedModelError(
+                f"activation checkpointing wraps {_listed(was)} of this {type(stock).__name__}, and shard(model) "
+                f"wraps {_listed(now)}. Wrap the same modules (checkpoint_wrapper) in shard."
+            )
+        parameters = parameters_of(same, remove_duplicate=False)
         alike = {
             name: value for name, value in held.items() if name not in parameters or _alike(value, parameters[name])
         }
@@ -124,10 +130,10 @@ class ShardedRoad(Road):
         state, shared = without_ties(new)
         parts = {name: list(to_disk(new, {name: hollow(value)})) for name, value in state.items()}
         _check_parts(stock, plan, source, parts)
-        trained = {name: value.requires_grad for name, value in new.named_parameters()}
+        trained = {name: value.requires_grad for name, value in parameters_of(new).items()}
         self._sharded(new, stock, shared, "the grown model")
         _allocate(new, shared, in_memory)
-        tensors = {**dict(new.named_parameters()), **dict(new.named_buffers())}
+        tensors = {**parameters_of(new), **buffers_of(new)}
         read = plan.reading(lambda part: self._disk_tensor(stock, in_memory, source[part], part))
         for name, held in parts.items():
             growing = growing_tensors(plan, held, read, plan.dtypes, fold, allow_nonfinite=allow_nonfinite)
@@ -163,7 +169,7 @@ class ShardedRoad(Road):
         Raises:
             UnsupportedModelError: if that fails, or does something else.
         """
-        module, buffers = inner_module(new), {name: value.clone() for name, value in new.named_buffers()}
+        module, buffers = inner_module(new), {name: value.clone() for name, value in buffers_of(new).items()}
         self._ranks.meet(f"shard {what}")
         try:
             returned = self._shard(module)
@@ -189,7 +195,7 @@ class ShardedRoad(Road):
                     f"shard(model) parts '{name}' and '{tied}', which are tied in this {type(stock).__name__}. Shard "
                     "them together (fully_shard([one, other, ...])), or untie them before growing."
                 )
-        for name, value in new.named_buffers():  # fn may have emptied them (model.to_empty)
+        for name, value in buffers_of(new).items():  # shard may have emptied them (model.to_empty)
             if not is_spread(value) and not buffers[name].is_meta:
                 value.copy_(buffers[name])
         self._take(inner_module(new), what)
@@ -241,7 +247,7 @@ def _allocate(new: PreTrainedModel, ties: dict[str, str], old: Mapping[str, Tens
     device of the mesh if that is not spread."""
     first = next(iter(old.values())).device
     made = {}
-    for name, value in (*new.named_parameters(), *new.named_buffers()):
+    for name, value in (parameters_of(new) | buffers_of(new)).items():
         if value.device.type == "meta":
             was = old.get(name)
             device = first if was is None else was.device
@@ -249,6 +255,10 @@ def _allocate(new: PreTrainedModel, ties: dict[str, str], old: Mapping[str, Tens
                 device = torch.device(value.device_mesh.device_type)
             made[name] = torch.empty_like(value, device=device)
     load(new, made, ties)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:3]) + (" ..." if len(names) > 3 else "") or "nothing"
 
 
 def _check_parts(

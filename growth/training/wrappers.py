@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.hf.dtensors import is_sharded
+from growth.hf.inner_names import wrapped
 
 _DATA_PARALLEL = "Widen its .module, on every rank with the same choices, and wrap the result again."
 
@@ -59,6 +60,12 @@ def check_unwrapped(model: object) -> None:
             raise UnsupportedModelError(f"{name} wraps a model in {kind.__name__}. {_REMEDIES[kind.__name__]}")
     if any(type(module).__module__.partition(".")[0] == "peft" for module in model.modules()):
         raise UnsupportedModelError(f"this {name} has adapters (PEFT). {_ADAPTERS}")
+    if wrapped(model) and not is_sharded(model):
+        raise UnsupportedModelError(
+            f"'{wrapped(model)[0]}' of this {name} is wrapped for activation checkpointing (checkpoint_wrapper), and "
+            "the wider model would not be. Grow before the modules are wrapped, or use "
+            "model.gradient_checkpointing_enable(), which is kept."
+        )
     for path, module in model.named_modules():
         if uncompiled(module) is not module:
             raise UnsupportedModelError(

@@ -30,6 +30,7 @@ from transformers import (
 
 import growth
 from growth.hf.dtensors import whole
+from growth.hf.inner_names import modules_of, parameters_of
 from growth.training.model import Grown
 
 needs_fork = pytest.mark.skipif(
@@ -164,8 +165,8 @@ def _everywhere(value: Any) -> Any:
 def differences(found: Grown[Any], wanted: Grown[Any]) -> Any:
     """In what two growths of one model differ."""
     parameters = dict(wanted.model.named_parameters())
-    names = [{id(value): name for name, value in each.model.named_parameters()} for each in (found, wanted)]
-    held = {name: whole(value.detach()) for name, value in found.model.named_parameters()}
+    names = [{id(value): name for name, value in parameters_of(each.model).items()} for each in (found, wanted)]
+    held = {name: whole(value.detach()) for name, value in parameters_of(found.model).items()}
     if held.keys() != parameters.keys():
         yield f"parameters {held.keys() ^ parameters.keys()}"
     yield from (f"weight {name}" for name, value in held.items() if not torch.equal(value, parameters[name]))
@@ -184,9 +185,9 @@ def differences(found: Grown[Any], wanted: Grown[Any]) -> Any:
     for said, one, other in (
         (
             "requires_grad",
-            *({n: p.requires_grad for n, p in each.model.named_parameters()} for each in (found, wanted)),
+            *({n: p.requires_grad for n, p in parameters_of(each.model).items()} for each in (found, wanted)),
         ),
-        ("modes", *({n: m.training for n, m in each.model.named_modules()} for each in (found, wanted))),
+        ("modes", *({n: m.training for n, m in modules_of(each.model).items()} for each in (found, wanted))),
         ("checkpointing", *(_checkpointed(each.model) for each in (found, wanted))),
         ("generation", *(each.model.generation_config.to_dict() for each in (found, wanted))),
         ("schedule", *(each.scheduler and each.scheduler.state_dict() for each in (found, wanted))),
@@ -200,7 +201,7 @@ def differences(found: Grown[Any], wanted: Grown[Any]) -> Any:
     ]
     if groups[0] != groups[1]:
         yield f"groups {groups}"
-    for name, value in found.model.named_parameters():
+    for name, value in parameters_of(found.model).items():
         state, expected = found.optimizer.state[value], wanted.optimizer.state[parameters[name]]
         if state.keys() != expected.keys():
             yield f"states of {name}: {state.keys() ^ expected.keys()}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import Replicate, Shard
@@ -79,6 +80,12 @@ def both(outer: int = 1) -> Callable[[Any], None]:
         _fully(model, mesh["outer"])
 
     return shard
+
+
+def checkpointed(model: Any) -> None:
+    """With activation checkpointing of the first layer, as torchtitan has it."""
+    model.model.layers[0] = checkpoint_wrapper(model.model.layers[0])
+    fsdp()(model)
 
 
 def emptied(model: Any) -> None:

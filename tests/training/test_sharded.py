@@ -34,6 +34,7 @@ SHARDED: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "both": (llama, shardings.both(), DOUBLED),
     "offloaded": (untied, shardings.offloaded, DOUBLED),
     "uneven sizes": (llama, shardings.fsdp(), {"hidden_size": 40, "noise": 0.5}),
+    "checkpoint wrappers": (llama, shardings.checkpointed, DOUBLED),
     "deeper": (llama, shardings.fsdp(), {"layers": 3, "width": 2}),
 }
 

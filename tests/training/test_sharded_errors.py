@@ -21,8 +21,8 @@ import growth
 from growth.errors import CheckpointError, GrowthError, IllegalGrowthError, ProofError, UnsupportedModelError
 from growth.hf import dtensors
 from growth.proof.twin import TwinReport
+from growth.training import clip_factor, moments, sharded, train_new_only
 from growth.training import model as growth_model
-from growth.training import moments, sharded, train_new_only
 from support import shardings
 from support.optimizers import no_twin
 from support.ranks import llama, needs_fork, on_ranks, pair, steps
@@ -55,6 +55,8 @@ def _what_is_refused() -> None:
     )
     _refused(r"parts 'lm_head.weight' and 'model.embed_tokens.weight', which are tied", shard=_parted)
     _refused(r"Widen its .module, on every rank", model=DistributedDataParallel(llama()))
+    shardings.checkpointed(wrapped := llama())
+    _refused(r"wraps 'model.layers.0' of this LlamaForCausalLM, and shard\(model\) wraps nothing. Wrap", model=wrapped)
     cpu = torch.device("cpu")
     _refused(
         r"FullyShardedDataParallel. Save a full .* Models of fully_shard grow as they are",
@@ -96,6 +98,12 @@ def _around_growth() -> None:
     with torch.no_grad():
         model.eval()(torch.arange(5)[None])
     grown = growth.widen(model, width=2, noise=0.5, optimizer=optimizer, shard=FSDP)
+    ids = torch.arange(9)[None]
+    model(input_ids=ids, labels=ids).loss.backward()
+    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    gathered = {name: dtensors.whole(gradient) for name, gradient in gradients.items()}
+    assert clip_factor(grown, gradients) == pytest.approx(clip_factor(grown, gathered), rel=1e-12)
+    optimizer.zero_grad()
     assert all(isinstance(value, DTensor) for each in (model, grown.model) for value in each.parameters())
     assert type(grown.model) is type(model) and not grown.model.training
     single = growth.widen(llama(), width=2)

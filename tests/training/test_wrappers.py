@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from torch import distributed, multiprocessing, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -256,3 +257,9 @@ def test_two_ranks_grow_alike(tmp_path: Path) -> None:
             pytest.fail("the ranks wait for each other")
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert len(one) == len(other) > 0 and all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+
+
+def test_wrappers_of_activation_checkpointing_are_refused() -> None:
+    model = llama()
+    model.model.layers[1] = checkpoint_wrapper(model.model.layers[1])
+    refused(model, r"'model.layers.1' of this LlamaForCausalLM is wrapped for activation checkpointing .* Grow before")
