@@ -108,10 +108,10 @@ def steps(model: nn.Module, optimizer: Optimizer, numbers: range) -> list[float]
 
 @dataclass
 class Pair:
-    """The same growth on all ranks and in one process."""
+    """The same growth on all ranks and, on rank 0, in one process; and in what they differ."""
 
     sharded: Grown[Any]
-    single: Grown[Any]
+    single: Grown[Any] | None = None
     differences: list[str] = field(default_factory=list)
 
 
@@ -143,35 +143,53 @@ def pair(
     (first or shard)(small)
     of_small, of_alone = (optimizer(list(each.parameters())) for each in (small, alone))
     steps(small, of_small, range(2))
-    options = StateDictOptions(full_state_dict=True)
-    alone.load_state_dict(
-        {name: value.clone() for name, value in _everywhere(get_model_state_dict(small, options=options)).items()}
-    )
-    alone.tie_weights()
-    trained = _everywhere(get_optimizer_state_dict(small, of_small, options=options))
-    set_optimizer_state_dict(alone, of_alone, trained)
+    options = StateDictOptions(full_state_dict=True)  # on rank 0 alone
+    weights = get_model_state_dict(small, options=options)
+    trained = get_optimizer_state_dict(small, of_small, options=options)
     found = growth.widen(small, optimizer=of_small, scheduler=scheduler(of_small), shard=shard, **choices)
+    gathered = Gathered.of(found)
+    if distributed.get_rank():
+        return Pair(found)
+    alone.load_state_dict({name: value.clone() for name, value in weights.items()})
+    alone.tie_weights()
+    set_optimizer_state_dict(alone, of_alone, trained)
     wanted = growth.widen(alone, optimizer=of_alone, scheduler=scheduler(of_alone), **choices)
-    return Pair(found, wanted, list(differences(found, wanted)))
+    return Pair(found, wanted, list(differences(found, gathered, wanted)))
 
 
-def _everywhere(value: Any) -> Any:
-    """What rank 0 has, on all ranks: torch gathers a state on that alone."""
-    said = [value]
-    distributed.broadcast_object_list(said)
-    return said[0]
+@dataclass
+class Gathered:
+    """What the ranks hold in parts: weights, buffers and states of the optimizer, by the names of parameters."""
+
+    weights: dict[str, Tensor]
+    buffers: list[Tensor]
+    states: dict[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, grown: Grown[Any]) -> Gathered:
+        assert grown.optimizer is not None
+        parameters, state = parameters_of(grown.model), grown.optimizer.state
+        return cls(
+            {name: whole(value.detach()) for name, value in parameters.items()},
+            [whole(value) for value in grown.model.buffers()],
+            {
+                name: {
+                    key: whole(entry) if isinstance(entry, Tensor) else entry for key, entry in state[value].items()
+                }
+                for name, value in parameters.items()
+            },
+        )
 
 
-def differences(found: Grown[Any], wanted: Grown[Any]) -> Any:
+def differences(found: Grown[Any], gathered: Gathered, wanted: Grown[Any]) -> Any:
     """In what two growths of one model differ."""
     parameters = dict(wanted.model.named_parameters())
     names = [{id(value): name for name, value in parameters_of(each.model).items()} for each in (found, wanted)]
-    held = {name: whole(value.detach()) for name, value in parameters_of(found.model).items()}
-    if held.keys() != parameters.keys():
-        yield f"parameters {held.keys() ^ parameters.keys()}"
-    yield from (f"weight {name}" for name, value in held.items() if not torch.equal(value, parameters[name]))
-    for (name, value), other in zip(found.model.named_buffers(), wanted.model.buffers(), strict=True):
-        if not torch.equal(whole(value), other):
+    if gathered.weights.keys() != parameters.keys():
+        yield f"parameters {gathered.weights.keys() ^ parameters.keys()}"
+    yield from (f"weight {n}" for n, value in gathered.weights.items() if not torch.equal(value, parameters[n]))
+    for (name, value), other in zip(wanted.model.named_buffers(), gathered.buffers, strict=True):
+        if not torch.equal(value, other):
             yield f"buffer {name}"
     if (found.uneven, found.born, str(found.plan), found.config.to_dict()) != (
         wanted.uneven,
@@ -201,13 +219,11 @@ def differences(found: Grown[Any], wanted: Grown[Any]) -> Any:
     ]
     if groups[0] != groups[1]:
         yield f"groups {groups}"
-    for name, value in parameters_of(found.model).items():
-        state, expected = found.optimizer.state[value], wanted.optimizer.state[parameters[name]]
+    for name, state in gathered.states.items():
+        expected = wanted.optimizer.state[parameters[name]]
         if state.keys() != expected.keys():
             yield f"states of {name}: {state.keys() ^ expected.keys()}"
-        for key, entry in state.items():
-            if not _same(whole(entry) if isinstance(entry, Tensor) else entry, expected[key]):
-                yield f"{key} of {name}"
+        yield from (f"{key} of {name}" for key, entry in state.items() if not _same(entry, expected[key]))
 
 
 def _checkpointed(model: nn.Module) -> list[str]:

@@ -139,7 +139,8 @@ def _misplaced_state() -> None:
 
     with patch.object(moments, "spread_like", rolled):
         found = pair(llama, FSDP, {"width": 2}).differences
-    assert len(found) > 30 and all(said.startswith("exp_avg") for said in found)
+    if not distributed.get_rank():
+        assert len(found) > 30 and all(said.startswith("exp_avg") for said in found)
 
 
 @pytest.mark.parametrize("what", [_misplaced_weights, _misplaced_state], ids=["weights", "state"])
@@ -249,5 +250,5 @@ def _whole_parameters(layers: int, hoarding: bool) -> int:
 def test_a_rank_holds_one_whole_parameter_at_a_time(tmp_path: Path) -> None:
     """Old, grown, and the grown one as read back: two of them at once. Of three ranks none has a part of the
     shape of a whole parameter."""
-    assert on_ranks(tmp_path, _whole_parameters, 6, False, ranks=3) == [2, 2, 2]
-    assert min(on_ranks(tmp_path, _whole_parameters, 6, True, ranks=3)) > 50
+    assert on_ranks(tmp_path, _whole_parameters, 2, False, ranks=3) == [2, 2, 2]
+    assert min(on_ranks(tmp_path, _whole_parameters, 2, True, ranks=3)) > 20
