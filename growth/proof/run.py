@@ -96,7 +96,7 @@ def prove_grown(trial: Trial, grown: PreTrainedModel, plan: Plan) -> RunReport:
         raise UnsupportedModelError(
             f"the grown {class_name(grown)} cannot be run on {shapes(inputs)}, as the small one can "
             f"({type(error).__name__}: {str(error)[:200]}). If an input of verify_inputs has a size that grows, leave "
-            "it out; else choose other sizes, or another attention or experts implementation."
+            "it out; else choose other sizes, or another attention or experts implementation (or sharding)."
         ) from error
 
     def mapped(name: str, value: Tensor) -> Tensor:

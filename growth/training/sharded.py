@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from growth.errors import FOREIGN_ERRORS, ProofError, UnsupportedModelError
 from growth.hf.custom_modules import inner_module
-from growth.hf.dtensors import hollow, is_sharded, is_spread, put, whole
+from growth.hf.dtensors import checksum, hollow, is_sharded, is_spread, put, whole
 from growth.hf.inner_names import buffers_of, parameters_of, wrapped
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
@@ -83,7 +83,8 @@ class ShardedRoad(Road):
         return to_disk(stock, {name: hollow(value) for name, value in in_memory.items()})
 
     def read(self, value: Tensor, name: str) -> Tensor:
-        self._ranks.meet(f"gather {name} {list(value.shape)}")
+        every = "" if is_spread(value) else f", of which every rank has all (checksum {checksum(value)})"
+        self._ranks.meet(f"gather {name} {list(value.shape)}{every}")
         return whole(value)
 
     def shared(self, same: PreTrainedModel, stock: PreTrainedModel) -> PreTrainedModel:

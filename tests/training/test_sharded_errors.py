@@ -55,6 +55,12 @@ def _what_is_refused() -> None:
     )
     _refused(r"parts 'lm_head.weight' and 'model.embed_tokens.weight', which are tied", shard=_parted)
     _refused(r"Widen its .module, on every rank", model=DistributedDataParallel(llama()))
+    _refused(  # three heads for keys, on two ranks
+        r"the grown LlamaForCausalLM cannot be run on .* \(or sharding\)",
+        model=parallel,
+        shard=shardings.tensor_parallel,
+        width=1.5,
+    )
     shardings.checkpointed(wrapped := llama())
     _refused(r"wraps 'model.layers.0' of this LlamaForCausalLM, and shard\(model\) wraps nothing. Wrap", model=wrapped)
     cpu = torch.device("cpu")
@@ -187,6 +193,9 @@ def _errors_on_one_rank() -> None:
         _refused(
             r"the ranks do not do the same: rank 0 'widen a .* Call growth.widen on every rank", GrowthError, **choice
         )
+    with torch.no_grad():
+        (other := llama()).model.norm.weight[int(second)] = 1.5
+    _refused(r"the ranks do not do the same: rank 0 'gather model.norm.weight .* every rank", GrowthError, model=other)
     model = _small()
     if second:
         model.model.layers[0].mlp.up_proj.register_forward_hook(_doubled)
