@@ -48,7 +48,7 @@ def with_local(value: Tensor, part: Tensor) -> Tensor:
 
 def checksum(value: Tensor) -> int:
     """A number that differs, all but surely, where two tensors of one shape and dtype do."""
-    return zlib.crc32(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return zlib.crc32(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def hollow(value: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import SGD, Adagrad, AdamW, NAdam, Optimizer, RMSprop
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from growth.training.model import Grown
 from support import shardings
 from support.optimizers import no_twin
 from support.ranks import gpt2, llama, mixtral, needs_fork, on_ranks, pair, steps
@@ -39,7 +40,7 @@ SHARDED: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
-def _grows(make: Any, shard: Any, choices: dict[str, Any], near: float = 1e-6, **options: Any) -> None:
+def _grown(make: Any, shard: Any, choices: dict[str, Any], near: float = 1e-6, **options: Any) -> Grown[Any]:
     grown = pair(make, shard, choices, **options)
     assert grown.differences == []
     assert grown.sharded.optimizer is not None
@@ -47,6 +48,11 @@ def _grows(make: Any, shard: Any, choices: dict[str, Any], near: float = 1e-6, *
     assert grown.sharded.proof.run is not None and grown.sharded.proof.run.own == 0
     if grown.single is not None and grown.single.optimizer is not None:
         assert losses == pytest.approx(steps(grown.single.model, grown.single.optimizer, range(2, 4)), rel=near)
+    return grown.sharded
+
+
+def _grows(*arguments: Any, **options: Any) -> None:
+    _grown(*arguments, **options)
 
 
 SELDOM = ("split", "offloaded", "uneven sizes", "tensor parallel", "deeper")
@@ -62,7 +68,12 @@ def test_rows_that_three_ranks_do_not_share_evenly(tmp_path: Path) -> None:
 
 
 def test_it_computes_in_the_precision_of_its_policy(tmp_path: Path) -> None:
-    on_ranks(tmp_path, _grows, llama, shardings.half, DOUBLED, 1e-2)
+    on_ranks(tmp_path, _grows_in_half)
+
+
+def _grows_in_half() -> None:
+    run = _grown(llama, shardings.half, DOUBLED, 1e-2).proof.run
+    assert run is not None and run.dtype == "bfloat16"
 
 
 def _sharded_in_another_way(first: Any, shard: Any) -> None:

@@ -21,7 +21,7 @@ import growth
 from growth.errors import CheckpointError, GrowthError, IllegalGrowthError, ProofError, UnsupportedModelError
 from growth.hf import dtensors
 from growth.proof.twin import TwinReport
-from growth.training import clip_factor, moments, sharded, train_new_only
+from growth.training import clip_factor, moments, resume, sharded, train_new_only
 from growth.training import model as growth_model
 from support import shardings
 from support.optimizers import no_twin
@@ -116,6 +116,10 @@ def _around_growth() -> None:
     masks, wanted = grown.new_coordinates(), single.new_coordinates()
     assert masks.keys() == wanted.keys() and all(torch.equal(masks[name], wanted[name]) for name in masks)
     assert grown.config.hidden_size == 48 and "hidden_size              24      48" in str(grown)
+    assert grown.optimizer is not None
+    fresh = AdamW(grown.model.parameters(), lr=1e-3)
+    resumed, _ = resume(grown.model, fresh, grown.optimizer.state_dict())
+    assert [group["lr"] for group in resumed.param_groups] == [group["lr"] for group in grown.optimizer.param_groups]
     again = growth.widen(grown.model, width=2, optimizer=grown.optimizer, shard=FSDP)
     assert again.config.hidden_size == 96
     assert steps(model, optimizer, range(1, 2)) != before  # the small model goes on
