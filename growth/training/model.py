@@ -181,7 +181,8 @@ def widen(
             group calls this with the same arguments. The function gets models whose parameters have no
             data yet (device meta); it may return the model. A rank never holds more than its parts of
             both models, what training holds in a forward pass, and one whole parameter at a time, old
-            and grown. An error on one rank is raised on all. The run is made on the sharded models; where
+            and grown. An error on one rank is raised on all (one in a forward pass of that rank alone
+            ends them as it does in training). The run is made on the sharded models; where
             model and config do not agree bit for bit, what rounding moves the outputs decides, and no
             module is named.
 

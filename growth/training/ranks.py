@@ -2,7 +2,8 @@
 
 Before anything in which all take part (a gather, a run of the model) the ranks meet: each says what it
 is about to do, or why it stops. So an error on one rank ends the growth on all of them, and none is left
-waiting for the others.
+waiting for the others. (Between two meetings, inside a forward pass, an error of one rank alone does to the
+others what it does in training: the process group ends them.)
 """
 
 from __future__ import annotations

@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from accelerate import Accelerator, FullyShardedDataParallelPlugin, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.optim import SGD, Adagrad, AdamW, NAdam, Optimizer, RMSprop
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+import growth
+from growth.hf.dtensors import whole
 from growth.training.model import Grown
 from support import shardings
 from support.optimizers import no_twin
+from support.own_models import GPT, GPTConfig
 from support.ranks import gpt2, llama, mixtral, needs_fork, on_ranks, pair, steps
 
 __all__ = ["no_twin"]  # a fixture for every test here
@@ -159,3 +169,59 @@ MANY = {"replicated": shardings.hsdp(2), "both": shardings.both(2)}
 def test_four_ranks(how: str, choices: dict[str, Any], tmp_path: Path) -> None:
     make = mixtral if "experts" in choices else llama
     on_ranks(tmp_path, _grows, make, MANY[how], choices, ranks=4)
+
+
+def _own() -> None:
+    """A module that nobody registered."""
+
+    def shard(model: Any) -> None:
+        mesh = init_device_mesh("cpu", (2,))
+        for layer in model.transformer.h:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+    torch.manual_seed(0)
+    model, alone = GPT(GPTConfig()), GPT(GPTConfig())
+    alone.load_state_dict(model.state_dict())
+    shard(model)
+    grown, single = growth.widen(model, shard=shard, **DOUBLED), growth.widen(alone, **DOUBLED)
+    assert grown.config == single.config and type(grown.model) is type(model)
+    wanted = dict(single.model.named_parameters())
+    assert all(torch.equal(whole(value.detach()), wanted[name]) for name, value in grown.model.named_parameters())
+    assert growth.widen(grown.model, width=2, shard=shard).config.n_embd == 96
+
+
+@pytest.mark.slow
+def test_a_module_of_the_callers_own(tmp_path: Path) -> None:
+    on_ranks(tmp_path, _own)
+
+
+def _accelerated() -> None:
+    """As the page on training says. accelerate takes FSDP on accelerators alone, so it is told that it does."""
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        transformer_cls_names_to_wrap=["LlamaDecoderLayer"],
+        cpu_ram_efficient_loading=False,
+    )
+    accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
+    for state in (AcceleratorState, PartialState):
+        state._shared_state["distributed_type"] = DistributedType.FSDP
+    AcceleratorState._shared_state["fsdp_plugin"] = plugin
+    model = llama()
+    model, optimizer = accelerator.prepare(model, AdamW(model.parameters(), lr=1e-3))
+    steps(model, optimizer, range(2))
+    grown = growth.widen(
+        model,
+        width=2,
+        optimizer=optimizer.optimizer,
+        shard=lambda wide: fsdp2_prepare_model(accelerator, wide),
+    )
+    assert type(grown.model) is type(model) and grown.proof.run is not None and grown.proof.run.own == 0
+    prepared = accelerator.prepare_optimizer(grown.optimizer)
+    assert steps(grown.model, prepared, range(2, 4)) == pytest.approx(steps(model, optimizer, range(2, 4)), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_what_accelerate_shards(tmp_path: Path) -> None:
+    on_ranks(tmp_path, _accelerated)
