@@ -214,7 +214,9 @@ def widen(
     if verify_inputs is not None:
         check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
     with Road() if shard is None else ShardedRoad(model, shard) as road:
-        road.start(f"widen a {type(model).__name__} by {choices}, moments='{moments}', hyper='{hyper}'")
+        usual = vars(chosen({}))
+        asked = {key: value for key, value in vars(options).items() if value != usual[key] or key == "width"}
+        road.start(f"widen a {type(model).__name__} by {asked}, moments='{moments}', hyper='{hyper}'")
         stock = as_stock(model, config, build, inputs)
         check_training(stock, optimizer, scheduler, moments, hyper)
         in_memory, ties = without_ties(stock)

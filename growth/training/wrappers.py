@@ -102,7 +102,8 @@ def own_classes(model: nn.Module) -> Iterator[Callable[[], None]]:
 
 
 def check_shard(model: object, shard: object) -> None:
-    """Refuse a sharded model without a function that shards the wider one, and the other way round.
+    """Refuse a sharded model without a function that shards the wider one, and a function that cannot be
+    used.
 
     Raises:
         UnsupportedModelError: a sharded model without ``shard``.
@@ -131,7 +132,9 @@ def check_not_sharded(model: object, step: str = _SHARDED) -> None:
         model: the caller's.
         step: what to do instead.
     """
-    if isinstance(model, nn.Module) and (isinstance(model, FSDPModule) or is_sharded(model)):
+    if isinstance(model, nn.Module) and (
+        is_sharded(model) or any(isinstance(module, FSDPModule) for module in model.modules())
+    ):
         raise UnsupportedModelError(
             f"this {type(model).__name__} is sharded (fully_shard or DTensor parameters). {step}"
         )
