@@ -14,6 +14,7 @@ Read in this order:
 * ``own_configs.py``, ``own_inputs.py``, ``own_build.py``, ``own_modules.py``: the same for one that nobody registered,
   whatever its config is, whatever it takes and however it is built
 * ``nested.py``: the configs in a config
+* ``dtensors.py``, ``inner_names.py``: tensors that are spread over ranks; names without wrappers of modules
 * ``catalogue.py``: what ``grow architectures`` lists
 * ``dtypes.py``, ``dtype_names.py``, ``devices.py``: what a caller may name
 """

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from growth.algebra.maps import Map
 from growth.errors import ProofError
+from growth.hf.dtensors import whole
 from growth.plan.plan import TOLERANCE, Plan
 
 Outputs = dict[str, Tensor]
@@ -51,11 +52,13 @@ def forward(model: PreTrainedModel, inputs: Mapping[str, Any], *, inner: bool = 
     for name, value in returned.items():
         if isinstance(value, Tensor):
             if value.is_floating_point() and (value.ndim or (loss and name == LOSS)):
-                outputs[name] = value.detach() if value.ndim else value.detach()[None]
+                outputs[name] = whole(value.detach() if value.ndim else value.detach()[None])
         elif name == "feature_maps":
-            outputs |= {f"{name}.{i}": _channels_last(entry) for i, entry in enumerate(value)}
+            outputs |= {f"{name}.{i}": _channels_last(whole(entry)) for i, entry in enumerate(value)}
         elif isinstance(value, tuple) and ("hidden_states" in name or "router_logits" in name):
-            outputs |= {f"{name}.{i}": entry.detach() for i, entry in enumerate(value) if isinstance(entry, Tensor)}
+            outputs |= {
+                f"{name}.{i}": whole(entry.detach()) for i, entry in enumerate(value) if isinstance(entry, Tensor)
+            }
     return outputs
 
 

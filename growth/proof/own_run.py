@@ -12,12 +12,13 @@ from transformers import PreTrainedModel
 
 from growth.errors import FOREIGN_ERRORS, CheckpointError, GrowthError, UnsupportedModelError
 from growth.hf.custom_modules import MODULE
+from growth.hf.dtensors import is_sharded
 from growth.hf.dtypes import dtype_name
 from growth.hf.own_inputs import moved
 from growth.proof.foreign import edited, origins, torch_settings, unseen
 from growth.proof.inputs import few_inputs
 from growth.proof.outputs import LOSS, Outputs, forward
-from growth.proof.rounding import gaps, same_bits
+from growth.proof.rounding import ORDER, gaps, rounding_floor, same_bits
 from growth.proof.settings import HARMLESS, not_kept
 from growth.proof.undisturbed import undisturbed, weights_kept
 
@@ -167,9 +168,22 @@ def _check_outputs(
         if not same_bits(value, before[name])
     }
     off = max(gap, key=lambda name: gap[name], default="")
-    if off:
+    if off and is_sharded(same):
+        _check_rounding(same, inputs, off, gap[off], before[off])
+    elif off:
         _check_origins(model, same, inputs, off, gap[off])
     return gap.get(off, 0.0)
+
+
+def _check_rounding(same: PreTrainedModel, inputs: Mapping[str, Any], off: str, gap: float, expected: Tensor) -> None:
+    """As `_check_origins`, of a sharded model, whose modules cannot be run one by one: refuse it where
+    rounding does not explain the difference of its outputs."""
+    if gap > ORDER * rounding_floor(same, inputs, {off: expected}, 1)[off]:
+        raise UnsupportedModelError(
+            f"this {class_name(same)} does not compute what its config says: its {off} differ by {gap:.2g} from those "
+            f"of a new {class_name(same)} on the same config and weights. A wider model would follow the config. "
+            f"{_UNDO}"
+        )
 
 
 def _check_origins(

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from growth.hf.dtensors import is_spread, local, with_local
 from growth.proof.outputs import Outputs, forward
 
 ORDER = 5
@@ -42,6 +43,8 @@ def disturbed(model: nn.Module, seed: int = 0) -> Iterator[None]:
             return tuple(rounded(entry, eps) for entry in value)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return value
+        if is_spread(value):
+            return with_local(value, rounded(local(value), eps))
         if value.device not in generators:
             generators[value.device] = torch.Generator(value.device).manual_seed(seed)
         eps = max(eps, torch.finfo(value.dtype).eps)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -40,7 +41,7 @@ class RunReport:
 
     Args:
         inputs: what they were run on: name -> shape.
-        dtype: of most weights.
+        dtype: of most weights, or of the outputs where that is coarser (a policy of FSDP).
         own: how far the model is from its class built anew from its config, RMS at the position
             where it is furthest; 0 where they agree bit for bit.
         output: the output that the next three are of: the one furthest off, or the logits.
@@ -96,7 +97,7 @@ def prove_grown(trial: Trial, grown: PreTrainedModel, plan: Plan) -> RunReport:
         raise UnsupportedModelError(
             f"the grown {class_name(grown)} cannot be run on {shapes(inputs)}, as the small one can "
             f"({type(error).__name__}: {str(error)[:200]}). If an input of verify_inputs has a size that grows, leave "
-            "it out; else choose other sizes, or another attention or experts implementation."
+            "it out; else choose other sizes, or another attention or experts implementation (or sharding)."
         ) from error
 
     def mapped(name: str, value: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ def prove_grown(trial: Trial, grown: PreTrainedModel, plan: Plan) -> RunReport:
             break
     report = RunReport(
         {name: tuple(value.shape) for name, value in inputs.items() if isinstance(value, Tensor)},
-        dtype_name(trial.same.dtype),
+        dtype_name(max((trial.same.dtype, *(value.dtype for value in before.values())), key=_coarseness)),
         trial.own,
         shown,
         gap[shown],
@@ -137,6 +138,10 @@ def prove_grown(trial: Trial, grown: PreTrainedModel, plan: Plan) -> RunReport:
             f"{ORDER * report.floor:.1g}, so nothing was kept. Please report this config and these options."
         )
     return report
+
+
+def _coarseness(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
 
 
 def _unmapped(name: str, value: Tensor) -> Tensor:

@@ -11,7 +11,11 @@ import torch
 from torch import nn
 
 from growth.errors import UnsupportedModelError
+from growth.hf.dtensors import local
 from growth.proof.rounding import same_bits
+
+_OF_STATE = ("_state_dict_pre_hooks", "_load_state_dict_pre_hooks")
+"""What no forward pass needs: FSDP puts its own there in the first, once and for all."""
 
 
 @contextmanager
@@ -29,7 +33,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         model: its hooks run, as they always do.
     """
     owned = [vars(module) for module in model.modules()]
-    dictionaries = [value for own in owned for value in own.values() if isinstance(value, dict)]
+    dictionaries = [
+        value for own in owned for name, value in own.items() if isinstance(value, dict) and name not in _OF_STATE
+    ]
     before = [(each, dict(each)) for each in (*owned, *dictionaries)]
     buffers = [(buffer, _version(buffer), buffer.clone()) for buffer in model.buffers()]
     for own in owned:
@@ -63,7 +69,7 @@ def weights_kept(model: nn.Module, *, copies: bool) -> Iterator[None]:
         UnsupportedModelError: at the end, naming a weight that was changed.
     """
     before = [
-        (name, weight, _version(weight), weight.detach().clone() if copies else None)
+        (name, weight, _version(weight), local(weight.detach()).clone() if copies else None)
         for name, weight in model.named_parameters()
     ]
     changed = []
@@ -72,10 +78,10 @@ def weights_kept(model: nn.Module, *, copies: bool) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for name, weight, version, value in before:
-                if _version(weight) != version or (value is not None and not same_bits(weight, value)):
+                if _version(weight) != version or (value is not None and not same_bits(local(weight), value)):
                     changed.append(name)
                     if value is not None:
-                        weight.copy_(value)
+                        local(weight).copy_(value)
     if changed:
         raise UnsupportedModelError(
             f"running this {type(model).__name__} changes its weight '{changed[0]}', so it is not one function. "

@@ -6,15 +6,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from growth.arguments import check_kind
 from growth.errors import IllegalGrowthError
 from growth.hf.custom_modules import ModuleWrapper
+from growth.hf.dtensors import whole
+from growth.hf.inner_names import inner_name, parameters_of
 from growth.hf.own_modules import in_wrapper
 from growth.hf.tensor_names import to_disk
 from growth.training.model import Grown
-from growth.training.moments import state_plan
+from growth.training.moments import state_plan, taken
+from growth.training.wrappers import own_classes
 from growth.weights.grow import grow_tensor
 
 
@@ -34,7 +38,8 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
 
     Args:
         grown: the growth.
-        gradients: of the *old* model, by parameter name; parameters without one may be None.
+        gradients: of the *old* model, by parameter name; parameters without one may be None. Of a sharded
+            one every rank gives its parts.
 
     Returns:
         Norm after growth over norm before; 1.0 if all gradients are 0.
@@ -54,7 +59,6 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
     for name, gradient in gradients.items():
         check_kind("the name of a gradient", name, str, "text")
         check_kind(f"the gradient of '{name}'", gradient, (Tensor, type(None)), "a tensor, or None")
-    stock = in_wrapper(grown.model) or grown.model
     given = {
         name.removeprefix("_orig_mod."): gradient.detach()
         for name, gradient in gradients.items()
@@ -64,9 +68,20 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
         raise IllegalGrowthError(
             "there are no gradients. Give those of the old model, after backward() and before zero_grad()."
         )
+    with own_classes(grown.model):
+        stock = in_wrapper(grown.model) or grown.model
+        squares = [_squares(grown, stock, some) for some in taken(given)]
+    before, after = (sum(each) for each in zip(*squares, strict=True))
+    return math.sqrt(after / before) if before else 1.0
+
+
+def _squares(grown: Grown[Any], stock: nn.Module, given: Mapping[str, Tensor]) -> tuple[float, float]:
+    """The sums of the squares of some gradients, before and after growth."""
     before = after = 0.0
-    known = dict(stock.named_parameters())
-    on_disk = given if isinstance(stock, ModuleWrapper) or not known.keys() >= given.keys() else to_disk(stock, given)
+    known, given = parameters_of(stock), {inner_name(name): whole(gradient) for name, gradient in given.items()}
+    on_disk: Mapping[str, Tensor] = given
+    if isinstance(stock, PreTrainedModel) and not isinstance(stock, ModuleWrapper) and known.keys() >= given.keys():
+        on_disk = to_disk(stock, given)
     extension = grown.plan.extension
     grows = {name: tensor.shape for name, tensor in grown.plan.tensors.items()}
     shapes = grows if extension is None else extension.shapes
@@ -81,4 +96,4 @@ def clip_factor(grown: Grown[Any], gradients: Mapping[str, Tensor | None]) -> fl
         for copy, value in ({name: exact} if extension is None else extension.state({name: exact}, 1)).items():
             plan = state_plan(grown.plan.tensors[copy], value, 1, "preserve", False)
             after += float(grow_tensor(value, plan).square().sum())
-    return math.sqrt(after / before) if before else 1.0
+    return before, after

@@ -11,11 +11,12 @@ from transformers import PreTrainedModel
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.extension.part import Part
 from growth.hf.custom_modules import MODULE, ModuleWrapper
+from growth.hf.inner_names import parameters_of
 from growth.hf.own_modules import in_wrapper
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
 from growth.plan.tensor_plan import TensorPlan
-from growth.training.wrappers import uncompiled
+from growth.training.wrappers import own_classes, uncompiled
 
 
 def new_weights(tensor: TensorPlan, part: Part | None = None) -> Tensor:
@@ -44,7 +45,7 @@ def masks_of(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     by names in memory, where experts are fused and projections stand the other way round.
 
     Args:
-        model: that grew, as widening returned it or as it was loaded since; on any device.
+        model: that grew, as widening returned it or as it was loaded since; on any device, sharded or not.
         plan: how it grew.
 
     Returns:
@@ -52,19 +53,22 @@ def masks_of(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
 
     Raises:
         IllegalGrowthError: a parameter of which the plan says nothing, or another shape.
-        UnsupportedModelError: a model that is wrapped or sharded.
+        UnsupportedModelError: a model that is wrapped.
     """
     inner = uncompiled(model)
+    with own_classes(inner):
+        return _masks_of(inner, plan)
+
+
+def _masks_of(inner: nn.Module, plan: Plan) -> dict[str, Tensor]:
     stock = in_wrapper(inner) or inner
-    if not isinstance(stock, PreTrainedModel) or any(
-        type(value.data).__name__ == "DTensor" for value in stock.parameters()
-    ):
+    if not isinstance(stock, PreTrainedModel):
         raise UnsupportedModelError(
-            f"{type(inner).__name__} is neither a transformers model nor a registered module, or it is sharded. Give "
-            "the model that growth.widen or from_pretrained returned, before DDP or PEFT wraps it."
+            f"{type(inner).__name__} is neither a transformers model nor a registered module. Give the model that "
+            "growth.widen or from_pretrained returned, before DDP or PEFT wraps it."
         )
     names: dict[nn.Parameter, list[str]] = {}
-    for name, parameter in stock.named_parameters(remove_duplicate=False):
+    for name, parameter in parameters_of(stock, remove_duplicate=False).items():
         names.setdefault(parameter, []).append(name)
     masks = _in_memory(stock, plan, names)
     found: dict[str, Tensor] = {}

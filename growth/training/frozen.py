@@ -17,7 +17,7 @@ from growth.training.coordinates import masks_of
 from growth.training.model import Grown
 from growth.training.recorded import recorded_plan
 from growth.training.step_hooks import Held, Hooks, Mask, around_steps
-from growth.training.wrappers import uncompiled
+from growth.training.wrappers import check_not_sharded, uncompiled
 
 By = Plan | str | os.PathLike[str] | None
 
@@ -131,8 +131,9 @@ def train_new_only(model: Grown[Any] | nn.Module, plan: By = None) -> NewOnly:
         inserted layers; "SCALE: Upscaled Continual Learning of Large Language Models", arXiv
         2511.03270, for width.
     """
-    masks = new_coordinates(model, plan)
     inner = uncompiled(model.model if isinstance(model, Grown) else model)
+    check_not_sharded(inner, "Training the new coordinates alone is not for sharded models: train all of it.")
+    masks = new_coordinates(model, plan)
     return hold_old({inner.get_parameter(name): new for name, new in masks.items()})
 
 

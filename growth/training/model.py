@@ -9,21 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, Unpack, cast, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel
 
 from growth.arguments import check_flag, check_kind, check_word
 from growth.errors import CheckpointError
 from growth.hf.custom_modules import inner_module
 from growth.hf.expected_tensors import expected_tensors
 from growth.hf.own_modules import OwnWrapper, own_config, remember
-from growth.hf.tensor_names import to_disk
 from growth.plan.choices import Choices, takes_choices
-from growth.plan.options import chosen
+from growth.plan.options import Options, chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
-from growth.proof.own_run import try_model
+from growth.proof.own_run import Trial, try_model
 from growth.proof.run import prove_grown
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown
@@ -33,12 +34,13 @@ from growth.training.model_checks import check_state, check_ties, check_training
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, not_kept
-from growth.training.rebuild import check_parts, rebuild, same_by_config, share_weights, without_ties
+from growth.training.rebuild import check_parts, same_by_config, without_ties
+from growth.training.road import Road
+from growth.training.sharded import Shard, ShardedRoad
 from growth.training.shared_memory import check_memory
 from growth.training.stock import as_stock, plan_of, raw_of
-from growth.training.wrappers import uncompiled
+from growth.training.wrappers import check_shard, check_unwrapped, uncompiled
 from growth.weights.fold import Fold
-from growth.weights.model_weights import growing_tensors
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -124,6 +126,7 @@ def widen(
     config: Any = None,
     build: Callable[[Any], nn.Module] | None = None,
     inputs: Any = None,
+    shard: Shard | None = None,
     **choices: Unpack[Choices],
 ) -> Grown[M]:
     """A new, wider model that computes the same function. The one given is not touched.
@@ -149,7 +152,8 @@ def widen(
     Args:
         model: of a transformers class of a declared architecture, or a module of your own, whose
             class may be registered. A model that torch.compile wraps is unwrapped: compile the result again.
-            Models under DDP or FSDP and models with PEFT adapters are refused. Inside a
+            A sharded one needs ``shard``. Models under DDP or FSDP's wrapper class and models with PEFT
+            adapters are refused. Inside a
             `transformers.Trainer` callback, do not use this: stop, and grow the checkpoint that
             Trainer saved (`growth.widen_checkpoint` with ``optimizer=True``).
         optimizer: of the model. Its state and settings grow too, and the result has one that
@@ -171,6 +175,16 @@ def widen(
         inputs: what a module of your own is run on: a tensor, a tuple, a dictionary by the names of
             ``forward``'s arguments, or a function of the config that makes one. Default: token ids
             if its first layer is an embedding, floats if it is a linear layer.
+        shard: a function that shards a model of this class in place, with ``fully_shard``,
+            ``parallelize_module`` or both. The result is sharded by it. Needed if ``model`` is sharded;
+            one that is not may be given too, the same on every rank. Every rank of the default process
+            group calls this with the same arguments. The function gets models whose parameters have no
+            data yet (device meta); it may return the model. A rank never holds more than its parts of
+            both models, what training holds in a forward pass, and one whole parameter at a time, old
+            and grown. An error on one rank is raised on all (one in a forward pass of that rank alone
+            ends them as it does in training). The run is made on the sharded models; where
+            model and config do not agree bit for bit, what rounding moves the outputs decides, and no
+            module is named.
 
     Returns:
         The wider model, how it grew, what was proved, and the optimizer and scheduler to go on
@@ -185,43 +199,64 @@ def widen(
     Example:
         >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=1.0)
         >>> model, optimizer = grown.model, grown.optimizer
+
+        Sharded, on every rank, by the function that sharded the small model:
+
+        >>> grown = growth.widen(model, width=2, optimizer=optimizer, shard=shard)
     """
     model = cast(M, uncompiled(model))
-    stock = as_stock(model, config, build, inputs)
+    check_unwrapped(model)
+    check_shard(model, shard)
     options = chosen(choices)
     check_word("moments", moments, get_args(Moments))
     check_word("hyper", hyper, get_args(Hyper))
     check_flag("allow_nonfinite", allow_nonfinite)
     if verify_inputs is not None:
         check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
-    check_training(stock, optimizer, scheduler, moments, hyper)
-    name = type(model).__name__
+    with Road() if shard is None else ShardedRoad(model, shard) as road:
+        usual = vars(chosen({}))
+        asked = {key: value for key, value in vars(options).items() if value != usual[key] or key == "width"}
+        road.start(f"widen a {type(model).__name__} by {asked}, moments='{moments}', hyper='{hyper}'")
+        stock = as_stock(model, config, build, inputs)
+        check_training(stock, optimizer, scheduler, moments, hyper)
+        in_memory, ties = without_ties(stock)
+        plan, trial, tables = _tried(road, stock, in_memory, ties, options, verify_inputs, allow_nonfinite)
+        twin, fold = prove_twin(plan), Fold()
+        new = road.grown(stock, in_memory, plan, ties, tables, fold, allow_nonfinite)
+        if isinstance(new, OwnWrapper):
+            remember(new)
+        result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan)))
+        if optimizer is None:
+            return result
+        if lost := not_kept(optimizer):
+            note = f"not kept of the optimizer: {', '.join(lost)}; give it to the grown one"
+            result = replace(result, plan=replace(plan, notes=(*plan.notes, note)))
+        trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper, read=road.read)
+        driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
+        return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
+
+
+def _tried(
+    road: Road,
+    stock: PreTrainedModel,
+    in_memory: Mapping[str, Tensor],
+    ties: Mapping[str, str],
+    options: Options,
+    verify_inputs: Mapping[str, Any] | None,
+    allow_nonfinite: bool,
+) -> tuple[Plan, Trial, torch.dtype]:
+    """How a model will grow, after it was compared with its class built anew; and the dtype of its
+    tables (`same_by_config`)."""
     raw = raw_of(stock)
-    in_memory, ties = without_ties(stock)
     check_memory(stock)
-    state = to_disk(stock, in_memory)
-    if empty := next((key for key, value in state.items() if value.is_meta), None):
+    if empty := next((key for key, value in in_memory.items() if value.device.type == "meta"), None):
         raise CheckpointError(f"tensor '{empty}' has no data (device meta). Load the model first.")
+    state = road.state(stock, in_memory)
     expected, tied = expected_tensors(raw, type(stock))
-    same, tables = same_by_config(stock, raw)
+    with road.building():
+        same, tables = same_by_config(stock, raw)
     check_parts(stock, same)
     check_ties(ties, expected, tied)
     plan = plan_of(raw, options, state)
-    check_state(plan, state, expected, name)
-    trial = try_model(stock, share_weights(same, stock), verify_inputs, allow_nonfinite)
-    twin, fold = prove_twin(plan), Fold()
-    growing = growing_tensors(
-        plan, plan.tensors, plan.reading(state.__getitem__), plan.dtypes, fold, allow_nonfinite=allow_nonfinite
-    )
-    new = rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties, tables)
-    if isinstance(new, OwnWrapper):
-        remember(new)
-    result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan)))
-    if optimizer is None:
-        return result
-    if lost := not_kept(optimizer):
-        note = f"not kept of the optimizer: {', '.join(lost)}; give it to the grown one"
-        result = replace(result, plan=replace(plan, notes=(*plan.notes, note)))
-    trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper)
-    driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
-    return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
+    check_state(plan, state, expected, type(inner_module(stock)).__name__)
+    return plan, try_model(stock, road.shared(same, stock), verify_inputs, allow_nonfinite), tables

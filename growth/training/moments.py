@@ -9,7 +9,7 @@ first state does, usually at 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ from transformers import PreTrainedModel
 
 from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Floats
+from growth.hf.dtensors import hollow, is_spread, spread_like
+from growth.hf.inner_names import parameters_of
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
 from growth.plan.symmetry import UNBROKEN
@@ -30,6 +32,9 @@ from growth.training.parameter_sources import parameter_sources
 from growth.weights.grow import grow_tensor
 
 Moments = Literal["preserve", "fresh", "reset"]
+
+Reader = Callable[[Tensor, str], Tensor]
+"""(A tensor that may be spread over ranks, what it is) -> all of it."""
 
 
 def grow_state(
@@ -41,6 +46,7 @@ def grow_state(
     names: Mapping[int, str],
     kind: Kind,
     moments: Moments,
+    read: Reader,
 ) -> None:
     """Fill the state of ``grown`` from that of ``optimizer``: counters are copied, the rest grows.
 
@@ -51,6 +57,7 @@ def grow_state(
         names: id of each parameter of ``optimizer`` -> its name.
         kind: of both.
         moments: ``preserve`` or ``fresh``, see `growth.training.optimizer.grow_optimizer`.
+        read: (state, its name) -> all of it.
     """
     groups = optimizer.param_groups
     if kind.start is not None:  # torch reads it from the defaults when an optimizer is made, not from the groups
@@ -66,10 +73,20 @@ def grow_state(
             elif value is None:
                 target[key] = None
     for key, degree in kind.state.items():
-        values = {name: state[key].detach() for name, state in held.items() if isinstance(state.get(key), Tensor)}
-        starts = first_values(groups, names, kind, values)
-        for name, value in grown_values(values, old, new, plan, degree, moments, key in kind.reduced, starts).items():
-            grown.state[new.get_parameter(name)][key] = value
+        held_values = {name: state[key].detach() for name, state in held.items() if isinstance(state.get(key), Tensor)}
+        for some in taken(held_values):
+            values = {name: read(value, f"{key} of {name}") for name, value in some.items()}
+            starts = first_values(groups, names, kind, values)
+            reduced = key in kind.reduced
+            for name, value in grown_values(values, old, new, plan, degree, moments, reduced, starts).items():
+                parameter = new.get_parameter(name)
+                grown.state[parameter][key] = spread_like(value, parameter)
+
+
+def taken(values: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """The tensors to be taken whole together: all, but those that are spread over ranks one at a time."""
+    yield {name: value for name, value in values.items() if not is_spread(value)}
+    yield from ({name: values[name]} for name in sorted(values) if is_spread(values[name]))
 
 
 def first_values(
@@ -178,7 +195,7 @@ def tensor_plans(model: PreTrainedModel, plan: Plan) -> dict[str, TensorPlan]:
     plan of the first of them; they all grow alike.
     """
     plans: dict[str, TensorPlan] = {}
-    for name, parameter in model.named_parameters():
-        on_disk = to_disk(model, {name: parameter.detach().to("meta")})
+    for name, parameter in parameters_of(model).items():
+        on_disk = to_disk(model, {name: hollow(parameter)})
         plans[name] = plan.tensors[next(iter(on_disk))]
     return plans

@@ -23,7 +23,7 @@ from growth.errors import UnsupportedModelError
 from growth.hf.custom_modules import MODULE
 from growth.plan.plan import Plan
 from growth.training.factors import Factors, SettingFactors, factors_of, rounded, times
-from growth.training.moments import Moments, grow_state, tensor_plans
+from growth.training.moments import Moments, Reader, grow_state, tensor_plans
 from growth.training.optimizer_checks import Hyper, check_optimizer
 from growth.training.optimizer_kinds import Kind
 from growth.training.parameter_sources import parameter_sources
@@ -63,6 +63,7 @@ def grow_optimizer(
     *,
     moments: Moments = "preserve",
     hyper: Hyper = "preserve",
+    read: Reader = lambda value, name: value,
 ) -> GrownOptimizer:
     """An optimizer of the same class for the grown model. The one given is not touched.
 
@@ -80,6 +81,7 @@ def grow_optimizer(
             `growth.training.warmup.fresh_warmup` ramps up.
         hyper: ``preserve`` sets learning rate, epsilon and weight decay per tensor so that training
             continues as the small model's would; ``keep`` leaves them, and the groups, as they are.
+        read: how a state is read whole, where ranks hold parts of it.
 
     Returns:
         The new optimizer, where its groups came from, and the parameters that do not continue
@@ -110,7 +112,7 @@ def grow_optimizer(
     groups, sources = _grown_groups(optimizer, new, grown_from, factors, kind if hyper == "preserve" else None)
     grown = made_like(optimizer, groups)
     if kind is not None and moments != "reset":
-        grow_state(optimizer, grown, old, new, plan, names, kind, moments)
+        grow_state(optimizer, grown, old, new, plan, names, kind, moments, read)
     elif kind is not None and kind.start is not None and hyper == "preserve":
         _scale_first_state(grown, new, factors, kind)
     uneven = _uneven(optimizer, grown_from, factors, kind, moments) if hyper == "preserve" and kind is not None else ()

@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.hf.dtensors import hollow, is_spread
+from growth.hf.inner_names import parameters_of
 from growth.hf.tensor_names import to_disk
 from growth.training.moments import Moments
 from growth.training.optimizer_kinds import KINDS, Kind
@@ -109,7 +111,12 @@ def _check_reduced(optimizer: Optimizer, model: PreTrainedModel, names: Mapping[
             "Use moments='preserve'."
         )
     for name in names.values():
-        parameter = model.get_parameter(name).detach().to("meta")
+        if is_spread(model.get_parameter(name)):
+            raise UnsupportedModelError(
+                f"{kind} stores means over rows and columns, which cannot grow while '{name}' is sharded. Use "
+                "moments='reset', or save a full checkpoint and grow that."
+            )
+        parameter = hollow(model.get_parameter(name))
         shapes = [value.shape for value in to_disk(model, {name: parameter}).values()]
         if parameter.ndim > 1 and shapes != [parameter.shape]:
             raise UnsupportedModelError(
@@ -122,7 +129,7 @@ def _names(optimizer: Optimizer, model: PreTrainedModel) -> dict[int, str]:
     """id of each parameter of the optimizer -> its name in the model; the first name of a tied
     one."""
     known: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in parameters_of(model, remove_duplicate=False).items():
         known.setdefault(id(parameter), name)
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if foreign := [tuple(parameter.shape) for parameter in held if id(parameter) not in known]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
+from growth.hf.inner_names import parameters_of
 from growth.plan.plan import Plan
 
 
@@ -23,11 +24,10 @@ def parameter_sources(old: PreTrainedModel, new: PreTrainedModel, plan: Plan) ->
         'model.layers.0.mlp.up_proj.weight'
     """
     first: dict[int, str] = {}
-    for name, parameter in old.named_parameters(remove_duplicate=False):
+    held = parameters_of(old, remove_duplicate=False)
+    for name, parameter in held.items():
         first.setdefault(id(parameter), name)
-    known = {name: first[id(parameter)] for name, parameter in old.named_parameters(remove_duplicate=False)}
+    known = {name: first[id(parameter)] for name, parameter in held.items()}
     extension = plan.extension
-    sources = {
-        name: name if extension is None else extension.module_source(name) for name, _ in new.named_parameters()
-    }
+    sources = {name: name if extension is None else extension.module_source(name) for name in parameters_of(new)}
     return {name: known[source] for name, source in sources.items() if source in known}

@@ -4,7 +4,7 @@ ties, flags and modes."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,8 @@ from transformers.initialization import no_init_weights
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_modules import MODULE, inner_module
+from growth.hf.dtensors import local
+from growth.hf.inner_names import buffers_of, modules_of, parameters_of
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
 from growth.proof.settings import GRADIENT_SETTINGS
@@ -62,8 +64,9 @@ def rebuild(
     new, pairs = _built(model, plan.new, tables, source)
     weights = from_disk(new, state)
     # a tied weight that has become one of its own is among the weights
-    _load(new, weights, {name: shared for name, shared in ties.items() if name not in weights})
-    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters(remove_duplicate=False)}
+    load(new, weights, {name: shared for name, shared in ties.items() if name not in weights})
+    held = parameters_of(model, remove_duplicate=False)
+    trained = {name: parameter.requires_grad for name, parameter in held.items()}
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(trained.get(source(name), True))
     for old, made in ((model, new), (inner_module(model), inner_module(new))):
@@ -90,13 +93,13 @@ def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedMo
     default, own = torch.get_default_dtype(), model.config.dtype
     own = getattr(torch, own) if isinstance(own, str) else own or default  # a string once it was saved
     stored = model.state_dict().keys()
-    computed = {name: value for name, value in model.named_buffers() if name not in stored}
+    computed = {name: value for name, value in buffers_of(model).items() if name not in stored}
     found = []
     for tables in dict.fromkeys((default, own)):
         new, _ = _built(model, config, tables)
         found.append((new, tables))
         buffers = dict(new.named_buffers())
-        if all(name not in buffers or torch.equal(value, buffers[name]) for name, value in computed.items()):
+        if all(name not in buffers or torch.equal(local(value), buffers[name]) for name, value in computed.items()):
             break
     else:
         new, tables = found[0]
@@ -105,7 +108,7 @@ def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedMo
 
 def share_weights(new: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:
     """Give a class built anew the weights of a model, which the two share from then on."""
-    _load(new, *without_ties(model))
+    load(new, *without_ties(model))
     return new
 
 
@@ -131,7 +134,7 @@ def check_parts(model: PreTrainedModel, same: PreTrainedModel) -> None:
         )
 
 
-def _load(new: PreTrainedModel, state: dict[str, Tensor], ties: dict[str, str]) -> None:
+def load(new: PreTrainedModel, state: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
     """Give a model its weights, and tie them."""
     new.load_state_dict(state, strict=False, assign=True)
     for name, shared in ties.items():
@@ -156,11 +159,11 @@ def _built(
         )
     for each, dtype in zip(configs, dtypes, strict=True):
         each.dtype = dtype
-    parts = dict(model.named_modules())
+    parts = modules_of(model)
     # Modules that were added to the model by hand, such as a loss without weights, have no partner.
     pairs = [(parts[source(path)], module) for path, module in new.named_modules() if source(path) in parts]
     _remove_missing_parts(pairs)
-    old_buffers = dict(model.named_buffers())
+    old_buffers = buffers_of(model)
     for name, buffer in new.named_buffers():
         if (held := old_buffers.get(source(name))) is not None:
             buffer.data = buffer.data.to(held.device, held.dtype)

@@ -12,10 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from growth.arguments import check_kind
 from growth.errors import IllegalGrowthError
 from growth.hf.custom_modules import MODULE
+from growth.hf.inner_names import parameters_of
 from growth.hf.own_modules import in_wrapper
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.optimizer import ORIGIN, made_like
-from growth.training.wrappers import check_bare, uncompiled
+from growth.training.wrappers import check_bare, own_classes, uncompiled
 
 Parameters = Mapping[str, nn.Parameter]
 
@@ -66,7 +67,8 @@ def resume(
     if scheduler is not None:
         check_scheduler(scheduler, optimizer, "keep")
     inside = uncompiled(model)
-    parameters = dict((in_wrapper(inside) or inside).named_parameters())
+    with own_classes(inside):
+        parameters = parameters_of(in_wrapper(inside) or inside)
     origins = _origins(state)
     if not any(name in parameters for origin in origins for name in origin["shapes"]):
         # A module of the caller's, read from a file of its own: it was in a wrapper when it grew.

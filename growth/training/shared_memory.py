@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from growth.errors import UnsupportedModelError
 from growth.hf.custom_modules import MODULE
+from growth.hf.dtensors import local
 
 
 def check_memory(model: nn.Module) -> None:
@@ -27,7 +28,8 @@ def check_memory(model: nn.Module) -> None:
         >>> model.lm_head.weight = model.model.embed_tokens.weight  # a tie
     """
     held: dict[tuple[torch.device, int], list[tuple[str, Tensor]]] = defaultdict(list)
-    for name, value in model.named_parameters():
+    for name, parameter in model.named_parameters():
+        value = local(parameter)
         if not value.is_meta and value.numel() and (address := value.untyped_storage().data_ptr()):
             held[value.device, address].append((name, value))
     for group in held.values():

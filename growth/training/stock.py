@@ -12,13 +12,14 @@ from transformers import PreTrainedModel
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import Config
 from growth.hf.custom_modules import ModuleWrapper, as_transformers
+from growth.hf.dtensors import hollow
 from growth.hf.tensor_names import to_disk
 from growth.infer.prepare import prepare
 from growth.plan.options import Options
 from growth.plan.plan import Plan
 from growth.training import own_models
 from growth.training.rebuild import without_ties
-from growth.training.wrappers import check_unwrapped, uncompiled
+from growth.training.wrappers import check_unwrapped, own_classes, uncompiled
 
 
 def model_plan(
@@ -26,8 +27,12 @@ def model_plan(
 ) -> Plan:
     """What `widen` would do with a model; its arguments are those of `widen`. Raises what that does
     before it looks at a weight."""
-    stock = as_stock(uncompiled(model), config, build, inputs)
-    return plan_of(raw_of(stock), options, to_disk(stock, without_ties(stock)[0]))
+    model = uncompiled(model)
+    check_unwrapped(model)
+    with own_classes(model):
+        stock = as_stock(model, config, build, inputs)
+        shapes = {name: hollow(value) for name, value in without_ties(stock)[0].items()}
+        return plan_of(raw_of(stock), options, to_disk(stock, shapes))
 
 
 def raw_of(stock: PreTrainedModel) -> Config:
@@ -44,10 +49,9 @@ def as_stock(model: nn.Module, config: Any, build: Callable[[Any], nn.Module] | 
     """The model as a transformers model: itself, or a module wrapped as one.
 
     Raises:
-        UnsupportedModelError: a model that is wrapped or sharded, or a class that is neither
-            transformers' own nor registered, and for which no declaration is found.
+        UnsupportedModelError: a class that is neither transformers' own nor registered, and for which no
+            declaration is found.
     """
-    check_unwrapped(model)
     name = type(model).__name__
     stated = any(value is not None for value in (config, build, inputs))
     if own_models.is_own(model, stated):

@@ -11,6 +11,7 @@ from growth.arguments import check_count, check_kind
 from growth.errors import IllegalGrowthError
 from growth.training.model import Grown
 from growth.training.step_hooks import Held, Hooks, around_steps
+from growth.training.wrappers import check_not_sharded
 
 
 class Warmup(Hooks):
@@ -38,6 +39,7 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
 
     Raises:
         IllegalGrowthError: no optimizer in ``grown``, or fewer than 1 step.
+        UnsupportedModelError: a sharded model.
 
     Example:
         >>> grown = growth.widen(model, width=2, noise=1.0, optimizer=optimizer, moments="fresh")
@@ -55,6 +57,7 @@ def fresh_warmup(grown: Grown[Any], steps: int) -> Warmup:
             "a warm-up needs the grown optimizer. Give growth.widen the old one: "
             "growth.widen(model, optimizer=optimizer)."
         )
+    check_not_sharded(grown.model, "A warm-up of new coordinates is not for sharded models: warm up the whole model.")
     masks = grown.new_coordinates()
     held = Held({grown.model.get_parameter(name): new for name, new in masks.items() if new.any()})
     taken = 0

@@ -3,11 +3,17 @@ nothing, otherwise refused with what to do instead."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from growth.errors import UnsupportedModelError
+from growth.errors import IllegalGrowthError, UnsupportedModelError
+from growth.hf.dtensors import is_sharded
+from growth.hf.inner_names import wrapped
 
 _DATA_PARALLEL = "Widen its .module, on every rank with the same choices, and wrap the result again."
 
@@ -17,7 +23,8 @@ _SHARDED = "Save a full checkpoint, grow that (grow widen SRC DST), and shard th
 
 _REMEDIES = {
     **dict.fromkeys(("DistributedDataParallel", "DataParallel"), _DATA_PARALLEL),
-    **dict.fromkeys(("FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine"), _SHARDED),
+    "FullyShardedDataParallel": f"{_SHARDED} Models of fully_shard grow as they are (growth.widen(model, shard=...)).",
+    "DeepSpeedEngine": _SHARDED,
 }
 """Name of a class that wraps a model -> what to do with such a model."""
 
@@ -53,15 +60,84 @@ def check_unwrapped(model: object) -> None:
             raise UnsupportedModelError(f"{name} wraps a model in {kind.__name__}. {_REMEDIES[kind.__name__]}")
     if any(type(module).__module__.partition(".")[0] == "peft" for module in model.modules()):
         raise UnsupportedModelError(f"this {name} has adapters (PEFT). {_ADAPTERS}")
+    if wrapped(model) and not is_sharded(model):
+        raise UnsupportedModelError(
+            f"'{wrapped(model)[0]}' of this {name} is wrapped for activation checkpointing (checkpoint_wrapper), and "
+            "the wider model would not be. Grow before the modules are wrapped, or use "
+            "model.gradient_checkpointing_enable(), which is kept."
+        )
     for path, module in model.named_modules():
         if uncompiled(module) is not module:
             raise UnsupportedModelError(
                 f"'{path}' of this {name} is compiled separately, by torch.compile(module). Use module.compile(), "
                 "which compiles in place."
             )
-    for name, parameter in model.named_parameters():
-        if type(parameter.data).__name__ == "DTensor":
-            raise UnsupportedModelError(f"'{name}' is a DTensor, which is sharded. {_SHARDED}")
+
+
+@contextmanager
+def own_classes(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Inside, the modules of a model have their own classes, which ``fully_shard`` replaces by subclasses
+    that cannot be copied.
+
+    Yields:
+        What gives every rank its parts of the weights and nothing more, whatever ran before; it was called.
+    """
+    sharded = [(module, type(module)) for module in model.modules() if isinstance(module, FSDPModule)]
+
+    def reshard() -> None:
+        for module, kind in sharded:
+            own = type(module)
+            module.__class__ = kind
+            module.reshard()
+            module.__class__ = own
+
+    reshard()
+    for module, kind in sharded:
+        module.__class__ = kind.__mro__[kind.__mro__.index(FSDPModule) + 1]
+    try:
+        yield reshard
+    finally:
+        for module, kind in sharded:
+            module.__class__ = kind
+
+
+def check_shard(model: object, shard: object) -> None:
+    """Refuse a sharded model without a function that shards the wider one, and a function that cannot be
+    used.
+
+    Raises:
+        UnsupportedModelError: a sharded model without ``shard``.
+        IllegalGrowthError: ``shard`` is no function, or there is no process group.
+    """
+    if shard is None:
+        check_not_sharded(
+            model, "Say how to shard the wider one, on every rank: growth.widen(model, shard=function of a model)."
+        )
+    elif not callable(shard):
+        raise IllegalGrowthError(
+            f"shard must be a function that shards a model in place, not {type(shard).__name__}. Give the one that "
+            "sharded this model."
+        )
+    elif not (distributed.is_available() and distributed.is_initialized()):
+        raise IllegalGrowthError(
+            "shard= is for a model on several ranks, and there is no process group. Call "
+            "torch.distributed.init_process_group first, or leave it out."
+        )
+
+
+def check_not_sharded(model: object, step: str = _SHARDED) -> None:
+    """Refuse a model whose parameters ranks hold in parts.
+
+    Args:
+        model: the caller's.
+        step: what to do instead.
+    """
+    if isinstance(model, nn.Module) and (
+        is_sharded(model) or any(isinstance(module, FSDPModule) for module in model.modules())
+    ):
+        raise UnsupportedModelError(
+            f"this {type(model).__name__} is sharded (fully_shard or DTensor parameters). {step}"
+        )
 
 
 def check_bare(wrapper: object, field: str, kind: type[Optimizer] | type[LRScheduler]) -> None:

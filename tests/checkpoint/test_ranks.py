@@ -25,7 +25,7 @@ from growth.checkpoint.ranks import Ranks
 from growth.checkpoint.safetensors_writer import SafetensorsWriter
 from growth.hf.paths import workspace_of
 from support.crashes import Bomb
-from support.ranks import start_ranks
+from support.grow_ranks import start_ranks
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from forked import Ended, Kept, contents, make_source, remembered_twin, start

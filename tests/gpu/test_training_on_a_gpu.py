@@ -3,7 +3,6 @@ shards of one process."""
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,7 +184,6 @@ def whole(value: Any) -> Any:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-@pytest.mark.skipif("shard" not in inspect.signature(growth.widen).parameters, reason="not there yet")
 @pytest.mark.parametrize("width", [2, 1.5])
 @pytest.mark.parametrize("alone", DEVICES, indirect=True)
 def test_shards_grow_in_place(alone: str, width: float) -> None:

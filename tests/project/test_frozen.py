@@ -51,7 +51,7 @@ SIGNATURES = {
     "plan_widening": f"(source, *, config=None, build=None, inputs=None, {KEYWORDS})",
     "infer_declaration": "(source, *, towers=('text',), config=None, build=None, inputs=None)",
     "widen": "(model, *, optimizer=None, scheduler=None, moments='preserve', hyper='preserve', allow_nonfinite=False, "
-    f"verify_inputs=None, config=None, build=None, inputs=None, {KEYWORDS})",
+    f"verify_inputs=None, config=None, build=None, inputs=None, shard=None, {KEYWORDS})",
     "widen_checkpoint": (
         "(src, dst, *, config=None, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', "
         "overwrite=False, "

@@ -25,6 +25,7 @@ RUN = ("python", "sh")
 SHOWN = ("text", "json", "bibtex")
 FENCE = re.compile(r"^(?: {0,3})(`{3,})(.*)$")
 NOT_RUN = re.compile(r"^<!-- not run: (.+) -->$")
+SAVED = re.compile(r"^<!-- saved as: (.+) -->$")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -37,12 +38,14 @@ class Block:
         language: the word behind the fence.
         text: what it holds.
         excuse: why it is not run, from the comment on the line above; None where it runs.
+        file: the file it is saved as instead, from such a comment, for a later command.
     """
 
     line: int
     language: str
     text: str
     excuse: str | None
+    file: str | None = None
 
 
 def blocks(page: str) -> list[Block]:
@@ -54,9 +57,10 @@ def blocks(page: str) -> list[Block]:
             at += 1
             continue
         end = next(i for i in range(at + 1, len(lines)) if lines[i].strip() == fence[1])
-        marked = NOT_RUN.match(lines[at - 1].strip()) if at else None
+        above = lines[at - 1].strip() if at else ""
+        marked, saved = NOT_RUN.match(above), SAVED.match(above)
         text = "\n".join(lines[at + 1 : end])
-        found.append(Block(at + 1, fence[2].strip(), text, marked[1].strip() if marked else None))
+        found.append(Block(at + 1, fence[2].strip(), text, marked[1].strip() if marked else None, saved and saved[1]))
         at = end + 1
     return found
 
@@ -110,7 +114,9 @@ def run_page(page: str, folder: Path, name: str = "page") -> int:
             if block.language not in RUN or block.excuse is not None:
                 continue
             where = f"{name}, the block at line {block.line}"
-            if block.language == "python":
+            if block.file is not None:
+                Path(block.file).write_text(block.text, encoding="utf-8")
+            elif block.language == "python":
                 _run_python(block, namespace, where)
             else:
                 for command in commands(block.text):

@@ -23,6 +23,7 @@ from growth.hf.model_classes import class_of
 from growth.proof import foreign, own_run
 from growth.proof.miniature import loud
 from growth.training import model as growth_model
+from growth.training import road
 from support.edits import DTYPES, EDITS, REPLACED, loud_llama
 from support.family_cases import MAIN, label, small_config
 from support.optimizers import llama, no_twin, registered
@@ -226,7 +227,7 @@ def test_a_registered_module_is_run_too() -> None:
 
 
 def test_a_wrong_wide_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    rebuild = growth_model.rebuild
+    rebuild = road.rebuild
 
     def wrong(*given: Any) -> Any:
         new = rebuild(*given)
@@ -234,7 +235,7 @@ def test_a_wrong_wide_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             new.model.norm.weight.mul_(1.5)
         return new
 
-    monkeypatch.setattr(growth_model, "rebuild", wrong)
+    monkeypatch.setattr(road, "rebuild", wrong)
     for dtype in DTYPES:
         with pytest.raises(ProofError, match=r"grown LlamaForCausalLM does not compute .* Please report"):
             growth.widen(loud_llama(dtype), width=2)

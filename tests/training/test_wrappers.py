@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model
 from torch import distributed, multiprocessing, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -101,14 +102,14 @@ def test_ddp_is_refused_and_what_is_inside_grows() -> None:
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
-def test_shards_are_refused(tmp_path: Path) -> None:
+def test_shards_are_refused_until_it_is_said_how_to_shard(tmp_path: Path) -> None:
     model = llama()
     fully_shard(model)
-    refused(model, r"FSDPLlamaForCausalLM wraps a model in FSDPModule. Save a full checkpoint, grow that")
+    refused(model, r"this FSDPLlamaForCausalLM is sharded .* Say how to shard the wider one, on every rank: growth")
     split = llama(tied=False)
     mesh = init_device_mesh("cpu", (1,))
     split.lm_head.weight = nn.Parameter(distribute_tensor(split.lm_head.weight.detach(), mesh))
-    refused(split, r"'lm_head.weight' is a DTensor, which is sharded. Save a full checkpoint")
+    refused(split, r"this LlamaForCausalLM is sharded .* Say how to shard the wider one, on every rank: growth")
     full = {name: value.full_tensor() for name, value in model.state_dict().items() if isinstance(value, DTensor)}
     model.config.architectures = ["LlamaForCausalLM"]
     stock = llama()
@@ -117,7 +118,7 @@ def test_shards_are_refused(tmp_path: Path) -> None:
     growth.widen_checkpoint(tmp_path / "full", tmp_path / "wide", width=2)
     grown = growth.widen(stock, width=2)
     fully_shard(grown.model)
-    with pytest.raises(UnsupportedModelError, match=r"FSDPLlamaForCausalLM is neither .* or it is sharded"):
+    with pytest.raises(UnsupportedModelError, match=r"this FSDPLlamaForCausalLM is sharded"):
         train_new_only(grown)
 
 
@@ -256,3 +257,9 @@ def test_two_ranks_grow_alike(tmp_path: Path) -> None:
             pytest.fail("the ranks wait for each other")
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert len(one) == len(other) > 0 and all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+
+
+def test_wrappers_of_activation_checkpointing_are_refused() -> None:
+    model = llama()
+    model.model.layers[1] = checkpoint_wrapper(model.model.layers[1])
+    refused(model, r"'model.layers.1' of this LlamaForCausalLM is wrapped for activation checkpointing .* Grow before")
