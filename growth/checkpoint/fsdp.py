@@ -23,7 +23,6 @@ from growth.checkpoint.ranks import Ranks
 from growth.checkpoint.record import growth_record, source_name
 from growth.checkpoint.results import WidenedCheckpoint
 from growth.checkpoint.weights import Progress, read_hashes
-from growth.checkpoint.workers import mapping, one_thread_each, workers_for
 from growth.hf.dcp_reader import Place
 from growth.hf.dtypes import dtype_name
 from growth.hf.fsdp_folder import FsdpFolder
@@ -38,6 +37,7 @@ from growth.training.moments import Moments
 from growth.weights.blocks import Each
 from growth.weights.fold import Fold
 from growth.weights.model_weights import check_dtypes
+from growth.weights.workers import mapping, one_thread_each, workers_for
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from growth import errors
-from growth.checkpoint.workers import GivenUp
 from growth.errors import CheckpointError, IllegalGrowthError
+from growth.weights.workers import GivenUp
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from growth.checkpoint.ranks import Ranks
 from growth.checkpoint.shards import Done, Growth, Shard, write_shard
 from growth.checkpoint.unfinished import Unfinished
-from growth.checkpoint.workers import Stop, Workers, mapping, one_thread_each, side_by_side
 from growth.hf.source_files import SourceFiles
+from growth.weights.workers import Stop, Workers, mapping, one_thread_each, side_by_side
 
 Progress = Callable[[int, int, str], None]
 """Called with (bytes written, bytes in all, name of the current tensor)."""

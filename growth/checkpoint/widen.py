@@ -34,7 +34,6 @@ from growth.checkpoint.trainer_files import check_trainer_folder
 from growth.checkpoint.trainer_state import TrainerState, open_trainer_state
 from growth.checkpoint.unfinished import Unfinished, check_alike, check_same, made_of
 from growth.checkpoint.weights import Progress, read_hashes, write_weights
-from growth.checkpoint.workers import workers_for
 from growth.checkpoint.workspace import held_bytes
 from growth.errors import IllegalGrowthError
 from growth.hf.computed_tables import completed
@@ -51,6 +50,7 @@ from growth.proof.twin import Proof, prove_twin
 from growth.training.moments import Moments
 from growth.weights.fold import Fold
 from growth.weights.model_weights import check_dtypes
+from growth.weights.workers import workers_for
 
 
 @takes_choices

@@ -18,7 +18,8 @@ def grown_as_fsdp(source: str | os.PathLike[str], optimizer: bool = False) -> Fs
         source: as the caller names it.
         optimizer: whether that state is to grow.
     """
-    found = fsdp_folder(source) if isinstance(source, (str, os.PathLike)) and os.fspath(source) else None
+    written = os.fspath(source) if isinstance(source, (str, os.PathLike)) else b""
+    found = fsdp_folder(source) if written and isinstance(written, str) else None
     if found is None:
         return None
     whole = (found.folder / "config.json").is_file() and any((found.folder / name).is_file() for name in WEIGHTS)

@@ -20,6 +20,7 @@ from growth.plan.plan import Plan
 from growth.training.rebuild import rebuild, share_weights
 from growth.weights.fold import Fold
 from growth.weights.model_weights import growing_tensors
+from growth.weights.workers import working_on
 
 
 class Road:
@@ -75,7 +76,9 @@ class Road:
         """
         read = plan.reading(to_disk(stock, in_memory).__getitem__)
         growing = growing_tensors(plan, plan.tensors, read, plan.dtypes, fold, allow_nonfinite=allow_nonfinite)
-        return rebuild(stock, plan, {each.name: each.whole() for each in growing}, ties, tables)
+        with working_on(plan, in_memory.values()) as each:
+            grown = {tensor.name: tensor.whole(each) for tensor in growing}
+        return rebuild(stock, plan, grown, ties, tables)
 
     def read(self, value: Tensor, name: str) -> Tensor:
         """A tensor, whole.

@@ -38,6 +38,7 @@ from growth.training.road import Road
 from growth.training.wrappers import own_classes, uncompiled
 from growth.weights.fold import Fold
 from growth.weights.model_weights import growing_tensors
+from growth.weights.workers import working_on
 
 Shard = Callable[[nn.Module], nn.Module | None]
 """A function that shards a model in place: ``fully_shard``, ``parallelize_module``."""
@@ -136,12 +137,13 @@ class ShardedRoad(Road):
         _allocate(new, shared, in_memory)
         tensors = {**parameters_of(new), **buffers_of(new)}
         read = plan.reading(lambda part: self._disk_tensor(stock, in_memory, source[part], part))
-        for name, held in parts.items():
-            growing = growing_tensors(plan, held, read, plan.dtypes, fold, allow_nonfinite=allow_nonfinite)
-            value = from_disk(new, {each.name: each.whole() for each in growing})[name]
-            self._gathered = "", {}
-            put(tensors[name], value)
-            self._read_back(name, tensors[name], value)
+        with working_on(plan, in_memory.values()) as each:
+            for name, held in parts.items():
+                growing = growing_tensors(plan, held, read, plan.dtypes, fold, allow_nonfinite=allow_nonfinite)
+                value = from_disk(new, {tensor.name: tensor.whole(each) for tensor in growing})[name]
+                self._gathered = "", {}
+                put(tensors[name], value)
+                self._read_back(name, tensors[name], value)
         for name, trains in trained.items():
             new.get_parameter(name).requires_grad_(trains)
         return new

@@ -8,5 +8,6 @@ Read in this order:
 * ``reading_back.py``, ``fold.py``: what reading it back must show, and the errors if it does not
 * ``symmetry_breaking.py``, ``exact_sums.py``: copies that differ and add up to the last bit
 * ``draws.py``: what is drawn for them
+* ``workers.py``: threads that work on blocks, or files, side by side
 * ``blocks.py``: taking copies and adding them up along one dimension
 """

@@ -260,6 +260,7 @@ def _whole_parameters(layers: int, hoarding: bool) -> int:
     return held.most
 
 
+@pytest.mark.slow
 def test_a_rank_holds_one_whole_parameter_at_a_time(tmp_path: Path) -> None:
     """Old, grown, and the grown one as read back: two of them at once. Of three ranks none has a part of the
     shape of a whole parameter."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from growth.plan.plan import Plan
 from growth.weights.blocks import Each
@@ -112,6 +113,23 @@ def workers_for(jobs: int | None, shards: int, plan: Plan, largest: int, neighbo
     return Workers(lanes, max(1, min(count // lanes, (memory // lanes - 2 * largest) // each)))
 
 
+@contextmanager
+def working_on(plan: Plan, tensors: Iterable[Tensor]) -> Iterator[Each]:
+    """`mapping` by as many threads as PyTorch computes with, for a model in memory.
+
+    Args:
+        plan: of the model.
+        tensors: its weights. If one is not on the CPU, this is `map`: a device computes side by side by
+            itself.
+    """
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        yield map
+        return
+    workers = workers_for(None, 1, plan, 0)
+    with one_thread_each(), mapping(workers.blocks) as each:
+        yield each
+
+
 def free_memory() -> int:
     """Bytes of memory that can be had without swapping, as the system says, and the container the process
     runs in."""
@@ -181,6 +199,11 @@ def mapping(threads: int, check: Callable[[], None] = lambda: None) -> Iterator[
     Args:
         threads: how many.
         check: called before each item is worked on; it may raise, to give up.
+
+    Example:
+        >>> with mapping(3) as each:
+        ...     list(each(abs, [-1, 2, -3]))
+        [1, 2, 3]
     """
 
     def checked(function: Callable[[T], R]) -> Callable[[T], R]:
