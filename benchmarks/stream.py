@@ -1,7 +1,7 @@
 """Streaming: CPU seconds, seconds and peak memory of widening a large random Llama, beside those of its bytes alone.
 
     python benchmarks/stream.py [--parameters 250] [--layers N] [--dtype bfloat16] [--cases NAME ...] [--jobs N]
-                                [--rounds 3] [--folder DIR] [--markdown]
+                                [--rounds 3] [--against TREE] [--folder DIR] [--markdown]
 
 Makes a random Llama of about the given number of millions of parameters, and widens it case by case, each time in a
 process of its own: twice the width, 1.5 times, with and without noise. In the same run it measures
@@ -10,7 +10,8 @@ process of its own: twice the width, 1.5 times, with and without noise. In the s
   which a growth of any size makes once;
 * the floor: a process that reads every tensor of the source once and writes as many bytes once, through the same
   writer, and computes nothing;
-* ``cp -r`` of the result.
+* ``cp -r`` of the result;
+* with ``--against``, the same growth by another source tree of the project, an earlier one, say.
 
 All wait until the files are on the disk. CPU seconds are those of the whole process, in the program and in the system:
 they say what the work costs where other programs run too, which seconds on the clock do not. Printed are medians over
@@ -64,6 +65,7 @@ class Setting:
         jobs: how many of them work at once, None for growth's own choice.
         layers: of the result, if it gets deeper too.
         shard: largest file of the result: there is work for as many jobs as files.
+        against: a source tree whose growth is measured beside.
         folder: where to work; by default a temporary folder.
     """
 
@@ -74,6 +76,7 @@ class Setting:
     jobs: int | None = None
     layers: int | None = None
     shard: str = "250MB"
+    against: Path | None = None
     folder: Path | None = None
 
     def options(self, case: str) -> dict[str, Any]:
@@ -93,6 +96,7 @@ class Case:
     bound: float = 0.0
     exact: bool = True
     cpu: list[float] = field(default_factory=list)
+    against: list[float] = field(default_factory=list)
     floor: list[float] = field(default_factory=list)
     cp: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
@@ -136,9 +140,10 @@ def make_source(folder: Path, millions: int, dtype: torch.dtype) -> None:
             writer.append(torch.randn(shape).to(dtype))
 
 
-def child(found: Measured, *arguments: object) -> dict[str, Any]:
-    """What a process of ``stream_child.py`` printed."""
-    done = took([sys.executable, str(CHILD), *map(str, arguments)]).checked()
+def child(found: Measured, *arguments: object, tree: Path | None = None) -> dict[str, Any]:
+    """What a process of ``stream_child.py`` printed, with growth from a source tree."""
+    path = [] if tree is None else ["env", f"PYTHONPATH={tree.resolve()}"]
+    done = took([*path, sys.executable, str(CHILD), *map(str, arguments)]).checked()
     said: dict[str, Any] = json.loads(done.out.splitlines()[-1])
     found.imports.append(done.cpu - said["cpu"])
     return said
@@ -153,7 +158,7 @@ def measure(setting: Setting, tell: Callable[[str], None] = lambda line: None) -
     """
     found = Measured(defaultdict(Case), [], [], (0, 0))
     work = Path(tempfile.mkdtemp(dir=setting.folder))
-    small, wide, copied, floored = (work / name for name in ("small", "wide", "copied", "floored"))
+    small, wide, copied, floored, other = (work / name for name in ("small", "wide", "copied", "floored", "other"))
     try:
         make_source(small, setting.parameters, getattr(torch, setting.dtype))
         for number in range(setting.rounds):
@@ -161,9 +166,16 @@ def measure(setting: Setting, tell: Callable[[str], None] = lambda line: None) -
             found.before.append(child(found, "before", small, options)["cpu"])
             for name in setting.cases:
                 case = found.cases[name]
-                for folder in (wide, copied, floored):
+                for folder in (wide, copied, floored, other):
                     shutil.rmtree(folder, ignore_errors=True)
                 os.sync()
+                if setting.against is not None:
+                    asked = {name: value for name, value in setting.options(name).items() if name != "jobs"}
+                    then = child(found, "widen", small, other, json.dumps(asked), tree=setting.against)
+                    written = sum(path.stat().st_size for path in other.glob("*.safetensors"))
+                    case.against.append((then["cpu"] - found.before[-1]) / written * 1e9)
+                    shutil.rmtree(other)
+                    os.sync()
                 run = child(found, "widen", small, wide, json.dumps(setting.options(name)))
                 floor = child(found, "floor", small, wide, floored)
                 copy = took(["sh", "-c", 'cp -r "$0" "$1" && sync "$1"/*', wide, copied]).checked()
@@ -197,7 +209,7 @@ def costs(found: Measured) -> list[float]:
 
 
 HEADER = (
-    *("case", "GB written", "CPU s/GB", "to the floor", "to plain", "s", "floor, s", "cp, s"),
+    *("case", "GB written", "CPU s/GB", "before", "to the floor", "to plain", "s", "floor, s", "cp, s"),
     *("memory", "bound", "fold bit for bit"),
 )
 
@@ -214,7 +226,9 @@ def rows(found: Measured) -> list[list[str]]:
     for name, case in found.cases.items():
         made.append(
             [
-                *(name, f"{case.written / 1e9:.2f}", f"{median(case.cpu):.1f}", ratio(case.cpu, case.floor)),
+                *(name, f"{case.written / 1e9:.2f}", f"{median(case.cpu):.1f}"),
+                f"{median(case.against):.1f}" if case.against else "-",
+                ratio(case.cpu, case.floor),
                 "-" if plain is None else ratio(case.cpu, plain.cpu),
                 *(f"{median(taken):.0f}" for taken in (case.wall, case.floor_wall, case.cp_wall)),
                 *(f"{case.memory / 1e6:.0f} MB", f"{case.bound / 1e6:.0f} MB", "yes" if case.exact else "no"),
@@ -245,6 +259,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="how many work at once")
     parser.add_argument("--layers", type=int, help="of the result")
     parser.add_argument("--shard", default=Setting.shard, help="largest file of the result")
+    parser.add_argument("--against", type=Path, help="a source tree of growth to measure beside")
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     given = vars(parser.parse_args())
