@@ -96,12 +96,12 @@ class Case:
     bound: float = 0.0
     exact: bool = True
     cpu: list[float] = field(default_factory=list)
-    against: list[float] = field(default_factory=list)
     floor: list[float] = field(default_factory=list)
     cp: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     floor_wall: list[float] = field(default_factory=list)
     cp_wall: list[float] = field(default_factory=list)
+    against: list[float] = field(default_factory=list)
 
 
 @dataclass

@@ -88,15 +88,16 @@ def test_ratios_are_taken_within_a_round() -> None:
     noisy = stream.Case(2_000_000_000, 300 * MB, 6e8, False, [8.0, 18.0, 12.0], [1.0, 2.0, 1.5], [1.0] * 3)
     for case in (plain, noisy):
         case.wall, case.floor_wall, case.cp_wall = [10.0, 30.0, 20.0], [5.0] * 3, [4.0] * 3
+    noisy.against = [16.0, 40.0, 20.0]
     found = stream.Measured({"x2": plain, "x2-noise": noisy}, [8.0, 9.0, 7.0], [0.5] * 3, (250 * MB, 900 * MB))
     times = ["20", "5", "4"]
     assert stream.rows(found) == [
-        ["x2", "2.00", "3.0", "2.0", "1.0", *times, "300 MB", "600 MB", "yes"],
-        ["x2-noise", "2.00", "12.0", "8.0", "4.0", *times, "300 MB", "600 MB", "no"],
+        ["x2", "2.00", "3.0", "-", "2.0", "1.0", *times, "300 MB", "600 MB", "yes"],
+        ["x2-noise", "2.00", "12.0", "20.0", "8.0", "4.0", *times, "300 MB", "600 MB", "no"],
     ]
     assert stream.costs(found) == [3.0, 12.0]
     said = stream.report(found, stream.Setting(jobs=2), True).splitlines()
-    assert {line.count("|") for line in said[:4]} == {12}
+    assert {line.count("|") for line in said[:4]} == {13}
     assert said[-1].startswith("250 M parameters in bfloat16, rounds: 3, 2 jobs. Left out: 8.0 CPU s of imports")
     del found.cases["x2"]
     assert stream.rows(found)[0][4] == "-"
