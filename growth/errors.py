@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from pickle import UnpicklingError
+from reprlib import Repr
+from typing import Any
 
 LONGEST, CLOSING = 2000, 500
 """The largest number of characters of a message, and how many of a longer one's end are kept."""
@@ -36,6 +38,34 @@ def printable(text: str) -> str:
     )
 
 
+class _Short(Repr):
+    """What Python writes of a value, made no further than `SHOWN` needs: a value may hold another many times over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.maxlevel, self.maxother = SHOWN, 20, 1 << 62
+        self.maxtuple = self.maxlist = self.maxdict = SHOWN
+
+    def repr1(self, x: Any, level: int) -> str:
+        self.left -= 1
+        return super().repr1(x, level) if self.left >= 0 else "..."
+
+    def repr_str(self, x: str, level: int) -> str:
+        return repr(x[: SHOWN + 1])
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return repr(x[: SHOWN + 1])
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x)
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if level <= 0:
+            return "{...}"
+        first = [pair for pair, _ in zip(x.items(), range(SHOWN), strict=False)]  # in their own order
+        return f"{{{', '.join(f'{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}' for k, v in first)}}}"
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: as Python writes it, cut where that is long.
 
@@ -43,10 +73,8 @@ def shown(value: object) -> str:
         >>> shown("x" * 1000) == repr("x" * 1000)[:SHOWN] + " ..."
         True
     """
-    if isinstance(value, (str, bytes)):
-        value = value[: SHOWN + 1]
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(_Short().repr(value).split())
     except ValueError:  # a whole number of thousands of digits
         text = f"a {type(value).__name__} that is too long to write"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."

@@ -52,21 +52,32 @@ def without_tensor(metadata: Any) -> None:
         del part["model.model.norm.weight"]
 
 
-def foreign_tensor(metadata: Any) -> None:
-    for part in (metadata.state_dict_metadata, metadata.planner_data):
-        part["model.model.extra"] = part["model.model.norm.weight"]
-    metadata.planner_data["model.model.extra"] = ("model", "model.extra")
+def add(metadata: Any, name: str) -> None:
+    """Add a tensor with the values of another."""
+    key, other = f"model.{name}", "model.model.norm.weight"
+    metadata.state_dict_metadata[key] = metadata.state_dict_metadata[other]
+    metadata.planner_data[key] = ("model", name)
     for index, info in list(metadata.storage_data.items()):
-        if index.fqn == "model.model.norm.weight":
-            metadata.storage_data[type(index)("model.model.extra", index.offset)] = info
+        if index.fqn == other:
+            metadata.storage_data[type(index)(key, index.offset)] = info
+
+
+def foreign_tensor(metadata: Any) -> None:
+    add(metadata, "model.extra")
 
 
 def flat(metadata: Any) -> None:
-    metadata.planner_data["model.model.norm.weight"] = ("model", "_fsdp_wrapped_module._flat_param")
+    add(metadata, "_fsdp_wrapped_module._flat_param")
 
 
 def adapter(metadata: Any) -> None:
-    metadata.planner_data["model.model.norm.weight"] = ("model", "base_model.q_proj.lora_A.default.weight")
+    add(metadata, "base_model.q_proj.lora_A.default.weight")
+
+
+def swapped(metadata: Any) -> None:
+    paths = metadata.planner_data
+    one, other = (f"model.model.layers.0.self_attn.{name}_proj.weight" for name in "qo")
+    paths[one], paths[other] = paths[other], paths[one]
 
 
 def huge(metadata: Any) -> None:
@@ -108,6 +119,7 @@ DAMAGED: dict[str, tuple[Damage, tuple[str, ...]]] = {
     "an adapter": (lambda f: edit(f / MODEL, adapter), ("PEFT adapter", "merge_and_unload")),
     "a size beyond any": (lambda f: edit(f / MODEL, huge), ("is no size", "Fetch")),
     "compressed": (lambda f: edit(f / MODEL, compressed), ("compressed or encrypted", "zstd")),
+    "two names are swapped": (lambda f: edit(f / MODEL, swapped), ("is said to have stood at", "Fetch")),
     "another layout": (lambda f: edit(f / MODEL, unnested), ("below 'model'", "accelerator.save_state")),
     "no optimizer": (lambda f: shutil.rmtree(f / OPTIMIZER), ("has no 'optimizer_0'", "leave --optimizer out")),
     "two models": (lambda f: (f / "pytorch_model_fsdp_1").mkdir(), ("several models", "SHARDED_STATE_DICT")),
