@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -21,7 +22,7 @@ from growth.checkpoint.optimizer_file import COUNTERS, writer_of
 from growth.errors import CheckpointError, UnsupportedModelError, shown
 from growth.hf.dcp_reader import ShardedFolder
 from growth.hf.fsdp_folder import FsdpFolder
-from growth.hf.reader import unpickle
+from growth.hf.reader import is_dense, unpickle
 from growth.hf.source_files import SourceFiles
 from growth.training.optimizer_kinds import KINDS
 
@@ -86,6 +87,13 @@ def open_optimizer(found: FsdpFolder, files: SourceFiles, model: PreTrainedModel
     start = KINDS[writer].start if writer else None
     if start and not all(isinstance(group[start], Real) for group in groups):
         raise CheckpointError(f"{found.optimizer} has no number as '{start}'. Fetch it again, or {ALONE}.")
+    for name, held in state.items():
+        for key in KINDS[writer].state if writer else ():
+            if held.get(key) is not None and not isinstance(held[key], Tensor):  # a momentum may be None so far
+                raise CheckpointError(
+                    f"{found.optimizer} has {shown(held[key])} as '{key}' of '{name}', which has an entry for each "
+                    f"weight. Fetch it again, or {ALONE}."
+                )
     if writer is None:
         raise UnsupportedModelError(
             f"the optimizer in {found.optimizer} ({called}) is not supported: its state has no growth rule, and "
@@ -105,8 +113,11 @@ def _sharded(path: Path, files: SourceFiles) -> _Opened:
         about = folder.tensor(place)
         match place:
             case ("optimizer", "state", str(name), str(key)):
-                shaped = None if about is None else torch.zeros((), dtype=about.properties.dtype).expand(about.size)
-                state.setdefault(name, {})[key] = folder.read(place) if shaped is None else shaped
+                if about is None or not about.size:  # a count, which is checked
+                    held: Any = folder.read(place)
+                else:
+                    held = torch.zeros((), dtype=about.properties.dtype).expand(about.size)
+                state.setdefault(name, {})[key] = held
             case ("optimizer", "param_groups", int(number), str(key)):
                 groups.setdefault(number, {})[key] = folder.read(place)
             case _:
@@ -154,10 +165,46 @@ def _check(path: Path, state: Mapping[Any, Any], groups: list[dict[str, Any]], m
         if not isinstance(held, Mapping):
             raise CheckpointError(f"{path} does not hold a state of '{name}'. Fetch it again, or {ALONE}.")
         for key, value in held.items():
-            if key in COUNTERS and not (isinstance(value, Real) or (isinstance(value, Tensor) and not value.ndim)):
+            if key in COUNTERS and not _counts(value):
                 raise CheckpointError(f"{path} counts no steps in '{key}' of '{name}'. Fetch it again, or {ALONE}.")
             if isinstance(value, Tensor) and key not in COUNTERS and tuple(value.shape) != shapes[name]:
                 raise CheckpointError(
                     f"state '{key}' of '{name}' in {path} has shape {list(value.shape)}, and its parameter "
                     f"{list(shapes[name])}. Fetch it again, or {ALONE}."
                 )
+
+
+def _counts(value: Any) -> bool:
+    """Whether a value is a count, or a product of factors: real, finite and not negative."""
+    if isinstance(value, Tensor):
+        if value.ndim or not is_dense(value):
+            return False
+        value = value.item()
+    try:
+        return isinstance(value, Real) and 0 <= float(value) < math.inf
+    except OverflowError:
+        return False
+
+
+def spelled_names(model: PreTrainedModel, optimizer: FsdpOptimizer) -> dict[str, str]:
+    """Parameter of the model -> the name that the groups have for it: of a tied one that with a state.
+
+    Raises:
+        CheckpointError: two states of one tied parameter.
+    """
+    listed = {name for group in optimizer.groups for name in group["params"]}
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    spelled = {}
+    for tied in names.values():
+        there = [name for name in tied if name in listed]
+        held = [name for name in there if optimizer.state.get(name)]
+        if len(held) > 1:
+            raise CheckpointError(
+                f"{optimizer.path} holds a state of '{held[0]}' and one of '{held[1]}', which are one weight by the "
+                f"config. Set tie_word_embeddings in it to what the training had, or {ALONE}."
+            )
+        if there:
+            spelled[tied[0]] = (held or there)[-1]
+    return spelled

@@ -20,7 +20,7 @@ from torch.optim import SGD
 from transformers import PreTrainedModel
 
 from growth.checkpoint.dcp_writer import meta, write_file, write_folder
-from growth.checkpoint.fsdp_optimizer import ALONE, FsdpOptimizer, open_optimizer
+from growth.checkpoint.fsdp_optimizer import ALONE, FsdpOptimizer, open_optimizer, spelled_names
 from growth.checkpoint.parameter_tensors import by_parameter_names
 from growth.checkpoint.trainer_files import COPIED, PROGRESS, SCHEDULER
 from growth.checkpoint.trainer_state import grown_progress, rates_of
@@ -265,14 +265,7 @@ def open_training(source: FsdpCheckpoint, new: PreTrainedModel, plan: Plan, mome
                 f"{here} has no {SCHEDULER}, and without it Trainer starts optimizer and schedule anew. Save with "
                 f"save_only_model=False, or {ALONE}."
             )
-    first: dict[int, str] = {}
-    for name, parameter in source.model.named_parameters(remove_duplicate=False):
-        first.setdefault(id(parameter), name)
-    spelled = {
-        first[id(parameter)]: name
-        for name, parameter in source.model.named_parameters(remove_duplicate=False)
-        if any(name in group["params"] for group in optimizer.groups)
-    }
+    spelled = spelled_names(source.model, optimizer)
     origin = parameter_sources(source.model, new, plan)
     training = FsdpTraining(
         source,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, Adagrad, AdamW, Optimizer, RMSprop
 
 from growth.errors import CheckpointError, UnsupportedModelError
+from growth.hf.dtypes import FLOATS
 from growth.hf.reader import is_dense, unpickle
 from growth.training.optimizer_kinds import KINDS
 
@@ -83,8 +84,8 @@ def writer_of(loaded: Mapping[str, Any]) -> tuple[type[Optimizer] | None, str]:
 
 
 def _grows(name: str, value: Tensor) -> bool:
-    """Whether a state has numbers that a factor can be applied to: not those of 8-bit optimizers."""
-    return is_dense(value) and (name in COUNTERS or value.is_floating_point())
+    """Whether a state has numbers that a factor can be applied to: not those of optimizers with 8 bits."""
+    return is_dense(value) and (name in COUNTERS or value.dtype in FLOATS)
 
 
 def check_writer(loaded: Mapping[str, Any]) -> None:

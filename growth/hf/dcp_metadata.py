@@ -121,6 +121,8 @@ def _tensor(key: str, said: Mapping[str, Any]) -> TensorStorageMetadata:
     about = properties.state  # a tuple, by its __getstate__
     if type(about) is not tuple or not about or not isinstance(about[0], torch.dtype):
         raise ValueError(f"'{key}' has no dtype")
+    if str(about[0]).startswith("torch.q"):
+        raise ValueError(f"'{key}' is quantized ({about[0]})")
     size = numbers(said["size"])
     parts = [_state(chunk, "ChunkStorageMetadata") for chunk in said["chunks"]]
     chunks = [(numbers(part["offsets"]), numbers(part["sizes"])) for part in parts]
