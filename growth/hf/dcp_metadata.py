@@ -178,7 +178,7 @@ def _apart(chunks: list[tuple[tuple[int, ...], tuple[int, ...]]], axes: list[int
 def _place(said: Mapping[str, Any]) -> _StorageInfo:
     """Where the bytes of an entry lie: in a file beside the metadata, as they are."""
     name, start, length = said["relative_path"], said["offset"], said["length"]
-    if type(name) is not str or name in ("", ".", "..") or any(one in name for one in "/\\\0"):
+    if type(name) is not str or len(name) > 255 or name in ("", ".", "..") or any(one in name for one in "/\\\0"):
         raise ValueError(f"it points to {shown(name)}, which is no file beside it")
     if type(start) is not int or type(length) is not int or start < 0 or length < 0:
         raise ValueError(f"it points nowhere in {shown(name)}")

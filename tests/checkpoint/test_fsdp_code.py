@@ -150,7 +150,7 @@ def test_no_code_in_an_entry_is_run(damaged_source: tuple[Path, Path], tmp_path:
     assert not (tmp_path / "marker").exists()
 
 
-@pytest.mark.parametrize("path", ["../../x", "/etc/passwd", "..", "", "sub/__0_0.distcp", "a\0b"])
+@pytest.mark.parametrize("path", ["../../x", "/etc/passwd", "..", "", "sub/__0_0.distcp", "a\0b", "a" * 256])
 def test_no_file_elsewhere_is_read(path: str, damaged_source: tuple[Path, Path]) -> None:
     folder, config = damaged_source
 
