@@ -2,8 +2,8 @@
 
 Along a summed dimension the copies of a weight, each times its gradient coefficient (the factor on
 the activation that it multiplies), must add up to the old weight. Along other dimensions every copy
-must be its old weight times its coefficient. The comparison allows for one rounding per weight and
-nothing else.
+must be its old weight times its coefficient. Where nothing is rounded, they must be so bit for bit;
+elsewhere the comparison allows for one rounding per weight and nothing else.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Fold:
 
     Args:
         error: max ``|folded - expected|`` over max ``|expected|``, a few rows at a time.
-        excess: the same difference in units of what rounding each weight once can explain; at most
-            1 for a correct tensor.
+        excess: the same difference in units of what rounding can explain: of each weight once, or
+            of subnormal weights alone where nothing else is rounded. At most 1 for a correct tensor.
         exact: True if every weight came back bit for bit.
         tensors: how many were read back.
         ulps: max ``|folded - expected|`` in ulps of the expected weight in the dtype of the result
@@ -73,7 +73,7 @@ class Fold:
 
     @property
     def ok(self) -> bool:
-        """True if rounding each weight once explains every difference."""
+        """True if rounding explains every difference."""
         return self.excess <= 1.0
 
     @property
