@@ -150,3 +150,11 @@ def test_tensors_without_rows_and_scalars_grow(symmetry: str) -> None:
         plan = TensorPlan("w", "w", (1,) * len(roles), roles, tuple(role.resolve(1, {}) for role in roles))
         assert grow_tensor(torch.tensor(3.0).reshape(plan.shape), plan, torch.float16, fold=fold).item() == 3.0
         assert fold.ok and fold.exact
+
+
+@pytest.mark.parametrize("power", [-600, 531, 1000, 1021])
+@pytest.mark.parametrize("symmetry", ["noise:1", "split"])
+def test_float64_weights_whose_squares_are_no_float64_grow_like_others(symmetry: str, power: int) -> None:
+    old, plan, fold = torch.randn(ROWS, N, dtype=torch.float64).clamp(-4, 4), plan_of(3 * N, symmetry), Fold()
+    large = grow_tensor(old * 2.0**power, plan, fold=fold)
+    assert torch.equal(large * 2.0**-power, grow_tensor(old, plan)) and fold.ok and fold.exact
