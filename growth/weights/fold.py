@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from growth.errors import CheckpointError, ProofError
+from growth.plan.tensor_plan import TensorPlan
+from growth.weights.exact_sums import overflows
 
 
 @dataclass
@@ -117,20 +119,26 @@ def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:
     return finite
 
 
-def check_fold(name: str, fold: Fold, old: Tensor, dtype: torch.dtype) -> None:
+def check_fold(fold: Fold, old: Tensor, plan: TensorPlan, dtype: torch.dtype) -> None:
     """Refuse a tensor that did not fold back to its source.
+
+    Args:
+        fold: what reading it back found.
+        old: the source tensor.
+        plan: its plan.
+        dtype: of the result.
 
     Raises:
         CheckpointError: if ``dtype`` cannot hold the values.
         ProofError: if there is no such excuse.
     """
-    if not fold.ok and not bool(old.to(dtype).isfinite().all()):
+    if not fold.ok and overflows(old, plan, dtype):
         raise CheckpointError(
-            f"tensor '{name}' holds values beyond the largest {dtype}, {torch.finfo(dtype).max:.3g}. Use --dtype "
-            "bfloat16 or float32."
+            f"tensor '{plan.name}' would hold values beyond the largest {dtype}, {torch.finfo(dtype).max:.3g}. Use "
+            "--dtype bfloat16 or float32."
         )
     if not fold.ok:
         raise ProofError(
-            f"tensor '{name}' does not fold back to its source (relative difference {fold.error:.3g}), so nothing was "
-            "kept. Please report this."
+            f"tensor '{plan.name}' does not fold back to its source (relative difference {fold.error:.3g}), so "
+            "nothing was kept. Please report this."
         )
