@@ -63,12 +63,24 @@ class TensorPlan:
 
     @property
     def transposed(self) -> TensorPlan:
-        """The plan of the transpose, ``[a, b] -> [b, a]``; of a vector ``[a]``, that of the row ``[1, a]``."""
-        kept = (Keeps(),) if len(self.shape) == 1 else ()
-        outer = tuple(role.resolve(1, {}) for role in kept)
-        dimensions = outer + tuple(reversed(self.dimensions))
-        shape = (1,) * len(kept) + tuple(reversed(self.shape))
-        return replace(self, shape=shape, roles=kept + tuple(reversed(self.roles)), dimensions=dimensions)
+        """The plan of the transpose, ``[a, b] -> [b, a]``."""
+        return replace(
+            self,
+            shape=tuple(reversed(self.shape)),
+            roles=tuple(reversed(self.roles)),
+            dimensions=tuple(reversed(self.dimensions)),
+        )
+
+    @property
+    def in_one_row(self) -> TensorPlan:
+        """The plan of the tensor as one row, ``[a, b] -> [1, a, b]``."""
+        row = Keeps()
+        return replace(
+            self,
+            shape=(1, *self.shape),
+            roles=(row, *self.roles),
+            dimensions=(row.resolve(1, {}), *self.dimensions),
+        )
 
     @cached_property
     def coefficients(self) -> tuple[Floats, ...]:

@@ -95,20 +95,33 @@ def grown_rms(old: Tensor, plan: TensorPlan, offset: float, each: Each = map) ->
 
     Computed from the old weights: the square of each counts ``value**2`` times for every copy. The
     sum runs in one order whatever the layout, the number of threads and the device, and the result
-    is rounded to 24 bits, so that a seed gives the same noise everywhere."""
+    is rounded to 24 bits, so that a seed gives the same noise everywhere. Float64 weights, whose
+    squares it may not hold, are first divided by a power of two, which rounds nothing."""
     weights = [np.bincount(d.source, d.value**2, minlength=d.old) for d in plan.dimensions]
     step = max(1, ADDED // max(1, math.prod(plan.shape[1:])))
 
+    power = _power_of_two(old, offset)
+
     def sums(start: int) -> Floats:
         part = old[start : start + step].to(torch.float64)
-        part = (part + offset if offset else part).square()
+        part = part + offset if offset else part
+        part = (part if power == 1.0 else part / power).square()
         for axis in range(part.ndim - 1, 0, -1):
             part = _added_up(part, weights[axis])
         return np.asarray(part.cpu().numpy() * weights[0][start : start + step])
 
     total = math.fsum(value for part in each(sums, range(0, len(old), step)) for value in part)
     significand, exponent = math.frexp(math.sqrt(total / max(1, math.prod(plan.new_shape))))
-    return math.ldexp(round(significand * (1 << 24)), exponent - 24)
+    return math.ldexp(round(significand * (1 << 24)), exponent - 24) * power
+
+
+def _power_of_two(old: Tensor, offset: float) -> float:
+    """The size of the largest float64 weight, as a power of two; 1 for other dtypes, whose squares all
+    are float64."""
+    if old.dtype != torch.float64 or not old.numel():
+        return 1.0
+    largest = max(abs(float(end)) for end in old.aminmax()) + abs(offset)
+    return 2.0 ** (math.frexp(largest)[1] - 1)
 
 
 def _added_up(values: Tensor, weights: np.ndarray) -> Tensor:

@@ -31,6 +31,7 @@ result has the dtype of the source.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,6 +40,7 @@ from torch import Tensor
 
 from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Floats
+from growth.plan.tensor_plan import TensorPlan
 from growth.weights.blocks import PlacedCopies, column
 
 EXPONENTS = {torch.float64: (torch.int64, 0x7FF << 52), torch.float32: (torch.int32, 0xFF << 23)}
@@ -71,6 +73,23 @@ def ulps(values: Tensor, dtype: torch.dtype) -> Tensor:
 def smallest(dtype: torch.dtype) -> float:
     """The smallest number above zero."""
     return torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+
+
+def overflows(old: Tensor, plan: TensorPlan, dtype: torch.dtype) -> bool:
+    """Whether some weight, times the largest factor that scales one before it is rounded, may be beyond
+    the largest number of ``dtype``, or is NaN.
+
+    Example:
+        >>> from growth.algebra.roles import Keeps
+        >>> plan = TensorPlan("w", "w", (2,), (Keeps(),), (Keeps().resolve(2, {}),))
+        >>> [overflows(torch.tensor([1.0, 1e5]), plan, dtype) for dtype in (torch.bfloat16, torch.float16)]
+        [False, True]
+    """
+    if not old.numel():
+        return False
+    factor = math.prod(float(np.abs(factors).max(initial=0.0)) for factors in plan.coefficients)
+    largest = max(abs(float(end)) for end in old.aminmax()) * factor
+    return not bool(torch.tensor(largest, dtype=torch.float64).to(dtype).isfinite())
 
 
 class ExactSums:

@@ -2,8 +2,8 @@
 
 Along a summed dimension the copies of a weight, each times its gradient coefficient (the factor on
 the activation that it multiplies), must add up to the old weight. Along other dimensions every copy
-must be its old weight times its coefficient. The comparison allows for one rounding per weight and
-nothing else.
+must be its old weight times its coefficient. Where nothing is rounded, they must be so bit for bit;
+elsewhere the comparison allows for one rounding per weight and nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from growth.errors import CheckpointError, ProofError
+from growth.plan.tensor_plan import TensorPlan
+from growth.weights.exact_sums import overflows
 
 
 @dataclass
@@ -24,8 +26,8 @@ class Fold:
 
     Args:
         error: max ``|folded - expected|`` over max ``|expected|``, a few rows at a time.
-        excess: the same difference in units of what rounding each weight once can explain; at most
-            1 for a correct tensor.
+        excess: the same difference in units of what rounding can explain: of each weight once, or
+            of subnormal weights alone where nothing else is rounded. At most 1 for a correct tensor.
         exact: True if every weight came back bit for bit.
         tensors: how many were read back.
         ulps: max ``|folded - expected|`` in ulps of the expected weight in the dtype of the result
@@ -73,7 +75,7 @@ class Fold:
 
     @property
     def ok(self) -> bool:
-        """True if rounding each weight once explains every difference."""
+        """True if rounding explains every difference."""
         return self.excess <= 1.0
 
     @property
@@ -117,20 +119,26 @@ def check_finite(name: str, tensor: Tensor, allow_nonfinite: bool) -> bool:
     return finite
 
 
-def check_fold(name: str, fold: Fold, old: Tensor, dtype: torch.dtype) -> None:
+def check_fold(fold: Fold, old: Tensor, plan: TensorPlan, dtype: torch.dtype) -> None:
     """Refuse a tensor that did not fold back to its source.
+
+    Args:
+        fold: what reading it back found.
+        old: the source tensor.
+        plan: its plan.
+        dtype: of the result.
 
     Raises:
         CheckpointError: if ``dtype`` cannot hold the values.
         ProofError: if there is no such excuse.
     """
-    if not fold.ok and not bool(old.to(dtype).isfinite().all()):
+    if not fold.ok and overflows(old, plan, dtype):
         raise CheckpointError(
-            f"tensor '{name}' holds values beyond the largest {dtype}, {torch.finfo(dtype).max:.3g}. Use --dtype "
-            "bfloat16 or float32."
+            f"tensor '{plan.name}' would hold values beyond the largest {dtype}, {torch.finfo(dtype).max:.3g}. Use "
+            "--dtype bfloat16 or float32."
         )
     if not fold.ok:
         raise ProofError(
-            f"tensor '{name}' does not fold back to its source (relative difference {fold.error:.3g}), so nothing was "
-            "kept. Please report this."
+            f"tensor '{plan.name}' does not fold back to its source (relative difference {fold.error:.3g}), so "
+            "nothing was kept. Please report this."
         )

@@ -120,7 +120,8 @@ def growing_blocks(
         reading_back: whether every block is read back; if not, its fold is empty.
         each: like `map`, for the part of the work done here. Where copies are summed along the first
             dimension, that is all of it: they must lie in one block of rows, so the transpose is
-            grown here and cut into the blocks that are asked for.
+            grown here and cut into the blocks that are asked for; where they are summed along the
+            last dimension as well, or that is the only one, the tensor as one row.
 
     Example:
         On two threads; the result does not depend on their number:
@@ -139,22 +140,29 @@ def growing_blocks(
     starts = range(0, plan.new_shape[0], step)
     if plan.unchanged and dtype == old.dtype:
         return Blocks(starts, lambda start: (old[start : start + step].contiguous(), Fold()))
-    if not plan.dimensions[0].summed or (dtype == old.dtype and _uniform_power_of_two(plan) is not None):
+    ends = [d.summed and d.grows for d in (plan.dimensions[0], plan.dimensions[-1])]
+    if not ends[0] or (dtype == old.dtype and _uniform_power_of_two(plan) is not None):
         return Blocks(starts, _Rows(old, plan, dtype, seed, reading_back, each))
-    reversed_axes = tuple(reversed(range(old.ndim)))
-    rows = _Rows(
-        old[None] if old.ndim == 1 else old.permute(reversed_axes), plan.transposed, dtype, seed, reading_back, each
-    )
+    # The rows of the transpose hold all copies that are summed, unless they are summed along its first dimension too.
+    turn, turned_plan = (_in_one_row, plan.in_one_row) if ends[1] else (_transpose, plan.transposed)
+    rows = _Rows(turn(old), turned_plan, dtype, seed, reading_back, each)
     whole = torch.empty(plan.new_shape, dtype=dtype, device=old.device)
-    turned = whole[None] if old.ndim == 1 else whole.permute(reversed_axes)
 
     def fill(start: int) -> Fold:
         block, found = rows(start)
-        turned[start : start + len(block)] = block
+        turn(whole)[start : start + len(block)] = block
         return found
 
     fold = Fold.merged(each(fill, rows.starts))
     return Blocks(starts, lambda start: (whole[start : start + step], Fold() if start else fold))
+
+
+def _transpose(tensor: Tensor) -> Tensor:
+    return tensor.permute(tuple(reversed(range(tensor.ndim))))
+
+
+def _in_one_row(tensor: Tensor) -> Tensor:
+    return tensor[None]
 
 
 def rows_per_block(plan: TensorPlan) -> int:
@@ -163,14 +171,15 @@ def rows_per_block(plan: TensorPlan) -> int:
 
 
 class _Rows:
-    """`Blocks.block` for a tensor that grows and whose first dimension is not summed. Arguments as
-    for `growing_blocks`."""
+    """`Blocks.block` for a tensor that grows, along whose first dimension no copies are summed or all
+    are equal. Arguments as for `growing_blocks`."""
 
     def __init__(
         self, old: Tensor, plan: TensorPlan, dtype: torch.dtype, seed: int, reading_back: bool, each: Each
     ) -> None:
         self.old, self.plan, self.dtype, self.reading_back = old, plan, dtype, reading_back
         self.breaking = SymmetryBreaking(old, plan, dtype, seed, each) if plan.symmetry.breaks else None
+        self.exact = plan.exact and dtype == old.dtype
         self.factor = _uniform_power_of_two(plan) if dtype == old.dtype else None
         self.working = torch.float32 if _float32_holds(old, plan, dtype) else torch.float64
         self.average = _mean_of_rows(old) if plan.dimensions[0].averages else None
@@ -206,7 +215,7 @@ class _Rows:
             block.copy_(wide)
         else:
             fold = self.breaking(block, wide, None if draw is None else draw[rows])
-        return Fold.merged([fold, compare_sums(block, expected, rest)]) if self.reading_back else Fold()
+        return Fold.merged([fold, compare_sums(block, expected, rest, self.exact)]) if self.reading_back else Fold()
 
     def _grown_rows(self, start: int, stop: int) -> Tensor:
         """New rows ``start`` to ``stop``, grown along the first dimension only."""

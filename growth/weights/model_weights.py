@@ -82,7 +82,7 @@ def growing_tensors(
         # The copies of NaN and infinity cannot differ and add up, and there is nothing to compare.
         tensor = tensor if finite else replace(tensor, symmetry=UNBROKEN)
         yield GrowingTensor(name, old, tensor, dtypes[name], plan.options.seed, fold if finite else None)
-        check_fold(name, fold, old, dtypes[name])
+        check_fold(fold, old, tensor, dtypes[name])
 
 
 def check_dtypes(plan: Plan) -> None:

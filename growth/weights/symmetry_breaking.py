@@ -30,7 +30,7 @@ from growth.algebra.shares import split_shares
 from growth.plan.tensor_plan import TensorPlan
 from growth.weights.blocks import Each, Places, column, fold_dimension, placed_copies, widened
 from growth.weights.draws import SPREAD, drawn_rows, noise_scale
-from growth.weights.exact_sums import BOUNDLESS, ExactSums, Share
+from growth.weights.exact_sums import BOUNDLESS, ExactSums, Share, overflows
 from growth.weights.fold import Fold
 
 REACH = 4.0
@@ -77,6 +77,8 @@ class SymmetryBreaking:
         noisy = bool(self.symmetry.noise and self.summed)
         self.scale = noise_scale(old, plan, offset, each) if noisy else 0.0
         self.reach = REACH * SPREAD * self.scale
+        # Of the whole tensor, so that no weight depends on those it is worked on with.
+        self.overflows = self.symmetry.kind == "split" and overflows(old, plan, dtype)
         self.sums: list[tuple[ExactSums, list[Share]]] = []
         if (axis := plan.exact_sum_axis) is not None:
             dimension = plan.dimensions[axis]
@@ -144,7 +146,7 @@ class SymmetryBreaking:
         else:
             shares = [part / sum_drawn for part in drawn] if self.symmetry.varied else split
             wanted = sums.copies(total, unit, shares)
-            if not sums.offset and not sums.beyond(unit):  # a share of T is no larger than T
+            if not sums.offset and not self.overflows:  # a share of T is no larger than T
                 sums.fill(block, total, unit, wanted[:-1])
                 return 0
             equal = sums.equal_copies(total, unit)

@@ -15,10 +15,11 @@ from torch import Tensor
 from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map
 from growth.algebra.roles import Keeps
+from growth.errors import CheckpointError, ProofError
 from growth.plan.symmetry import Symmetry
 from growth.plan.tensor_plan import TensorPlan
-from growth.weights import exact_sums, reading_back
-from growth.weights.fold import Fold
+from growth.weights import exact_sums, grow, reading_back
+from growth.weights.fold import Fold, check_fold
 from growth.weights.grow import grow_tensor
 
 ROWS, N = 6, 10
@@ -150,3 +151,38 @@ def test_tensors_without_rows_and_scalars_grow(symmetry: str) -> None:
         plan = TensorPlan("w", "w", (1,) * len(roles), roles, tuple(role.resolve(1, {}) for role in roles))
         assert grow_tensor(torch.tensor(3.0).reshape(plan.shape), plan, torch.float16, fold=fold).item() == 3.0
         assert fold.ok and fold.exact
+
+
+@pytest.mark.parametrize("power", [-600, 531, 1000, 1021])
+@pytest.mark.parametrize("symmetry", ["noise:1", "split"])
+def test_float64_weights_whose_squares_are_no_float64_grow_like_others(symmetry: str, power: int) -> None:
+    old = torch.randn(ROWS, N, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).clamp(-4, 4)
+    plan, fold = plan_of(3 * N, symmetry), Fold()
+    large = grow_tensor(old * 2.0**power, plan, fold=fold)
+    assert torch.equal(large * 2.0**-power, grow_tensor(old, plan)) and fold.ok and fold.exact
+
+
+def test_weights_do_not_depend_on_large_ones_they_are_worked_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sum beyond the largest number, though its copies are not, limits the copies of no other weight."""
+    plan = plan_of(2 * N, "split:1/9999", write=2**-0.5)
+    old = bits("any", 1, torch.bfloat16)
+    old[1:] = 1.40625 * 2.0 ** torch.arange(N)  # times the root of 2 they are 255 ulps
+    old[0] = torch.finfo(torch.bfloat16).max
+    grown = []
+    for cached in (N, 1 << 17):
+        monkeypatch.setattr(grow, "CACHED", cached)
+        grown.append(grow_tensor(old, plan))
+        assert grown[-1].isfinite().all()
+    assert torch.equal(*grown)
+
+
+@pytest.mark.parametrize("write", [0.125, 2**-0.5])
+@pytest.mark.parametrize("symmetry", ["none", "noise:1", "split"])
+def test_a_factor_that_makes_weights_too_large_is_told_from_a_wrong_growth(symmetry: str, write: float) -> None:
+    old, plan, fold = torch.full((ROWS, N), 60000.0, dtype=torch.float16), plan_of(N + 3, symmetry, write), Fold()
+    new = grow_tensor(old, plan, fold=fold)
+    assert not fold.ok and not new.isfinite().all()
+    with pytest.raises(CheckpointError, match="'w' would hold values beyond the largest"):
+        check_fold(fold, old, plan, torch.float16)
+    with pytest.raises(ProofError, match="Please report this"):
+        check_fold(fold, old / 16, plan, torch.float16)
