@@ -212,10 +212,10 @@ class ShardedRoad(Road):
             self._ranks.meet(f"run {what} on {', '.join(asked)}")
 
         reshard = self._taken.enter_context(own_classes(model))
-        # Without a backward pass the root stays gathered after a run.
+        # Without a backward pass the root stays gathered after a run, and whatever an error left gathered.
         for handle in (
             model.register_forward_pre_hook(before, prepend=True, with_kwargs=True),
-            model.register_forward_hook(lambda *_: reshard()),
+            model.register_forward_hook(lambda *_: reshard(), always_call=True),
         ):
             self._taken.callback(handle.remove)
 
