@@ -32,6 +32,7 @@ from growth.hf.inner_names import buffers_of, parameters_of, wrapped
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
 from growth.proof.rounding import same_bits
+from growth.proof.undisturbed import generators_kept
 from growth.training.ranks import Elsewhere, Ranks
 from growth.training.rebuild import load, rebuild, without_ties
 from growth.training.road import Road
@@ -95,6 +96,9 @@ class ShardedRoad(Road):
             return super().shared(same, stock)
         held, ties = without_ties(stock)
         load(same, {}, ties)
+        trained = {name: value.requires_grad for name, value in parameters_of(stock).items()}
+        for name, value in parameters_of(same).items():
+            value.requires_grad_(trained.get(name, True))
         self._sharded(same, stock, ties, "the model built anew")
         if (now := wrapped(same)) != (was := wrapped(stock)):
             raise UnsupportedModelError(
@@ -175,7 +179,8 @@ class ShardedRoad(Road):
         module, buffers = inner_module(new), {name: value.clone() for name, value in buffers_of(new).items()}
         self._ranks.meet(f"shard {what}")
         try:
-            returned = self._shard(module)
+            with generators_kept(self._model):
+                returned = self._shard(module)
         except FOREIGN_ERRORS as error:
             raise UnsupportedModelError(
                 f"shard(model) failed on {what} ({type(error).__name__}: {str(error)[:300]}). It gets a model whose "
@@ -199,8 +204,8 @@ class ShardedRoad(Road):
                     "them together (fully_shard([one, other, ...])), or untie them before growing."
                 )
         for name, value in buffers_of(new).items():  # shard may have emptied them (model.to_empty)
-            if not is_spread(value) and not buffers[name].is_meta:
-                value.copy_(buffers[name])
+            if (held := buffers.get(name)) is not None and not held.is_meta:
+                put(value, held)
         self._take(inner_module(new), what)
 
     def _take(self, model: nn.Module, what: str) -> None:

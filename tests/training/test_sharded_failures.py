@@ -3,19 +3,22 @@ what differs on one rank alone is heard of by all."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Shard, distribute_tensor
 from torch.optim import AdamW, Optimizer
 
 import growth
 from growth.errors import UnsupportedModelError
+from growth.hf.dtensors import local, whole
 from support import shardings
 from support.optimizers import no_twin
 from support.own_models import GPT, GPTConfig
@@ -101,3 +104,50 @@ def _a_run_of_the_callers_that_failed() -> None:
 )
 def test_the_small_model_goes_on(what: Callable[[], None], tmp_path: Path) -> None:
     on_ranks(tmp_path, what, limit=60)
+
+
+def _shard_that_does_more() -> None:
+    """It gives room, draws random numbers, and adds a buffer; the caller's generators stay as they are, and
+    tables that a constructor worked out are put back, spread over ranks or not."""
+
+    def shard(model: Any) -> None:
+        seen.append({name: value.requires_grad for name, value in model.named_parameters()})
+        model.model.register_buffer("scale", torch.ones(1), persistent=False)
+        rotary = model.model.rotary_emb
+        if (table := rotary._buffers.get("original_inv_freq")) is not None:  # that no forward pass reads
+            rotary.original_inv_freq = distribute_tensor(table, init_device_mesh("cpu", (2,)), [Shard(0)])
+        FSDP(model)
+        model.to_empty(device="cpu")
+        for value in model.parameters():
+            nn.init.normal_(value)
+        for value in model.buffers():
+            nn.init.zeros_(local(value))
+        random.random()
+
+    seen: list[dict[str, bool]] = []
+    (model := llama()).model.norm.weight.requires_grad_(False)
+    flags = {name: value.requires_grad for name, value in model.named_parameters()}
+    FSDP(model)
+    before = torch.get_rng_state(), random.getstate()
+    grown = growth.widen(model, width=2, shard=shard)
+    assert torch.equal(before[0], torch.get_rng_state()) and before[1] == random.getstate()
+    tables = dict(model.named_buffers())
+    found = {name: whole(value) for name, value in grown.model.named_buffers() if name in tables}
+    assert found.keys() == tables.keys() and all(torch.equal(found[name], tables[name]) for name in tables)
+    assert seen == [flags, flags]
+
+
+def test_a_function_that_does_more_than_shard(tmp_path: Path) -> None:
+    on_ranks(tmp_path, _shard_that_does_more, limit=60)
+
+
+def _what_is_not_kept() -> None:
+    for first, then in ((shardings.tensor_parallel, FSDP), (FSDP, shardings.tensor_parallel)):
+        first(model := llama(tied=False))
+        model.model.norm.register_forward_hook(lambda *_: None)
+        run = growth.widen(model, width=2, shard=then).proof.run
+        assert run is not None and run.unseen == ("model.norm has a forward hook",)
+
+
+def test_torchs_own_hooks_are_not_listed(tmp_path: Path) -> None:
+    on_ranks(tmp_path, _what_is_not_kept, limit=60)
