@@ -59,7 +59,6 @@ class ShardedRoad(Road):
         self._gathered: tuple[str, dict[str, Tensor]] = "", {}
 
     def __enter__(self) -> Self:
-        self._take(self._model, "the model")
         return self
 
     def __exit__(
@@ -67,16 +66,22 @@ class ShardedRoad(Road):
     ) -> None:
         self._gathered = "", {}
         self._taken.close()
-        if isinstance(error, Elsewhere):
-            raise self._ranks.report(error) from None
-        if error is None or isinstance(error, Exception):
-            try:
+        try:
+            if isinstance(error, Elsewhere):
+                raise self._ranks.report(error) from None
+            if error is None or isinstance(error, Exception):
                 self._ranks.meet("the end", error)
-            except Elsewhere as other:
-                raise self._ranks.report(other) from None
+        except Elsewhere as other:
+            raise self._ranks.report(other) from None
+        finally:
+            self._ranks.close()
 
     def start(self, request: str) -> None:
         self._ranks.meet(request)
+        self._take(self._model, "the model")
+
+    def any_rank(self, failed: str) -> str:
+        return self._ranks.meet("compare what the runs showed", failed=failed)
 
     def building(self) -> AbstractContextManager[None]:
         return _parameters_without_data()
@@ -205,7 +210,7 @@ class ShardedRoad(Road):
                 )
         for name, value in buffers_of(new).items():  # shard may have emptied them (model.to_empty)
             if (held := buffers.get(name)) is not None and not held.is_meta:
-                put(value, held)
+                put(value, held) if is_spread(value) else value.copy_(held)
         self._take(inner_module(new), what)
 
     def _take(self, model: nn.Module, what: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import distributed, nn
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp._fully_shard._fsdp_common import TrainingState
 from torch.optim import Optimizer
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.hf.dtensors import is_sharded
 from growth.hf.inner_names import wrapped
+from growth.training.ranks import grouped
 
 _DATA_PARALLEL = "Widen its .module, on every rank with the same choices, and wrap the result again."
 
@@ -143,7 +144,7 @@ def check_shard(model: object, shard: object) -> None:
             f"shard must be a function that shards a model in place, not {type(shard).__name__}. Give the one that "
             "sharded this model."
         )
-    elif not (distributed.is_available() and distributed.is_initialized()):
+    elif not grouped():
         raise IllegalGrowthError(
             "shard= is for a model on several ranks, and there is no process group. Call "
             "torch.distributed.init_process_group first, or leave it out."

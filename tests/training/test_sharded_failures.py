@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, multiprocessing, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.optim import AdamW, Optimizer
 
 import growth
-from growth.errors import UnsupportedModelError
-from growth.hf.dtensors import local, whole
+from growth.errors import GrowthError, UnsupportedModelError
+from growth.hf.dtensors import is_sharded, local, whole
+from growth.proof import run as proof_run
+from growth.training import ranks
 from support import shardings
 from support.optimizers import no_twin
 from support.own_models import GPT, GPTConfig
@@ -42,6 +46,10 @@ def _fails(*arguments: Any) -> None:
     raise ValueError("a hook of the caller's")
 
 
+def _off_by_little(module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
+    return output * (1 + 2e-7)
+
+
 def _goes_on_after_a_refusal() -> None:
     for failing in ("batch", "hook"):
         (model, optimizer), (control, other) = _trained(), _trained()
@@ -49,7 +57,7 @@ def _goes_on_after_a_refusal() -> None:
             if failing == "batch":
                 growth.widen(model, width=2, shard=FSDP, verify_inputs={"input_ids": torch.tensor([[1, 999]])})
             else:
-                handle = model.model.layers[1].mlp.register_forward_pre_hook(_fails)
+                handle = model.model.layers[0].mlp.register_forward_pre_hook(_fails)
                 try:
                     growth.widen(model, width=2, shard=FSDP)
                 finally:
@@ -151,3 +159,85 @@ def _what_is_not_kept() -> None:
 
 def test_torchs_own_hooks_are_not_listed(tmp_path: Path) -> None:
     on_ranks(tmp_path, _what_is_not_kept, limit=60)
+
+
+def _wrong_on_one_rank() -> None:
+    """Every rank is told, whatever it is; nothing waits."""
+    model, optimizer = _trained()
+    second, batch = distributed.get_rank() == 1, torch.arange(6)[None]
+    wrong: dict[str, dict[str, Any]] = {
+        "moments must be": {"moments": "bad"},
+        "allow_nonfinite must be": {"allow_nonfinite": 1},
+        "verify_inputs must be": {"verify_inputs": 3},
+        "shard must be a function": {"shard": "fsdp"},
+        "str is not a model": {"model": "model"},
+        "width ": {"width": -1},
+        r"the ranks do not do the same: .*optimizer": {"optimizer": None},
+        r"the ranks do not do the same: .*'lr': 0.1": {"optimizer": AdamW(model.parameters(), lr=0.1)},
+        r"the ranks do not do the same: .*verify_inputs=input_ids \[1, 6\]": {"verify_inputs": {"input_ids": batch}},
+    }
+    for says, given in wrong.items():
+        with pytest.raises(GrowthError, match=says) as caught:
+            asked = {"model": model, "width": 2, "shard": FSDP, "optimizer": optimizer}
+            growth.widen(**{**asked, **(given if second else {})})
+        assert second or str(caught.value).startswith(("rank 1 stopped, and so did all", "the ranks do not"))
+    assert growth.widen(model, width=2, shard=FSDP, optimizer=optimizer).proof.run
+
+
+def _found_on_one_rank() -> None:
+    """What one rank alone finds decides for all how many runs are made."""
+    second = distributed.get_rank() == 1
+
+    def unmasked_fails(module: nn.Module, arguments: Any, keywords: dict[str, Any], output: Any) -> None:
+        if "attention_mask" not in keywords:
+            raise ValueError("no mask")
+
+    model, _ = _trained()
+    if second:
+        model.register_forward_hook(unmasked_fails, with_kwargs=True)
+    run = growth.widen(model, width=2, shard=FSDP).proof.run
+    assert run is not None and run.own == 0
+    for model in (_trained()[0], llama()):
+        if second:
+            model.lm_head.register_forward_hook(_off_by_little)
+        if is_sharded(model):
+            run = growth.widen(model, width=2, shard=FSDP).proof.run
+            assert run is not None and (run.own > 0) == second
+        else:  # its modules can be run one by one, so the hook is named
+            with pytest.raises(UnsupportedModelError, match="first module to differ is 'lm_head'"):
+                growth.widen(model, width=2, shard=FSDP)
+    model, _ = _trained()
+    with patch.object(proof_run, "excess", (lambda gap, floor: 2.0) if second else proof_run.excess):
+        assert growth.widen(model, width=2, shard=FSDP).proof.run
+    model, _ = _trained()
+    if second:
+        model.register_forward_hook(_fails)
+    with pytest.raises(UnsupportedModelError, match=r"could not be run on .* \(ValueError: a hook of the caller's"):
+        growth.widen(model, width=2, shard=FSDP)
+
+
+@pytest.mark.parametrize("what", [_wrong_on_one_rank, _found_on_one_rank])
+def test_one_rank_alone(what: Callable[[], None], tmp_path: Path) -> None:
+    on_ranks(tmp_path, what, limit=60)
+
+
+def _cut_short_on_one_rank(folder: Path) -> None:
+    model, _ = _trained()
+    if distributed.get_rank() == 1:
+        model.model.layers[0].mlp.register_forward_pre_hook(_fails)
+    with patch.object(ranks, "PATIENCE", timedelta(seconds=2)):
+        try:
+            growth.widen(model, width=2, shard=FSDP)
+        except Exception as error:
+            (folder / f"said by {distributed.get_rank()}").write_text(f"{type(error).__name__}: {error}")
+            raise
+
+
+def test_a_forward_pass_that_one_rank_alone_leaves(tmp_path: Path) -> None:
+    """The others wait inside it, as in training, until that rank's process ends; it says why."""
+    with pytest.raises(multiprocessing.ProcessRaisedException):
+        on_ranks(tmp_path, _cut_short_on_one_rank, tmp_path, limit=30)
+    said = (tmp_path / "said by 1").read_text()
+    assert (
+        said.startswith("GrowthError: the other ranks do not answer") and "ValueError: a hook of the caller's" in said
+    )
