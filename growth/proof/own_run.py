@@ -3,7 +3,7 @@ its config says is refused by name (`growth.proof.run` has the whole comparison)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ def try_model(
     same: PreTrainedModel,
     given: Mapping[str, Any] | None = None,
     allow_nonfinite: bool = False,
+    any_rank: Callable[[str], str] = str,
 ) -> Trial:
     """Run the caller's model, and refuse it if it does not compute what its config says.
 
@@ -56,6 +57,8 @@ def try_model(
         same: its class built anew from its config, on the same weights.
         given: inputs, as ``model(**given)`` takes them; by default random ones.
         allow_nonfinite: accept outputs that are NaN or infinite throughout.
+        any_rank: what failed, on any of the processes that run the model together, given what did on this one
+            (`growth.training.road.Road.any_rank`); so they make the same runs.
 
     Raises:
         UnsupportedModelError: a model that cannot be run, or that computes something else.
@@ -64,7 +67,7 @@ def try_model(
     # These are read before the run, since it may change weights by them (nn.Embedding.max_norm).
     _check_settings(model, torch_settings(model, same))
     with undisturbed(model), undisturbed(same), weights_kept(model, copies=edited(model, same)):
-        inputs, found = _first_run(model, given)
+        inputs, found = _first_run(model, given, any_rank)
         before = _run_anew(same, inputs)
         if found.keys() != before.keys():
             raise UnsupportedModelError(
@@ -77,16 +80,14 @@ def try_model(
                 f"{dtype_name(model.dtype)}, so they show nothing. Give inputs on which they are not "
                 "(verify_inputs=batch), or take a wider dtype (model.float())."
             )
-        own = _check_outputs(model, same, inputs, found, before)
+        own = _check_outputs(model, same, inputs, found, before, any_rank)
         # Without a mask, attention takes another path: a module's own is_causal is read there alone.
         unmasked = {name: value for name, value in inputs.items() if "attention_mask" not in name}
         if len(unmasked) < len(inputs):
-            try:
-                found = forward(model, unmasked, loss=True)
-            except (*FOREIGN_ERRORS, GrowthError):
-                pass  # a module that cannot do without
-            else:
-                own = max(own, _check_outputs(model, same, unmasked, found, _run_anew(same, unmasked)))
+            found, error = _tried(model, unmasked)
+            if not any_rank(_said(error)):  # a module may not do without
+                before_it = _run_anew(same, unmasked)
+                own = max(own, _check_outputs(model, same, unmasked, found, before_it, any_rank))
         # Now that both have run, what a run changes (cached lengths, dynamic frequencies) is the same in both.
         settings = unseen(model, same)
     _check_settings(model, settings)
@@ -111,7 +112,22 @@ def _check_settings(model: PreTrainedModel, settings: Sequence[str]) -> None:
         )
 
 
-def _first_run(model: PreTrainedModel, given: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], Outputs]:
+def _tried(model: PreTrainedModel, inputs: Mapping[str, Any]) -> tuple[Outputs, BaseException | None]:
+    """The outputs of a model; none, and why."""
+    try:
+        found = forward(model, inputs, loss=True)
+    except (*FOREIGN_ERRORS, GrowthError) as error:
+        return {}, error
+    return found, None if found else TypeError("it returned no floating-point tensor")
+
+
+def _said(error: BaseException | None) -> str:
+    return "" if error is None else f"{type(error).__name__}: {str(error)[:200]}"
+
+
+def _first_run(
+    model: PreTrainedModel, given: Mapping[str, Any] | None, any_rank: Callable[[str], str]
+) -> tuple[Mapping[str, Any], Outputs]:
     """Inputs that the model takes, and its outputs.
 
     Raises:
@@ -119,18 +135,14 @@ def _first_run(model: PreTrainedModel, given: Mapping[str, Any] | None) -> tuple
     """
     candidates = few_inputs(model) if given is None else iter([_moved(given, model)])
     for inputs in candidates:
-        try:
-            found = forward(model, inputs, loss=True)
-        except (*FOREIGN_ERRORS, GrowthError) as error:
-            failed, why = inputs, error
-        else:
-            if found:
-                return inputs, found
-            failed, why = inputs, TypeError("it returned no floating-point tensor")
+        found, why = _tried(model, inputs)
+        if not (said := any_rank(_said(why))):
+            return inputs, found
+        failed = inputs
     batch = "verify_inputs must be what model(**verify_inputs) takes"
     step = "Give a batch that it takes (growth.widen(model, verify_inputs=batch))" if given is None else batch
     raise UnsupportedModelError(
-        f"this {class_name(model)} could not be run on {shapes(failed)} ({type(why).__name__}: {str(why)[:200]}), so "
+        f"this {class_name(model)} could not be run on {shapes(failed)} ({said}), so "
         f"it cannot be compared with the grown one. {step}; if a hook raised this, remove the hook; if the model runs "
         "under autocast only, widen it under autocast."
     ) from why
@@ -154,7 +166,12 @@ def _run_anew(same: PreTrainedModel, inputs: Mapping[str, Any]) -> Outputs:
 
 
 def _check_outputs(
-    model: PreTrainedModel, same: PreTrainedModel, inputs: Mapping[str, Any], found: Outputs, before: Outputs
+    model: PreTrainedModel,
+    same: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    found: Outputs,
+    before: Outputs,
+    any_rank: Callable[[str], str],
 ) -> float:
     """How far the outputs of a model are from those of its class built anew; 0 where they agree bit
     for bit.
@@ -168,10 +185,12 @@ def _check_outputs(
         if not same_bits(value, before[name])
     }
     off = max(gap, key=lambda name: gap[name], default="")
-    if off and is_sharded(same):
-        _check_rounding(same, inputs, off, gap[off], before[off])
-    elif off:
-        _check_origins(model, same, inputs, off, gap[off])
+    if any_rank(off and f"its {off} differ"):  # on another rank alone: all make the same runs
+        name, apart = off or next(iter(before)), gap.get(off, 0.0)
+        if is_sharded(same):
+            _check_rounding(same, inputs, name, apart, before[name])
+        else:
+            _check_origins(model, same, inputs, name, apart)
     return gap.get(off, 0.0)
 
 

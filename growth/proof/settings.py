@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from growth.hf.custom_modules import MODULE
+from growth.hf.dtensors import whole
 from growth.proof.rounding import same_bits
 
 _PLAIN = (bool, int, float, str, torch.dtype, type(None))
@@ -59,7 +60,7 @@ def attributes(module: nn.Module, same: nn.Module) -> list[str]:
     found += _set_by_hand(module, same)
     for name, buffer in same._buffers.items():
         held = module._buffers.get(name)
-        if buffer is not None and held is not None and not _close(held, buffer):
+        if buffer is not None and held is not None and not _close(whole(held), whole(buffer)):
             found.append(f"{name} is not the one of the config")
     return sorted(found)
 
@@ -79,13 +80,13 @@ def methods(module: nn.Module, same: nn.Module) -> list[str]:
 
 def _hook_counts(module: nn.Module) -> Counter[str]:
     """Kind of hook -> how many a module has, without those by which transformers collects hidden
-    states, which a run puts there for good."""
+    states, which a run puts there for good, and those by which torch shards, which are for the caller to add."""
     return Counter(
         key
         for key, table in vars(module).items()
         if _HOOK_TABLE.fullmatch(key)
         for hook in table.values()
-        if not str(getattr(hook, "__module__", "")).startswith("transformers.utils.")
+        if not str(getattr(hook, "__module__", "")).startswith(("transformers.utils.", "torch.distributed."))
     )
 
 

@@ -44,7 +44,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         if "_original_forward" in own:  # accelerate has replaced it by one under autocast
             own["forward"] = own["_original_forward"]
     try:
-        with _generators_kept(model):
+        with generators_kept(model):
             yield
     finally:
         for each, entries in before:
@@ -95,9 +95,10 @@ def _version(value: torch.Tensor) -> int:
 
 
 @contextmanager
-def _generators_kept(model: nn.Module) -> Iterator[None]:
+def generators_kept(model: nn.Module) -> Iterator[None]:
     """Put back the states of Python's, numpy's and torch's generators, on the model's devices too."""
-    devices = sorted({value.device.index or 0 for value in model.parameters() if value.is_cuda})
+    held = {value.device.index or 0 for value in model.parameters() if value.is_cuda}
+    devices = sorted(held | {torch.cuda.current_device()} if torch.cuda.is_initialized() else held)
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=devices):

@@ -24,7 +24,7 @@ from growth.plan.choices import Choices, takes_choices
 from growth.plan.options import Options, chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
-from growth.proof.own_run import Trial, try_model
+from growth.proof.own_run import Trial, shapes, try_model
 from growth.proof.run import prove_grown
 from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown
@@ -33,7 +33,8 @@ from growth.training.lr_schedulers import repoint
 from growth.training.model_checks import check_state, check_ties, check_training
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
-from growth.training.optimizer_checks import Hyper, not_kept
+from growth.training.optimizer_checks import Hyper, not_kept, settings_of
+from growth.training.ranks import grouped
 from growth.training.rebuild import check_parts, same_by_config, without_ties
 from growth.training.road import Road
 from growth.training.sharded import Shard, ShardedRoad
@@ -182,7 +183,7 @@ def widen(
             data yet (device meta); it may return the model. A rank never holds more than its parts of
             both models, what training holds in a forward pass, and one whole parameter at a time, old
             and grown. An error on one rank is raised on all (one in a forward pass of that rank alone
-            ends them as it does in training). The run is made on the sharded models; where
+            there, and the others end as they do in training). The run is made on the sharded models; where
             model and config do not agree bit for bit, what rounding moves the outputs decides, and no
             module is named.
 
@@ -205,18 +206,21 @@ def widen(
         >>> grown = growth.widen(model, width=2, optimizer=optimizer, shard=shard)
     """
     model = cast(M, uncompiled(model))
-    check_unwrapped(model)
-    check_shard(model, shard)
-    options = chosen(choices)
-    check_word("moments", moments, get_args(Moments))
-    check_word("hyper", hyper, get_args(Hyper))
-    check_flag("allow_nonfinite", allow_nonfinite)
-    if verify_inputs is not None:
-        check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
-    with Road() if shard is None else ShardedRoad(model, shard) as road:
+    with ShardedRoad(model, shard) if shard is not None and grouped() else Road() as road:
+        check_unwrapped(model)
+        check_shard(model, shard)
+        options = chosen(choices)
+        check_word("moments", moments, get_args(Moments))
+        check_word("hyper", hyper, get_args(Hyper))
+        check_flag("allow_nonfinite", allow_nonfinite)
+        if verify_inputs is not None:
+            check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
         usual = vars(chosen({}))
         asked = {key: value for key, value in vars(options).items() if value != usual[key] or key == "width"}
-        road.start(f"widen a {type(model).__name__} by {asked}, moments='{moments}', hyper='{hyper}'")
+        road.start(
+            f"widen a {type(model).__name__} by {asked}, moments='{moments}', hyper='{hyper}', "
+            f"{settings_of(optimizer, scheduler)}, verify_inputs={shapes(verify_inputs or {})}"
+        )
         stock = as_stock(model, config, build, inputs)
         check_training(stock, optimizer, scheduler, moments, hyper)
         in_memory, ties = without_ties(stock)
@@ -225,7 +229,9 @@ def widen(
         new = road.grown(stock, in_memory, plan, ties, tables, fold, allow_nonfinite)
         if isinstance(new, OwnWrapper):
             remember(new)
-        result = Grown(cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan)))
+        result = Grown(
+            cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan, road.any_rank))
+        )
         if optimizer is None:
             return result
         if lost := not_kept(optimizer):
@@ -259,4 +265,5 @@ def _tried(
     check_ties(ties, expected, tied)
     plan = plan_of(raw, options, state)
     check_state(plan, state, expected, type(inner_module(stock)).__name__)
-    return plan, try_model(stock, road.shared(same, stock), verify_inputs, allow_nonfinite), tables
+    trial = try_model(stock, road.shared(same, stock), verify_inputs, allow_nonfinite, road.any_rank)
+    return plan, trial, tables

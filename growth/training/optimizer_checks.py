@@ -64,6 +64,19 @@ def check_optimizer(
     return kind, names
 
 
+def settings_of(optimizer: object, scheduler: object) -> str:
+    """An optimizer, the settings of its groups and its scheduler in a line, without the values of tensors: what
+    must be the same on every rank."""
+    groups = [
+        {
+            key: len(value) if key == "params" else type(value).__name__ if isinstance(value, Tensor) else value
+            for key, value in group.items()
+        }
+        for group in getattr(optimizer, "param_groups", ())
+    ]
+    return f"optimizer {type(optimizer).__name__} {groups}, scheduler {type(scheduler).__name__}"
+
+
 def not_kept(optimizer: Optimizer) -> list[str]:
     """What was put into an optimizer by hand, and one made anew does not have: hooks, and methods that
     are not its class's."""

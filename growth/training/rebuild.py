@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 from growth.errors import UnsupportedModelError
 from growth.hf.configs import Config, config_to_build
 from growth.hf.custom_modules import MODULE, inner_module
-from growth.hf.dtensors import local
+from growth.hf.dtensors import whole
 from growth.hf.inner_names import buffers_of, modules_of, parameters_of
 from growth.hf.tensor_names import from_disk
 from growth.plan.plan import Plan
@@ -99,7 +99,7 @@ def same_by_config(model: PreTrainedModel, config: Config) -> tuple[PreTrainedMo
         new, _ = _built(model, config, tables)
         found.append((new, tables))
         buffers = dict(new.named_buffers())
-        if all(name not in buffers or torch.equal(local(value), buffers[name]) for name, value in computed.items()):
+        if all(name not in buffers or torch.equal(whole(value), buffers[name]) for name, value in computed.items()):
             break
     else:
         new, tables = found[0]

@@ -41,6 +41,14 @@ class Road:
             request: what was asked for.
         """
 
+    def any_rank(self, failed: str) -> str:
+        """What failed, on any rank that grows the model; empty if nothing did. So all of them go on alike.
+
+        Args:
+            failed: what failed on this one, or is so on it.
+        """
+        return failed
+
     def building(self) -> AbstractContextManager[None]:
         """Inside, classes are built as a model built anew from its config needs it."""
         return nullcontext()

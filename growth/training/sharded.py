@@ -32,6 +32,7 @@ from growth.hf.inner_names import buffers_of, parameters_of, wrapped
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
 from growth.proof.rounding import same_bits
+from growth.proof.undisturbed import generators_kept
 from growth.training.ranks import Elsewhere, Ranks
 from growth.training.rebuild import load, rebuild, without_ties
 from growth.training.road import Road
@@ -58,7 +59,6 @@ class ShardedRoad(Road):
         self._gathered: tuple[str, dict[str, Tensor]] = "", {}
 
     def __enter__(self) -> Self:
-        self._take(self._model, "the model")
         return self
 
     def __exit__(
@@ -66,16 +66,22 @@ class ShardedRoad(Road):
     ) -> None:
         self._gathered = "", {}
         self._taken.close()
-        if isinstance(error, Elsewhere):
-            raise self._ranks.report(error) from None
-        if error is None or isinstance(error, Exception):
-            try:
+        try:
+            if isinstance(error, Elsewhere):
+                raise self._ranks.report(error) from None
+            if error is None or isinstance(error, Exception):
                 self._ranks.meet("the end", error)
-            except Elsewhere as other:
-                raise self._ranks.report(other) from None
+        except Elsewhere as other:
+            raise self._ranks.report(other) from None
+        finally:
+            self._ranks.close()
 
     def start(self, request: str) -> None:
         self._ranks.meet(request)
+        self._take(self._model, "the model")
+
+    def any_rank(self, failed: str) -> str:
+        return self._ranks.meet("compare what the runs showed", failed=failed)
 
     def building(self) -> AbstractContextManager[None]:
         return _parameters_without_data()
@@ -95,6 +101,9 @@ class ShardedRoad(Road):
             return super().shared(same, stock)
         held, ties = without_ties(stock)
         load(same, {}, ties)
+        trained = {name: value.requires_grad for name, value in parameters_of(stock).items()}
+        for name, value in parameters_of(same).items():
+            value.requires_grad_(trained.get(name, True))
         self._sharded(same, stock, ties, "the model built anew")
         if (now := wrapped(same)) != (was := wrapped(stock)):
             raise UnsupportedModelError(
@@ -175,7 +184,8 @@ class ShardedRoad(Road):
         module, buffers = inner_module(new), {name: value.clone() for name, value in buffers_of(new).items()}
         self._ranks.meet(f"shard {what}")
         try:
-            returned = self._shard(module)
+            with generators_kept(self._model):
+                returned = self._shard(module)
         except FOREIGN_ERRORS as error:
             raise UnsupportedModelError(
                 f"shard(model) failed on {what} ({type(error).__name__}: {str(error)[:300]}). It gets a model whose "
@@ -199,8 +209,8 @@ class ShardedRoad(Road):
                     "them together (fully_shard([one, other, ...])), or untie them before growing."
                 )
         for name, value in buffers_of(new).items():  # shard may have emptied them (model.to_empty)
-            if not is_spread(value) and not buffers[name].is_meta:
-                value.copy_(buffers[name])
+            if (held := buffers.get(name)) is not None and not held.is_meta:
+                put(value, held) if is_spread(value) else value.copy_(held)
         self._take(inner_module(new), what)
 
     def _take(self, model: nn.Module, what: str) -> None:
@@ -212,10 +222,10 @@ class ShardedRoad(Road):
             self._ranks.meet(f"run {what} on {', '.join(asked)}")
 
         reshard = self._taken.enter_context(own_classes(model))
-        # Without a backward pass the root stays gathered after a run.
+        # Without a backward pass the root stays gathered after a run, and whatever an error left gathered.
         for handle in (
             model.register_forward_pre_hook(before, prepend=True, with_kwargs=True),
-            model.register_forward_hook(lambda *_: reshard()),
+            model.register_forward_hook(lambda *_: reshard(), always_call=True),
         ):
             self._taken.callback(handle.remove)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from torch import distributed, nn
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp._fully_shard._fsdp_common import TrainingState
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from growth.errors import IllegalGrowthError, UnsupportedModelError
 from growth.hf.dtensors import is_sharded
 from growth.hf.inner_names import wrapped
+from growth.training.ranks import grouped
 
 _DATA_PARALLEL = "Widen its .module, on every rank with the same choices, and wrap the result again."
 
@@ -80,12 +83,15 @@ def own_classes(model: nn.Module) -> Iterator[Callable[[], None]]:
     that cannot be copied.
 
     Yields:
-        What gives every rank its parts of the weights and nothing more, whatever ran before; it was called.
+        What gives every rank its parts of the weights and nothing more, whatever ran before, to its end or
+        not; it was called, and is at the end.
     """
     sharded = [(module, type(module)) for module in model.modules() if isinstance(module, FSDPModule)]
+    states = [module._get_fsdp_state() for module, _ in sharded]
 
     def reshard() -> None:
-        for module, kind in sharded:
+        for (module, kind), state in zip(sharded, states, strict=True):
+            _end_forward(state)
             own = type(module)
             module.__class__ = kind
             module.reshard()
@@ -97,8 +103,28 @@ def own_classes(model: nn.Module) -> Iterator[Callable[[], None]]:
     try:
         yield reshard
     finally:
+        reshard()
         for module, kind in sharded:
             module.__class__ = kind
+
+
+def _end_forward(state: Any) -> None:
+    """End a forward pass that an error has cut short, for which FSDP waits: it would take the next one for
+    its continuation, and gather nothing.
+
+    Args:
+        state: FSDP's, of a module. (torch's own reset would drop gradients that are being added up.)
+    """
+    if state._training_state is not TrainingState.FORWARD:
+        return
+    state._training_state = TrainingState.IDLE
+    state._modules_to_run_forward.clear()
+    if state._state_ctx.iter_forward_root is state:
+        state._state_ctx.iter_forward_root = None
+    several = hasattr(state, "_fsdp_param_groups")  # one group per module, in older releases
+    for group in state._fsdp_param_groups if several else [state._fsdp_param_group]:
+        if group is not None and group._training_state is TrainingState.FORWARD:
+            group._training_state = TrainingState.IDLE
 
 
 def check_shard(model: object, shard: object) -> None:
@@ -118,7 +144,7 @@ def check_shard(model: object, shard: object) -> None:
             f"shard must be a function that shards a model in place, not {type(shard).__name__}. Give the one that "
             "sharded this model."
         )
-    elif not (distributed.is_available() and distributed.is_initialized()):
+    elif not grouped():
         raise IllegalGrowthError(
             "shard= is for a model on several ranks, and there is no process group. Call "
             "torch.distributed.init_process_group first, or leave it out."
