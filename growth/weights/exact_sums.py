@@ -195,20 +195,24 @@ class ExactSums:
         self, unit: Tensor, equal: Sequence[Tensor], deviations: Sequence[Tensor], wanted: Tensor | float
     ) -> Tensor:
         """The amplitude of the deviations of each weight, at most ``wanted``, with which every copy
-        ``equal + amplitude * deviation`` fits. All in units of u."""
+        ``equal + amplitude * deviation`` fits. All in units of u. The last deviation is what the others
+        leave: taken from what is drawn for it, it would differ from that by the rounding of their mean."""
         room = _largest(equal[:1] if equal[0] is equal[-1] else equal).neg_()
         if self.beyond(unit):
             room += (torch.finfo(self.dtype).max / unit).clamp_(max=self.largest) - self.margin
         else:
             room += self.largest - self.margin
-        room = room.clamp_(min=0.0).div_(_largest(deviations).clamp_(min=torch.finfo(room.dtype).tiny))
+        size = _largest(deviations)
+        if len(deviations) > 1:
+            size = torch.maximum(size, sum(deviations[1:], deviations[0]).abs_())
+        room = room.clamp_(min=0.0).div_(size.clamp_(min=torch.finfo(room.dtype).tiny))
         return room.clamp_(max=wanted) if isinstance(wanted, float) else torch.minimum(room, wanted, out=room)
 
     def deviating(
         self, unit: Tensor, equal: Sequence[Tensor], deviations: Sequence[Tensor], wanted: Tensor | float
     ) -> tuple[list[Tensor], int]:
-        """The copies but the last that deviate from equal ones by ``wanted`` times these deviations,
-        or less; and the number of weights held back, where it is less."""
+        """The copies but the last that deviate from equal ones by ``wanted`` times these deviations, or
+        less; and the number of weights held back, where it is less."""
         allowed = self.amplitude(unit, equal, deviations, wanted)
         copies = [(allowed * by).add_(same) for same, by in zip(equal[:-1], deviations, strict=False)]
         fewer = allowed.lt_(wanted)  # in numbers, which are added up faster than truth values

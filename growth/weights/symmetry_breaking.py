@@ -139,9 +139,7 @@ class SymmetryBreaking:
         if self.scale:
             fine = unit if self.scale > TINY else unit.to(torch.float64)
             amplitude: Tensor | float = (self.scale / fine).clamp_(max=BOUNDLESS).to(unit.dtype)
-            if sums.count == 2:
-                del drawn[1]  # two deviations cancel, so one is as large as the other
-            deviations = [part.sub_(share * sum_drawn) for part, share in zip(drawn, sums.shares, strict=False)]
+            deviations = [part.sub_(share * sum_drawn) for part, share in zip(drawn[:-1], sums.shares, strict=False)]
             equal = sums.equal_copies(total, unit)
         else:
             shares = [part / sum_drawn for part in drawn] if self.symmetry.varied else split
@@ -151,7 +149,7 @@ class SymmetryBreaking:
                 return 0
             equal = sums.equal_copies(total, unit)
             amplitude = 1.0
-            deviations = [want - same for want, same in zip(wanted, equal, strict=True)]
+            deviations = [want - same for want, same in zip(wanted[:-1], equal, strict=False)]
         wanted, held_back = sums.deviating(unit, equal, deviations, amplitude)
         sums.fill(block, total, unit, wanted)
         return held_back

@@ -105,12 +105,17 @@ def test_what_counts_outputs_grows_where_nobody_looks(monkeypatch: pytest.Monkey
 
 
 def test_a_square_matrix_reads_one_of_its_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where both are said to be read, noise does not cancel."""
-    monkeypatch.setattr(solution, "_dimension", lambda value, reading: None)
+    """Were both said to be read, noise would cancel along both, and part the copies of an output less."""
     model: Any = STYLES["actor and critic"].make()
     config = STYLES["actor and critic"].told["config"]
-    with pytest.raises(growth.ProofError):
-        growth.widen(model, noise=1.0, config=config, build=lambda config: type(model)(**config))
+
+    def kinds() -> list[str]:
+        plan = growth.plan_widening(model, config=config, build=lambda config: type(model)(**config))
+        return [type(role).__name__ for role in plan.tensors["body.2.weight"].roles]
+
+    assert kinds() == ["Writes", "Reads"]
+    monkeypatch.setattr(solution, "_dimension", lambda value, reading: None)
+    assert kinds() == ["Reads", "Reads"]
 
 
 @pytest.mark.parametrize("name", ["minGPT", "diffusion"])

@@ -13,6 +13,7 @@ from growth.algebra.maps import Map
 from growth.plan.symmetry import Symmetry
 from growth.plan.tensor_plan import TensorPlan
 from growth.weights import grow, reading_back
+from growth.weights.exact_sums import ExactSums
 from growth.weights.fold import Fold
 from growth.weights.grow import grow_tensor
 
@@ -133,3 +134,36 @@ def test_subnormal_weights_are_no_excuse_for_others(
     assert fold.ok and not fold.exact
     if symmetry != "none":
         assert not any(fold.ok for fold in folds(plan, old, one_ulp_off, monkeypatch))
+
+
+def held_back(copies: int) -> Fold:
+    """Of float64 weights, half of them so small that noise is held back."""
+    size, fold = 512, Fold()
+    old = torch.randn(size, size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    old[:, ::2] *= 1e-3
+    row, columns = Map.repeat(size, size), Map.repeat(size, copies * size)
+    dimensions = (
+        Dimension(size, row.source, row.write, row.read),
+        Dimension(size, columns.source, columns.read, columns.write, summed=True),
+    )
+    plan = TensorPlan("w", "w", (size, size), (), dimensions, Symmetry.parse("noise:1"))
+    grow_tensor(old, plan, seed=1, fold=fold)
+    return fold
+
+
+@pytest.mark.parametrize("copies", [2, 3, 5])
+def test_sums_are_exact_where_noise_is_held_back(copies: int) -> None:
+    """In float64 too, whose arithmetic is no finer than its numbers."""
+    fold = held_back(copies)
+    assert fold.ok and fold.exact and fold.held_back > 1000
+
+
+def test_a_last_copy_that_is_not_what_the_others_leave_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nearly the same is drawn for all copies, the rounding of its mean is large beside their deviations."""
+    amplitude = ExactSums.amplitude
+
+    def wrong(self: ExactSums, unit: Tensor, equal: list[Tensor], deviations: list[Tensor], wanted: Tensor) -> Tensor:
+        return amplitude(self, unit, equal, deviations, wanted) * (1 + 2.0**-40)
+
+    monkeypatch.setattr(ExactSums, "amplitude", wrong)
+    assert not held_back(3).ok
