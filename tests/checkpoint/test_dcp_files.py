@@ -39,6 +39,7 @@ def written(folder: Path, count: int, limit: int | None = None) -> int:
     return most
 
 
+@pytest.mark.slow
 def test_a_few_tensors_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dcp_writer, "_SMALL", 1)
     assert written(tmp_path / "each", 12) <= 2

@@ -19,7 +19,7 @@ from torch.optim import AdamW
 import growth
 from growth.proof.float64 import exact_arithmetic
 from growth.proof.rounding import ORDER
-from support.devices import DEVICES, SLOW_DEVICES, differing, on_cpu
+from support.devices import DEVICES, differing, on_cpu
 from support.optimizers import by_name, llama, no_twin
 from support.trajectories import SAME
 
@@ -119,7 +119,7 @@ def test_fused_adamw_trains_on_exactly(device: str) -> None:
         assert max(abs(before - after) / before for before, after in wrong) > SAME
 
 
-@pytest.mark.parametrize("device", SLOW_DEVICES)
+@pytest.mark.parametrize("device", DEVICES)
 def test_a_grown_model_compiles_and_trains(device: str) -> None:
     model, optimizer = trained(device, torch.float32)
     grown = growth.widen(torch.compile(model), width=2, optimizer=optimizer)

@@ -1,5 +1,5 @@
-"""The devices that tests of ``tests/gpu`` run on: the CPU, in the default or the slow suite, so that their bodies are
-known to run, and a GPU where there is one (`make test-gpu`)."""
+"""The devices that tests of ``tests/gpu`` run on: the CPU, in the slow suite, so that their bodies are known to run,
+and a GPU where there is one (`make test-gpu`)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
-DEVICES = ("cpu", GPU)
-SLOW_DEVICES = (pytest.param("cpu", marks=pytest.mark.slow), GPU)
+DEVICES = (pytest.param("cpu", marks=pytest.mark.slow), GPU)
 
 
 def on_cpu(model: Any) -> Any:
