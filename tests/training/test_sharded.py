@@ -73,6 +73,7 @@ def test_it_is_what_one_process_grows(case: str, tmp_path: Path) -> None:
     on_ranks(tmp_path, _grows, *SHARDED[case])
 
 
+@pytest.mark.slow
 def test_rows_that_three_ranks_do_not_share_evenly(tmp_path: Path) -> None:
     on_ranks(tmp_path, _grows, partial(llama, hidden=40), shardings.fsdp(), {"width": 1.5}, ranks=3)
 
@@ -90,6 +91,7 @@ def _sharded_in_another_way(first: Any, shard: Any) -> None:
     _grows(untied, shard, DOUBLED, first=first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "shard"),
     [

@@ -29,7 +29,11 @@ from support.own_models import GPT, GPTConfig
 from support.ranks import llama, needs_fork, on_ranks, steps
 
 __all__ = ["no_twin"]  # a fixture for every test here
-pytestmark = [needs_fork, pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore::FutureWarning")]
+pytestmark = [
+    needs_fork,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::UserWarning:torch", "ignore::FutureWarning"),
+]
 
 FSDP = shardings.fsdp()
 
