@@ -97,6 +97,17 @@ class GrowthError(Exception):
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - CLOSING]} ... {line[-CLOSING:]}")
 
 
+def class_named(name: str) -> type[GrowthError] | None:
+    """The class of an error of this library by its name, as another process sends it; None for any other.
+
+    Example:
+        >>> class_named("ProofError").__name__, class_named("ValueError")
+        ('ProofError', None)
+    """
+    kind = globals().get(name)
+    return kind if isinstance(kind, type) and issubclass(kind, GrowthError) else None
+
+
 class UnsupportedModelError(GrowthError):
     """A model type, class, config field or tensor that no declaration supports."""
 

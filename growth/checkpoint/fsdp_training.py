@@ -23,7 +23,7 @@ from growth.checkpoint.dcp_writer import meta, write_file, write_folder
 from growth.checkpoint.fsdp_optimizer import ALONE, FsdpOptimizer, open_optimizer, spelled_names
 from growth.checkpoint.parameter_tensors import by_parameter_names
 from growth.checkpoint.trainer_files import COPIED, PROGRESS, SCHEDULER
-from growth.checkpoint.trainer_state import grown_progress, rates_of
+from growth.checkpoint.trainer_state import grown_progress, pace_of, rates_of
 from growth.errors import CheckpointError, ProofError, UnsupportedModelError
 from growth.hf.config_json import read_json
 from growth.hf.dcp_reader import Place
@@ -96,15 +96,7 @@ class FsdpTraining:
         kept = "learning rate, epsilon and weight decay stay as they are, in the groups that the training made"
         if any(self._added(name) for name in self.origin) and self.moments != "reset":
             kept = f"the parameters of new layers start with moments of 0 and a step count of their own; {kept}"
-        least, most = self.rates
-        if (round(least, 9), round(most, 9)) == (1.0, 1.0):
-            return kept
-        faster = f" (up to {1 / least:.3g} times faster)" if least < 1 else ""
-        return (
-            f"{kept}; to continue exactly as the small model would, each tensor would need its own learning rate, "
-            f"{least:.3g} to {most:.3g} times the current one, so at an unchanged rate the wide model trains at "
-            f"another pace{faster}"
-        )
+        return "; ".join(filter(None, (kept, pace_of(self.rates))))
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``training`` of ``growth.json``."""

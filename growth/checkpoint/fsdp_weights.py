@@ -18,7 +18,7 @@ from growth.hf.expected_tensors import without_weights
 from growth.hf.fsdp_reader import FsdpCheckpoint
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
-from growth.proof.rounding import same_bits
+from growth.proof.rounding import same_values
 from growth.weights.blocks import Each
 from growth.weights.fold import Fold
 from growth.weights.model_weights import growing_tensors
@@ -102,7 +102,7 @@ class FsdpWeights:
     def _check_tied(self, name: str) -> None:
         """Refuse a tied weight that holds other values than the one it is tied to."""
         stored, tied = self.source.tied.get(name), self.source.read_stored
-        if stored is not None and not same_bits(tied(name), tied(stored)):
+        if stored is not None and not same_values(tied(name), tied(stored)):
             raise CheckpointError(
                 f"'{name}' and '{stored}' are one weight by the config, but {self.source.found.weights} holds other "
                 "values for each. Set tie_word_embeddings in the config to what the training had."

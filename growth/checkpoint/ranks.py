@@ -18,8 +18,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from growth import errors
-from growth.errors import CheckpointError, IllegalGrowthError
+from growth.errors import CheckpointError, IllegalGrowthError, class_named
 from growth.weights.workers import GivenUp
 
 T = TypeVar("T")
@@ -107,7 +106,7 @@ class Ranks:
         own: Exception | None = None
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # whatever it is, the others wait to hear of it
             own = error
         failed = [
             (rank, said) for rank, said in enumerate(self.gather(own and _described(own))) if said and said != GIVEN_UP
@@ -140,7 +139,7 @@ class Ranks:
                 self.tell(folder)
                 with self.agreeing():
                     yield folder
-            except Exception as error:
+            except Exception as error:  # of whatever kind: what was made is cleaned up
                 try:
                     if not entered.pop_all().__exit__(type(error), error, error.__traceback__):
                         raise
@@ -158,7 +157,7 @@ class Ranks:
         try:
             with self.agreeing():
                 yield folder
-        except Exception:
+        except Exception:  # raised again
             with suppress(OSError):  # rank 0 may be gone
                 self.gather(None)  # once it has cleaned up: torchrun ends all as soon as one has ended
             raise
@@ -170,18 +169,18 @@ def _described(error: Exception) -> Said:
     """An error as it can be sent to another rank: its class, by name, and what that is made of."""
     if isinstance(error, OSError):
         return "OSError", (error.errno, error.strerror or str(error), error.filename and str(error.filename))
-    kind = type(error)
-    if getattr(errors, kind.__name__, None) is kind or isinstance(error, GivenUp):
-        return kind.__name__, (() if isinstance(error, GivenUp) else (str(error),))
-    return "", (f"{kind.__name__}: {error}",)
+    name = type(error).__name__
+    if isinstance(error, GivenUp):
+        return GIVEN_UP
+    return (name, (str(error),)) if class_named(name) is not None else ("", (f"{name}: {error}",))
 
 
 def _again(kind: str, arguments: tuple[Any, ...], where: str) -> Exception:
     """An error of another rank, to be raised here."""
     if kind == "OSError":
         return OSError(*arguments)
-    if kind:
-        return getattr(errors, kind)(*arguments)  # type: ignore[no-any-return]
+    if (known := class_named(kind)) is not None:
+        return known(*arguments)
     return RuntimeError(f"{where} failed: {arguments[0]}")
 
 

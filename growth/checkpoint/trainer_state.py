@@ -86,7 +86,6 @@ class TrainerState:
     @property
     def note(self) -> str:
         """What happens to the optimizer's settings, and what that means for training."""
-        least, most = self.rates
         kept = (
             "learning rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter groups "
             "itself"
@@ -98,14 +97,8 @@ class TrainerState:
                 f"parameters are taken to be in the order of Trainer's own groups, since {OPTIMIZER} holds no names; "
                 f"{kept}"
             )
-        if (round(least, 9), round(most, 9)) == (1.0, 1.0):
-            return kept
-        faster = f" (up to {1 / least:.3g} times faster)" if least < 1 else ""
-        return (
-            f"{kept}; to continue exactly as the small model would, each tensor would need its own learning rate, "
-            f"{least:.3g} to {most:.3g} times the current one, so at an unchanged rate the wide model trains at "
-            f"another pace{faster}; growth.widen(model, optimizer=...) sets it per tensor"
-        )
+        pace = pace_of(self.rates)
+        return f"{kept}; {pace}; growth.widen(model, optimizer=...) sets it per tensor" if pace else kept
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``training`` of ``growth.json``."""
@@ -164,6 +157,20 @@ def rates_of(new: PreTrainedModel, plan: Plan, degree: int) -> tuple[float, floa
     factors = [factors_of(tensor, plan.part(tensor.name)) for tensor in tensor_plans(new, plan).values()]
     rates = [factor.value / factor.gradient**degree for factor in factors]
     return min(rates), max(rates)
+
+
+def pace_of(rates: tuple[float, float]) -> str:
+    """What it means that the learning rate stays, where these factors on it would continue training as the small
+    model's (`rates_of`); empty where both are 1."""
+    least, most = rates
+    if (round(least, 9), round(most, 9)) == (1.0, 1.0):
+        return ""
+    faster = f" (up to {1 / least:.3g} times faster)" if least < 1 else ""
+    return (
+        "to continue exactly as the small model would, each tensor would need its own learning rate, "
+        f"{least:.3g} to {most:.3g} times the current one, so at an unchanged rate the wide model trains at "
+        f"another pace{faster}"
+    )
 
 
 def grown_progress(before: Mapping[str, Any], folder: Path, target: Path) -> dict[str, Any]:

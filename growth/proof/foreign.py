@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from growth.proof.outputs import forward
-from growth.proof.rounding import epsilon, gaps, product_epsilon, same_bits
+from growth.proof.rounding import epsilon, gaps, product_epsilon, same_values
 from growth.proof.settings import attributes, config_fields, hooks, methods
 
 ROUNDED = 8.0
@@ -142,7 +142,7 @@ def _epsilons(expected: list[Tensor], returned: list[Tensor], eps: float) -> flo
         return float("inf")
     off = 0.0
     for one, other in zip(expected, returned, strict=True):
-        if same_bits(one, other):
+        if same_values(one, other):
             continue
         if not one.is_floating_point():
             return float("inf")
@@ -165,7 +165,7 @@ def _replaced(module: nn.Module, same: nn.Module) -> Iterator[str]:
 
 
 def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    return len(some) == len(others) and all(map(same_bits, some, others))
+    return len(some) == len(others) and all(map(same_values, some, others))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from growth.hf.own_inputs import moved
 from growth.proof.foreign import edited, origins, torch_settings, unseen
 from growth.proof.inputs import few_inputs
 from growth.proof.outputs import LOSS, Outputs, forward
-from growth.proof.rounding import ORDER, gaps, rounding_floor, same_bits
+from growth.proof.rounding import ORDER, gaps, rounding_floor, same_values
 from growth.proof.settings import HARMLESS, not_kept
 from growth.proof.undisturbed import undisturbed, weights_kept
 
@@ -58,7 +58,7 @@ def try_model(
         given: inputs, as ``model(**given)`` takes them; by default random ones.
         allow_nonfinite: accept outputs that are NaN or infinite throughout.
         any_rank: what failed, on any of the processes that run the model together, given what did on this one
-            (`growth.training.road.Road.any_rank`); so they make the same runs.
+            (`growth.training.unsharded.Unsharded.any_rank`); so they make the same runs.
 
     Raises:
         UnsupportedModelError: a model that cannot be run, or that computes something else.
@@ -182,7 +182,7 @@ def _check_outputs(
     gap = {
         name: float(gaps(before[name], value).max())
         for name, value in found.items()
-        if not same_bits(value, before[name])
+        if not same_values(value, before[name])
     }
     off = max(gap, key=lambda name: gap[name], default="")
     if any_rank(off and f"its {off} differ"):  # on another rank alone: all make the same runs

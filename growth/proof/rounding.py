@@ -87,7 +87,7 @@ def product_epsilon(module: nn.Module) -> float:
     return max(off, torch.finfo(torch.float32).eps)
 
 
-def same_bits(one: Tensor, other: Tensor) -> bool:
+def same_values(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are equal; NaN equals NaN."""
     return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig
 
 from growth.hf.custom_modules import MODULE
 from growth.hf.dtensors import whole
-from growth.proof.rounding import same_bits
+from growth.proof.rounding import same_values
 
 _PLAIN = (bool, int, float, str, torch.dtype, type(None))
 """Types whose values are compared as they are."""
@@ -169,7 +169,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
     """Whether two buffers are the same table, which may have been worked out in a wider dtype and
     cast."""
     if not other.is_floating_point():
-        return same_bits(one, other)
+        return same_values(one, other)
     near = 4 * torch.finfo(other.dtype).eps
     return one.shape == other.shape and torch.allclose(one.double(), other.double(), near, near, equal_nan=True)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from growth.errors import UnsupportedModelError
 from growth.hf.dtensors import local
-from growth.proof.rounding import same_bits
+from growth.proof.rounding import same_values
 
 _OF_STATE = ("_state_dict_pre_hooks", "_load_state_dict_pre_hooks")
 """What no forward pass needs: FSDP puts its own there in the first, once and for all."""
@@ -78,7 +78,7 @@ def weights_kept(model: nn.Module, *, copies: bool) -> Iterator[None]:
     finally:
         with torch.no_grad():
             for name, weight, version, value in before:
-                if _version(weight) != version or (value is not None and not same_bits(local(weight), value)):
+                if _version(weight) != version or (value is not None and not same_values(local(weight), value)):
                     changed.append(name)
                     if value is not None:
                         local(weight).copy_(value)

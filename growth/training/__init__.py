@@ -5,7 +5,7 @@ a `transformers.Trainer` saves.
 Public: `staged`, `resume`, `fresh_warmup`, `clip_factor`, `train_new_only`, `new_coordinates`. Read in this order:
 
 * ``model.py``, ``model_checks.py``, ``rebuild.py``: `growth.widen`
-* ``road.py``, ``sharded.py``, ``ranks.py``: where its weights are: in this process, or spread over ranks
+* ``unsharded.py``, ``sharded.py``, ``ranks.py``: where its weights are: in this process, or spread over ranks
 * ``own_models.py``: a module that nobody registered, made ready for it
 * ``optimizer_kinds.py``, ``factors.py``, ``moments.py``: how an optimizer's state and settings
 scale

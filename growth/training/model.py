@@ -36,10 +36,10 @@ from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, not_kept, settings_of
 from growth.training.ranks import grouped
 from growth.training.rebuild import check_parts, same_by_config, without_ties
-from growth.training.road import Road
-from growth.training.sharded import Shard, ShardedRoad
+from growth.training.sharded import Shard, Sharded
 from growth.training.shared_memory import check_memory
 from growth.training.stock import as_stock, plan_of, raw_of
+from growth.training.unsharded import Unsharded
 from growth.training.wrappers import check_shard, check_unwrapped, uncompiled
 from growth.weights.fold import Fold
 
@@ -206,7 +206,7 @@ def widen(
         >>> grown = growth.widen(model, width=2, optimizer=optimizer, shard=shard)
     """
     model = cast(M, uncompiled(model))
-    with ShardedRoad(model, shard) if shard is not None and grouped() else Road() as road:
+    with Sharded(model, shard) if shard is not None and grouped() else Unsharded() as held:
         check_unwrapped(model)
         check_shard(model, shard)
         options = chosen(choices)
@@ -217,33 +217,33 @@ def widen(
             check_kind("verify_inputs", verify_inputs, Mapping, "a batch of inputs by name")
         usual = vars(chosen({}))
         asked = {key: value for key, value in vars(options).items() if value != usual[key] or key == "width"}
-        road.start(
+        held.start(
             f"widen a {type(model).__name__} by {asked}, moments='{moments}', hyper='{hyper}', "
             f"{settings_of(optimizer, scheduler)}, verify_inputs={shapes(verify_inputs or {})}"
         )
         stock = as_stock(model, config, build, inputs)
         check_training(stock, optimizer, scheduler, moments, hyper)
         in_memory, ties = without_ties(stock)
-        plan, trial, tables = _tried(road, stock, in_memory, ties, options, verify_inputs, allow_nonfinite)
+        plan, trial, tables = _tried(held, stock, in_memory, ties, options, verify_inputs, allow_nonfinite)
         twin, fold = prove_twin(plan), Fold()
-        new = road.grown(stock, in_memory, plan, ties, tables, fold, allow_nonfinite)
+        new = held.grown(stock, in_memory, plan, ties, tables, fold, allow_nonfinite)
         if isinstance(new, OwnWrapper):
             remember(new)
         result = Grown(
-            cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan, road.any_rank))
+            cast(M, inner_module(new)), plan, Proof(twin, fold, prove_grown(trial, new, plan, held.any_rank))
         )
         if optimizer is None:
             return result
         if lost := not_kept(optimizer):
             note = f"not kept of the optimizer: {', '.join(lost)}; give it to the grown one"
             result = replace(result, plan=replace(plan, notes=(*plan.notes, note)))
-        trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper, read=road.read)
+        trained = grow_optimizer(optimizer, stock, new, plan, moments=moments, hyper=hyper, read=held.read)
         driven = None if scheduler is None else repoint(scheduler, trained.optimizer, trained.groups)
         return replace(result, optimizer=trained.optimizer, scheduler=driven, uneven=trained.uneven, born=trained.born)
 
 
 def _tried(
-    road: Road,
+    held: Unsharded,
     stock: PreTrainedModel,
     in_memory: Mapping[str, Tensor],
     ties: Mapping[str, str],
@@ -257,13 +257,13 @@ def _tried(
     check_memory(stock)
     if empty := next((key for key, value in in_memory.items() if value.device.type == "meta"), None):
         raise CheckpointError(f"tensor '{empty}' has no data (device meta). Load the model first.")
-    state = road.state(stock, in_memory)
+    state = held.state(stock, in_memory)
     expected, tied = expected_tensors(raw, type(stock))
-    with road.building():
+    with held.building():
         same, tables = same_by_config(stock, raw)
     check_parts(stock, same)
     check_ties(ties, expected, tied)
     plan = plan_of(raw, options, state)
     check_state(plan, state, expected, type(inner_module(stock)).__name__)
-    trial = try_model(stock, road.shared(same, stock), verify_inputs, allow_nonfinite, road.any_rank)
+    trial = try_model(stock, held.shared(same, stock), verify_inputs, allow_nonfinite, held.any_rank)
     return plan, trial, tables

@@ -33,7 +33,7 @@ from growth.weights.grow import grow_tensor
 
 Moments = Literal["preserve", "fresh", "reset"]
 
-Reader = Callable[[Tensor, str], Tensor]
+Gather = Callable[[Tensor, str], Tensor]
 """(A tensor that may be spread over ranks, what it is) -> all of it."""
 
 
@@ -46,7 +46,7 @@ def grow_state(
     names: Mapping[int, str],
     kind: Kind,
     moments: Moments,
-    read: Reader,
+    read: Gather,
 ) -> None:
     """Fill the state of ``grown`` from that of ``optimizer``: counters are copied, the rest grows.
 

@@ -23,7 +23,7 @@ from growth.errors import UnsupportedModelError
 from growth.hf.custom_modules import MODULE
 from growth.plan.plan import Plan
 from growth.training.factors import Factors, SettingFactors, factors_of, rounded, times
-from growth.training.moments import Moments, Reader, grow_state, tensor_plans
+from growth.training.moments import Gather, Moments, grow_state, tensor_plans
 from growth.training.optimizer_checks import Hyper, check_optimizer
 from growth.training.optimizer_kinds import Kind
 from growth.training.parameter_sources import parameter_sources
@@ -63,7 +63,7 @@ def grow_optimizer(
     *,
     moments: Moments = "preserve",
     hyper: Hyper = "preserve",
-    read: Reader = lambda value, name: value,
+    read: Gather = lambda value, name: value,
 ) -> GrownOptimizer:
     """An optimizer of the same class for the grown model. The one given is not touched.
 

@@ -13,11 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from torch import distributed
-from torch.distributed.constants import default_pg_timeout as _default_pg_timeout
-from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from growth import errors
-from growth.errors import GrowthError
+from growth.errors import GrowthError, class_named
 
 
 class Elsewhere(Exception):
@@ -73,7 +70,7 @@ class Ranks:
         stops = None if error is None else (type(error).__name__, str(error))
         alone = error is not None or failed
         if alone:
-            _set_pg_timeout(PATIENCE, self._group)
+            self._wait_for(PATIENCE)
         try:
             distributed.all_gather_object(said, (doing, stops, failed, self._failed), group=self._group)
         except RuntimeError as cut:
@@ -90,9 +87,7 @@ class Ranks:
         for rank, (_, other, *_) in enumerate(said):
             if other is not None:
                 kind, message = other
-                told = (
-                    message if issubclass(_kind(kind), GrowthError) and kind != "GrowthError" else f"{kind}: {message}"
-                )
+                told = message if class_named(kind) is not None and kind != "GrowthError" else f"{kind}: {message}"
                 raise Elsewhere(kind, f"rank {rank} stopped, and so did all: {told}")
         for rank, (other, *_) in enumerate(said):
             if other != said[0][0]:
@@ -104,13 +99,19 @@ class Ranks:
                     "on every rank with the same model, optimizer and arguments.",
                 )
         if alone:
-            _set_pg_timeout(_default_pg_timeout, self._group)
+            self._wait_for(distributed.constants.default_pg_timeout)
         return next((f"{why} (rank {rank})" for rank, (_, _, why, _) in enumerate(said) if why), "")
+
+    def _wait_for(self, time: timedelta) -> None:
+        """How long to wait for the others in the group."""
+        from torch.distributed.distributed_c10d import _set_pg_timeout  # private, and needed where something failed
+
+        _set_pg_timeout(time, self._group)
 
     @staticmethod
     def report(error: Elsewhere) -> GrowthError:
         """The error for the caller of a rank that had none itself."""
-        return _kind(error.kind)(str(error))
+        return (class_named(error.kind) or GrowthError)(str(error))
 
 
 def _apart(one: str, other: str) -> tuple[str, str]:
@@ -125,9 +126,3 @@ def _apart(one: str, other: str) -> tuple[str, str]:
 
 _SHOWN = 160
 """How much of a long text is shown."""
-
-
-def _kind(name: str) -> type[GrowthError]:
-    """The class of an error of this library by its name; the base for any other."""
-    kind = getattr(errors, name, GrowthError)
-    return kind if isinstance(kind, type) and issubclass(kind, GrowthError) else GrowthError

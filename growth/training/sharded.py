@@ -31,11 +31,11 @@ from growth.hf.dtensors import checksum, hollow, is_sharded, is_spread, put, who
 from growth.hf.inner_names import buffers_of, parameters_of, wrapped
 from growth.hf.tensor_names import from_disk, to_disk
 from growth.plan.plan import Plan
-from growth.proof.rounding import same_bits
+from growth.proof.rounding import same_values
 from growth.proof.undisturbed import generators_kept
 from growth.training.ranks import Elsewhere, Ranks
 from growth.training.rebuild import load, rebuild, without_ties
-from growth.training.road import Road
+from growth.training.unsharded import Unsharded
 from growth.training.wrappers import own_classes, uncompiled
 from growth.weights.fold import Fold
 from growth.weights.model_weights import growing_tensors
@@ -45,7 +45,7 @@ Shard = Callable[[nn.Module], nn.Module | None]
 """A function that shards a model in place: ``fully_shard``, ``parallelize_module``."""
 
 
-class ShardedRoad(Road):
+class Sharded(Unsharded):
     """The weights of a model that are, or will be, spread over ranks.
 
     Args:
@@ -168,8 +168,7 @@ class ShardedRoad(Road):
     def _read_back(self, name: str, placed: Tensor, value: Tensor) -> None:
         """Refuse a parameter whose parts are not the grown one."""
         back = self.read(placed.detach(), name)
-        value = value.to(back.device)
-        if not torch.equal(back, value) and not same_bits(back, value):  # the second knows NaN
+        if not same_values(back, value.to(back.device)):
             raise ProofError(
                 f"the parts of '{name}' on all ranks are not the grown tensor, so nothing was kept. Please report "
                 "this."

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.fsdp._fully_shard._fsdp_common import TrainingState
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -115,16 +114,17 @@ def _end_forward(state: Any) -> None:
     Args:
         state: FSDP's, of a module. (torch's own reset would drop gradients that are being added up.)
     """
-    if state._training_state is not TrainingState.FORWARD:
+    training = type(state._training_state)
+    if state._training_state is not training.FORWARD:
         return
-    state._training_state = TrainingState.IDLE
+    state._training_state = training.IDLE
     state._modules_to_run_forward.clear()
     if state._state_ctx.iter_forward_root is state:
         state._state_ctx.iter_forward_root = None
     several = hasattr(state, "_fsdp_param_groups")  # one group per module, in older releases
     for group in state._fsdp_param_groups if several else [state._fsdp_param_group]:
-        if group is not None and group._training_state is TrainingState.FORWARD:
-            group._training_state = TrainingState.IDLE
+        if group is not None and group._training_state is training.FORWARD:
+            group._training_state = training.IDLE
 
 
 def check_shard(model: object, shard: object) -> None:

@@ -7,8 +7,6 @@ process, which has imported everything."""
 from __future__ import annotations
 
 import os
-import sys
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_op
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from support import ranks
 from support.trainer_runs import MODELS as OTHERS
 
 VOCAB = 127
@@ -54,34 +53,17 @@ def on_ranks(function: Callable[[int], Any], home: Path) -> list[Any]:
         home: an empty folder, for the ranks to meet in.
     """
     home.mkdir()
-    children = []
-    for rank in range(RANKS):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which no rank uses
-            if not (pid := os.fork()):
-                _rank(function, rank, home)
-        children.append(pid)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    assert codes == [0] * RANKS, "\n".join(path.read_text() for path in sorted(home.glob("*.log")))
-    return [torch.load(home / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+    return list(ranks.on_ranks(home, _as_accelerate_expects, function, ranks=RANKS))
 
 
-def _rank(function: Callable[[int], Any], rank: int, home: Path) -> None:
-    code = 1
-    try:
+def _as_accelerate_expects(function: Callable[[int], Any]) -> Any:
+    rank = dist.get_rank()
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS)}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "ACCELERATE_USE_CPU": "true"}
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS)}
-        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "ACCELERATE_USE_CPU": "true"}
-        torch.set_num_threads(1)
-        dist.init_process_group("gloo", store=dist.FileStore(str(home / "store"), RANKS), rank=rank, world_size=RANKS)
-        torch.save(function(rank), home / f"{rank}.pt")
-        dist.barrier()
-        code = 0
-    except BaseException:
-        (home / f"{rank}.log").write_text(traceback.format_exc())
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
+        return function(rank)
 
 
 def fsdp_plugin(mode: str, wrapped: str) -> tuple[Any, Any]:

@@ -23,7 +23,7 @@ from growth.hf.model_classes import class_of
 from growth.proof import foreign, own_run
 from growth.proof.miniature import loud
 from growth.training import model as growth_model
-from growth.training import road
+from growth.training import unsharded
 from support.edits import DTYPES, EDITS, REPLACED, loud_llama
 from support.family_cases import MAIN, label, small_config
 from support.optimizers import llama, no_twin, registered
@@ -227,7 +227,7 @@ def test_a_registered_module_is_run_too() -> None:
 
 
 def test_a_wrong_wide_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    rebuild = road.rebuild
+    rebuild = unsharded.rebuild
 
     def wrong(*given: Any) -> Any:
         new = rebuild(*given)
@@ -235,7 +235,7 @@ def test_a_wrong_wide_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             new.model.norm.weight.mul_(1.5)
         return new
 
-    monkeypatch.setattr(road, "rebuild", wrong)
+    monkeypatch.setattr(unsharded, "rebuild", wrong)
     for dtype in DTYPES:
         with pytest.raises(ProofError, match=r"grown LlamaForCausalLM does not compute .* Please report"):
             growth.widen(loud_llama(dtype), width=2)
@@ -250,5 +250,5 @@ def test_the_check_is_what_refuses(edit: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(foreign.Origin, "foreign", property(lambda origin: False))
     monkeypatch.setattr(own_run, "_check_settings", lambda model, settings: None)
     assert growth.widen(model, width=2).proof.run.own > 0  # type: ignore[union-attr]
-    monkeypatch.setattr(own_run, "same_bits", lambda one, other: True)
+    monkeypatch.setattr(own_run, "same_values", lambda one, other: True)
     assert growth.widen(model, width=2).proof.run.own == 0  # type: ignore[union-attr]

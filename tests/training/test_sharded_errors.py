@@ -139,7 +139,7 @@ def _rolled(target: Tensor, value: Tensor) -> None:
 def _misplaced_weights() -> None:
     with patch.object(sharded, "put", _rolled):
         _refused(r"the parts of 'model.embed_tokens.weight' on all ranks are not the grown tensor", ProofError)
-        with patch.object(sharded.ShardedRoad, "_read_back"):
+        with patch.object(sharded.Sharded, "_read_back"):
             _refused(r"the grown LlamaForCausalLM does not compute what the small one does", ProofError)
 
 

@@ -1,7 +1,7 @@
-"""What growing a model in memory needs to know about where its weights are.
+"""What growing a model in memory does with its weights, where one process holds them whole.
 
-`Road` is that of a model which one process holds whole; `growth.training.sharded.ShardedRoad` of one
-whose weights are spread over the ranks of a process group. All else of `growth.widen` is the same.
+`growth.training.sharded.Sharded` does the same with weights that are spread over the ranks of a process
+group. All else of `growth.widen` is one code for both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from growth.weights.model_weights import growing_tensors
 from growth.weights.workers import working_on
 
 
-class Road:
+class Unsharded:
     """The weights of a model that one process holds whole. Used as a context: inside it models grow."""
 
     def __enter__(self) -> Self:
