@@ -25,10 +25,10 @@ SIZES = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, 
 REST = {"vocab_size": 101, "num_experts_per_tok": 2, "num_local_experts": COUNT, "num_experts": COUNT}
 FAMILIES = {"Mixtral": "mixtral", "Qwen3-MoE": "qwen3_moe", "OLMoE": "olmoe", "GPT-OSS": "gpt_oss"}
 CHOICES: dict[str, dict[str, Any]] = {
-    "x2": {"experts": 2 * COUNT},
+    "x2": {"experts": 2 * COUNT, "symmetry": "none"},
     "x2, noise 1": {"experts": 2 * COUNT, "noise": 1.0},
-    "x2, half the size": {"experts": 2 * COUNT, "expert_size": SIZE // 2},
-    "x3, a third of the size": {"experts": 3 * COUNT, "expert_size": SIZE // 3},
+    "x2, half the size": {"symmetry": "none", "experts": 2 * COUNT, "expert_size": SIZE // 2},
+    "x3, a third of the size": {"symmetry": "none", "experts": 3 * COUNT, "expert_size": SIZE // 3},
 }
 
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -61,8 +62,17 @@ class Child:
     pid: int
     log: Path
 
-    def wait(self) -> Ended:
-        _, status = os.waitpid(self.pid, 0)
+    def wait(self, limit: float = 300) -> Ended:
+        """How it ended. After ``limit`` seconds it is killed, so that ranks that wait for one that never
+        came do not hold up whoever started them."""
+        deadline = time.monotonic() + limit
+        ended, status = os.waitpid(self.pid, os.WNOHANG)
+        while not ended:
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                raise TimeoutError(f"grow has not ended after {limit:g} seconds: {self.log.read_text()}")
+            time.sleep(0.01)
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
         return Ended(os.waitstatus_to_exitcode(status), self.log.read_text())
 
 

@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import growth
 
-CASES: dict[str, dict[str, Any]] = {"x2": {"width": 2}, "x2-noise": {"width": 2, "noise": 1}}
+CASES: dict[str, dict[str, Any]] = {"x2": {"width": 2, "symmetry": "none"}, "x2-noise": {"width": 2, "noise": 1}}
 
 
 def make_model(millions: int, dtype: torch.dtype) -> LlamaForCausalLM:

@@ -50,7 +50,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "deberta-v2": ("DebertaV2ForMaskedLM", {**BERT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
 }
 CHOICES: dict[str, dict[str, Any]] = {
-    "width 2": {"width": 2},
+    "width 2": {"width": 2, "symmetry": "none"},
     "width 3, noise 1": {"width": 3, "noise": 1.0, "seed": 5},
     "width 2, wider heads, split": {"width": 2, "attention": "head-dim", "symmetry": "split:1/2:varied", "seed": 2},
     "intermediate size 50, noise 0.5, bfloat16": {"intermediate_size": 50, "noise": 0.5, "dtype": "bfloat16"},

@@ -42,9 +42,9 @@ from growth.hf.expected_tensors import expected_tensors
 from growth.hf.model_classes import class_of
 
 CASES: dict[str, dict[str, Any]] = {
-    "x2": {"width": 2},
+    "x2": {"width": 2, "symmetry": "none"},
     "x2-noise": {"width": 2, "noise": 1},
-    "x1.5": {"width": 1.5},
+    "x1.5": {"width": 1.5, "symmetry": "none"},
     "x1.5-noise": {"width": 1.5, "noise": 1},
 }
 PLAIN = "x2"

@@ -38,7 +38,7 @@ def peak() -> int:
 def before(source: str, options: str) -> dict[str, Any]:
     """What a growth does before it touches a weight."""
     given = json.loads(options)
-    choices = {name: given[name] for name in ("width", "noise", "layers") if name in given}
+    choices = {name: given[name] for name in ("width", "noise", "symmetry", "layers") if name in given}
     growth.proof.twin.prove_twin(growth.plan_widening(source, **choices))
     return {}
 

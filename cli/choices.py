@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from growth.errors import GrowthError
 from growth.hf.dtype_names import ALIASES, FLOAT_NAMES
@@ -53,7 +54,7 @@ class _Value(click.ParamType[Any]):
 
 def choices(command: F) -> F:
     """Give a command the options that say how to grow; what it gets are keywords of
-    `growth.widen`."""
+    `growth.widen`, those that were typed."""
 
     @functools.wraps(command)
     def checked(*args: Any, sizes: tuple[dict[str, int | str], ...], **options: Any) -> Any:
@@ -61,6 +62,12 @@ def choices(command: F) -> F:
         for name, size in (pair for one in sizes for pair in one.items()):
             if named.setdefault(name, size) != size:
                 raise click.UsageError(f"--size gives {name} twice. Give it once.")
+        source = click.get_current_context().get_parameter_source
+        options = {
+            name: value
+            for name, value in options.items()
+            if name not in CHOICES or source(name) is not ParameterSource.DEFAULT
+        }
         try:
             check_together(options)
         except GrowthError as error:
@@ -94,7 +101,7 @@ def as_typed(src: str, dst: str, options: Mapping[str, Any], config: str | None 
     """The arguments of ``grow widen`` that make these choices."""
     words = [as_argument(src), as_argument(dst), *(() if config is None else ("--config", as_argument(config)))]
     for name, choice in CHOICES.items():
-        value = options[name]
+        value = options.get(name)
         if value in (None, choice.default, (), {}):
             continue
         if choice.default is False:

@@ -21,7 +21,7 @@ EMBEDDED = Path(growth.__file__).parent / "assets" / "austen-llama"
 PROMPT = "It is a truth universally acknowledged, that"
 GROWTHS: tuple[tuple[str, dict[str, object]], ...] = (
     ("more heads", {}),
-    ("more heads, noise 1", {"noise": 1}),
+    ("more heads, equal copies", {"symmetry": "none"}),
     ("wider heads, slots", {"attention": "head-dim"}),
     ("wider heads, pairs", {"attention": "head-dim", "rope": "pairs"}),
     ("wider heads, orthogonal", {"attention": "head-dim", "scaling": "orthogonal"}),
@@ -29,7 +29,8 @@ GROWTHS: tuple[tuple[str, dict[str, object]], ...] = (
 EXPLAINED = (
     "Rows, all twice as wide. More heads of the same size are the default; wider heads are --attention head-dim. "
     "Slots and pairs (--rope) are two ways to keep rotary positions; orthogonal (--scaling) divides activations by "
-    "sqrt(2). Noise 1 (--noise 1) makes the copies differ, which is what you want to train on.",
+    "sqrt(2). Noise makes the copies of each weight differ, which is what you want to train on; equal copies "
+    "(--symmetry none) train as one.",
     "Columns: the largest difference between logits of the small and of the wide model. float64: of a miniature with "
     "the same config, where a correct growth leaves only float64's own rounding. float32, bfloat16: of the two real "
     "models on 256 tokens of text. Its floor: how far the small model in that dtype is from itself in a wider one, so "
@@ -86,7 +87,7 @@ def run_demo(progress: Progress, keep: Path | None = None, new_tokens: int = 48)
         written = wrapped(f"  {PROMPT}{_whole_words(said)}", indent="  ")
         click.echo(f"All of them write, token for token:\n\n{written}\n")
         kept = f"the wide models are in {keep}\n" if keep else ""
-        click.echo(f"{kept}next: grow plan YOUR_MODEL --width 2 --noise 1, where YOUR_MODEL is a folder or a hub id")
+        click.echo(f"{kept}next: grow plan YOUR_MODEL --width 2, where YOUR_MODEL is a folder or a hub id")
 
 
 def _folder(label: str) -> str:

@@ -32,13 +32,13 @@ def grow() -> None:
     """Widen a trained Transformer checkpoint to one that computes the same function.
 
     \b
-    grow plan   SRC                          what would happen; no weight is read
-    grow widen  SRC DST --width 2 --noise 1  twice as wide, ready to train on
-    grow widen  SRC DST --like M --noise 1   as large as another model, layers too
-    grow verify SRC DST                      run both on text and compare
+    grow plan   SRC                what would happen; no weight is read
+    grow widen  SRC DST --width 2  twice as wide, ready to train on
+    grow widen  SRC DST --like M   as large as another model, layers too
+    grow verify SRC DST            run both on text and compare
 
-    --noise 1 breaks the symmetry of the copies without changing the function. Without it, copies
-    stay equal in training and the wide model learns no more than the small one would.
+    Noise that no layer sees makes the copies of each weight differ, so that they can learn
+    different things. --symmetry none leaves it out: the copies then train as one.
 
     SRC is a checkpoint folder or a hub id such as 'org/model'. Exit codes: 0 done, 1 refused or not
     equal, 2 wrong usage, 130 and 143 interrupted."""
@@ -56,7 +56,7 @@ def plan(src: str, config: str | None, verbose: bool, as_json: bool, **options: 
 
     \b
     Examples:
-      grow plan ./small --width 2 --noise 1
+      grow plan ./small --width 2
       grow plan ./small --width 1.5 --kv-heads keep -v
       grow plan org/model --like org/wider-model
       grow plan ./out/checkpoint-500 --config org/model --width 2      # saved under FSDP

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Any
 
 import click
@@ -26,8 +27,7 @@ from .strict import Once
     "--optimizer",
     is_flag=True,
     help="SRC is a transformers.Trainer checkpoint, or was saved under FSDP: grow the optimizer too, so that "
-    "train(resume_from_checkpoint=DST), or load_state(DST), goes on at the same step. Settings stay: "
-    "at an unchanged learning rate the wide model moves faster than the small one would.",
+    "train(resume_from_checkpoint=DST), or load_state(DST), goes on at the same step.",
 )
 @click.option(
     "--moments",
@@ -36,6 +36,14 @@ from .strict import Once
     show_default=True,
     help="State of the optimizer. preserve: grown as gradients are. fresh: so for the first copy of each coordinate, "
     "zero for the others. reset: start anew.",
+)
+@click.option(
+    "--hyper",
+    type=click.Choice(["keep", "preserve"]),
+    default="keep",
+    show_default=True,
+    help="Learning rate, epsilon and weight decay. keep: as they are; the wide model moves faster than the small one "
+    "would. preserve: set per tensor, in groups to give Trainer (growth.training.parameter_groups).",
 )
 @click.option("--dtype", type=DTYPE, help="Of the result. Default: as the source. fp16, bf16, ... are understood.")
 @click.option("--max-shard-size", default="5GB", show_default=True, help="Largest weight file: 5GB, 500MB.")
@@ -68,16 +76,16 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
 
     \b
     Examples:
-      grow widen ./small ./wide --width 2 --noise 1
-      grow widen ./small ./wide --hidden-size 1024 --heads 16 --noise 1
+      grow widen ./small ./wide --width 2
+      grow widen ./small ./wide --hidden-size 1024 --heads 16
       grow widen ./small ./deep --layers 24
-      grow widen ./small ./wide --like org/wider-model --noise 1 --dtype bfloat16
+      grow widen ./small ./wide --like org/wider-model --dtype bfloat16
     In the middle of training (transformers.Trainer):
-      grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer --noise 1
+      grow widen ./out/checkpoint-500 ./wide/checkpoint-500 --optimizer
     The same saved under FSDP, by Trainer or by accelerator.save_state:
-      grow widen ./state ./wide --config org/model --optimizer --width 2 --noise 1
+      grow widen ./state ./wide --config org/model --optimizer --width 2
     By several processes, on one machine or on several that share the disk:
-      torchrun --no-python --nproc-per-node 8 grow widen ./small ./wide --width 2 --noise 1 --resume
+      torchrun --no-python --nproc-per-node 8 grow widen ./small ./wide --width 2 --resume
     """
     target = destination(dst)
     with writing(target):
@@ -89,7 +97,8 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
             from growth.checkpoint.widen import widen_checkpoint
 
             progress.say("planning, and comparing a miniature before and after growth ...")
-            with process_group() as group:
+            with process_group() as group, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "with symmetry='none'")  # the plan's note says it
                 result = widen_checkpoint(src, dst, progress=progress.written, group=group, **options)
         if not speaks():
             return

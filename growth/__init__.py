@@ -1,14 +1,14 @@
 """growth: widen a trained Transformer checkpoint to one that computes the same function.
 
 >>> import growth
->>> print(growth.plan_widening("small", width=2, noise=1))            # what it would do
->>> print(growth.widen_checkpoint("small", "wide", width=2, noise=1)) # a folder to a folder
->>> print(growth.check_equivalence("small", "wide"))                  # both of them, run on text
->>> grown = growth.widen(model, width=2, noise=1, optimizer=optimizer)  # in memory, while training
+>>> print(growth.plan_widening("small", width=2))             # what it would do
+>>> print(growth.widen_checkpoint("small", "wide", width=2))  # a folder to a folder
+>>> print(growth.check_equivalence("small", "wide"))          # both of them, run on text
+>>> grown = growth.widen(model, width=2, optimizer=optimizer)   # in memory, while training
 >>> model, optimizer = grown.model, grown.optimizer
 
-``noise=1`` breaks the symmetry of the copies without changing the function. Without it copies stay
-equal in training, and the wide model learns no more than the small one would.
+Noise that no layer sees makes the copies of each weight differ, so that they can learn different
+things. ``symmetry="none"`` leaves it out: equal copies train as one, as the small model would.
 ``help(growth.widen)`` lists everything that can be chosen.
 """
 

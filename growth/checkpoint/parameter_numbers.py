@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from growth.checkpoint.optimizer_file import COUNTERS, OPTIMIZER, REMEDY, writer_of
 from growth.errors import CheckpointError, UnsupportedModelError
 from growth.plan.plan import Plan
+from growth.training.optimizer import ORIGIN
 from growth.training.parameter_sources import parameter_sources
 
 
@@ -95,8 +96,16 @@ def trainer_order(model: PreTrainedModel) -> list[list[str]]:
 
 def is_named(loaded: Mapping[str, Any]) -> bool:
     """Whether the file holds the names of its parameters: that of an optimizer which was made from
-    ``named_parameters()``, with torch 2.6 or later."""
-    return all(isinstance(group.get("param_names"), list) for group in loaded["param_groups"])
+    ``named_parameters()``, with torch 2.6 or later, or whose groups growth has split."""
+    return all(_names_in(group) is not None for group in loaded["param_groups"])
+
+
+def _names_in(group: Mapping[str, Any]) -> list[str] | None:
+    """The names of a group's parameters, in their order, if it holds them."""
+    names, origin = group.get("param_names"), group.get(ORIGIN)
+    if names is None and isinstance(origin, Mapping) and isinstance(origin.get("shapes"), Mapping):
+        names = list(origin["shapes"])
+    return list(map(str, names)) if isinstance(names, list) else None
 
 
 def parameter_names(loaded: Mapping[str, Any], model: PreTrainedModel) -> dict[int, str]:
@@ -113,7 +122,7 @@ def parameter_names(loaded: Mapping[str, Any], model: PreTrainedModel) -> dict[i
     """
     groups, whose = loaded["param_groups"], type(model).__name__
     if is_named(loaded):
-        ordered = [list(map(str, group["param_names"])) for group in groups]
+        ordered = [_names_in(group) or [] for group in groups]
         if unknown := sorted({*chain(*ordered)} - {name for name, _ in model.named_parameters()}):
             raise CheckpointError(
                 f"{OPTIMIZER} names a parameter '{unknown[0]}', which {whose} does not have. {REMEDY}"

@@ -3,8 +3,9 @@
 
 Each state in ``optimizer.pt`` grows under the number of its parameter
 (`growth.checkpoint.parameter_numbers`, `growth.checkpoint.grown_optimizer`). Learning rate, epsilon
-and weight decay stay: Trainer makes its two parameter groups before it loads the file, so they
-cannot be split by tensor, as `growth.training.optimizer` does in memory.
+and weight decay stay by default, since Trainer makes its two parameter groups before it loads the
+file. With ``hyper="preserve"`` they are set per tensor, as `growth.training.optimizer` does in memory,
+and Trainer is to be given the groups (`growth.checkpoint.trainer_groups`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from growth.checkpoint.grown_optimizer import grown_optimizer
 from growth.checkpoint.optimizer_file import OPTIMIZER, check_writer, read_optimizer, writer_of
 from growth.checkpoint.parameter_numbers import Numbers, is_named, numbers_of
 from growth.checkpoint.parameter_tensors import by_parameter_names
-from growth.checkpoint.trainer_files import COPIED, PROGRESS
+from growth.checkpoint.trainer_files import COPIED, PROGRESS, SCHEDULER
+from growth.checkpoint.trainer_groups import grown_groups, grown_schedule
 from growth.errors import CheckpointError
 from growth.hf.config_json import read_json
 from growth.hf.configs import config_to_build
@@ -33,6 +35,7 @@ from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
 from growth.training.factors import factors_of
 from growth.training.moments import Moments, tensor_plans
+from growth.training.optimizer_checks import Hyper
 from growth.training.optimizer_kinds import KINDS
 
 
@@ -53,6 +56,7 @@ class TrainerState:
         plan: how it grows, by the names that its parameters have on disk.
         moments: ``preserve``, ``fresh`` or ``reset``, see
             `growth.training.optimizer.grow_optimizer`.
+        hyper: ``keep`` or ``preserve``, see there.
     """
 
     source: SourceFiles
@@ -65,11 +69,13 @@ class TrainerState:
     new: PreTrainedModel
     plan: Plan
     moments: Moments
+    hyper: Hyper
 
     @property
     def files(self) -> list[Path]:
         """The files that were read."""
-        return [self.source.folder / OPTIMIZER, self.source.folder / PROGRESS]
+        read = [OPTIMIZER, PROGRESS, *([SCHEDULER] if self.hyper == "preserve" else [])]
+        return [self.source.folder / name for name in read]
 
     @property
     def bytes(self) -> int:
@@ -87,8 +93,12 @@ class TrainerState:
     def note(self) -> str:
         """What happens to the optimizer's settings, and what that means for training."""
         kept = (
-            "learning rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter groups "
-            "itself"
+            "learning rate, epsilon and weight decay are set per tensor; give Trainer the groups: "
+            f"optimizer_cls_and_kwargs=({self.called if self.writer is None else self.writer.__name__}, "
+            "{'params': growth.training.parameter_groups(model, DST)})"
+            if self.hyper == "preserve"
+            else "learning rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter "
+            "groups itself"
         )
         if self.numbers is not None and self.numbers.added and self.moments != "reset":
             kept = f"the parameters of new layers start without moments, at a step count of their own; {kept}"
@@ -97,8 +107,8 @@ class TrainerState:
                 f"parameters are taken to be in the order of Trainer's own groups, since {OPTIMIZER} holds no names; "
                 f"{kept}"
             )
-        pace = pace_of(self.rates)
-        return f"{kept}; {pace}; growth.widen(model, optimizer=...) sets it per tensor" if pace else kept
+        pace = pace_of(self.rates) if self.hyper == "keep" else ""
+        return f"{kept}; {pace}; --hyper preserve sets it per tensor" if pace else kept
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``training`` of ``growth.json``."""
@@ -106,7 +116,7 @@ class TrainerState:
             "global_step": self.progress["global_step"],
             "optimizer": self.called,
             "moments": self.moments,
-            "hyper": "keep",
+            "hyper": self.hyper,
             "learning_rate_factors": list(self.rates),
             "parameters": [len(group) for group in self._groups],
         }
@@ -134,10 +144,16 @@ class TrainerState:
         here = self.source.folder
         copied = [path.name for pattern in COPIED for path in sorted(here.glob(pattern)) if path.is_file()]
         for name in copied:
-            self.source.copy(here / name, folder / name)
+            if name != SCHEDULER or self.hyper == "keep":
+                self.source.copy(here / name, folder / name)
         grown = grown_optimizer(
             self.loaded, self.writer, self.numbers, self.old, self.new, self.plan, self.moments, allow_nonfinite
         )
+        if self.hyper == "preserve":
+            assert self.writer is not None and self.numbers is not None
+            groups, sources = grown_groups(self.loaded, self.writer, self.numbers, self.new, self.plan)
+            grown["param_groups"] = groups
+            write_file(folder / SCHEDULER, grown_schedule(here, sources))
         write_file(folder / OPTIMIZER, grown)
         (folder / PROGRESS).write_text(
             json.dumps(grown_progress(self.progress, here, target), indent=2, sort_keys=True) + "\n", encoding="utf-8"
@@ -191,7 +207,7 @@ def grown_progress(before: Mapping[str, Any], folder: Path, target: Path) -> dic
     return progress
 
 
-def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> TrainerState:
+def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments, hyper: Hyper = "keep") -> TrainerState:
     """Read the training state of a checkpoint that grows by ``plan``, and check that it fits the
     model, parameter by parameter.
 
@@ -199,23 +215,24 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> Tra
         source: the files of the checkpoint.
         plan: how it grows.
         moments: what becomes of the state, see `growth.training.optimizer.grow_optimizer`.
+        hyper: what becomes of the settings, see there.
 
     Raises:
         CheckpointError: files that cannot be read, or belong to other parameters.
         UnsupportedModelError: an optimizer whose state has no growth rule.
     """
     folder = source.folder
-    for name in (PROGRESS, OPTIMIZER):
+    for name in (PROGRESS, OPTIMIZER, *([SCHEDULER] if hyper == "preserve" else [])):
         source.note(folder / name)
     progress, loaded = read_json(folder / PROGRESS), read_optimizer(folder / OPTIMIZER)
     if not isinstance(progress, dict) or not isinstance(progress.get("global_step"), int):
         raise CheckpointError(f"{folder / PROGRESS} has no 'global_step'. Fetch the file again.")
-    if moments != "reset":
+    if moments != "reset" or hyper == "preserve":
         check_writer(loaded)
     old, new = (without_weights(config_to_build(raw), plan.model_class) for raw in (plan.old, plan.new))
     writer, called = writer_of(loaded)
     adds = len(list(new.parameters())) > len(list(old.parameters()))
-    numbered = moments != "reset" or writer is Adagrad or adds
+    numbered = moments != "reset" or hyper == "preserve" or writer is Adagrad or adds
     return TrainerState(
         source=source,
         progress=progress,
@@ -227,6 +244,7 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments) -> Tra
         new=new,
         plan=by_parameter_names(plan, old, new),
         moments=moments,
+        hyper=hyper,
     )
 
 

@@ -47,7 +47,9 @@ from growth.plan.loading import loading_note
 from growth.plan.options import Options, chosen
 from growth.plan.rounding import result_dtypes
 from growth.proof.twin import Proof, prove_twin
+from growth.training.model_checks import warn_of_equal_copies
 from growth.training.moments import Moments
+from growth.training.optimizer_checks import Hyper
 from growth.weights.fold import Fold
 from growth.weights.model_weights import check_dtypes
 from growth.weights.workers import workers_for
@@ -61,6 +63,7 @@ def widen_checkpoint(
     config: str | os.PathLike[str] | None = None,
     optimizer: bool = False,
     moments: Moments = "preserve",
+    hyper: Hyper = "keep",
     dtype: str | torch.dtype | None = None,
     max_shard_size: str | int = "5GB",
     overwrite: bool = False,
@@ -83,18 +86,17 @@ def widen_checkpoint(
         src: a folder or hub id with safetensors or ``pytorch_model*.bin`` files.
         dst: the folder to make.
         config: of a model that accelerate or Trainer saved under FSDP, whose folder lacks it: a
-            ``config.json``, a folder that has one, or a hub id. ``src`` is then a folder with
-            ``pytorch_model_fsdp_0`` (SHARDED_STATE_DICT) or ``pytorch_model_fsdp.bin``, and ``dst`` one of
-            the same kind; see docs/fsdp.md.
+            ``config.json``, a folder that has one, or a hub id; see docs/fsdp.md. ``dst`` is of the same kind.
         optimizer: grow the training state of a `transformers.Trainer` checkpoint, or of one under FSDP, too
             (``optimizer.pt``, ``trainer_state.json``, ...), so that
-            ``Trainer(...).train(resume_from_checkpoint=dst)`` continues at the same step. Learning
-            rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter
-            groups itself: at an unchanged learning rate the wide model moves faster than the small
-            one would. The result's ``training["learning_rate_factors"]`` says by how much.
+            ``Trainer(...).train(resume_from_checkpoint=dst)`` continues at the same step.
         moments: what becomes of the optimizer's state: ``preserve`` grows it, ``fresh`` grows it
             for the first copy of each coordinate only, ``reset`` drops it
             (`growth.training.optimizer.grow_optimizer`).
+        hyper: ``keep`` leaves learning rate, epsilon and weight decay: the wide model moves faster than
+            the small one would, by what ``training["learning_rate_factors"]`` of the result says.
+            ``preserve`` sets them per tensor, in groups that Trainer is to be given
+            (`growth.training.parameter_groups`); not under FSDP.
         dtype: of the result; by default each tensor keeps its dtype.
         max_shard_size: as in ``save_pretrained``: ``"5GB"``, or a number of bytes.
         overwrite: replace ``dst`` if it is the folder of a model and holds nothing else, once the
@@ -104,10 +106,9 @@ def widen_checkpoint(
             the next. Without it, nothing is left behind, and what a killed process left is removed.
         jobs: number of workers (threads); by default one for each core that PyTorch uses
             (``torch.get_num_threads()``), as far as memory allows.
-        group: a process group of `torch.distributed` whose ranks all make this call, and share the
-            shards out. Source and destination are on a file system that they share. An error on one
-            rank is everybody's. Ranks wait for each other at the end, so its timeout must be longer than
-            the largest shard takes.
+        group: a process group of `torch.distributed` whose ranks all make this call, on a file system that
+            they share, and share the shards out. An error on one rank is everybody's. Ranks wait for each
+            other at the end, so its timeout must be longer than the largest shard takes.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
         device: where the miniature is compared.
         progress: called after each block with the bytes written, the bytes in all (of this rank) and the
@@ -120,7 +121,7 @@ def widen_checkpoint(
         GrowthError: anything that stands in the way; nothing is left behind.
 
     Example:
-        >>> result = growth.widen_checkpoint("small", "wide", width=2, noise=1.0)
+        >>> result = growth.widen_checkpoint("small", "wide", width=2)
         >>> print(result)
         >>> AutoModelForCausalLM.from_pretrained("wide")
     """
@@ -129,19 +130,24 @@ def widen_checkpoint(
     for name, flag in flags.items():
         check_flag(name, flag)
     check_word("moments", moments, get_args(Moments))
+    check_word("hyper", hyper, get_args(Hyper))
     check_function("progress", progress)
     jobs = None if jobs is None else check_count("jobs", jobs)
     target, limit = destination(check_path("dst", dst)), size_in_bytes(max_shard_size)
     wanted = None if dtype is None else float_dtype(dtype)
-    if moments != "preserve" and not optimizer:
+    if not optimizer and (moments, hyper) != ("preserve", "keep"):
+        said = f"moments={moments!r}" if moments != "preserve" else f"hyper={hyper!r}"
         raise IllegalGrowthError(
-            f"moments={moments!r} is about the optimizer's state, which is not grown unless asked for. Add "
-            "optimizer=True (--optimizer)."
+            f"{said} is about the optimizer, which is not grown unless asked for. Add optimizer=True (--optimizer)."
         )
     ranks = Ranks(group)
     with ranks.reporting(), ranks.agreeing():
         check_growable(src, config, optimizer)
-        if (found := grown_as_fsdp(src, optimizer)) is not None and (group is not None or resume):
+        if (found := grown_as_fsdp(src, optimizer)) is not None and hyper != "keep":
+            raise IllegalGrowthError(
+                f"{found.folder} was saved under FSDP, and its settings stay as they are. Leave --hyper (hyper=) out."
+            )
+        if found is not None and (group is not None or resume):
             raise IllegalGrowthError(
                 f"{found.folder} was saved under FSDP, and such a folder grows in one process and from the beginning. "
                 "Leave torchrun and --resume (group=, resume=) out."
@@ -149,16 +155,20 @@ def widen_checkpoint(
     if found is not None:
         usable_device(device, torch.float64)
         check_target(target, overwrite)
-        asked = FsdpOptions(
+        how = FsdpOptions(
             config, optimizer, moments, wanted, limit, overwrite, allow_nonfinite, device, jobs, progress
         )
-        return widen_fsdp(found, target, (str(src), str(dst)), options, asked)
+        result = widen_fsdp(found, target, (str(src), str(dst)), options, how)
+        if optimizer:
+            warn_of_equal_copies(result.plan, moments)
+        return result
     with ranks.reporting():
         with ranks.agreeing():
             if ranks.first:
                 usable_device(device, torch.float64)
                 check_target(target, overwrite, resume)
-            work = _prepared(src, target, options, wanted, allow_nonfinite, limit, moments if optimizer else None)
+            trained = (moments, hyper) if optimizer else None
+            work = _prepared(src, target, options, wanted, allow_nonfinite, limit, trained)
         check_alike(ranks, work.made_of)
         with ranks.agreeing():
             if ranks.first:
@@ -180,6 +190,8 @@ def widen_checkpoint(
             left_behind = _finish(folder, target, work, proof, hashes, done, wanted) if ranks.first else ()
             files.check_unchanged()
     training = work.training
+    if training is not None:
+        warn_of_equal_copies(plan, moments)
     return WidenedCheckpoint(
         target,
         plan,
@@ -243,18 +255,18 @@ def _prepared(
     wanted: torch.dtype | None,
     allow_nonfinite: bool,
     limit: int,
-    moments: Moments | None,
+    trained: tuple[Moments, Hyper] | None,
 ) -> _Work:
-    """Open a source and plan its growth; arguments as for `widen_checkpoint`, with None for ``moments``
+    """Open a source and plan its growth; arguments as for `widen_checkpoint`, with None for ``trained``
     where no training state grows."""
     source = open_checkpoint(src)
     check_apart(source.folder, target)
-    if moments is not None:
+    if trained is not None:
         check_trainer_folder(source.folder)
     source = completed(source)
     plan = prepare(source.config, options, source.shapes, source.dtypes, source.notes)
     check_dtypes(plan)
-    training = open_trainer_state(source.files, plan, moments) if moments is not None else None
+    training = open_trainer_state(source.files, plan, *trained) if trained is not None else None
     pipeline = open_pipeline(source.files, plan)
     more = [training.note if training else "", pipeline.note if pipeline else ""]
     more += ["" if wanted else loading_note(plan), *companion_notes(source.files, plan)]

@@ -149,7 +149,7 @@ def with_more_experts(
             **({size: f"each copy has 1/{parts} of the features"} if parts > 1 else {}),
         },
         copies=(Copies(tuple({_head(pattern, which) for pattern, which in found.lists.items()}), found.count),),
-        noise=noise,
+        noise=noise if copies > parts else 0.0,
         seed=seed,
         notes=tuple(_notes(found, copies, parts, noise)),
     )
@@ -265,5 +265,5 @@ def _notes(found: Experts, copies: int, parts: int, noise: float) -> Iterator[st
     if copies > parts and not noise:
         yield (
             "identical copies of an expert never separate in training: their rows in the router are equal, and all "
-            "are taken; --noise 1 (in Python noise=1.0) makes what they add differ, and its sum stays"
+            "are taken; noise, which is the default, makes what they add differ, and its sum stays"
         )

@@ -42,6 +42,7 @@ class Spaces:
     constants: dict[str, Constant] = field(default_factory=dict)
     _spaces: dict[tuple[int, float, float | None], Space] = field(default_factory=dict)
     _hints: dict[int, str] = field(default_factory=dict)
+    _before_head: dict[tuple[int, float], Space] = field(default_factory=dict)
 
     def hint(self, part: Part, name: str) -> None:
         """A name for the free factor that a range consists of, if it has none yet."""
@@ -71,6 +72,13 @@ class Spaces:
         for axis in axes[1:]:
             out = out * axis
         return out
+
+    def last_state(self, parts: Range, scale: float) -> Axis:
+        """The axis of a decoder's last hidden state: what its tied head reads, where that is of this scale. Shares
+        make the copies differ there (`growth.plan.tied_weights`), and not in other spaces of the scale."""
+        factors = resolved(parts)
+        before = self._before_head.get((id(factors[0]), round(scale, 9))) if len(factors) == 1 else None
+        return before or self.axis(parts, scale)
 
     def _kept(self, factor: Factor) -> Axis:
         multiple = self.sizing.chosen.get(key(factor), Multiple("", Fraction(factor.count[0])))
@@ -107,6 +115,8 @@ class Spaces:
         else:
             space = self._scaled(self.space(factor, 0.0), -scale)
         self._spaces[key] = space
+        if before_head is not None:
+            self._before_head[id(factor), round(scale, 9)] = space
         return space
 
     def _scaled(self, into: Space, by: float) -> Space:
@@ -227,7 +237,7 @@ def _hints(spaces: Spaces, solution: Solution) -> None:
 def _outputs(spaces: Spaces, solution: Solution) -> dict[str, Axis]:
     """Output field -> what its last dimension ranges over. Entries of a tuple are alike, but for the last."""
     out: dict[str, Axis] = {}
-    last: dict[str, tuple[int, Axis]] = {}
+    last: dict[str, Axis] = {}
     for name, (parts, scale) in solution.outputs.items():
         try:
             axis = spaces.axis(parts, scale)
@@ -238,7 +248,5 @@ def _outputs(spaces: Spaces, solution: Solution) -> dict[str, Axis]:
             out[name] = axis
             continue
         out.setdefault(base, axis)
-        last[base] = (int(index), axis)
-    for base, (_, axis) in last.items():
-        out[f"{base}.last"] = axis
-    return out
+        last[base] = axis if base.startswith("encoder") else spaces.last_state(parts, scale)
+    return {**out, **{f"{base}.last": axis for base, axis in last.items()}}

@@ -6,9 +6,9 @@ above.
 Read in this order:
 
 * ``plan.py``, ``tensor_plan.py``, ``declared.py``, ``text.py``: the values, and how they read
-* ``build.py``: how a plan is made
-* ``choices.py``, ``choice_checks.py``, ``symmetry.py``, ``options.py``: what the caller may choose, as a table and as
-  one value
+* ``build.py``, ``planned_tensor.py``: how a plan is made
+* ``choices.py``, ``choice_checks.py``, ``symmetry.py``, ``noise_limit.py``, ``options.py``: what the caller may
+  choose, as a table and as one value
 * ``other_model.py``, ``like.py``, ``beside.py``, ``keep.py``, ``taken_over.py``: another model, in what this one
   differs from it, and what is taken over
 * ``requested_sizes.py``: the sizes asked for, by name or by another model

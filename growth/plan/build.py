@@ -8,8 +8,7 @@ the roles of every tensor; the target sizes, and with them how every space grows
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,10 +19,9 @@ from growth import architectures
 from growth.algebra.axes import Space
 from growth.algebra.dimensions import Dimension
 from growth.algebra.maps import Map
-from growth.algebra.roles import Role
 from growth.architectures.architecture import Architecture
 from growth.architectures.sizes import Sizes
-from growth.errors import CheckpointError, IllegalGrowthError
+from growth.errors import IllegalGrowthError
 from growth.extension.experts import expert_size
 from growth.extension.extend import extend
 from growth.extension.extension import Extension
@@ -38,13 +36,14 @@ from growth.plan.beside import Beside
 from growth.plan.candidate import Candidate, candidate
 from growth.plan.declared import Declared
 from growth.plan.hidden_states import equal_hidden_state, hidden_state_notes
+from growth.plan.noise_limit import check_noise_at_depth, layers_of
 from growth.plan.options import KEEP, Options
 from growth.plan.plan import Plan
+from growth.plan.planned_tensor import planned_tensor
 from growth.plan.requested_sizes import listed
-from growth.plan.symmetry import UNBROKEN
+from growth.plan.symmetry import AUTO
 from growth.plan.taken_over import TakenOver, reached, take_over
 from growth.plan.target_sizes import TargetSizes, choose, sizes_in_ratio
-from growth.plan.tensor_plan import TensorPlan
 from growth.plan.tied_weights import Ties, around_ties, read_by_ties
 
 
@@ -75,6 +74,25 @@ def build_plan(
         IllegalGrowthError: for sizes or choices no law allows.
         CheckpointError: for a missing tensor or a wrong shape.
     """
+    build = partial(_build, raw, shapes, declared=declared, dtypes=dtypes, in_ratio_of=in_ratio_of, extends=extends)
+    plan = build(options.at_depth(layers_of(shapes)))
+    if options.symmetry != AUTO:
+        check_noise_at_depth(options.breaking, plan.tensors)
+    elif (deeper := options.at_depth(layers_of(plan.tensors))).breaking.noise < plan.options.breaking.noise:
+        plan = build(deeper)
+    return plan
+
+
+def _build(
+    raw: Mapping[str, Any],
+    shapes: Shapes,
+    options: Options,
+    declared: Declared | None,
+    dtypes: Mapping[str, torch.dtype] | None,
+    in_ratio_of: tuple[Sizes, Sizes] | None,
+    extends: Request | None,
+) -> Plan:
+    """The plan once it is said how copies are to differ; arguments as for `build_plan`."""
     source = Config.of(raw)
     declared = declared or Declared(architectures.find(str(source["model_type"])))
     architecture = declared.base.at(source.parsed)
@@ -131,7 +149,7 @@ def build_plan(
         )
     resolved: dict[Hashable, tuple[Dimension, ...]] = {}
     tensors = {
-        name: _tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties, resolved)
+        name: planned_tensor(name, shapes[name], architecture, roles[name], chosen.maps, options, ties, resolved)
         for name in found.known
     }
     added = extension.sizes if extension else {}
@@ -158,7 +176,7 @@ def build_plan(
             *(extension.notes if extension else ()),
             *chosen.notes,
             *ties.notes,
-            *dead_units.notes(chosen.maps, architecture.laws, combinations),
+            *(() if options.breaking.noise else dead_units.notes(chosen.maps, architecture.laws, combinations)),
             *hidden_state_notes(chosen.maps, architecture, model_class, options.last_hidden_state == "equal"),
             *_about_saving(model_class, tensors),
             *_about_symmetry(options, widens),
@@ -230,66 +248,6 @@ def _about_saving(model_class: type[PreTrainedModel], tensors: Iterable[str]) ->
 def _about_symmetry(options: Options, widens: bool) -> Iterator[str]:
     if widens and not options.breaking.breaks:
         yield (
-            "identical copies never separate in training, so that the wide model learns what the "
-            "small one would; --noise 1 (in Python noise=1.0) makes them differ without changing the function"
+            "with symmetry none the copies are equal and train as one, so that the wide model learns what the small "
+            "one would; leave that out to train on"
         )
-
-
-def _tensor(
-    name: str,
-    shape: Sequence[int],
-    architecture: Architecture,
-    roles: tuple[Role, ...],
-    maps: Mapping[Space, Map],
-    options: Options,
-    ties: Ties,
-    resolved: dict[Hashable, tuple[Dimension, ...]],
-) -> TensorPlan:
-    """One tensor: its roles at these sizes, checked against the shape in the file. What the roles of
-    one shape come to is kept in ``resolved``: tensors that grow alike have the same dimensions."""
-    canonical = architecture.canonical(name)
-    if 0 in shape:
-        raise CheckpointError(
-            f"tensor '{name}' has shape {list(shape)}, so that it holds nothing that could grow. Check the counts in "
-            "config.json, such as num_labels."
-        )
-    if len(roles) != len(shape):
-        raise CheckpointError(
-            f"tensor '{name}' has {len(shape)} dimensions, but its rule describes {len(roles)}. Check the file."
-        )
-    summed = ties.writers.get(name)
-    kind = (roles, tuple(shape), summed)
-    if kind not in resolved:
-        resolved[kind] = _dimensions(roles, tuple(shape), summed, name, maps)
-    dimensions = resolved[kind]
-    may_differ = name not in ties.kept_equal and any(d.summed and d.grows for d in dimensions)
-    breaking = options.breaking.for_hidden_states if name in ties.writers else options.breaking
-    return TensorPlan(name, canonical, tuple(shape), roles, dimensions, breaking if may_differ else UNBROKEN)
-
-
-def _dimensions(
-    roles: tuple[Role, ...],
-    shape: tuple[int, ...],
-    summed: int | None,
-    name: str,
-    maps: Mapping[Space, Map],
-) -> tuple[Dimension, ...]:
-    """What roles come to at these sizes.
-
-    Args:
-        roles: one per dimension.
-        shape: of the tensor.
-        summed: the dimension whose copies are only ever summed by a tied matrix; None for none.
-        name: of the tensor, for the message.
-        maps: the map of every space.
-    """
-    dimensions = tuple(role.resolve(size, maps) for role, size in zip(roles, shape, strict=True))
-    for dimension, role, size in zip(dimensions, roles, shape, strict=True):
-        if dimension.old != size:
-            raise CheckpointError(
-                f"tensor '{name}' has shape {list(shape)}, but its role '{role}' makes {size} a {dimension.old}. "
-                "Check the config."
-            )
-    # What a gain beside a tied matrix writes is only ever summed, so its copies may differ. They do by
-    # shares: these coefficients are those of equal copies, which is what the optimizer goes by.
-    return tuple(replace(d, summed=d.summed or axis == summed) for axis, d in enumerate(dimensions))

@@ -14,7 +14,7 @@ from growth.arguments import check_flag, check_word, meant, real_number, whole_n
 from growth.errors import IllegalGrowthError, shown
 from growth.extension.placement import Insert
 from growth.plan.like import OtherModel
-from growth.plan.symmetry import LARGEST_NOISE, NOISE_HINT, Symmetry
+from growth.plan.symmetry import AUTO, LARGEST_NOISE, NOISE_HINT, Symmetry
 
 LARGEST_WIDTH = 1024
 LARGEST_SIZE = 2**63 - 1
@@ -98,7 +98,9 @@ def check_noise(value: Any) -> float:
 
 
 def check_symmetry(value: Any) -> str:
-    """A way to break the symmetry of the copies, as `Symmetry` spells it."""
+    """A way to break the symmetry of the copies, as `Symmetry` spells it, or ``auto``."""
+    if isinstance(value, str) and value == AUTO:
+        return AUTO
     return str(Symmetry.parse(str(value) if isinstance(value, (str, Symmetry)) else shown(value)))
 
 
@@ -212,8 +214,9 @@ def check_together(choices: Mapping[str, Any]) -> None:
             f"keep says what not to take from another model, and none is named: {', '.join(choices['keep'])}. Name "
             "one with like (--like), or keep a size by --size NAME=keep."
         )
-    noise, symmetry = choices.get("noise", 0.0), choices.get("symmetry", "none")
-    if noise and symmetry != "none":
+    noise, symmetry = choices.get("noise"), choices.get("symmetry")
+    said = noise is not None and symmetry is not None and (noise or symmetry.startswith("noise"))
+    if said and symmetry != check_symmetry(f"noise:{noise}"):
         raise IllegalGrowthError(
             f"noise {noise} and symmetry {symmetry} contradict each other. Choose one of the two."
         )

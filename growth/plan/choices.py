@@ -36,6 +36,7 @@ from growth.plan.choice_checks import (
     read_whole,
     size_check,
 )
+from growth.plan.symmetry import AUTO
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -67,7 +68,7 @@ class Choices(TypedDict, total=False):
     scaling: Literal["unit", "orthogonal"]
     last_hidden_state: Literal["divided", "equal"]
     symmetry: str
-    noise: float
+    noise: float | None
     seed: int
     lossy: bool
     towers: Sequence[str]
@@ -216,19 +217,18 @@ CHOICES: Mapping[str, Choice] = {
         ),
         Choice(
             "symmetry",
-            "How copies are made to differ: identical copies never learn to. noise:R adds noise that no layer sees, "
-            "of RMS R times each weight's. split:A/B reads the copies in uneven shares, split:1/2:varied in shares "
-            "that vary by weight. None of these changes the function.",
+            "How copies are made to differ, so that they can learn different things; the function stays. noise:R adds "
+            "noise that no layer sees, of RMS R times each weight's; auto is noise of what trains best: 2, or less in "
+            "a deep model. split:A/B reads the copies in uneven shares, split:1/2:varied in shares that vary by "
+            "weight. none: equal copies, which train as one; for proofs, tests and exact trajectories.",
             check_symmetry,
-            default="none",
-            takes="none|noise:R|split:A/B",
+            default=AUTO,
+            takes="auto|noise:R|split:A/B|none",
         ),
         Choice(
             "noise",
-            "Short for symmetry noise:R. Say 1 if you will train on: it breaks the symmetry without changing the "
-            "function. (0.1 parts the copies slowly.)",
+            "Short for symmetry noise:R; 0 is symmetry none. (0.1 parts the copies slowly.)",
             check_noise,
-            default=0.0,
             takes="R",
             parse=read_decimal,
         ),

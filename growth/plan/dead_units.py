@@ -8,7 +8,9 @@ one: the unit is dead. The queries are what reads the keys, and the reverse
 (`growth.algebra.attention_laws.Sinusoids`) is never silent.
 
 Example: a rotary slot whose key starts at 0 learns, because its query does not start at 0; with
-both at 0 it would be dead. No law of this library leads to a dead unit; a law that you write may."""
+both at 0 it would be dead. No law of this library leads to a dead unit; a law that you write may.
+Noise wakes dead units: what reads them takes noise that no sum restricts, and what writes them
+gets a gradient through that."""
 
 from __future__ import annotations
 

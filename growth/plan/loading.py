@@ -24,7 +24,7 @@ def loading_note(plan: Plan) -> str:
         >>> import growth
         >>> from dataclasses import replace
         >>> from transformers import LlamaConfig
-        >>> plan = growth.plan_widening(LlamaConfig(num_hidden_layers=1, dtype="bfloat16"), width=2, noise=1)
+        >>> plan = growth.plan_widening(LlamaConfig(num_hidden_layers=1, dtype="bfloat16"), width=2)
         >>> loading_note(plan)
         ''
         >>> loading_note(replace(plan, dtypes=dict.fromkeys(plan.tensors, torch.float32)))

@@ -16,7 +16,8 @@ from growth.extension.request import Request, counts_layers
 from growth.plan.choice_checks import KEEP, check_together
 from growth.plan.choices import CHOICES, Choices
 from growth.plan.like import OtherModel
-from growth.plan.symmetry import Symmetry
+from growth.plan.noise_limit import automatic_noise
+from growth.plan.symmetry import AUTO, Symmetry
 
 __all__ = ["KEEP", "Choices", "Options", "chosen"]
 
@@ -49,7 +50,7 @@ class Options:
     rope: Literal["slots", "pairs"] = "slots"
     scaling: Scaling = "unit"
     last_hidden_state: Literal["divided", "equal"] = "divided"
-    symmetry: str = "none"
+    symmetry: str = AUTO
     seed: int = 0
     lossy: bool = False
     insert: str = "even"
@@ -103,8 +104,13 @@ class Options:
 
     @property
     def breaking(self) -> Symmetry:
-        """How the symmetry of the copies is broken."""
-        return Symmetry.parse(self.symmetry)
+        """How the symmetry of the copies is broken: under ``auto`` as in a model of one layer, until it is
+        known how deep this one is."""
+        return Symmetry.parse(self.at_depth(1).symmetry)
+
+    def at_depth(self, layers: int) -> Options:
+        """The same for a model of so many layers, with ``auto`` replaced by what it means there."""
+        return replace(self, symmetry=f"noise:{automatic_noise(layers)}") if self.symmetry == AUTO else self
 
 
 def chosen(choices: Choices) -> Options:
@@ -115,13 +121,13 @@ def chosen(choices: Choices) -> Options:
         IllegalGrowthError: for a value outside its range, or choices that contradict each other.
 
     Example:
-        >>> chosen({"heads": 8, "noise": 1})
-        Options(width=None, ..., symmetry='noise:1', ..., sizes={'num_attention_heads': 8}, ...)
+        >>> chosen({"heads": 8, "noise": 0.5})
+        Options(width=None, ..., symmetry='noise:0.5', ..., sizes={'num_attention_heads': 8}, ...)
     """
     given: dict[str, Any] = dict(choices)
     if unknown := sorted(given.keys() - CHOICES.keys()):
         raise TypeError(_unknown(unknown[0]))
-    for name in ("width", "sizes", "like", *(name for name, choice in CHOICES.items() if choice.size)):
+    for name in ("width", "sizes", "like", "noise", *(name for name, choice in CHOICES.items() if choice.size)):
         if given.get(name, 0) is None:  # as if it were not there
             del given[name]
     given = {name: CHOICES[name].check(value) for name, value in given.items()}
@@ -130,8 +136,8 @@ def chosen(choices: Choices) -> Options:
     for name, size in given.pop("sizes", {}).items():
         if sizes.setdefault(name, size) != size:
             raise IllegalGrowthError(f"{name} is named twice, as {sizes[name]} and as {size}. Name it once.")
-    if noise := given.pop("noise", 0):
-        given["symmetry"] = f"noise:{noise}"
+    if (noise := given.pop("noise", None)) is not None:
+        given.setdefault("symmetry", f"noise:{noise}")
     if "like" in given:
         from growth.plan.other_model import other_model  # takes seconds, which ``grow --help`` must not
 

@@ -226,7 +226,9 @@ class Plan(Shown):
         said += [f"attention {options.attention}"] if options.width is not None else []
         said += [f"rope {options.rope}"] if self.architecture.rotary and "head_dim" in heads else []
         seed = f" (seed {options.seed})" if options.breaking.kind == "noise" or options.breaking.varied else ""
-        said += [f"symmetry {options.symmetry}{seed}"] if options.breaking.breaks else []
+        apart = any(tensor.symmetry.breaks for tensor in self.tensors.values())
+        apart |= self.extension is not None and self.extension.noise > 0
+        said += [f"symmetry {options.symmetry}{seed}"] if apart else []
         said += [f"last hidden state {options.last_hidden_state}"] if options.last_hidden_state != "divided" else []
         return ", ".join([*said, f"scaling {options.scaling}"])
 

@@ -5,6 +5,7 @@ does the arithmetic.
 text                 what the copies of a weight that are read together become
 ===================  ============================================================================
 ``none``             equal
+``auto``             as ``noise:2``, or less in a deep model; see `growth.plan.noise_limit`
 ``noise:R``          equal plus noise that reading cannot see, of RMS R times that of the weights
 ``split:A/B``        shares of it that go evenly from A to B; of two copies, A to B
 ``split:A/B:varied`` shares drawn between A and B, anew for each weight
@@ -22,11 +23,14 @@ from typing import Literal
 
 from growth.errors import IllegalGrowthError
 
-LARGEST_NOISE = 1
-"""Beyond the weight's own size every noisy layer amplifies what rounding makes of the copies, and
-depth compounds it."""
+LARGEST_NOISE = 8
+"""Of any model. A deep one takes less (`growth.plan.noise_limit`)."""
 
-NOISE_HINT = "1 is as large as the weight itself, breaks the symmetry best and does not change the function."
+NOISE_HINT = "1 is as large as the weight itself; left out, it is what measured best. The function stays."
+
+AUTO = "auto"
+"""The text for as much noise as trains best, or as much as the depth of the model takes
+(`growth.plan.noise_limit`). Which that is, a plan says."""
 
 SHARES = (1.0, 2.0)
 """The shares of a split that names none."""
@@ -38,7 +42,7 @@ class Symmetry:
 
     Args:
         kind: ``none``, ``noise`` or ``split``.
-        noise: RMS of the noise relative to that of the weights, 0 to 1. No noise is the same as no
+        noise: RMS of the noise relative to that of the weights, 0 to `LARGEST_NOISE`. No noise is the same as no
             breaking.
         shares: first and last share of a split, up to a common factor.
         varied: whether shares are drawn between the two for each weight.
@@ -117,14 +121,15 @@ class Symmetry:
     def for_hidden_states(self) -> Symmetry:
         """How the copies of a gain differ that writes a hidden state: by shares that depend on the
         copy and on nothing else, so that the hidden state keeps its direction. Noise of R becomes
-        shares that go from 1 - 3/4 R to 1 + 3/4 R: of two copies an eighth and seven eighths at most, so
-        that none vanishes.
+        shares that go from 1 - 3/4 R to 1 + 3/4 R, for R above 1 as for 1: of two copies an eighth and
+        seven eighths at most, so that none vanishes.
 
         Example:
             >>> str(Symmetry("noise", noise=1.0).for_hidden_states)
             'split:0.25/1.75'
         """
-        shares = (1 - 0.75 * self.noise, 1 + 0.75 * self.noise) if self.kind == "noise" else self.shares
+        apart = 0.75 * min(self.noise, 1.0)
+        shares = (1 - apart, 1 + apart) if self.kind == "noise" else self.shares
         return UNBROKEN if shares[0] == shares[1] or not self.breaks else Symmetry("split", 0.0, shares, level=True)
 
     def __str__(self) -> str:
@@ -157,6 +162,6 @@ def _ratio(shares: tuple[float, float]) -> str:
 
 def _unknown(text: object) -> IllegalGrowthError:
     return IllegalGrowthError(
-        f"symmetry must be none, noise:R, split:A/B or split:A/B:varied, not {text!r}. noise:1 breaks the symmetry "
-        "best, without changing the function."
+        f"symmetry must be auto, noise:R, split:A/B, split:A/B:varied or none, not {text!r}. The default, auto, "
+        "breaks the symmetry as measured best, without changing the function."
     )

@@ -98,7 +98,7 @@ def around_ties(
     writers: dict[str, int] = {}
     notes = []
     for read in sorted({space for name in kept_equal for space in _read_in_one_use(uses[name])}, key=str):
-        if not maps[read].grows:
+        if (grown := maps.get(read)) is None or not grown.grows:  # nothing writes it: the twin says so
             continue
         feeding = _feeding(read, architecture.laws)
         found: dict[str, int] = {}
@@ -106,7 +106,7 @@ def around_ties(
             found = _writers(feeding, roles, kept_equal, maps)
         if not found:
             why = f"no gain or bias writes '{read}' for it alone"
-        elif _fewest_copies(maps[read]) < 2:
+        elif _fewest_copies(grown) < 2:
             why = "some coordinates have one copy, and beside it uneven shares would turn the last hidden state"
         else:
             spaces |= {space: _with_shares(maps[space], symmetry) for space in feeding}

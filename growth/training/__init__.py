@@ -2,7 +2,8 @@
 
 May import: `growth.proof` and the rooms below. Imported by: `growth.checkpoint`, for the state that
 a `transformers.Trainer` saves.
-Public: `staged`, `resume`, `fresh_warmup`, `clip_factor`, `train_new_only`, `new_coordinates`. Read in this order:
+Public: `staged`, `resume`, `parameter_groups`, `fresh_warmup`, `clip_factor`, `train_new_only`,
+`new_coordinates`. Read in this order:
 
 * ``model.py``, ``model_checks.py``, ``rebuild.py``: `growth.widen`
 * ``unsharded.py``, ``sharded.py``, ``ranks.py``: where its weights are: in this process, or spread over ranks
@@ -19,8 +20,16 @@ are new; warmed up, or trained alone
 
 from growth.training.clipping import clip_factor
 from growth.training.frozen import new_coordinates, train_new_only
-from growth.training.resume import resume
+from growth.training.resume import parameter_groups, resume
 from growth.training.stages import staged
 from growth.training.warmup import fresh_warmup
 
-__all__ = ["clip_factor", "fresh_warmup", "new_coordinates", "resume", "staged", "train_new_only"]
+__all__ = [
+    "clip_factor",
+    "fresh_warmup",
+    "new_coordinates",
+    "parameter_groups",
+    "resume",
+    "staged",
+    "train_new_only",
+]

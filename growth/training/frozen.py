@@ -70,7 +70,7 @@ def new_coordinates(model: Grown[Any] | nn.Module, plan: By = None) -> dict[str,
         UnsupportedModelError: a model that is wrapped or sharded.
 
     Example:
-        >>> growth.widen_checkpoint("small", "wide", width=2, noise=1)
+        >>> growth.widen_checkpoint("small", "wide", width=2)
         >>> model = AutoModelForCausalLM.from_pretrained("wide")
         >>> masks = new_coordinates(model, "wide")
     """

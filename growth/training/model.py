@@ -30,7 +30,7 @@ from growth.proof.twin import Proof, prove_twin
 from growth.text import Part, Shown
 from growth.training.coordinates import masks_of
 from growth.training.lr_schedulers import repoint
-from growth.training.model_checks import check_state, check_ties, check_training
+from growth.training.model_checks import check_state, check_ties, check_training, warn_of_equal_copies
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, not_kept, settings_of
@@ -50,7 +50,7 @@ M = TypeVar("M", bound=nn.Module)
 class Grown(Shown, Generic[M]):
     """The result of `growth.widen`.
 
-    Without ``uneven`` and ``born`` parameters, and without noise or a split, training continues
+    Under ``symmetry="none"``, and without ``uneven`` and ``born`` parameters, training continues
     exactly as the small model's would have.
 
     Args:
@@ -198,7 +198,7 @@ def widen(
         GrowthError: anything else that stands in the way.
 
     Example:
-        >>> grown = growth.widen(model, width=2, optimizer=optimizer, noise=1.0)
+        >>> grown = growth.widen(model, width=2, optimizer=optimizer)
         >>> model, optimizer = grown.model, grown.optimizer
 
         Sharded, on every rank, by the function that sharded the small model:
@@ -234,6 +234,7 @@ def widen(
         )
         if optimizer is None:
             return result
+        warn_of_equal_copies(plan, moments)
         if lost := not_kept(optimizer):
             note = f"not kept of the optimizer: {', '.join(lost)}; give it to the grown one"
             result = replace(result, plan=replace(plan, notes=(*plan.notes, note)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 
 import torch
@@ -33,6 +34,19 @@ def check_training(
     elif scheduler is not None:
         raise IllegalGrowthError(
             "a scheduler drives an optimizer. Give that too: growth.widen(model, optimizer=..., scheduler=...)."
+        )
+
+
+def warn_of_equal_copies(plan: Plan, moments: Moments) -> None:
+    """A `UserWarning` where a model is to be trained on whose copies are equal and stay so: equal copies
+    with equal moments get equal updates. (Under moments ``fresh`` the moments part them, slowly.)"""
+    options = plan.options
+    if options.widens and not options.breaking.breaks and moments != "fresh":
+        warnings.warn(
+            "with symmetry='none' the copies are equal and train as one (dropout aside), so that the wide model "
+            "learns what the small one would, at its own cost. Leave symmetry out, unless that trajectory is what you "
+            "want.",
+            stacklevel=3,
         )
 
 

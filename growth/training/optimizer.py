@@ -109,7 +109,10 @@ def grow_optimizer(
         for grown_names in grown_from.values()
         for name in grown_names
     }
-    groups, sources = _grown_groups(optimizer, new, grown_from, factors, kind if hyper == "preserve" else None)
+    held = [[name for one in group["params"] for name in grown_from[id(one)]] for group in optimizer.param_groups]
+    groups, sources = split_groups(optimizer.param_groups, held, new, factors, kind if hyper == "preserve" else None)
+    for group in groups:
+        group["params"] = [new.get_parameter(name) for name in group["params"]]
     grown = made_like(optimizer, groups)
     if kind is not None and moments != "reset":
         grow_state(optimizer, grown, old, new, plan, names, kind, moments, read)
@@ -176,31 +179,37 @@ def _uneven(
     return tuple(found)
 
 
-def _grown_groups(
-    optimizer: Optimizer,
+def split_groups(
+    groups: Sequence[Mapping[str, Any]],
+    held: Sequence[Sequence[str]],
     new: PreTrainedModel,
-    grown_from: Mapping[int, Sequence[str]],
     factors: Mapping[str, Factors],
     kind: Kind | None,
 ) -> tuple[list[dict[str, Any]], tuple[tuple[int, float], ...]]:
-    """The parameter groups of the grown optimizer, and for each the index of the old group and the
-    factor on its learning rate (`GrownOptimizer.groups`). Without a ``kind`` settings stay."""
-    groups: list[dict[str, Any]] = []
+    """The parameter groups of a grown optimizer, with the *names* of their parameters under ``params``,
+    and for each the index of the old group and the factor on its learning rate (`GrownOptimizer.groups`).
+
+    Args:
+        groups: of the old optimizer, or of its ``state_dict()``.
+        held: for each of them, the names of the parameters that grew from its own.
+        new: the model after growth, on any device.
+        factors: of each of its parameters.
+        kind: of the optimizer; None for settings that stay.
+    """
+    grown: list[dict[str, Any]] = []
     sources: list[tuple[int, float]] = []
-    recorded = kind is not None or any(ORIGIN in group for group in optimizer.param_groups)
-    for index, (group, origin) in enumerate(
-        zip(optimizer.param_groups, _origins(optimizer.param_groups), strict=True)
-    ):
-        for settings, held in _split(group, grown_from, factors, kind).items():
-            part = _part(group, held)
-            part["params"] = [new.get_parameter(name) for name in held]
+    recorded = kind is not None or any(ORIGIN in group for group in groups)
+    for index, (group, names, origin) in enumerate(zip(groups, held, _origins(groups), strict=True)):
+        for settings, part_names in _split(group, names, new, factors, kind).items():
+            part = _part(group, part_names)
+            part["params"] = part_names
             part |= settings.scaled(part)
             if recorded:
-                shapes = {name: list(new.get_parameter(name).shape) for name in held}
+                shapes = {name: list(new.get_parameter(name).shape) for name in part_names}
                 part[ORIGIN] = {**origin, "factor": rounded(origin["factor"] * settings.rate), "shapes": shapes}
-            groups.append(part)
+            grown.append(part)
             sources.append((index, settings.rate))
-    return groups, tuple(sources)
+    return grown, tuple(sources)
 
 
 def _origins(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -216,17 +225,17 @@ def _origins(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _split(
     group: Mapping[str, Any],
-    grown_from: Mapping[int, Sequence[str]],
+    names: Sequence[str],
+    new: PreTrainedModel,
     factors: Mapping[str, Factors],
     kind: Kind | None,
 ) -> dict[SettingFactors, list[str]]:
-    """Factors on the settings -> names of the parameters that take them, of those that grew from the
-    group's."""
+    """Factors on the settings -> names of the parameters that take them, of those that a group holds."""
     parts: dict[SettingFactors, list[str]] = {}
-    for parameter in group["params"]:
-        for name in grown_from[id(parameter)]:
-            settings = SettingFactors() if kind is None else SettingFactors.of(factors[name], kind, group, parameter)
-            parts.setdefault(settings, []).append(name)
+    for name in names:
+        parameter = new.get_parameter(name)
+        settings = SettingFactors() if kind is None else SettingFactors.of(factors[name], kind, group, parameter)
+        parts.setdefault(settings, []).append(name)
     return parts or {SettingFactors(): []}  # an empty group stays
 
 

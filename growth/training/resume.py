@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from growth.arguments import check_kind
-from growth.errors import IllegalGrowthError
+from growth.arguments import check_kind, check_path
+from growth.errors import CheckpointError, IllegalGrowthError
 from growth.hf.custom_modules import MODULE
 from growth.hf.inner_names import parameters_of
 from growth.hf.own_modules import in_wrapper
+from growth.hf.reader import unpickle
 from growth.training.lr_schedulers import check_scheduler, repoint
 from growth.training.optimizer import ORIGIN, made_like
 from growth.training.wrappers import check_bare, own_classes, uncompiled
@@ -80,6 +83,53 @@ def resume(
     if scheduler is None:
         return resumed, None
     return resumed, repoint(scheduler, resumed, [(origin["group"], origin["factor"]) for origin in origins])
+
+
+def parameter_groups(model: nn.Module, checkpoint: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The parameter groups of a Trainer checkpoint that grew with ``hyper="preserve"``, for Trainer's
+    ``optimizer_cls_and_kwargs``.
+
+    Trainer by itself makes two groups, with and without weight decay, and cannot load a state that has
+    others.
+
+    Args:
+        model: the grown model, loaded from the checkpoint.
+        checkpoint: the folder, or one that Trainer has saved since.
+
+    Returns:
+        One dictionary per group: its parameters under ``params``, and the settings it was saved with.
+
+    Raises:
+        CheckpointError: a folder without ``optimizer.pt``.
+        IllegalGrowthError: groups that growth has not split, or another model than was saved.
+
+    Example:
+        >>> model = AutoModelForCausalLM.from_pretrained("wide/checkpoint-500")
+        >>> groups = growth.training.parameter_groups(model, "wide/checkpoint-500")
+        >>> trainer = Trainer(model, args, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"params": groups}))
+        >>> trainer.train(resume_from_checkpoint="wide/checkpoint-500")
+    """
+    check_kind("model", model, nn.Module, "the wide model")
+    path = Path(check_path("checkpoint", checkpoint)) / "optimizer.pt"
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist. Name a folder that Trainer can resume from.")
+    state = unpickle(path)
+    saved = state.get("param_groups") if isinstance(state, Mapping) else None
+    if not saved or not all(group.get(ORIGIN) for group in saved):
+        raise IllegalGrowthError(
+            f"the groups in {path} were not split by a growth, so Trainer makes them itself. Leave "
+            "optimizer_cls_and_kwargs out, or grow with hyper='preserve' (--hyper preserve)."
+        )
+    inside = uncompiled(model)
+    parameters = parameters_of(inside)
+    _check_model([group[ORIGIN] for group in saved], parameters, type(inside).__name__)
+    groups = []
+    for group in saved:
+        held: list[Any] = [parameters[name] for name in group[ORIGIN]["shapes"]]
+        if "param_names" in group:
+            held = list(zip(group["param_names"], held, strict=True))
+        groups.append({**{key: value for key, value in group.items() if key != "param_names"}, "params": held})
+    return groups
 
 
 def _origins(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:

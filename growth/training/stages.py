@@ -74,7 +74,7 @@ def staged(
         ...     optimizer.step()
         ...     return loss.item()
         >>> stages = {1000: {"width": 2}, 3000: {"width": 1.5}}
-        >>> for model, optimizer, scheduler, loss in staged(model, optimizer, step, stages, 5000, noise=1.0):
+        >>> for model, optimizer, scheduler, loss in staged(model, optimizer, step, stages, 5000):
         ...     print(model.config.hidden_size, loss)
     """
     check_kind("model", model, nn.Module, "a model in memory")

@@ -73,6 +73,7 @@ def test_the_gate_keeps_its_logits(model_type: str, model_class: str, changes: d
         assert before[name].shape == after[name].shape and (before[name] - after[name]).abs().max() <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_layers_that_draft(tmp_path: Path) -> None:
     """DeepSeek-V3 has 61 layers and one more in its checkpoint, which `MtpModel` finds by that
     number."""

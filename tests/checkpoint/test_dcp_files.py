@@ -53,6 +53,7 @@ def test_a_few_tensors_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(folder.read(("model", str(number))).unique().tolist() == [float(number)] for number in range(12))
 
 
+@pytest.mark.slow
 def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:
     written(tmp_path / "state", 12)
     folder = ShardedFolder(tmp_path / "state", SourceFiles(tmp_path / "state"))

@@ -134,6 +134,7 @@ def test_new_layers_begin_with_moments_of_zero(
     assert went_on[0] == pytest.approx(losses[-1], rel=2e-6) and went_on[2] < went_on[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", pytest.param("tied", marks=pytest.mark.slow)])
 def test_one_file_each(name: str, fsdp_source: FsdpSource, tmp_path: Path) -> None:
     source, config, losses = fsdp_source(name, "FULL_STATE_DICT")

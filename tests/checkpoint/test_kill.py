@@ -190,6 +190,7 @@ def some_kills(stage: Stage, first: int, number: int) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments(stage: Stage) -> None:
     assert some_kills(stage, 0, 6) == []
 

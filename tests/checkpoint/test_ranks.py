@@ -188,7 +188,8 @@ def test_a_rank_that_outlives_the_first_does_not_write_into_what_comes_after(
 
     arguments = ["widen", str(home / "small"), str(target), "--noise", "1", *SHARDS, *resume]
     first, second = start_ranks(arguments, tmp_path / "log", 2, prepare)
-    assert first.wait().code == -signal.SIGKILL
+    ended = first.wait()
+    assert ended.code == -signal.SIGKILL, ended
     again = start(
         [*arguments[:3], "--noise", "1", *SHARDS, *choices, *([] if choices else resume)], tmp_path / "again"
     )

@@ -258,6 +258,7 @@ def kill_and_resume(stage: Stage, home: Path, number: int, draw: random.Random) 
     return found, contents(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.slow)])
 def test_kills_at_random_moments(rounds: int, stage: Stage, tmp_path: Path) -> None:
     draw, found = random.Random(rounds), 0

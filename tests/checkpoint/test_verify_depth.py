@@ -63,7 +63,7 @@ DEEPER: dict[Any, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     "model",
-    [llama, t5, *(pytest.param(model, marks=pytest.mark.slow) for model in (mixtral, gemma2))],
+    [llama, *(pytest.param(model, marks=pytest.mark.slow) for model in (t5, mixtral, gemma2))],
     ids=lambda model: model.__name__,
 )
 def test_deeper_is_equal(model: Any, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_wrong_usage_exits_2(
         ("--size", "=48"),
         ("--size", "hidden_size=wide"),
         ("--symmetry", "loud"),
-        ("--symmetry", "noise:2"),
+        ("--symmetry", "noise:9"),
         ("--symmetry", "split:1/1"),
         ("--noise", "-1"),
         ("--noise", "nan"),
@@ -155,7 +155,9 @@ def test_refusal_says_how_to_vouch(grow: Grow, small: Path, tmp_path: Path) -> N
 def test_plan_shows_spaces_sizes_and_config(grow: Grow, small: Path) -> None:
     result = grow("plan", small, "--width", "3")
     assert result.code == 0 and result.err == ""
-    assert result.out.startswith("LlamaForCausalLM, width 3, attention heads, scaling unit\n")
+    assert result.out.startswith(
+        "LlamaForCausalLM, width 3, attention heads, symmetry noise:2 (seed 0), scaling unit\n"
+    )
     assert "\nhidden_size           24   72  x3\n" in result.out
     rows = [line.split() for line in result.out.splitlines()]
     assert ["residual", "24", "72", "RMS", "norm"] in rows and ["ffn", "40", "120", "copied"] in [
@@ -167,7 +169,7 @@ def test_plan_shows_spaces_sizes_and_config(grow: Grow, small: Path) -> None:
         and "num_key_value_heads 2 -> 6" in result.out
     )
     assert "21 tensors, 12,216 -> " in result.out
-    assert "identical copies never separate" in result.out
+    assert "train as one" not in result.out
     assert "model.layers.0" not in result.out
 
 
@@ -284,7 +286,7 @@ def test_architectures(grow: Grow) -> None:
 
 def test_the_demo_replaces_nothing(grow: Grow, small: Path, tmp_path: Path) -> None:
     """A model of the user's own under one of the demo's names."""
-    own = Path(shutil.copytree(small, tmp_path / "out" / "more-heads-noise-1"))
+    own = Path(shutil.copytree(small, tmp_path / "out" / "more-heads-equal-copies"))
     before = snapshot(tmp_path)
     refused = grow("demo", "--keep", tmp_path / "out")
     assert refused.complaint == f"grow: {own} exists and was kept as it is. Name another folder: --keep FOLDER."

@@ -41,7 +41,8 @@ def check_table(grow: Grow, small: Path) -> None:
     result = grow("plan", small, "--width", "1.5", "--kv-heads", "keep")
     assert result.code == 0 and result.err == ""
     assert result.out.startswith(
-        "LlamaForCausalLM, width 1.5, num_key_value_heads keep, attention heads, scaling unit\n"
+        "LlamaForCausalLM, width 1.5, num_key_value_heads keep, attention heads, symmetry noise:2 (seed 0), "
+        "scaling unit\n"
     )
     assert sizes(result.out) == {
         "hidden_size": (24, 36, "x1.5"),
@@ -108,7 +109,9 @@ def test_the_sizes_of_another_model(grow: Grow, small: Path, pre_norm: Path, tmp
     (tmp_path / "config.json").write_text(json.dumps({**own, **wide}))
     for like in (tmp_path, tmp_path / "config.json"):
         result = grow("plan", small, "--like", like)
-        assert result.out.startswith("LlamaForCausalLM, the sizes of another model, scaling unit\n")
+        assert result.out.startswith(
+            "LlamaForCausalLM, the sizes of another model, symmetry noise:2 (seed 0), scaling unit\n"
+        )
         shown = sizes(result.out)
         assert {name: new for name, (_, new, why) in shown.items() if why == "as the other model"} == wide
         assert shown["head_dim"] == (6, 6, "kept, as the other model")
@@ -140,8 +143,8 @@ def test_the_sizes_of_another_model(grow: Grow, small: Path, pre_norm: Path, tmp
         ("--width 2 --width 2", "--width is given twice. Give it once."),
         ("--size 8", "'8' is not of the form NAME=N, such as moe_intermediate_size=2048."),
         ("--heads 1.5", "heads must be a whole number, or 'keep' to stay as it is, not '1.5'."),
-        ("--symmetry noise:2", "noise must be a number from 0 to 1, not 2.0."),
-        ("--symmetry split:1", "symmetry must be none, noise:R, split:A/B or split:A/B:varied, not 'split:1'."),
+        ("--symmetry noise:9", "noise must be a number from 0 to 8, not 9.0."),
+        ("--symmetry split:1", "symmetry must be auto, noise:R, split:A/B, split:A/B:varied or none, not 'split:1'."),
     ],
 )
 def test_wrong_usage_exits_2(grow: Grow, arguments: str, says: str, small: Path, tmp_path: Path) -> None:

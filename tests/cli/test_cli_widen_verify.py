@@ -31,9 +31,9 @@ def encoder(small: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("noise", "told"), [("0", True), ("1", False)])
-def test_widen_says_what_it_proved(grow: Grow, noise: str, told: bool, small: Path, tmp_path: Path) -> None:
-    result = grow("widen", small, tmp_path / "wide", "--noise", noise)
+@pytest.mark.parametrize(("symmetry", "told"), [(["--symmetry", "none"], True), (["--noise", "0"], True), ([], False)])
+def test_widen_says_what_it_proved(grow: Grow, symmetry: list[str], told: bool, small: Path, tmp_path: Path) -> None:
+    result = grow("widen", small, tmp_path / "wide", *symmetry)
     assert result.code == 0 and result.err == ""
     lines = result.out.splitlines()
     rows = [line.split() for line in lines]
@@ -42,7 +42,7 @@ def test_widen_says_what_it_proved(grow: Grow, noise: str, told: bool, small: Pa
     (fold,) = (line for line in lines if line.startswith("fold: "))
     assert "in exact arithmetic, tolerance 1e-10" in twin
     assert fold.startswith("fold: 21 tensors read back bit for bit")
-    assert any(line.startswith("note: ") and "identical copies never separate" in line for line in lines) == told
+    assert any(line.startswith("note: ") and "the copies are equal and train as one" in line for line in lines) == told
     assert lines[-2:] == [f"written: {tmp_path / 'wide'}", f"next: grow verify {small} {tmp_path / 'wide'}"]
     assert (logits(tmp_path / "wide") - logits(small)).abs().max() < 1e-5
 

@@ -74,6 +74,7 @@ def test_in_a_config(folder: Path, grow: Grow, tmp_path: Path) -> None:
     check(grow("plan", folder, "-v"), refuses=False)
 
 
+@pytest.mark.slow
 def test_what_transformers_logs_stays_off_the_screen(folder: Path, tmp_path: Path) -> None:
     """Its errors too, one of which quotes the whole config. In a process of its own, whose stderr is
     the one that the logger was given."""

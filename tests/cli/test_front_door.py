@@ -89,6 +89,8 @@ def test_a_terminal_is_told_what_goes_on(
     assert "[1/3] source in float64" in grow("verify", small, tmp_path / "wide", "--tokens", "8").err
 
 
-def test_examples_and_hints_say_the_noise_that_measured_best(grow: Grow) -> None:
+def test_examples_and_hints_take_the_noise_that_measured_best(grow: Grow) -> None:
+    """It is the default, so they need not say it."""
     helps = " ".join(grow(*name, "--help").out for name in ((), *((name,) for name in command.commands)))
-    assert "--noise 1" in helps and "noise 0.1" not in helps and "noise:0.1" not in helps
+    assert "[default: auto]" in " ".join(helps.split()) and "--symmetry none leaves it out" in helps
+    assert not any(said in helps for said in ("--noise 1", "noise 0.1", "noise:0.1"))

@@ -50,11 +50,9 @@ def test_a_form_that_lacks_a_part_is_seen(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_was_grown_says_what_to_know() -> None:
-    grown = growth.widen(llama())
-    assert "note: identical copies never separate in training" in str(
-        grown
-    ) and "--noise 1 (in Python noise=1.0)" in str(grown)
-    assert "identical" not in str(growth.widen(llama(), noise=1))
+    grown = growth.widen(llama(), symmetry="none")
+    assert "note: with symmetry none the copies are equal and train as one" in " ".join(str(grown).split())
+    assert "train as one" not in str(growth.widen(llama()))
 
 
 def test_text_is_escaped() -> None:

@@ -56,8 +56,8 @@ def test_which_copies_separate() -> None:
     with exact_arithmetic():
         count = with_experts()["mixtral 0"][1]
         for choices, apart in (
-            ({"experts": 2 * count}, False),
-            ({"experts": 2 * count, "noise": 1}, True),
+            ({"experts": 2 * count, "symmetry": "none"}, False),
+            ({"experts": 2 * count}, True),
             ({"experts": 2 * count, "expert_size": 12}, True),
         ):
             grown = growth.widen(expert_model("mixtral"), **choices).model

@@ -147,7 +147,7 @@ def test_one_layer_with_a_table_is_no_pattern_for_more() -> None:
 def test_a_reader_of_all_layers_reads_nothing_of_new_ones() -> None:
     """ESM's contact head reads the attention maps of every head of every layer."""
     raw = pattern("esm", 2, {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32})
-    large, plan = check(raw, deeper(raw, 2, width=2), twin=False)
+    large, plan = check(raw, deeper(raw, 2, width=2, symmetry="none"), twin=False)
     weight = large.esm.contact_head.regression.weight.reshape(4, -1)
     assert places(plan) == [((0, 2), (0, 0, 1, 1))]
     assert weight[[0, 2]].all() and not weight[[1, 3]].any()

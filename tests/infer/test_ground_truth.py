@@ -72,6 +72,7 @@ def test_narrower_heads() -> None:
     assert verdict(*NARROWER) == Verdict()
 
 
+@pytest.mark.slow
 def test_another_declaration_does_not_pass() -> None:
     """The comparison sees a factor in one tensor, other copies, and what one declaration does not grow."""
     raw = default_config(*main_case("gpt2"))

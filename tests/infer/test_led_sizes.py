@@ -21,6 +21,7 @@ def perceiver() -> dict[str, Any]:
     return {**raw, "architectures": ["Idefics2ForConditionalGeneration"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [True, False], ids=["written", "left out"])
 def test_a_section_that_follows_keeps_its_epsilon(said: bool) -> None:
     raw = perceiver()

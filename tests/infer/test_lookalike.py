@@ -38,6 +38,7 @@ def config(model_type: str, model_class: str, **changes: Any) -> dict[str, Any]:
     return {**AutoConfig.for_model(model_type, **SMALL, **changes).to_dict(), "architectures": [model_class]}
 
 
+@pytest.mark.slow
 def test_a_known_block_under_another_name_is_grown(tmp_path: Path) -> None:
     raw = config("seed_oss", "SeedOssForCausalLM")
     model = build_exact(raw).float()

@@ -91,6 +91,7 @@ def test_attention_that_a_run_does_not_use_grows_as_layers_of_its_kind_and_is_na
         assert float((grown.model(**seen).logits - before).abs().max()) > 1e-6
 
 
+@pytest.mark.slow
 def test_a_size_that_the_class_rounds_is_refused_before_anything_is_written() -> None:
     sizes = {"hidden_size": 1024, "intermediate_size": 6656, "num_attention_heads": 16, "num_key_value_heads": 8}
     config = Lfm2Config(**sizes, num_hidden_layers=2, layer_types=["conv", "full_attention"], block_multiple_of=256)

@@ -39,6 +39,7 @@ MAY_BE: dict[str, Callable[[Any], bool]] = {
     "width": lambda value: isinstance(value, (int, float)) and value is not True,
     "layers": lambda value: value == 5,
     "seed": lambda value: isinstance(value, int) and value is not True,
+    "noise": lambda value: value is None or (isinstance(value, int | float) and value is not True and 0 <= value <= 8),
     "lossy": lambda value: value is True,
     "vouch": lambda value: isinstance(value, list),
     "keep": lambda value: isinstance(value, list | str) and not "".join(value).strip(),
@@ -64,7 +65,7 @@ def check_refused(call: Callable[..., Any], *arguments: Any, says: str = "", **k
 def test_choices(name: str) -> None:
     for value in (*NONSENSE, None):
         may_be = MAY_BE.get(name, lambda value: False)
-        if value is None and (name in ("width", "sizes", "like") or CHOICES[name].size):
+        if value is None and (name in ("width", "sizes", "like", "noise") or CHOICES[name].size):
             continue  # as if it were not there
         try:
             growth.plan_widening(CONFIG, **{name: value})  # type: ignore[arg-type]

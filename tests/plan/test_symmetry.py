@@ -48,7 +48,7 @@ def test_what_a_kind_does_not_use_makes_no_difference(kind: str) -> None:
 def test_unreadable_texts_are_refused_with_the_forms_there_are(text: str) -> None:
     with pytest.raises(
         IllegalGrowthError,
-        match=r"symmetry must be none, noise:R, split:A/B or split:A/B:varied, not '.*'\. noise:1 ",
+        match=r"symmetry must be auto, noise:R, split:A/B, split:A/B:varied or none, not '.*'\. The default, auto, ",
     ):
         Symmetry.parse(text)
 
@@ -61,9 +61,9 @@ def test_so_is_anything_else(text: str) -> None:
         Symmetry.parse(text)
 
 
-@pytest.mark.parametrize("noise", [-0.1, 1.01, math.nan, math.inf])
+@pytest.mark.parametrize("noise", [-0.1, 8.01, math.nan, math.inf])
 def test_noise_out_of_range_is_refused(noise: float) -> None:
-    with pytest.raises(IllegalGrowthError, match=r"noise must be a number from 0 to 1, not .*\. 1 is as large as"):
+    with pytest.raises(IllegalGrowthError, match=r"noise must be a number from 0 to 8, not .*\. 1 is as large as"):
         Symmetry.parse(f"noise:{noise}")
 
 

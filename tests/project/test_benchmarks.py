@@ -175,6 +175,7 @@ def test_payoff_extends_what_was_run_under_the_same_settings(tmp_path: Path, mon
         run("--small-steps", "3", "--extend", one)
 
 
+@pytest.mark.slow
 def test_frozen_trains_every_arm_on_the_same_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -189,6 +190,7 @@ def test_frozen_trains_every_arm_on_the_same_text(
     assert all(old == new != start for _, _, old, new in rows) and len({old for _, _, old, _ in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_deeper_starts_where_the_small_model_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

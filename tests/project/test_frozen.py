@@ -43,7 +43,7 @@ KEYWORDS = (
     "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, layers=None, "
     "experts=None, experts_per_token=None, expert_size=None, insert='even', new_layers='silent', untie=False, "
     "sizes=None, like=None, keep=(), attention='heads', rope='slots', scaling='unit', "
-    "last_hidden_state='divided', symmetry='none', noise=0.0, seed=0, lossy=False, towers=(), vouch=()"
+    "last_hidden_state='divided', symmetry='auto', noise=None, seed=0, lossy=False, towers=(), vouch=()"
 )
 """What the first three take besides, each of them optional."""
 
@@ -53,9 +53,8 @@ SIGNATURES = {
     "widen": "(model, *, optimizer=None, scheduler=None, moments='preserve', hyper='preserve', allow_nonfinite=False, "
     f"verify_inputs=None, config=None, build=None, inputs=None, shard=None, {KEYWORDS})",
     "widen_checkpoint": (
-        "(src, dst, *, config=None, optimizer=False, moments='preserve', dtype=None, max_shard_size='5GB', "
-        "overwrite=False, "
-        "resume=False, jobs=None, group=None, allow_nonfinite=False, "
+        "(src, dst, *, config=None, optimizer=False, moments='preserve', hyper='keep', dtype=None, "
+        "max_shard_size='5GB', overwrite=False, resume=False, jobs=None, group=None, allow_nonfinite=False, "
         f"device='cpu', progress=None, {KEYWORDS})"
     ),
     "check_equivalence": "(a, b, *, text=None, tokens=512, device=None, dtype=None, plan=None, step=None)",
@@ -65,7 +64,8 @@ TRAINING = {
     "staged": "(model, optimizer, step, stages, steps, *, start=0, scheduler=None, moments='preserve', "
     f"hyper='preserve', {KEYWORDS})",
     "resume": "(model, optimizer, state, scheduler=None)",
-    "fresh_warmup": "(grown, steps)",
+    "parameter_groups": "(model, checkpoint)",
+    "fresh_warmup": "(grown, steps, rate=1.0)",
     "clip_factor": "(grown, gradients)",
     "new_coordinates": "(model, plan=None)",
     "train_new_only": "(model, plan=None)",
@@ -93,8 +93,8 @@ OPTIONS_OF_GROWTH = [
     "--rope slots (slots, pairs)",
     "--scaling unit (unit, orthogonal)",
     "--last-hidden-state divided (divided, equal)",
-    "--symmetry none",
-    "--noise 0.0",
+    "--symmetry auto",
+    "--noise None",
     "--seed 0",
     "--lossy",
     "--towers ...",
@@ -109,6 +109,7 @@ OPTIONS = {
         "--config None",
         "--optimizer",
         "--moments preserve (preserve, fresh, reset)",
+        "--hyper keep (keep, preserve)",
         "--dtype None (float64, float32, float16, bfloat16)",
         "--max-shard-size 5GB",
         "--overwrite",

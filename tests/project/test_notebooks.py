@@ -107,16 +107,16 @@ def taught(text: str) -> bool:
     """progressive_training: equal copies stay equal, kept settings alone move the loss, noise lets
     copies part. True after four steps of each phase as well as after 800."""
     found = re.findall(
-        r"^grown, (.*?) +(\S+) from the small one; copies of neurons are apart by +(\S+)$", text, flags=re.MULTILINE
+        r"^(.*?) +(\S+) from the small one; copies of neurons are apart by +(\S+)$", text, flags=re.MULTILINE
     )
     gaps, apart = {name: abs(float(gap)) for name, gap, _ in found}, {name: float(copies) for name, _, copies in found}
     return (
         len(found) == 5
-        and gaps["no noise, settings preserved"] <= 1e-4 < gaps["no noise, settings kept"]
-        and apart["no noise, settings preserved"] == apart["no noise, settings kept"] == 0
-        and apart["noise 0.1, settings preserved"] > 0.1
-        and apart["noise 1, settings preserved"] > 0.5
-        and apart["noise 1, settings kept"] > 0.5
+        and gaps["equal copies, settings preserved"] <= 1e-4 < gaps["equal copies, settings kept"]
+        and apart["equal copies, settings preserved"] == apart["equal copies, settings kept"] == 0
+        and apart["grown, noise 0.1, settings preserved"] > 0.1
+        and apart["grown, settings preserved"] > 0.5
+        and apart["grown, settings kept"] > 0.5
     )
 
 
@@ -134,12 +134,12 @@ SPOILED = [
     ("verify_equivalence", r"by at most \S+", "by at most 2e-3"),
     ("own_architecture", r"differ by at most \S+", "differ by at most 2e-11"),
     ("own_architecture", r"Correct the declaration", "Nothing was found"),
-    ("progressive_training", r"(no noise, settings preserved) +\S+ from", r"\1 +0.0100 from"),
-    ("progressive_training", r"(no noise, settings kept) +\S+ from", r"\1 +0.0000 from"),
-    ("progressive_training", r"(no noise, settings kept .* apart by) +\S+", r"\1 1.0e-02"),
+    ("progressive_training", r"(equal copies, settings preserved) +\S+ from", r"\1 +0.0100 from"),
+    ("progressive_training", r"(equal copies, settings kept) +\S+ from", r"\1 +0.0000 from"),
+    ("progressive_training", r"(equal copies, settings kept .* apart by) +\S+", r"\1 1.0e-02"),
     ("progressive_training", r"(noise 0.1, settings preserved .* apart by) +\S+", r"\1 0.0e+00"),
-    ("progressive_training", r"(noise 1, settings preserved .* apart by) +\S+", r"\1 1.0e-02"),
-    ("progressive_training", r"(noise 1, settings kept .* apart by) +\S+", r"\1 1.0e-02"),
+    ("progressive_training", r"(grown, settings preserved .* apart by) +\S+", r"\1 1.0e-02"),
+    ("progressive_training", r"(grown, settings kept .* apart by) +\S+", r"\1 1.0e-02"),
 ]
 
 

@@ -138,7 +138,13 @@ def test_a_checkpoint_of_holes_is_read_as_any_other(tmp_path: Path, monkeypatch:
     assert growth.widen_checkpoint(tmp_path / "holes", tmp_path / "wide", width=2).proof.fold.exact
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("Llama-3.1-405B", 405_853_388_800), ("DeepSeek-V3", 671.03e9)])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Llama-3.1-405B", 405_853_388_800),
+        pytest.param("DeepSeek-V3", 671.03e9, marks=pytest.mark.slow),
+    ],
+)
 def test_the_configs_are_those_of_the_published_models(name: str, parameters: float, tmp_path: Path) -> None:
     plan = growth.plan_widening(at_scale.MODELS[name](), width=2)
     assert plan.parameters(new=False) == pytest.approx(parameters, rel=1e-4 if name == "DeepSeek-V3" else 0)

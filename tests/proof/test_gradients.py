@@ -86,9 +86,9 @@ def without_spread(want: Tensor, got: Tensor, plan: TensorPlan, axis: int) -> tu
 def grown(small: PreTrainedModel, choice: Choice) -> growth.Grown:
     """Grown so, or to the nearest shape that works."""
     try:
-        return growth.widen(small, **choice)
+        return growth.widen(small, **{"symmetry": "none", **choice})
     except IllegalGrowthError as refusal:
-        return growth.widen(small, **nearest(choice, refusal))
+        return growth.widen(small, **{"symmetry": "none", **nearest(choice, refusal)})
 
 
 ATTENTION, SCALING, WIDTHS = ("heads", "head-dim"), ("unit", "orthogonal"), (2, 3, 1.5)
@@ -189,7 +189,7 @@ def test_swapped_coefficients_fail() -> None:
     """The check can fail: value coefficients in place of gradient coefficients."""
     case = next(case for case in LANGUAGE_MODELS if case.model_type == "gpt2")
     small = build(case)
-    result = growth.widen(small, width=3)
+    result = growth.widen(small, width=3, symmetry="none")
     before, after = gradients(small), gradients(result.model)
     name = "transformer.wpe.weight"
     plan = result.plan.tensors[name]

@@ -105,7 +105,14 @@ class Run:
 
 
 def run(
-    model: PreTrainedModel, folder: Path, resume: Path | None = None, steps: int = 60, save: int = 30, **changes: Any
+    model: PreTrainedModel,
+    folder: Path,
+    resume: Path | None = None,
+    steps: int = 60,
+    save: int = 30,
+    groups: list[dict[str, Any]] | None = None,
+    loss: Any = None,
+    **changes: Any,
 ) -> Run:
     settings: dict[str, Any] = {
         **{
@@ -126,7 +133,12 @@ def run(
     }
     seen = Seen()
     trained = Trainer(
-        model, TrainingArguments(str(folder), **{**settings, **changes}), train_dataset=DATA, callbacks=[seen]
+        model,
+        TrainingArguments(str(folder), **{**settings, **changes}),
+        train_dataset=DATA,
+        callbacks=[seen],
+        compute_loss_func=loss,
+        optimizer_cls_and_kwargs=None if groups is None else (torch.optim.AdamW, {"params": groups}),
     )
     trained.remove_callback(PrinterCallback)
     trained.train(resume_from_checkpoint=None if resume is None else str(resume))

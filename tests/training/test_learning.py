@@ -214,10 +214,10 @@ class Deaf(Scores):
 @pytest.mark.parametrize(
     ("laws", "choice", "told"),
     [
-        ({FFN: Forgotten()}, {"width": 2}, ["29 of the 58 coordinates of 'ffn'"]),
+        ({FFN: Forgotten()}, {"width": 2, "symmetry": "none"}, ["29 of the 58 coordinates of 'ffn'"]),
         (
             {QUERY: Deaf("query", "half")},
-            {"width": 2, "attention": "head-dim"},
+            {"width": 2, "attention": "head-dim", "symmetry": "none"},
             ["6 of the 12 coordinates of 'key'", "6 of the 12 coordinates of 'query'"],
         ),
     ],
@@ -233,6 +233,7 @@ def test_the_plan_says_what_never_learns(laws: dict[Space, Law], choice: dict[st
         small = build_exact(raw)
         loud(small, 1)
         grown = growth.widen(small, **choice)
+        noisy = growth.widen(small, noise=1, **{key: value for key, value in choice.items() if key != "symmetry"})
     finally:
         growth.register(stock)
     said = [note for note in grown.plan.notes if "never learn" in note]
@@ -254,3 +255,20 @@ def test_the_plan_says_what_never_learns(laws: dict[Space, Law], choice: dict[st
                     grown.plan.tensors[name], grown.plan, parameter.detach() - start[name], space, int(j)
                 ):
                     assert not part.any(), (name, str(space), int(j))
+    assert not any("never learn" in note for note in noisy.plan.notes)
+    assert all(moved(noisy, space, int(j)) for space, which in dead.items() for j in which), "noise wakes them"
+
+
+def moved(grown: growth.Grown[Any], space: Space, j: int) -> bool:
+    """Whether any weight that touches a coordinate moves in three steps."""
+    optimizer = torch.optim.AdamW(grown.model.parameters(), lr=1e-3, weight_decay=0.0)
+    known = parameters(grown.model, grown.plan)
+    start = {name: value.detach().clone() for name, value in known.items()}
+    for _ in range(3):
+        backward(grown.model)
+        optimizer.step()
+    return any(
+        bool(part.any())
+        for name, parameter in known.items()
+        for part in touching(grown.plan.tensors[name], grown.plan, parameter.detach() - start[name], space, j)
+    )

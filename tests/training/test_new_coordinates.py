@@ -42,7 +42,7 @@ def grown(model_type: str, **choices: Any) -> tuple[PreTrainedModel, growth.Grow
     with exact_arithmetic():
         model = build_exact(small_config(model_type, *CLASS[model_type]))
         loud(model, 1)
-        return model, growth.widen(model, **choices)
+        return model, growth.widen(model, symmetry="none", **choices)
 
 
 def check_values(old: nn.Module, wide: growth.Grown[Any]) -> None:

@@ -113,7 +113,7 @@ def test_a_registered_module() -> None:
             return losses
 
         train(model, optimizer, 5)
-        grown = growth.widen(model, width=3, optimizer=optimizer)
+        grown = growth.widen(model, width=3, symmetry="none", optimizer=optimizer)
         assert isinstance(grown.model, Odd) and grown.optimizer is not None and not grown.uneven
         assert "blocks.0.qkv.weight" in [
             name for group in grown.optimizer.param_groups for name in group["param_names"]

@@ -46,7 +46,7 @@ def test_radam_changes_its_degree(settings: dict[str, Any], steps: int, moments:
     """Its first steps, without the second moment, are of degree 1 in the gradient, the later ones
     of degree 0."""
     model, old, schedule = trained("llama", *CLASS["llama"], tied=False, optimizer=radam(**settings), steps=steps)
-    grown = growth.widen(model, width=3, optimizer=old, scheduler=schedule, moments=moments)
+    grown = growth.widen(model, width=3, symmetry="none", optimizer=old, scheduler=schedule, moments=moments)
     assert bool(grown.uneven) == uneven and not grown.born
     if moments == "preserve":
         distance = parting((model, old, schedule), (grown.model, grown.optimizer, grown.scheduler), 15)
@@ -66,7 +66,7 @@ def parted(model_type: str, choice: dict[str, Any], tied: bool) -> tuple[set[str
     """The parameters that, one step after growth, differ from the grown small model's after the
     same step. Means are not compared."""
     model, old, schedule = trained(model_type, *CLASS[model_type], tied=tied, steps=5)
-    grown = growth.widen(model, optimizer=old, scheduler=schedule, **choice)
+    grown = growth.widen(model, optimizer=old, scheduler=schedule, symmetry="none", **choice)
     wide = dict(grown.model.named_parameters())
     start = {
         name: wide[name].detach() - grown_weight(p.detach(), grown.plan.tensors[name])
@@ -105,7 +105,7 @@ def test_every_parameter_that_departs_is_listed(model_type: str, choice: dict[st
 def test_a_setting_of_numpy_is_a_number() -> None:
     make: MakeOptimizer = lambda parameters: AdamW(parameters, lr=np.float32(3e-3), eps=np.float32(1e-4))  # noqa: E731
     model, old, schedule = trained("llama", *CLASS["llama"], optimizer=make, scheduler=cosine, steps=5)
-    grown = growth.widen(model, width=2, optimizer=old, scheduler=schedule)
+    grown = growth.widen(model, width=2, symmetry="none", optimizer=old, scheduler=schedule)
     assert parting((model, old, schedule), (grown.model, grown.optimizer, grown.scheduler), 10) < 1e-9
 
 
@@ -129,7 +129,7 @@ def test_fresh_states_start_as_all_states_once_did() -> None:
 def test_adagrad_starts_anew_where_the_small_one_would() -> None:
     make: MakeOptimizer = lambda parameters: Adagrad(parameters, lr=1e-2, initial_accumulator_value=0.1)  # noqa: E731
     model, old, schedule = trained("llama", *CLASS["llama"], optimizer=make, scheduler=cosine, steps=5)
-    grown = growth.widen(model, width=2, optimizer=old, scheduler=schedule, moments="reset")
+    grown = growth.widen(model, width=2, symmetry="none", optimizer=old, scheduler=schedule, moments="reset")
     for state in old.state.values():
         state["sum"].fill_(0.1)
         state["step"].zero_()

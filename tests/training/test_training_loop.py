@@ -4,6 +4,7 @@ and the loss right after growth, on a real checkpoint and real text."""
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,11 @@ def grown_pair(make: Make, **choices: Any) -> tuple[growth.Grown[Any], Optimizer
     return grown, grown.optimizer
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_new_coordinates_move_by_their_part_and_old_ones_as_without(name: str) -> None:
+@pytest.mark.parametrize(("name", "full"), [("AdamW", 1.0), ("SGD", 1.0), ("AdamW", 1.5), ("SGD", 0.5)])
+def test_new_coordinates_move_by_their_part_and_old_ones_as_without(name: str, full: float) -> None:
     grown, optimizer = grown_pair(MAKERS[name])
     model = grown.model
-    warmup = fresh_warmup(grown, 4)  # which ends by itself, with hooks of others behind its own
+    warmup = fresh_warmup(grown, 4, full)  # which ends by itself at 1, with hooks of others behind its own
     others = (optimizer.register_step_pre_hook(_nothing), optimizer.register_step_post_hook(_nothing))
     for number in range(1, 7):
         reference, other = copy.deepcopy((model, optimizer))
@@ -64,16 +65,16 @@ def test_new_coordinates_move_by_their_part_and_old_ones_as_without(name: str) -
         before = {key: value.detach().clone() for key, value in model.named_parameters()}
         step(model, optimizer)
         step(reference, other)
-        rate = min(number / 4, 1.0)
+        rate = full * min(number / 4, 1.0)
         for key, free in reference.named_parameters():
             moved, wanted = model.get_parameter(key) - before[key], free - before[key]
             corner = tuple(slice(size) for size in grown.plan.tensors[key].shape)
             assert torch.equal(model.get_parameter(key)[corner], free[corner]), key
-            if rate == 1.0:
+            if rate == 1.0 and full == 1.0:
                 assert torch.equal(model.get_parameter(key), free)
             else:
                 assert torch.allclose(moved, torch.where(_corner(moved, corner), wanted, rate * wanted), atol=1e-6)
-                assert moved.shape == free[corner].shape or not torch.allclose(moved, wanted, rtol=0.2, atol=0)
+                assert moved.shape == free[corner].shape or not torch.allclose(moved, wanted, rtol=0.1, atol=0)
     warmup.remove()
     hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
     assert [[*each] for each in hooks] == [[other.id] for other in others]
@@ -122,6 +123,9 @@ def test_a_warmup_needs_an_optimizer_and_a_step() -> None:
     grown, _ = grown_pair(MAKERS["SGD"])
     with pytest.raises(IllegalGrowthError, match="at least 1, not 0"):
         fresh_warmup(grown, 0)
+    for rate in (0, -1, math.inf, math.nan, "1.3", True):
+        with pytest.raises(IllegalGrowthError, match=r"rate must be a number above 0, not .* Use 1\.3"):
+            fresh_warmup(grown, 5, rate)  # type: ignore[arg-type]
     with pytest.raises(IllegalGrowthError, match="the grown optimizer"):
         fresh_warmup(growth.widen(llama(), width=2), 5)
 
@@ -182,7 +186,7 @@ def test_the_threshold_of_clipping(model_type: str, choice: dict[str, Any], tied
     with exact_arithmetic():
         model = build_exact(small_config(model_type, CLASS[model_type], {}, tied))
         loud(model, 1)
-        grown = growth.widen(model, **choice)
+        grown = growth.widen(model, symmetry="none", **choice)
         ratio = norm_ratio(model, grown)
         assert clip_factor(grown, gradients(model)) == pytest.approx(ratio, rel=1e-9)
         assert abs(ratio - 1) > 0.01
@@ -197,7 +201,7 @@ def test_the_threshold_is_a_lower_bound_where_gradients_are_not_determined(
     with exact_arithmetic():
         model = build_exact(small_config(model_type, CLASS[model_type], {}))
         loud(model, 1)
-        grown = growth.widen(model, **choice)
+        grown = growth.widen(model, symmetry="none", **choice)
         ratio = norm_ratio(model, grown)
         assert 0.5 * ratio < clip_factor(grown, gradients(model)) < ratio * (1 - 1e-6)
 
@@ -225,7 +229,7 @@ def test_the_threshold_of_a_registered_module() -> None:
         torch.manual_seed(0)
         model = Odd(OddConfig()).double()
         loud(model)  # type: ignore[arg-type]
-        grown = growth.widen(model, width=3)
+        grown = growth.widen(model, width=3, symmetry="none")
         norms = []
         for each in (model, grown.model):
             each(torch.arange(10)[None]).logits.square().mean().backward()

@@ -55,6 +55,7 @@ def refused(model: nn.Module, says: str) -> None:
         growth.widen(model, width=2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_a_compiled_model_grows_uncompiled() -> None:
     model, optimizer, scheduler = trained()

@@ -8,8 +8,10 @@ of the old pair that it copies; pairs whose keys start at zero could take any.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from growth.architectures import (
     FFN_LAWS,
@@ -21,7 +23,10 @@ from growth.architectures import (
     Architecture,
     Fixed,
     Frequencies,
+    Growth,
     Keeps,
+    Law,
+    Map,
     Scores,
     Size,
     Space,
@@ -51,14 +56,26 @@ FREQUENCIES = Space("frequencies", "rotary_pairs")
 ROTARY_PAIRS = Size(follows=lambda c, s: -(-s["head_dim"] // 2))
 
 
+@dataclass(frozen=True)
+class _TurningValues(Law):
+    """The values under ``rotary_value``, which turn as keys do. Slots that hold no old pair turn at another
+    frequency, so that a copy there would differ from the old value; they start silent, and what reads them does
+    not, so that they learn from the first step."""
+
+    def grow(self, g: Growth) -> Map:
+        grown = Scores("key", "interleaved", "value_scale").grow(g)
+        return replace(grown, read=np.where(grown.write == 0, 1.0, grown.read))
+
+    def constants(self) -> tuple[str, ...]:
+        return ("value_scale",)
+
+    def __str__(self) -> str:
+        return "rotary values (interleaved)"
+
+
 def _for_config(architecture: Architecture, config: Any) -> Architecture:
-    """With ``rotary_value`` the values turn too. Their law is that of queries, with a scale of 1:
-    the output projection takes the place of the keys."""
-    laws = (
-        {**architecture.laws, VALUE: Scores("query", "interleaved", "value_scale")}
-        if config.rotary_value
-        else architecture.laws
-    )
+    """With ``rotary_value`` the values turn too."""
+    laws = {**architecture.laws, VALUE: _TurningValues()} if config.rotary_value else architecture.laws
     return without_projection(replace(architecture, laws=laws), config)
 
 

@@ -1,0 +1,139 @@
+"""``--hyper preserve`` on the checkpoints of the real `transformers.Trainer`: settings per tensor, in
+groups that Trainer is given."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("accelerate", reason="transformers.Trainer needs it")
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+import growth
+from growth.checkpoint import trainer_groups
+from growth.errors import CheckpointError, IllegalGrowthError
+from growth.proof.float64 import exact_arithmetic
+from growth.training import parameter_groups
+from growth.training.optimizer import ORIGIN
+from support.trainer_runs import DATA, MODELS, checkpoint, run
+
+
+def loss_of(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """In the dtype of the logits, float64; that of transformers is in float32."""
+    return cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+
+EXACT: dict[str, Any] = {
+    "save": 4,
+    "loss": loss_of,
+    "max_grad_norm": 0.0,  # whose threshold would belong to one width
+    "lr_scheduler_type": "constant_with_warmup",
+    "warmup_steps": 6,
+}
+
+
+def loss(model: PreTrainedModel) -> float:
+    rows = torch.stack([one["input_ids"] for one in DATA[:16]])
+    with torch.no_grad(), exact_arithmetic():
+        return float(loss_of(model.eval()(input_ids=rows), rows))
+
+
+def trained_on(grown: Path, folder: Path, steps: int) -> PreTrainedModel:
+    """The model of a grown checkpoint, resumed by Trainer with the groups it was saved with."""
+    with exact_arithmetic():
+        model = AutoModelForCausalLM.from_pretrained(grown, dtype=torch.float64)
+        done = run(model, folder, grown, steps=steps, groups=parameter_groups(model, grown), **EXACT)
+    assert done.trainer.state.global_step == steps
+    return model
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
+    """A folder of checkpoints after 4, 8 and 12 steps in float64, and the loss after 8 and 12."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("small")
+    with exact_arithmetic():
+        model = MODELS[request.param]().double()
+        run(model, folder, steps=12, **EXACT)
+    after = AutoModelForCausalLM.from_pretrained(folder / "checkpoint-8", dtype=torch.float64)
+    return folder, loss(after), loss(model)
+
+
+def grow(source: Path, target: Path, **choices: Any) -> Path:
+    asked = {"width": 2, "symmetry": "none", "optimizer": True, "hyper": "preserve", **choices}
+    growth.widen_checkpoint(source, target, **asked)
+    return target
+
+
+def test_the_small_model_s_trajectory_goes_on_through_two_growths(
+    small: tuple[Path, float, float], tmp_path: Path
+) -> None:
+    folder, after_8, after_12 = small
+    once = grow(folder / "checkpoint-4", tmp_path / "wide" / "checkpoint-4")
+    model = trained_on(once, tmp_path / "wide", 8)
+    assert loss(model) == pytest.approx(after_8, abs=1e-10)
+    twice = grow(tmp_path / "wide" / "checkpoint-8", tmp_path / "wider" / "checkpoint-8", width=3)
+    model = trained_on(twice, tmp_path / "wider", 12)
+    assert loss(model) == pytest.approx(after_12, abs=1e-10)
+
+
+@pytest.mark.parametrize("wrong", ["settings kept", "rates of the schedule unscaled"])
+def test_wrong_settings_leave_it(
+    small: tuple[Path, float, float], wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, after_8, _ = small
+    if wrong == "settings kept":
+        grown = grow(folder / "checkpoint-4", tmp_path / "checkpoint-4", hyper="keep")
+        with exact_arithmetic():
+            model = AutoModelForCausalLM.from_pretrained(grown, dtype=torch.float64)
+            run(model, tmp_path, grown, steps=8, **EXACT)
+    else:
+        monkeypatch.setattr(trainer_groups, "OTHERS", (*trainer_groups.RATES, *trainer_groups.OTHERS))
+        monkeypatch.setattr(trainer_groups, "RATES", ())
+        model = trained_on(grow(folder / "checkpoint-4", tmp_path / "checkpoint-4"), tmp_path, 8)
+    assert abs(loss(model) - after_8) > 1e-4
+
+
+@pytest.mark.parametrize("kind", [*MODELS])
+def test_the_groups_are_those_of_growth_in_memory(kind: str, tmp_path: Path) -> None:
+    source, model, optimizer = checkpoint(tmp_path, kind)
+    target = grow(source, tmp_path / "wide", width=3, heads="keep", symmetry="noise:1", moments="reset")
+    grown = growth.widen(model, optimizer=optimizer, width=3, heads="keep", hyper="preserve")
+    assert grown.optimizer is not None
+    wide = AutoModelForCausalLM.from_pretrained(target)
+    groups = parameter_groups(wide, target)
+    names = {id(parameter): name for name, parameter in wide.named_parameters()}
+    assert [[names[id(one)] for one in group["params"]] for group in groups] == [
+        list(group[ORIGIN]["shapes"]) for group in grown.optimizer.param_groups
+    ]
+    for read, held in zip(groups, grown.optimizer.param_groups, strict=True):
+        assert {key: value for key, value in read.items() if key != "params"} == {
+            key: value for key, value in held.items() if key not in ("params", "param_names")
+        }
+    assert len({group["lr"] for group in groups}) > 1
+
+
+def test_what_stands_in_the_way(tmp_path: Path) -> None:
+    source, model, _ = checkpoint(tmp_path, "llama")
+    with pytest.raises(IllegalGrowthError, match=r"hyper='preserve' is about the optimizer.* Add optimizer=True"):
+        growth.widen_checkpoint(source, tmp_path / "wide", hyper="preserve")
+    with pytest.raises(IllegalGrowthError, match=r"were not split by a growth.* Leave optimizer_cls_and_kwargs out"):
+        parameter_groups(model, source)
+    with pytest.raises(CheckpointError, match=r"optimizer\.pt does not exist\. Name a folder"):
+        parameter_groups(model, tmp_path)
+    target = grow(source, tmp_path / "wide")
+    with pytest.raises(IllegalGrowthError, match=r"had shape .* when the state was saved"):
+        parameter_groups(model, target)
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+    torch.save({**torch.load(other / "scheduler.pt"), "milestones": [3, 4, 5]}, other / "scheduler.pt")
+    with pytest.raises(CheckpointError, match=r"keeps 3 values under 'milestones'.* Leave --hyper out"):
+        grow(other, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
