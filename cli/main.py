@@ -15,6 +15,7 @@ from growth.hf.folders import check_source
 from growth.hf.growable import check_growable
 from growth.version import __version__
 
+from .advise import advise
 from .choices import CONFIG, DTYPE, as_typed, choices
 from .progress import Progress, told
 from .ranks import speaks
@@ -36,6 +37,7 @@ def grow() -> None:
     grow widen  SRC DST --width 2 --noise 1  twice as wide, ready to train on
     grow widen  SRC DST --like M --noise 1   as large as another model, layers too
     grow verify SRC DST                      run both on text and compare
+    grow advise LOG --cost-ratio R ...       whether to grow, when, or to start large
 
     --noise 1 breaks the symmetry of the copies without changing the function. Without it, copies
     stay equal in training and the wide model learns no more than the small one would.
@@ -82,6 +84,7 @@ def plan(src: str, config: str | None, verbose: bool, as_json: bool, **options: 
 
 
 grow.add_command(widen)
+grow.add_command(advise)
 
 
 @grow.command(short_help="Run SRC and DST on the same text and compare.")

@@ -1,0 +1,101 @@
+"""`Advice`: what `growth.training.advise` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from growth.text import Part, Shown
+from growth.training.budgets import Costs
+from growth.training.decision import Interval, is_worse
+from growth.training.loss_curves import LossCurve
+from growth.training.training_logs import TrainingLog
+
+SMALL = "small"
+"""The name of the small model."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to spend the budget, and what it is expected to end with.
+
+    Args:
+        kind: ``small`` (train it on), ``large`` (start with it) or ``grow``.
+        model: the name of the large model; empty for ``small``.
+        share: of the tokens of the run before the growth; of those left, where the small model is free. None where
+            nothing grows.
+        small_tokens, large_tokens: that the two models see.
+        loss: at the end, in nats.
+        advantage: how much lower it ends than the better way without growth, in nats.
+        behind: how much higher it ends than the candidate with the lowest expected loss, in nats; 0 for that one.
+        best: the probability that no other candidate ends lower.
+        gap_closure, break_even: of a growth: (small - grown) / (small - large) at equal tokens, and what it must
+            exceed for growing to end lower than starting large at equal FLOPs. None where it is not known for sure
+            that the large model is the better one at those tokens.
+    """
+
+    kind: str
+    model: str
+    share: float | None
+    small_tokens: float
+    large_tokens: float
+    loss: Interval
+    advantage: Interval
+    behind: Interval
+    best: float
+    gap_closure: Interval | None
+    break_even: Interval | None
+
+
+@dataclass(frozen=True, repr=False)
+class Advice(Shown):
+    """What `advise` says. Print it, or read its parts.
+
+    Args:
+        verdict: ``grow``, ``start large``, ``train on``, ``no difference`` or ``cannot tell``.
+        recommendation: the same in a sentence, with how sure it is, and what would tell more.
+        candidates: the ways to spend the budget.
+        curves: name of a model -> the posterior of its loss curve.
+        logs: name of a model -> the points it was fitted to.
+        costs: what a token of each large model costs, and what it has more of.
+        budget: in tokens of the small model.
+        free: tokens that the small model has seen and that are not counted.
+        notes: what was assumed or left out.
+    """
+
+    verdict: str
+    recommendation: str
+    candidates: tuple[Candidate, ...]
+    curves: Mapping[str, LossCurve]
+    logs: Mapping[str, TrainingLog]
+    costs: Costs
+    budget: float
+    free: float
+    notes: tuple[str, ...]
+
+    @property
+    def ruled_out(self) -> tuple[Candidate, ...]:
+        """The candidates that end higher than the one with the lowest expected loss for sure."""
+        return tuple(one for one in self.candidates if is_worse(one.behind))
+
+    def _parts(self) -> Sequence[Part]:
+        from growth.training.advice_text import advice_parts
+
+        return advice_parts(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values, the curves by their medians and 95 % intervals."""
+        from growth.training.advice_text import as_json
+
+        return as_json(self)
+
+    def plot(self, path: Any) -> None:
+        """Draw the curves, their 95 % bands and the best growth into a picture. Raises UnsupportedModelError without
+        matplotlib."""
+        from growth.training.advice_plot import draw
+
+        draw(self, path)
+
+    def __repr__(self) -> str:
+        return f"Advice({self.verdict!r}, {self.recommendation!r})"
