@@ -104,22 +104,24 @@ def recommended(
         f"to {said(rival.alternative)} may end {-rival.behind.low:.3f} nats lower or {rival.behind.high:.3f} higher"
         for rival in open_
     )
+    model = next(way.model for way in (best, *(rival.alternative for rival in open_)) if way.model)
     out = f" Ruled out: {beaten}." if beaten else ""
     return (
         f"cannot tell: to {said(best)} is expected to end lowest, but {doubts} (95 %).{out} What would tell most: "
-        f"{_wanted(telling, curves, ratios, budget, free)}."
+        f"{_wanted(telling, model, curves, ratios, budget, free)}."
     )
 
 
 def _wanted(
-    telling: str, curves: Mapping[str, LossCurve], ratios: Mapping[str, float], budget: float, free: float
+    telling: str, model: str, curves: Mapping[str, LossCurve], ratios: Mapping[str, float], budget: float, free: float
 ) -> str:
-    """The run that would tell most."""
+    """The run that would tell most; ``model`` is the large one that growing or starting with is about."""
     if telling == "carry":
-        tokens = max(curves[_SMALL].last, free)
+        tokens, ratio = max(curves[_SMALL].last, free), ratios[model]
+        same = tokens if free else tokens * (1 + 1 / ratio)
         return (
             f"a trial growth of the small model after {counted(tokens)} tokens, trained for as many again: whether it "
-            "stays below the large model that starts anew"
+            f"is then below the large model after {counted(same)} tokens, which costs the same"
         )
     most = free + budget if telling == _SMALL else budget / ratios[telling]
     curve = curves[telling]

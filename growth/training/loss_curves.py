@@ -143,9 +143,8 @@ def fit(log: TrainingLog, seed: int = 0) -> LossCurve:
     spread = noise * np.sqrt(len(loss) / max(independent, _LEAST_FREEDOM) / inner[rows])
     excess = np.maximum(slopes.ravel()[cells] + spread * random.standard_normal(DRAWS), 1e-6 * level)
     drift = DRIFT * excess * random.standard_normal(DRAWS)
-    return LossCurve(
-        last, used.floors[columns], excess, used.exponents[rows], float(np.median(noise)), len(loss), drift
-    )
+    about = float(np.sqrt(squares.min() / max(len(loss) - 3, 1)))
+    return LossCurve(last, used.floors[columns], excess, used.exponents[rows], about, len(loss), drift)
 
 
 @dataclass(frozen=True)
