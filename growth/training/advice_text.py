@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from growth.training.advice import Advice, Candidate
 
 _SMALL = "small"
+_AXES = {"width": ", in width", "depth": ", in depth", "both": ", in width and depth", "experts": ", in experts"}
 _FURTHER = 4.0
 """How many times as long a log is proposed where a longer one would tell most."""
 
@@ -68,7 +69,7 @@ def recommended(
     as_good: Sequence[Alternative],
     telling: str,
     curves: Mapping[str, LossCurve],
-    ratios: Mapping[str, float],
+    costs: Costs,
     budget: float,
     free: float,
 ) -> str:
@@ -80,9 +81,10 @@ def recommended(
         as_good: other times to grow into the same model that are not worse for sure.
         telling: what would settle most, by name; empty where nothing needs to.
         curves: name -> curve.
-        ratios: name of a large model -> the cost of a token of it, in tokens of the small one.
+        costs: of the models.
         budget, free: in tokens of the small model.
     """
+    ratios = costs.ratios
 
     def said(way: Alternative) -> str:
         return named_way(way, len(ratios) > 1, free > 0)
@@ -94,22 +96,26 @@ def recommended(
     )
     if verdict in ("grow", "start large", "train on"):
         also = " or ".join(said(way) for way in as_good)
-        return f"{said(best)}: {beaten}.{f' To {also} may do as well.' if also else ''}"
+        axis = _AXES.get(costs.axes[best.model], "") if best.kind == "grow" else ""
+        return f"{said(best)}{axis}: {beaten}.{f' To {also} may do as well.' if also else ''}"
     if verdict == "no difference":
         alike = " and to ".join(said(rival.alternative) for rival in rivals if rival.verdict == "alike")
         more = f"; {beaten}" if beaten else ""
         return f"no difference: to {said(best)} and to {alike} end within {PRACTICAL} nats of each other{more}."
     open_ = [rival for rival in rivals if rival.verdict != "worse"]
-    doubts = "; ".join(
-        f"to {said(rival.alternative)} may end {-rival.behind.low:.3f} nats lower or {rival.behind.high:.3f} higher"
-        for rival in open_
-    )
+    doubts = "; ".join(f"to {said(rival.alternative)} may end {_doubt(rival.behind)}" for rival in open_)
     model = next(way.model for way in (best, *(rival.alternative for rival in open_)) if way.model)
     out = f" Ruled out: {beaten}." if beaten else ""
     return (
         f"cannot tell: to {said(best)} is expected to end lowest, but {doubts} (95 %).{out} What would tell most: "
         f"{_wanted(telling, model, curves, ratios, budget, free)}."
     )
+
+
+def _doubt(behind: Interval) -> str:
+    if behind.low > 0:
+        return f"as little as {behind.low:.3f} nats higher"
+    return f"{-behind.low:.3f} nats lower or {behind.high:.3f} higher"
 
 
 def _wanted(

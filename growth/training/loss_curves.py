@@ -30,7 +30,8 @@ weight."""
 DRIFT, WANDERING = 0.06, 0.5
 """How far curves leave a power law beyond the last point, in each e-fold of tokens: the standard deviation as a share
 of the excess over the floor there; and the share of its variance that two models on the same text do not have in
-common. Chosen on six runs of byte-level models of width 24 and 48 (docs/advise.md)."""
+common. Chosen on ten curves of byte-level models of width 24 to 72, continued to two to ten times the tokens of the
+fitted part (docs/advise.md)."""
 HUBER = 2.0
 """Standard deviations beyond which a point counts less."""
 _LEAST_FREEDOM = 3.0

@@ -93,7 +93,7 @@ def advise(
     telling = _telling(best, rivals, curves[SMALL], larges, budget, free) if verdict == "cannot tell" else ""
     references = [way for way in ways if way.kind != "grow"]
     candidates = [_candidate(way, references, best, chance) for way, chance in zip(ways, chances(ways), strict=True)]
-    sentence = recommended(verdict, best, rivals, _as_good(best, ways), telling, curves, costs.ratios, budget, free)
+    sentence = recommended(verdict, best, rivals, _as_good(best, ways), telling, curves, costs, budget, free)
     notes = notes_of(logs, costs, budget, free)
     return Advice(verdict, sentence, tuple(candidates), curves, logs, costs, budget, free, notes)
 
