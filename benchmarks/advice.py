@@ -1,12 +1,12 @@
 """How often `growth.training.advise` is right: on the runs of `payoff.py`, of which it sees the beginning.
 
-    python benchmarks/advice.py [FILE] [--shares 0.1 0.25] [--json]
+    python benchmarks/advice.py [FILE] [--shares 0.1 0.25 0.5]
 
 For every comparison in FILE (payoff.jsonl by default: an axis, a factor, a horizon), every seed and every share, the
 planner is given the first part of the small model's and the large model's loss curves at a constant learning rate, up
-to that share of the budget in FLOPs, with the learning rates, and the cost of a token of each. What it knows of growth
-was written down before these runs were made, and none of them is used to fit it. It is scored against the means over
-the seeds of what the runs ended with, learning rate decayed, on the reported half of the held-out text:
+to that share of the budget in FLOPs, with the learning rates, and both configs. What it knows of growth was written
+down before these runs were made, and none of them is used to fit it. It is scored against the means over the seeds of
+what the runs ended with, learning rate decayed, on the reported half of the held-out text:
 
 * right: what it recommends ends within 0.005 nats of the best, or lower; wrong: higher by more, and beyond the 95 %
   interval of the difference (Welch); else not resolved;
@@ -19,6 +19,7 @@ Beside it stand rules that look at no log: always grow at a quarter, always star
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 from collections import Counter
@@ -117,6 +118,22 @@ def constant(run: Record, flops: float, warmup: int, tokens_per_step: int) -> di
     return {"tokens": [one for one, _ in points], "loss": [loss for _, loss in points], "learning_rate": rates}
 
 
+def config_of(size: str, setting: Record) -> dict[str, Any]:
+    """The config of a size such as ``24x2``, as `payoff.py` builds it."""
+    width, layers = map(int, size.split("x"))
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": width,
+        "intermediate_size": 8 * round(width / 3),
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // setting["head_dim"],
+        "vocab_size": setting["symbols"],
+        "max_position_embeddings": setting["context"],
+        "tie_word_embeddings": False,
+    }
+
+
 @dataclass
 class Score:
     """What became of the answers of one comparison and share.
@@ -125,7 +142,6 @@ class Score:
         answers: verdict -> how often; ``outcomes``: right, wrong, not resolved, cannot tell -> how often.
         ruled_out: right, wrong, not resolved -> how often a way was ruled out so.
         held: kind of interval -> whether each held.
-        unread: how many seeds had too few points.
     """
 
     comparison: Comparison
@@ -135,7 +151,6 @@ class Score:
     ruled_out: Counter[str] = field(default_factory=Counter)
     held: dict[str, list[bool]] = field(default_factory=dict)
     errors: dict[str, list[float]] = field(default_factory=dict)
-    unread: int = 0
 
     def add(self, advice: Advice, small: Record, large: Record, tokens_per_step: int) -> None:
         compared = self.comparison
@@ -152,8 +167,11 @@ class Score:
             if one in advice.ruled_out:
                 sure = "right" if behind > 0 else "wrong" if behind + half < 0 else "not resolved"
                 self.ruled_out[sure] += 1
-            if one.kind != "grow" or one.share == way[1]:
-                self._hold("difference", behind, one.behind.low, one.behind.high, one.behind.middle)
+        exact = {way: one for one in advice.candidates if (way := compared.found(one)) in ((one.kind, one.share),)}
+        for one, other in itertools.combinations(exact, 2):
+            if "grow" not in (one[0], other[0]) or one[0] != other[0]:
+                drawn = exact[one].drawn - exact[other].drawn
+                self._hold("difference", compared.difference(one, other)[0], *np.quantile(drawn, (0.025, 0.975, 0.5)))
         for name, run in (("small", small), ("large", large)):
             points = constant(run, math.inf, 1, tokens_per_step)
             drawn = advice.curves[name].at(points["tokens"][-1])
@@ -187,18 +205,19 @@ def scores(header: Record, records: Sequence[Record], shares: Sequence[float]) -
             score = Score(comparison, share)
             for seed in sorted(small.keys() & large.keys()):
                 runs = small[seed], large[seed]
-                costs = [run["flops"] / run["tokens"] for run in runs]
+                configs = [config_of(run["small" if run is runs[0] else "large"], setting) for run in runs]
                 logs = [constant(run, share * runs[1]["flops"], setting["warmup"], per_step) for run in runs]
                 try:
                     advice = advise(
                         logs[0],
                         logs[1],
-                        cost_ratio=costs[1] / costs[0],
+                        small_config=configs[0],
+                        large_config=configs[1],
+                        context=setting["context"],
                         budget_tokens=runs[1]["tokens"],
-                        axis=comparison.axis,
                     )
                 except CheckpointError:
-                    score.unread += 1
+                    score.answers["too few points"] += 1
                     continue
                 score.add(advice, *runs, per_step)
             yield score
@@ -281,7 +300,6 @@ def main() -> None:
                 rms = math.sqrt(fmean(error**2 for error in errors))
                 mean = fmean(errors)
                 print(f"{kind}, {100 * share:g} % seen: predicted minus measured {mean:+.4f}, rms {rms:.4f} nats")
-    print(f"logs with too few points: {sum(one.unread for one in found)}")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from growth.text import Part, Shown
 from growth.training.budgets import Costs
 from growth.training.decision import Interval, is_worse
-from growth.training.loss_curves import LossCurve
+from growth.training.loss_curves import LossCurve, Numbers
 from growth.training.training_logs import TrainingLog
 
 SMALL = "small"
@@ -33,6 +33,7 @@ class Candidate:
         gap_closure, break_even: of a growth: (small - grown) / (small - large) at equal tokens, and what it must
             exceed for growing to end lower than starting large at equal FLOPs. None where it is not known for sure
             that the large model is the better one at those tokens.
+        drawn: the loss at the end on each draw; all candidates have the same draws, so that differences can be taken.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Candidate:
     best: float
     gap_closure: Interval | None
     break_even: Interval | None
+    drawn: Numbers = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from growth.text import Part, Table, wrapped
@@ -161,9 +162,9 @@ def notes_of(logs: Mapping[str, TrainingLog], costs: Costs, budget: float, free:
     if free:
         notes.append(f"the {counted(free)} tokens that the small model has seen are not counted")
     notes.append(
-        "losses are at a constant learning rate; a decay at the end takes off all of them alike, and "
-        f"{100 * DECAY:.1f} % of the loss more for each e-fold of a run's tokens, which is allowed for. Not in the "
-        "intervals: seeds, and learning rates that do not suit a model"
+        "losses are at a constant learning rate; a decay at the end of the same cost takes off all alike, but for "
+        f"{100 * DECAY:.1f} % of the loss for each e-fold of its tokens, of which the small model has more. "
+        "Not in the intervals: seeds, and learning rates that do not suit a model"
     )
     return tuple(notes)
 
@@ -249,7 +250,7 @@ def as_json(advice: Advice) -> dict[str, Any]:
         },
         "candidates": [
             {
-                **{name: value for name, value in vars(one).items() if not isinstance(value, Interval)},
+                **{name: value for name, value in vars(one).items() if isinstance(value, (str, float, int, NoneType))},
                 **{name: _plain(value) for name, value in vars(one).items() if isinstance(value, Interval)},
             }
             for one in advice.candidates

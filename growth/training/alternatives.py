@@ -15,8 +15,10 @@ SHARES = (0.1, 0.25, 0.5, 0.75)
 """After which share of the tokens to grow."""
 DECAY, DECAY_SPREAD, DECAY_OWN = 0.012, 0.008, 0.005
 """What a decay of the learning rate at the end takes off the loss, beyond what it takes off all: so many times the
-loss for each e-fold of a run's tokens, its uncertainty, and how far models differ besides. Measured on byte-level
-models of width 24 and 48, where a decay over the last quarter took 0.07 to 0.13 nats off 1.7 (docs/advise.md)."""
+loss for each e-fold of the decay's tokens, its uncertainty, and how far models differ besides. Decays cost the same
+share of the budget, so that the small model's is longer, and that of a grown model as long as the large one's.
+Measured on byte-level models of width 24 and 48, where a decay over the last quarter took 0.07 to 0.13 nats off 1.7
+(docs/advise.md)."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def alternatives(
     """
     per_fold = DECAY + DECAY_SPREAD * random.standard_normal(len(small.floor))
 
-    def decayed(loss: Numbers, tokens: float, own: Numbers) -> Numbers:
-        """What a run of that length ends with, beside one of as many tokens as the first large model could see."""
-        lower: Numbers = loss * (1 - per_fold * np.log(tokens * larges[0].cost / budget) - DECAY_OWN * own)
+    def decayed(loss: Numbers, cost: float, own: Numbers) -> Numbers:
+        """What a run ends with after a decay in which a token costs that much, beside one of the first large model."""
+        lower: Numbers = loss * (1 - per_fold * np.log(larges[0].cost / cost) - DECAY_OWN * own)
         return lower
 
     def own() -> Numbers:
@@ -87,12 +89,12 @@ def alternatives(
 
     of_small = own()
     on = free + budget
-    found = [Alternative("small", "", None, on, 0.0, decayed(small.at(on), on, of_small))]
+    found = [Alternative("small", "", None, on, 0.0, decayed(small.at(on), 1.0, of_small))]
     for large in larges:
         of_large, of_grown = own(), own()
         alone = budget / large.cost
         scratch = large.curve.at(alone)
-        found.append(Alternative("large", large.name, None, 0.0, alone, decayed(scratch, alone, of_large)))
+        found.append(Alternative("large", large.name, None, 0.0, alone, decayed(scratch, large.cost, of_large)))
         for share in (0.0, *SHARES) if free else SHARES:
             tokens = budget / (share + (1 - share) * large.cost)
             before, after = free + share * tokens, (1 - share) * tokens
@@ -100,6 +102,6 @@ def alternatives(
             below, above = large.curve.at(before + after), small.at(before + after)
             gap = np.where(above > below, above - below, np.nan)
             closed, even = (above - loss) / gap, 1 - (scratch - below) / gap
-            ends = decayed(loss, before + after, of_grown)
+            ends = decayed(loss, large.cost, of_grown)
             found.append(Alternative("grow", large.name, share, before, after, ends, closed, even))
     return found

@@ -151,24 +151,15 @@ def _as_good(best: Alternative, ways: Sequence[Alternative]) -> list[Alternative
 
 
 def _candidate(way: Alternative, references: Sequence[Alternative], best: Alternative, chance: float) -> Candidate:
-    closed, even = _known(way.gap_closure), _known(way.break_even)
-    loss, advantage, behind = (
-        Interval.of(way.loss),
-        over_references(way, references),
-        Interval.of(way.loss - best.loss),
-    )
     return Candidate(
-        way.kind,
-        way.model,
-        way.share,
-        way.small_tokens,
-        way.large_tokens,
-        loss,
-        advantage,
-        behind,
-        chance,
-        closed,
-        even,
+        *(way.kind, way.model, way.share, way.small_tokens, way.large_tokens),
+        loss=Interval.of(way.loss),
+        advantage=over_references(way, references),
+        behind=Interval.of(way.loss - best.loss),
+        best=chance,
+        gap_closure=_known(way.gap_closure),
+        break_even=_known(way.break_even),
+        drawn=way.loss,
     )
 
 

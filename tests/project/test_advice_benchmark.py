@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from growth.training.run_costs import cost_of
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import advice
-from advice import Comparison, Score, comparisons, constant, judged, read, scores, table
+from advice import Comparison, Score, comparisons, config_of, constant, judged, read, scores, table
 
-HEADER = {"setting": {"batch": 8, "context": 64, "warmup": 10, "steps": 2000}}
+HEADER = {"setting": {"batch": 8, "context": 64, "warmup": 10, "steps": 2000, "head_dim": 12, "symbols": 96}}
 STEP = 512
-SMALL, LARGE = 1.0, 3.0
+SMALL, LARGE = (cost_of(config_of(size, HEADER["setting"]), 64).flops for size in ("24x2", "48x2"))
 """FLOPs of a token."""
 
 
@@ -37,6 +39,8 @@ def run(arm: str, report: float, seed: int, grown_at: float | None = None, **cha
         "factor": 2.0,
         "horizon": 1.0,
         "arm": arm,
+        "small": "24x2",
+        "large": "48x2",
         "recipe": "noise:1" if arm == "grown" else "",
         "symmetry": "noise:1" if arm == "grown" else "",
         "grown_at": grown_at,
@@ -100,14 +104,18 @@ def test_the_planner_sees_the_beginning_alone() -> None:
             for one in RUNS]  # fmt: skip
     (score,), (other,) = (list(scores(HEADER, records, [0.25])) for records in (RUNS, late))
     assert score.answers == other.answers and score.ruled_out == other.ruled_out
-    assert sum(score.answers.values()) == 4 and score.unread == 0 and score.held["loss"] != other.held["loss"]
+    assert (
+        sum(score.answers.values()) == 4
+        and "too few points" not in score.answers
+        and score.held["loss"] != other.held["loss"]
+    )
 
 
 def test_scores_of_an_answer() -> None:
     """Of what the planner says, with the verdict and the intervals put in its mouth."""
     said = advice.advise(
         *(constant(one, 1e18, 10, STEP) for one in (RUNS[4], RUNS[0])),
-        cost_ratio=3.0,
+        cost_ratio=LARGE / SMALL,
         budget_tokens=RUNS[0]["tokens"],
         axis="width",
     )
@@ -156,8 +164,18 @@ def test_the_file_and_the_tables(
 def test_way_of_a_candidate() -> None:
     (found,) = comparisons(RUNS)
     said = advice.advise(
-        *(constant(one, 1e18, 10, STEP) for one in (RUNS[4], RUNS[0])), cost_ratio=3.0, budget_tokens=1e6
+        *(constant(one, 1e18, 10, STEP) for one in (RUNS[4], RUNS[0])), cost_ratio=LARGE / SMALL, budget_tokens=1e6
     )
     ways = [found.found(one) for one in said.candidates]
     assert ways == [("small", None), ("large", None), ("grow", 0.25), ("grow", 0.25), ("grow", 0.5), None]
     assert isinstance(found, Comparison) and np.isfinite(found.difference(("large", None), ("small", None))).all()
+
+
+def test_costs_are_those_of_the_runs() -> None:
+    """By hand: four projections and three feed-forward matrices of each layer, the head, attention over 64 tokens."""
+    assert SMALL == 6 * (2 * (4 * 24**2 + 3 * 24 * 64) + 96 * 24) + 12 * 2 * 64 * 24
+
+
+def test_logs_with_too_few_points_are_counted() -> None:
+    (score,) = scores(HEADER, RUNS, [0.01])
+    assert score.answers == {"too few points": 4} and not score.held

@@ -181,7 +181,7 @@ def test_frozen() -> None:
     assert {name: bare_signature(getattr(growth.training, name)) for name in TRAINING} == TRAINING
     assert [field.name for field in fields(growth.Grown)] == GROWN
     assert [field.name for field in fields(Advice)] == ADVICE
-    assert [field.name for field in fields(Candidate)] == [*CANDIDATE, "gap_closure", "break_even"]
+    assert [field.name for field in fields(Candidate)] == [*CANDIDATE, "gap_closure", "break_even", "drawn"]
     assert bare_signature(growth.Grown.new_coordinates) == "(self)"
     for name in ("plan_widening", "widen", "widen_checkpoint"):
         assert get_type_hints(getattr(growth, name))["choices"] == Unpack[Choices]

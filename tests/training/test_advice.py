@@ -30,7 +30,7 @@ def log(floor: float, excess: float, exponent: float, end: float, noise: float =
 
 
 CASES: dict[str, tuple[Pairs, Pairs, float, float, str]] = {
-    "grow": (log(2.9, 0.3, 0.4, 2e8), log(2.0, 1.2, 0.4, 1e8, seed=1), 4, 1.5e8, "depth"),
+    "grow": (log(2.9, 0.3, 0.4, 6e8), log(2.0, 1.2, 0.4, 1.5e8, seed=1), 4, 1.5e8, "depth"),
     "train on": (log(2.2, 0.5, 0.4, 4e8), log(2.15, 0.8, 0.4, 1e8, seed=1), 8, 1e8, "width"),
     "cannot tell": (log(2.6, 0.5, 0.4, 2e8), log(2.2, 0.6, 0.4, 1e8, seed=1), 4, 1e8, "width"),
 }
