@@ -9,7 +9,8 @@ down before these runs were made, and none of them is used to fit it. It is scor
 what the runs ended with, learning rate decayed, on the reported half of the held-out text:
 
 * right: what it recommends ends within 0.005 nats of the best, or lower; wrong: higher by more, and beyond the 95 %
-  interval of the difference (Welch); else not resolved;
+  interval of the difference (Welch); else not resolved. The same for what it expects to end lowest, where it says that
+  it cannot tell;
 * what it rules out, likewise: right where that ends higher, wrong where it ends lower than what was to be lowest;
 * how many of the 95 % intervals hold: of the loss at the end of the constant rate, and of the differences between ways
   to spend the budget.
@@ -140,6 +141,7 @@ class Score:
 
     Args:
         answers: verdict -> how often; ``outcomes``: right, wrong, not resolved, cannot tell -> how often.
+        leaning: the same of what it expects to end lowest, whatever its verdict.
         ruled_out: right, wrong, not resolved -> how often a way was ruled out so.
         held: kind of interval -> whether each held.
     """
@@ -148,6 +150,7 @@ class Score:
     share: float
     answers: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    leaning: Counter[str] = field(default_factory=Counter)
     ruled_out: Counter[str] = field(default_factory=Counter)
     held: dict[str, list[bool]] = field(default_factory=dict)
     errors: dict[str, list[float]] = field(default_factory=dict)
@@ -158,6 +161,7 @@ class Score:
         best = next(one for one in advice.candidates if one.behind.low == one.behind.high)
         truth = compared.found(best)
         certain = advice.verdict not in ("cannot tell", "no difference")
+        self.leaning[self._outcome(truth)] += 1
         self.outcomes["cannot tell" if not certain else self._outcome(truth)] += 1
         for one in advice.candidates:
             way = compared.found(one)
@@ -230,35 +234,37 @@ def _of(held: list[bool] | None) -> str:
 def table(found: Sequence[Score]) -> str:
     """As Markdown: a row for each comparison and share, then all of a share together."""
     lines = [
-        "| growth | horizon | seen | answers | right | wrong | not resolved | cannot tell | ruled out: right, wrong, "
-        "not resolved | 95 % of losses | 95 % of differences |",
-        "|---|---:|---:|---|---:|---:|---:|---:|---|---:|---:|",
+        "| growth | horizon | seen | answers | right | wrong | not resolved | cannot tell | expected lowest: right, "
+        "wrong, not resolved | ruled out: right, wrong, not resolved | 95 % of losses | 95 % of differences |",
+        "|---|---:|---:|---|---:|---:|---:|---:|---|---|---:|---:|",
     ]
     for one in found:
         compared = one.comparison
         lines.append(
             f"| {compared.axis} x{compared.factor:g} | {compared.horizon:g} | {100 * one.share:g} % | "
             + ", ".join(f"{answer} {count}" for answer, count in one.answers.most_common())
-            + f" | {_cells(one.outcomes, one.ruled_out)} | {_of(one.held.get('loss'))} | "
+            + f" | {_cells(one.outcomes, one.leaning, one.ruled_out)} | {_of(one.held.get('loss'))} | "
             f"{_of(one.held.get('difference'))} |"
         )
     for share in dict.fromkeys(one.share for one in found):
         part = [one for one in found if one.share == share]
         outcomes = sum((one.outcomes for one in part), Counter[str]())
+        leaning = sum((one.leaning for one in part), Counter[str]())
         ruled = sum((one.ruled_out for one in part), Counter[str]())
         answers = sum((one.answers for one in part), Counter[str]())
         held = {kind: [x for one in part for x in one.held.get(kind, [])] for kind in ("loss", "difference")}
         said = ", ".join(f"{answer} {count}" for answer, count in answers.most_common())
         lines.append(
-            f"| all | | {100 * share:g} % | {said} | {_cells(outcomes, ruled)} | {_of(held['loss'])} | "
+            f"| all | | {100 * share:g} % | {said} | {_cells(outcomes, leaning, ruled)} | {_of(held['loss'])} | "
             f"{_of(held['difference'])} |"
         )
     return "\n".join(lines)
 
 
-def _cells(outcomes: Counter[str], ruled: Counter[str]) -> str:
+def _cells(outcomes: Counter[str], *others: Counter[str]) -> str:
     counts = " | ".join(str(outcomes[name]) for name in ("right", "wrong", "not resolved", "cannot tell"))
-    return f"{counts} | {ruled['right']}, {ruled['wrong']}, {ruled['not resolved']}"
+    threes = [", ".join(str(one[name]) for name in ("right", "wrong", "not resolved")) for one in others]
+    return " | ".join([counts, *threes])
 
 
 def rules(found: Sequence[Comparison]) -> str:
