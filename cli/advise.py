@@ -44,6 +44,17 @@ from .strict import Once
     help="With --cost-ratio: what the large model has more of.",
 )
 @click.option(
+    "--grown-log",
+    metavar="LOG",
+    help="Log of a trial growth of the small model to the large one, its tokens counted from the small model's start.",
+)
+@click.option(
+    "--grown-at",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="With --grown-log: after how many tokens of the small model it grew.",
+)
+@click.option(
     "--budget-tokens",
     type=click.FloatRange(min=0, min_open=True),
     metavar="N",
@@ -114,7 +125,9 @@ def advise(
         raise click.UsageError("give the costs once: --small-config and --large-config, or --cost-ratio R.")
     if options["axis"] and not cost_ratios:
         raise click.UsageError("--axis goes with --cost-ratio: the configs say what grows.")
-    for log in (small_log, *large_logs):
+    if (options["grown_log"] is None) != (options["grown_at"] is None):
+        raise click.UsageError("a trial growth needs both: --grown-log LOG --grown-at N.")
+    for log in filter(None, (small_log, *large_logs, options["grown_log"])):
         if not local_path(log).exists():
             raise CheckpointError(f"no such log: {log}. Give a trainer_state.json, or a CSV file of tokens and loss.")
     for config in filter(None, (options["small_config"], *large_configs)):

@@ -17,7 +17,7 @@ scale
 are new; warmed up, or trained alone
 * ``planner.py``: `advise`, whether to grow: ``training_logs.py``, ``loss_curves.py``, ``curve_pairs.py`` (what is
 known of the models), ``run_costs.py``, ``budgets.py`` (what they cost), ``head_start.py`` (what growth is worth),
-``alternatives.py``, ``decision.py``, ``advice.py``, ``advice_text.py``, ``advice_plot.py``
+``trial.py``, ``alternatives.py``, ``decision.py``, ``advice.py``, ``advice_text.py``, ``advice_plot.py``
 * ``wrappers.py``: DDP, FSDP, PEFT, torch.compile: unwrapped, or refused with the remedy
 """
 

@@ -63,6 +63,8 @@ class Advice(Shown):
         costs: what a token of each large model costs, and what it has more of.
         budget: in tokens of the small model.
         free: tokens that the small model has seen and that are not counted.
+        trial, grown_at: the points of a trial growth, and after how many tokens it grew; None and 0 where there is
+        none.
         notes: what was assumed or left out.
     """
 
@@ -74,6 +76,8 @@ class Advice(Shown):
     costs: Costs
     budget: float
     free: float
+    trial: TrainingLog | None
+    grown_at: float
     notes: tuple[str, ...]
 
     @property

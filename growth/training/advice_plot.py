@@ -68,6 +68,11 @@ def draw(advice: Advice, path: str | os.PathLike[str]) -> None:
         if name in advice.logs:
             log = advice.logs[name]
             axes.plot(log.tokens * costs[name], log.loss, ".", color=colour, markersize=4)
+    if (trial := advice.trial) is not None:
+        ratio, at = next(iter(advice.costs.ratios.values())), advice.grown_at
+        after = trial.tokens > at
+        spent = at + ratio * (trial.tokens[after] - at)
+        axes.plot(spent, trial.loss[after], ".", color="black", markersize=4, label="trial growth")
     grown = [one for one in advice.candidates if one.kind == "grow"]
     best = min(grown, key=lambda one: one.loss.middle)
     spread = [[best.loss.middle - best.loss.low], [best.loss.high - best.loss.middle]]

@@ -128,7 +128,8 @@ def _wanted(
         same = tokens if free else tokens * (1 + 1 / ratio)
         return (
             f"a trial growth of the small model after {counted(tokens)} tokens, trained for as many again: whether it "
-            f"is then below the large model after {counted(same)} tokens, which costs the same"
+            f"is then below the large model after {counted(same)} tokens, which costs the same; or give its log "
+            "(--grown-log)"
         )
     most = free + budget if telling == _SMALL else budget / ratios[telling]
     curve = curves[telling]
@@ -137,7 +138,14 @@ def _wanted(
     return f"a run of {called} of {counted(tokens)} tokens at a constant learning rate"
 
 
-def notes_of(logs: Mapping[str, TrainingLog], costs: Costs, budget: float, free: float) -> tuple[str, ...]:
+def notes_of(
+    logs: Mapping[str, TrainingLog],
+    costs: Costs,
+    budget: float,
+    free: float,
+    trial: TrainingLog | None,
+    grown_at: float,
+) -> tuple[str, ...]:
     """What was assumed and what was left out."""
     notes = [
         f"{name} is GUESSED from the small model's curve and a scaling law: there is no log of it"
@@ -157,6 +165,12 @@ def notes_of(logs: Mapping[str, TrainingLog], costs: Costs, budget: float, free:
         length = costs.tokens_per_weight(name, budget)
         run = "" if length is None else f"; {length:.3g} tokens for each weight of the large model"
         notes.append(f"{called}{known}. Known of such growth: {KNOWN[axis].source}{run}")
+    if trial is not None:
+        notes += [f"trial growth: {note}" for note in trial.notes]
+        notes.append(
+            f"a trial growth after {counted(grown_at)} tokens, seen to {counted(trial.tokens[-1])}, says more of what "
+            "growth carries over than that"
+        )
     if costs.context is not None:
         notes.append(f"costs are counted at {costs.context} tokens in a sequence (--context)")
     if free:

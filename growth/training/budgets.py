@@ -13,8 +13,8 @@ from growth.training.head_start import KNOWN
 from growth.training.run_costs import ModelCost, axis_of, cost_of
 from growth.training.training_logs import COLUMNS, Log
 
-LARGE = "large"
-"""The name of the large model where there is one."""
+LARGE, GROWN = "large", "grown"
+"""The names of the large model where there is one, and of a trial growth."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,10 @@ def named(large_log: Any, large_config: Any, cost_ratio: Any) -> tuple[list[str]
                 f"the large models are called {', '.join(map(str, names))} in one place and "
                 f"{', '.join(map(str, other))} in another. Call them alike."
             )
-    if not names or "small" in names:
+    if not names or {"small", "grown"} & {*names}:
         raise IllegalGrowthError(
-            "a large model needs a name other than 'small'. Name each one: {'wide': 'wide.csv', 'deep': 'deep.csv'}."
+            "a large model needs a name, other than 'small' and 'grown'. Name each one: {'wide': 'wide.csv', 'deep': "
+            "'deep.csv'}."
         )
     return names, dict(logs)
 
@@ -145,6 +146,31 @@ def _costly(costs: Costs) -> Costs:
                 "costs more. Check which of the two is which."
             )
     return costs
+
+
+def trial_at(names: Sequence[str], grown_log: Any, grown_at: Any) -> float:
+    """After how many tokens a trial grew; 0 where there is none.
+
+    Args:
+        names: of the large models.
+        grown_log, grown_at: as `growth.training.advise` takes them.
+
+    Raises:
+        IllegalGrowthError: for one without the other, or a trial with several large models.
+    """
+    if grown_log is None and grown_at is None:
+        return 0.0
+    number = real_number(grown_at)
+    if grown_log is None or number is None or not 0 < number < float("inf"):
+        raise IllegalGrowthError(
+            "a trial growth needs its log and after how many tokens of the small model it grew, a number above 0. "
+            "Give both (--grown-log LOG --grown-at N, grown_log=, grown_at=)."
+        )
+    if len(names) > 1:
+        raise IllegalGrowthError(
+            f"a trial growth is to one large model, and there are {len(names)}. Give that one alone."
+        )
+    return float(number)
 
 
 def budget_of(tokens: Any, flops: Any, ratio: float, flops_of_small: float | None) -> float:

@@ -12,18 +12,21 @@ from growth.plan.choices import Like
 from growth.training.advice import SMALL, Advice, Candidate
 from growth.training.advice_text import notes_of, recommended
 from growth.training.alternatives import Alternative, Large, alternatives
-from growth.training.budgets import Costs, budget_of, costs_of, named
+from growth.training.budgets import GROWN, Costs, budget_of, costs_of, named, trial_at
 from growth.training.curve_pairs import drawn_together, guessed, with_common_drift
 from growth.training.decision import Interval, Rival, chances, compared, is_worse, most_telling, over_references
 from growth.training.head_start import draw_carry
 from growth.training.loss_curves import DRAWS, LossCurve, Numbers, fit
 from growth.training.training_logs import Log, TrainingLog, read_logs
+from growth.training.trial import open_carry, tried
 
 
 def advise(
     small_log: Log,
     large_log: Log | Mapping[str, Log] | None = None,
     *,
+    grown_log: Log | None = None,
+    grown_at: float | None = None,
     budget_tokens: float | None = None,
     budget_flops: float | None = None,
     cost_ratio: float | Mapping[str, float] | None = None,
@@ -52,6 +55,9 @@ def advise(
             with columns tokens and loss (and learning_rate, if it was not constant), a dictionary of such columns, or
             pairs of tokens and loss.
         large_log: of the large model, trained from scratch on the same text; or name -> log of several.
+        grown_log, grown_at: of a trial growth of the small model to the (one) large one, and after how many tokens of
+            the small model it grew. Its tokens count from the small model's start, as Trainer counts them after
+            ``grow widen --optimizer``; what the log holds from before the growth is left out.
         budget_tokens: what there is to spend: as many tokens of the large model (of the first one) as it pays
             for.
         budget_flops: the same in FLOPs, which needs configs.
@@ -79,14 +85,23 @@ def advise(
     names, large_logs = named(large_log, large_config, cost_ratio)
     costs = costs_of(names, cost_ratio, small_config, large_config, axis, context)
     budget = budget_of(budget_tokens, budget_flops, costs.ratios[names[0]], costs.flops)
-    logs = read_logs({SMALL: small_log, **large_logs}, tokens_per_step)
+    at = trial_at(names, grown_log, grown_at)
+    trial: dict[str, Log] = {} if grown_log is None else {GROWN: grown_log}
+    logs = read_logs({SMALL: small_log, **large_logs, **trial}, tokens_per_step)
+    grown = logs.pop(GROWN, None)
     random = np.random.default_rng(0)
     curves = _curves(logs, costs, random)
     free = logs[SMALL].seen if small_is_free else 0.0
     larges = []
     for name in names:
-        carry = draw_carry(costs.axes[name], costs.tokens_per_weight(name, budget), DRAWS, random)
+        if grown is None:
+            carry = draw_carry(costs.axes[name], costs.tokens_per_weight(name, budget), DRAWS, random)
+        else:
+            carry = open_carry(costs.axes[name], random)
         larges.append(Large(name, curves[name], carry, costs.ratios[name]))
+    if grown is not None:
+        curves[SMALL], larges[0] = tried(curves[SMALL], larges[0], grown, at, random)
+        curves[names[0]] = larges[0].curve
     ways = alternatives(curves[SMALL], larges, budget, free, random)
     best, rivals = compared(ways)
     verdict = _verdict(best, rivals)
@@ -94,8 +109,8 @@ def advise(
     references = [way for way in ways if way.kind != "grow"]
     candidates = [_candidate(way, references, best, chance) for way, chance in zip(ways, chances(ways), strict=True)]
     sentence = recommended(verdict, best, rivals, _as_good(best, ways), telling, curves, costs, budget, free)
-    notes = notes_of(logs, costs, budget, free)
-    return Advice(verdict, sentence, tuple(candidates), curves, logs, costs, budget, free, notes)
+    notes = notes_of(logs, costs, budget, free, grown, at)
+    return Advice(verdict, sentence, tuple(candidates), curves, logs, costs, budget, free, grown, at, notes)
 
 
 def _curves(logs: Mapping[str, TrainingLog], costs: Costs, random: np.random.Generator) -> dict[str, LossCurve]:

@@ -120,6 +120,10 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "a cheaper model": (("--cost-ratio", "0.5", *BUDGET), "0.5 is not in the range x>1"),
     "an axis that is none": (("--cost-ratio", "4", "--axis", "up", *BUDGET), "'up' is not one of"),
+    "a trial without its place": (
+        ("--cost-ratio", "4", *BUDGET, "--grown-log", "a"),
+        "a trial growth needs both: --grown-log LOG --grown-at N",
+    ),
     "an axis beside configs": (
         ("--small-config", "x", "--large-config", "y", "--axis", "width", *BUDGET),
         "--axis goes with --cost-ratio",
@@ -146,6 +150,17 @@ def test_a_missing_log_costs_no_import() -> None:
     """torch takes seconds to import."""
     result = run("advise", "gone.csv", "--cost-ratio", "4", *BUDGET)
     assert result.code == 1 and "no such log" in result.complaint
+
+
+def test_a_trial_growth(grow: Grow, logs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of which the log has the small model's part, too, as Trainer's has."""
+    rows = [*logs[0].read_text().splitlines()[:15], *(f"{tokens}e7,{2.9 - 0.01 * tokens}" for tokens in range(7, 20))]
+    (tmp_path / "grown.csv").write_text("\n".join(rows))
+    arguments = ("advise", logs[0], "--large-log", logs[1], "--cost-ratio", "4", *BUDGET)
+    without = grow(*arguments, "--json").json
+    told = grow(*arguments, "--grown-log", tmp_path / "grown.csv", "--grown-at", "6e7", "--json").json
+    assert any("a trial growth after 60M tokens, seen to 190M" in note for note in told["notes"])
+    assert told["candidates"][4]["loss"] != without["candidates"][4]["loss"]
 
 
 def test_it_says_what_the_library_says(grow: Grow, logs: tuple[Path, Path]) -> None:

@@ -63,7 +63,8 @@ SIGNATURES = {
 }
 
 TRAINING = {
-    "advise": "(small_log, large_log=None, *, budget_tokens=None, budget_flops=None, cost_ratio=None, "
+    "advise": "(small_log, large_log=None, *, grown_log=None, grown_at=None, budget_tokens=None, budget_flops=None, "
+    "cost_ratio=None, "
     "small_config=None, large_config=None, axis=None, small_is_free=False, tokens_per_step=None, context=None)",
     "staged": "(model, optimizer, step, stages, steps, *, start=0, scheduler=None, moments='preserve', "
     f"hyper='preserve', {KEYWORDS})",
@@ -73,7 +74,19 @@ TRAINING = {
     "new_coordinates": "(model, plan=None)",
     "train_new_only": "(model, plan=None)",
 }
-ADVICE = ["verdict", "recommendation", "candidates", "curves", "logs", "costs", "budget", "free", "notes"]
+ADVICE = [
+    "verdict",
+    "recommendation",
+    "candidates",
+    "curves",
+    "logs",
+    "costs",
+    "budget",
+    "free",
+    "trial",
+    "grown_at",
+    "notes",
+]
 CANDIDATE = ["kind", "model", "share", "small_tokens", "large_tokens", "loss", "advantage", "behind", "best"]
 GROWN = ["model", "plan", "proof", "optimizer", "scheduler", "uneven", "born"]
 
@@ -130,6 +143,8 @@ OPTIONS = {
         "--large-config ...",
         "--cost-ratio ...",
         "--axis None (width, depth, both, experts)",
+        "--grown-log None",
+        "--grown-at None",
         "--budget-tokens None",
         "--budget-flops None",
         "--small-is-free",

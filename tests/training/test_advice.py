@@ -254,7 +254,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         IllegalGrowthError,
         "Call them alike",
     ),
-    "called small": ({**RATIO, "cost_ratio": {"small": 4}}, IllegalGrowthError, "a name other than 'small'"),
+    "called small": ({**RATIO, "cost_ratio": {"small": 4}}, IllegalGrowthError, "a name, other than 'small'"),
     "a rising loss": ({**RATIO, "large_log": log(2.2, -0.6, 0.4, 1e8)}, CheckpointError, "does not fall"),
 }
 
