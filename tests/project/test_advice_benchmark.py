@@ -15,7 +15,8 @@ from growth.training.run_costs import cost_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import advice
-from advice import Comparison, Score, comparisons, config_of, constant, judged, read, scores, table
+from advice import Score, scores, table
+from advice_runs import Comparison, comparisons, config_of, constant, judged, read, trial_of
 
 HEADER = {"setting": {"batch": 8, "context": 64, "warmup": 10, "steps": 2000, "head_dim": 12, "symbols": 96}}
 STEP = 512
@@ -49,6 +50,7 @@ def run(arm: str, report: float, seed: int, grown_at: float | None = None, **cha
         "lr": 0.004,
         "seed": seed,
         "steps": steps,
+        "flops_before": round((grown_at or 0.0) * 0.3 * steps) * STEP * SMALL,
         "decay_steps": steps // 4,
         "tokens": steps * STEP,
         "flops": steps * STEP * cost,
@@ -179,3 +181,14 @@ def test_costs_are_those_of_the_runs() -> None:
 def test_logs_with_too_few_points_are_counted() -> None:
     (score,) = scores(HEADER, RUNS, [0.01])
     assert score.answers == {"too few points": 4} and not score.held
+
+
+def test_a_trial_is_the_beginning_of_the_first_growth() -> None:
+    (found,) = comparisons(RUNS)
+    tried = trial_of(found, 0, 0.5 * RUNS[0]["flops"], HEADER["setting"])
+    first = next(one for one in RUNS if one["grown_at"] == 0.25)
+    assert tried["grown_at"] == round(0.25 * 0.3 * 3000) * STEP
+    assert tried["grown_log"] == constant(first, 0.5 * RUNS[0]["flops"], 10, STEP)
+    assert trial_of(found, 9, 1e18, HEADER["setting"]) == {}
+    (score,), (without,) = (list(scores(HEADER, RUNS, [0.5], trial)) for trial in (True, False))
+    assert score.errors["difference"] != without.errors["difference"]
