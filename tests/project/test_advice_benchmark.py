@@ -153,9 +153,11 @@ def test_the_file_and_the_tables(
     lines = [json.dumps(HEADER), *map(json.dumps, RUNS)]
     path.write_text("\n".join(lines) + '\n{"torn')
     assert read(path) == (HEADER, RUNS)
+    monkeypatch.setattr(advice.head_start, "KNOWN", dict(advice.head_start.KNOWN))
     monkeypatch.setattr(sys, "argv", ["advice.py", str(path), "--shares", "0.25", "0.5"])
     advice.main()
     shown = capsys.readouterr().out
+    assert advice.head_start.KNOWN["width"].own_spread == 0.2  # what was known before
     assert "| width x2 | 1 | 25 % |" in shown and "| always grow at 50 % | 1 | 0 | 0 |" in shown
     assert len({line.count("|") for line in table(list(scores(HEADER, RUNS, [0.25]))).splitlines()}) == 1
     path.write_text("\n".join([lines[0], '{"torn', *lines[1:]]))
