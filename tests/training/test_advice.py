@@ -121,6 +121,7 @@ def test_intervals_of_differences_hold_as_often_as_they_say(monkeypatch: pytest.
     assert 0.88 <= held(monkeypatch) <= 0.995
 
 
+@pytest.mark.slow
 def test_too_sure_a_planner_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that knows what growth carries over, at its most likely; and one that knows the curves."""
     monkeypatch.setattr(loss_curves, "DRIFT", 0.0)
