@@ -15,6 +15,7 @@ from growth.hf.folders import check_source
 from growth.hf.growable import check_growable
 from growth.version import __version__
 
+from .advise import advise
 from .choices import CONFIG, DTYPE, as_typed, choices
 from .progress import Progress, told
 from .ranks import speaks
@@ -36,6 +37,7 @@ def grow() -> None:
     grow widen  SRC DST --width 2  twice as wide, ready to train on
     grow widen  SRC DST --like M   as large as another model, layers too
     grow verify SRC DST            run both on text and compare
+    grow advise LOG --large-log L  whether to grow, when, or to start large
 
     Noise that no layer sees makes the copies of each weight differ, so that they can learn
     different things. --symmetry none leaves it out: the copies then train as one.
@@ -82,6 +84,7 @@ def plan(src: str, config: str | None, verbose: bool, as_json: bool, **options: 
 
 
 grow.add_command(widen)
+grow.add_command(advise)
 
 
 @grow.command(short_help="Run SRC and DST on the same text and compare.")

@@ -1,8 +1,8 @@
 """A model in memory, grown together with its optimizer and its learning-rate schedule.
 
-May import: `growth.proof` and the rooms below. Imported by: `growth.checkpoint`, for the state that
+May import: `growth.planner` and the rooms below. Imported by: `growth.checkpoint`, for the state that
 a `transformers.Trainer` saves.
-Public: `staged`, `resume`, `parameter_groups`, `fresh_warmup`, `clip_factor`, `train_new_only`,
+Public: `advise`, `staged`, `resume`, `parameter_groups`, `fresh_warmup`, `clip_factor`, `train_new_only`,
 `new_coordinates`. Read in this order:
 
 * ``model.py``, ``model_checks.py``, ``rebuild.py``: `growth.widen`
@@ -18,6 +18,7 @@ are new; warmed up, or trained alone
 * ``wrappers.py``: DDP, FSDP, PEFT, torch.compile: unwrapped, or refused with the remedy
 """
 
+from growth.planner import advise
 from growth.training.clipping import clip_factor
 from growth.training.frozen import new_coordinates, train_new_only
 from growth.training.resume import parameter_groups, resume
@@ -25,6 +26,7 @@ from growth.training.stages import staged
 from growth.training.warmup import fresh_warmup
 
 __all__ = [
+    "advise",
     "clip_factor",
     "fresh_warmup",
     "new_coordinates",

@@ -20,7 +20,7 @@ MODULES = [
 ]
 WITHOUT_EXAMPLE = {
     "growth.architectures.declaration_checks",
-    *(f"growth.plan.{name}" for name in ("build", "candidate", "choices", "target_sizes", "text")),
+    *(f"growth.plan.{name}" for name in ("build", "candidate", "choices", "planned_tensor", "target_sizes", "text")),
     *(f"growth.extension.{name}" for name in ("alike", "extend", "layers", "untied")),
     "growth.plan.requested_sizes",
     "growth.weights.model_weights",

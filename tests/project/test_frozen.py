@@ -17,6 +17,7 @@ from growth import architectures
 from growth.cli.main import grow as command
 from growth.plan.choices import CHOICES, Choices
 from growth.plan.options import Options
+from growth.planner.advice import Advice, Candidate
 
 PUBLIC = [
     "Architecture",
@@ -61,6 +62,9 @@ SIGNATURES = {
 }
 
 TRAINING = {
+    "advise": "(small_log, large_log=None, *, grown_log=None, grown_at=None, budget_tokens=None, budget_flops=None, "
+    "cost_ratio=None, "
+    "small_config=None, large_config=None, axis=None, small_is_free=False, tokens_per_step=None, context=None)",
     "staged": "(model, optimizer, step, stages, steps, *, start=0, scheduler=None, moments='preserve', "
     f"hyper='preserve', {KEYWORDS})",
     "resume": "(model, optimizer, state, scheduler=None)",
@@ -70,6 +74,20 @@ TRAINING = {
     "new_coordinates": "(model, plan=None)",
     "train_new_only": "(model, plan=None)",
 }
+ADVICE = [
+    "verdict",
+    "recommendation",
+    "candidates",
+    "curves",
+    "logs",
+    "costs",
+    "budget",
+    "free",
+    "trial",
+    "grown_at",
+    "notes",
+]
+CANDIDATE = ["kind", "model", "share", "small_tokens", "large_tokens", "loss", "advantage", "behind", "best"]
 GROWN = ["model", "plan", "proof", "optimizer", "scheduler", "uneven", "born"]
 
 OPTIONS_OF_GROWTH = [
@@ -119,6 +137,23 @@ OPTIONS = {
         "--device cpu",
         "--json",
     ],
+    "advise": [
+        "SMALL_LOG",
+        "--large-log ...",
+        "--small-config None",
+        "--large-config ...",
+        "--cost-ratio ...",
+        "--axis None (width, depth, both, experts)",
+        "--grown-log None",
+        "--grown-at None",
+        "--budget-tokens None",
+        "--budget-flops None",
+        "--small-is-free",
+        "--tokens-per-step None",
+        "--context None",
+        "--plot None",
+        "--json",
+    ],
     "verify": [
         "SRC",
         "DST",
@@ -161,6 +196,8 @@ def test_frozen() -> None:
     assert {name: bare_signature(getattr(growth, name)) for name in SIGNATURES} == SIGNATURES
     assert {name: bare_signature(getattr(growth.training, name)) for name in TRAINING} == TRAINING
     assert [field.name for field in fields(growth.Grown)] == GROWN
+    assert [field.name for field in fields(Advice)] == ADVICE
+    assert [field.name for field in fields(Candidate)] == [*CANDIDATE, "gap_closure", "break_even", "drawn"]
     assert bare_signature(growth.Grown.new_coordinates) == "(self)"
     for name in ("plan_widening", "widen", "widen_checkpoint"):
         assert get_type_hints(getattr(growth, name))["choices"] == Unpack[Choices]

@@ -22,6 +22,7 @@ ROOMS = [
     "weights",
     "proof",
     "infer",
+    "planner",
     "training",
     "checkpoint",
 ]

@@ -1,0 +1,130 @@
+"""The runs of `payoff.py` for `advice.py`: comparisons of equal FLOPs, and the beginnings of their curves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, variance
+from typing import Any
+
+from growth.planner.advice import Candidate
+from growth.planner.decision import PRACTICAL
+from growth.planner.run_costs import cost_of
+
+Record = dict[str, Any]
+RESULTS = Path(__file__).parent / "payoff.jsonl"
+RECIPES = {"width": "noise:1", "depth": "exact layers", "both": "noise:1, exact layers"}
+"""Axis -> the recipe that counts as growing, of those that keep the function."""
+REFERENCES = {"scratch": "large", "small": "small"}
+NEAR = 0.16
+"""A recommended time of growth stands for runs that grew at most this share of the steps earlier or later."""
+
+
+def read(path: Path) -> tuple[Record, list[Record]]:
+    """What describes the setting, and the runs; a last line that is still being written is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    records = []
+    for number, line in enumerate(lines):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines) - 1:
+                raise
+    return records[0], records[1:]
+
+
+@dataclass
+class Comparison:
+    """Runs of equal FLOPs: way (kind, share of the steps before the growth) -> the runs, by seed."""
+
+    axis: str
+    factor: float
+    horizon: float
+    ways: dict[tuple[str, float | None], dict[int, Record]] = field(default_factory=dict)
+
+    def losses(self, way: tuple[str, float | None]) -> list[float]:
+        return [run["report"] for run in self.ways[way].values()]
+
+    def mean(self, way: tuple[str, float | None]) -> float:
+        return fmean(self.losses(way))
+
+    def difference(self, one: tuple[str, float | None], other: tuple[str, float | None]) -> tuple[float, float]:
+        """How much higher one way ends than another, and half of its 95 % interval (two standard errors)."""
+        parts = [variance(losses) / len(losses) for losses in (self.losses(one), self.losses(other))]
+        return self.mean(one) - self.mean(other), 2 * math.sqrt(sum(parts))
+
+    def found(self, candidate: Candidate) -> tuple[str, float | None] | None:
+        """The way that was run which is nearest to a candidate; None if none is near."""
+        if candidate.kind != "grow":
+            return (candidate.kind, None)
+        grown = [way for way in self.ways if way[0] == "grow"]
+        near = min(grown, key=lambda way: abs((way[1] or 0.0) - (candidate.share or 0.0)))
+        return near if abs((near[1] or 0.0) - (candidate.share or 0.0)) <= NEAR else None
+
+
+def comparisons(records: Sequence[Record]) -> list[Comparison]:
+    """Those that have both references and a growth, of at least two seeds each."""
+    found: dict[tuple[str, float, float], Comparison] = {}
+    for run in records:
+        if run.get("sweep") or run["schedule"] != "wsd" or run["wide_factor"] != 1 or not math.isfinite(run["report"]):
+            continue
+        if run["arm"] == "grown":
+            if run.get("recipe", run.get("symmetry")) != RECIPES.get(run["axis"]):
+                continue
+            way: tuple[str, float | None] = ("grow", run["grown_at"])
+        elif run["arm"] in REFERENCES:
+            way = (REFERENCES[run["arm"]], None)
+        else:
+            continue
+        key = (run["axis"], run["factor"], run["horizon"])
+        found.setdefault(key, Comparison(*key)).ways.setdefault(way, {})[run["seed"]] = run
+    return [
+        one
+        for one in found.values()
+        if {"large", "small", "grow"} <= {kind for kind, _ in one.ways} and all(len(w) > 1 for w in one.ways.values())
+    ]
+
+
+def constant(run: Record, flops: float, warmup: int, tokens_per_step: int) -> dict[str, list[float]]:
+    """The points of a run up to so many FLOPs and before its learning rate falls, with the rates."""
+    last = (run["steps"] - run["decay_steps"]) * tokens_per_step
+    points = [(tokens, loss) for tokens, spent, loss in run["curve"] if spent <= flops and tokens <= last]
+    rates = [min(1.0, tokens / tokens_per_step / warmup) for tokens, _ in points]
+    return {"tokens": [one for one, _ in points], "loss": [loss for _, loss in points], "learning_rate": rates}
+
+
+def config_of(size: str, setting: Record) -> dict[str, Any]:
+    """The config of a size such as ``24x2``, as `payoff.py` builds it."""
+    width, layers = map(int, size.split("x"))
+    return {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": width,
+        "intermediate_size": 8 * round(width / 3),
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // setting["head_dim"],
+        "vocab_size": setting["symbols"],
+        "max_position_embeddings": setting["context"],
+        "tie_word_embeddings": False,
+    }
+
+
+def trial_of(comparison: Comparison, seed: int, flops: float, setting: Record) -> dict[str, Any]:
+    """The log of the growth that came first, up to so many FLOPs, and where it grew; nothing if that seed has none."""
+    grown = comparison.ways[min((way for way in comparison.ways if way[0] == "grow"), key=lambda way: way[1] or 0.0)]
+    if seed not in grown:
+        return {}
+    per_step = setting["batch"] * setting["context"]
+    log = constant(grown[seed], flops, setting["warmup"], per_step)
+    cost = cost_of(config_of(grown[seed]["small"], setting), setting["context"]).flops
+    return {"grown_log": log, "grown_at": grown[seed]["flops_before"] / cost}
+
+
+def judged(comparison: Comparison, chosen: tuple[str, float | None]) -> str:
+    """What became of choosing a way: right, wrong or not resolved."""
+    lowest = min(comparison.ways, key=comparison.mean)
+    behind, half = comparison.difference(chosen, lowest) if chosen != lowest else (0.0, 0.0)
+    return "right" if behind <= PRACTICAL else "wrong" if behind > half else "not resolved"
