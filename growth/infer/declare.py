@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -197,7 +197,13 @@ def declared(
         modules.setdefault(module, {})[suffix] = next(iter(found))
         if len(found) > 1:
             variants[pattern] = tuple((kinds[name], roles) for roles, names in found.items() for name in names)
-    outputs = _outputs(spaces, solution)
+    by_encoder = {
+        role.leaves if isinstance(role, Gain) else role.axis
+        for name, (parts, owner) in tensors.items()
+        for role in (_role(part, spaces, solution.offsets.get(owner)) for part in parts)
+        if "encoder" in name and isinstance(role, (Gain, Writes))
+    }
+    outputs = _outputs(spaces, solution, by_encoder)
     if variants:
         others["for_config"] = InEachLayer(variants, model_class)
     return Architecture(
@@ -234,8 +240,13 @@ def _hints(spaces: Spaces, solution: Solution) -> None:
                 spaces.hint(part, "ffn")
 
 
-def _outputs(spaces: Spaces, solution: Solution) -> dict[str, Axis]:
-    """Output field -> what its last dimension ranges over. Entries of a tuple are alike, but for the last."""
+def _outputs(spaces: Spaces, solution: Solution, by_encoder: Collection[Axis]) -> dict[str, Axis]:
+    """Output field -> what its last dimension ranges over. Entries of a tuple are alike, but for the last.
+
+    Args:
+        by_encoder: what the parameters of an encoder write. Its last state is what a tied head reads only if the
+            encoder writes such a space at all.
+    """
     out: dict[str, Axis] = {}
     last: dict[str, Axis] = {}
     for name, (parts, scale) in solution.outputs.items():
@@ -243,10 +254,13 @@ def _outputs(spaces: Spaces, solution: Solution) -> dict[str, Axis]:
             axis = spaces.axis(parts, scale)
         except (KeyError, Unexplained):
             continue
+        before_head = spaces.last_state(parts, scale)
+        if name.startswith("encoder") and before_head not in by_encoder:
+            before_head = axis
         base, _, index = name.rpartition(".")
         if not index.isdigit():
-            out[name] = axis
+            out[name] = before_head if "last" in name else axis
             continue
         out.setdefault(base, axis)
-        last[base] = axis if base.startswith("encoder") else spaces.last_state(parts, scale)
+        last[base] = before_head
     return {**out, **{f"{base}.last": axis for base, axis in last.items()}}
