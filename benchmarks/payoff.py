@@ -8,9 +8,9 @@ one program, is appended to FILE when it is done: the same command goes on where
 keeps the trunks, runs at a constant learning rate that arms branch from.
 
 Arms are listed in ``payoff_presets.py``, before anything is run and in order of priority. At equal FLOPs (the small
-phase counted), with equal shares of FLOPs in which the learning rate falls: the large model from scratch, the small one
-trained on, and the small one grown. Rates come from sweeps with seeds of their own, on held-out books that are not the
-reported ones."""
+phase counted), with equal shares of FLOPs in which the learning rate falls: the large model from scratch, the small
+one trained on, and the small one grown. Rates come from sweeps with seeds of their own, on held-out books that are
+not the reported ones."""
 
 from __future__ import annotations
 

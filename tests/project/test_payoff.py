@@ -141,7 +141,7 @@ def test_new_coordinates_move_at_their_own_rate(corpus: Corpus) -> None:
     assert ratio[seen & ~new].median() == pytest.approx(1.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("noise", [2, 4])
+@pytest.mark.parametrize("noise", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_more_noise_is_that_of_one_scaled_up(noise: int, corpus: Corpus) -> None:
     stack = trained(corpus)
     none, one, more = (
