@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import matplotlib
-from payoff_results import Comparison, Record, Row, comparisons, read
+from payoff_results import Comparison, Name, Record, Row, comparisons, read
 from payoff_statistics import student
 
 matplotlib.use("svg")
@@ -20,8 +20,6 @@ from matplotlib import pyplot
 
 COLOURS = {"small": "#8a8a8a", "scratch": "#1f5fa8", "grown": "#c8501e"}
 LABELS = {"small": "small, trained on", "scratch": "large, from scratch", "grown": "grown"}
-SHOWN = ("noise:1", "copied layers", "exact layers")
-"""The recipes that a picture may show; of each pair, the first that was run."""
 
 
 def draw(records: Sequence[Record], picture: Path) -> None:
@@ -30,7 +28,7 @@ def draw(records: Sequence[Record], picture: Path) -> None:
     for comparison in comparisons(records):
         if comparison.schedule == "wsd" and comparison.factor == 2 and comparison.axis in ("width", "depth"):
             pairs.setdefault(comparison.title, []).append(comparison)
-    shown = {title: pair for title, pair in pairs.items() if any(_shown(one) for one in pair)}
+    shown = {title: pair for title, pair in pairs.items() if _recipe(pair)}
     if not shown:
         return
     style = {"svg.fonttype": "none", "svg.hashsalt": "payoff", "font.size": 9, "font.family": "sans-serif"}
@@ -43,24 +41,31 @@ def draw(records: Sequence[Record], picture: Path) -> None:
         pyplot.close(figure)
 
 
-def _shown(comparison: Comparison) -> Row | None:
-    """The grown arm to draw: growth at half of the steps, by the first recipe there is."""
-    found = [row for row in comparison.grown if row.name.grown_at == 0.5 and row.name.wide_factor == 1]
-    found = [row for row in found if row.name.recipe in SHOWN]
-    return min(found, key=lambda row: SHOWN.index(row.name.recipe), default=None)
+def _recipe(pair: Sequence[Comparison]) -> str:
+    """The recipe of growth at half of the steps that was run at the most horizons; of several, the lowest."""
+    losses: dict[str, list[float]] = {}
+    for comparison in pair:
+        for row in comparison.grown:
+            if row.name.grown_at == 0.5 and row.name.wide_factor == 1:
+                losses.setdefault(row.name.recipe, []).append(row.loss)
+    return min(losses, key=lambda recipe: (-len(losses[recipe]), fmean(losses[recipe])), default="")
+
+
+def _row(comparison: Comparison, arm: str, recipe: str) -> Row | None:
+    if arm != "grown":
+        return comparison.reference(arm)
+    return comparison.rows.get(Name("grown", recipe, 0.5, 1.0))
 
 
 def _panel(panel: Any, title: str, pair: Sequence[Comparison]) -> None:
-    last = max(pair, key=lambda comparison: comparison.horizon)
+    recipe = _recipe(pair)
     lowest = min(row.loss for comparison in pair for row in comparison.rows.values())
     for arm, colour in COLOURS.items():
-        for comparison in pair:
-            row = _shown(comparison) if arm == "grown" else comparison.reference(arm)
-            if row is None:
-                continue
-            label = LABELS[arm] + (f" ({row.name.recipe})" if arm == "grown" else "")
-            faint = {"alpha": 1.0, "label": label} if comparison is last else {"alpha": 0.35}
-            panel.plot(*zip(*row.curve, strict=True), color=colour, linewidth=1.2, **faint)
+        rows = [row for comparison in pair if (row := _row(comparison, arm, recipe)) is not None]
+        for row in rows:
+            label = LABELS[arm] + (f" ({recipe})" if arm == "grown" else "")
+            last = {"alpha": 1.0, "label": label} if row is rows[-1] else {"alpha": 0.35}
+            panel.plot(*zip(*row.curve, strict=True), color=colour, linewidth=1.2, **last)
             ends = [record["choose"] for record in row.runs.values()]
             half = student(len(ends) - 1) * stdev(ends) / len(ends) ** 0.5 if len(ends) > 1 else 0.0
             panel.errorbar(row.mean("flops"), fmean(ends), yerr=half, fmt="o", color=colour, markersize=3, capsize=2)

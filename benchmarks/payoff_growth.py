@@ -3,11 +3,12 @@ that growth does not offer are made here: noise of more than 1, and padding with
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from payoff_model import BETAS, DECAY, EPSILON, Moments, build, flat_of, program
+from payoff_model import BETAS, DECAY, EPSILON, Moments, Settings, build, flat_of, program
 from payoff_plan import Recipe, Size, Sparse
 from payoff_stack import Stack
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def grown_run(stack: Stack, run: int, large: Size, recipe: Recipe, symmetry: str
     return growth.widen(
         model,
         optimizer=optimizer_of(model, states_of(stack, run), stack.step),
-        hyper="keep",
+        hyper=recipe.hyper,  # type: ignore[arg-type]
         moments=recipe.moments,  # type: ignore[arg-type]
         symmetry=symmetry,
         seed=stack.seeds[run],
@@ -61,12 +62,11 @@ def grown_run(stack: Stack, run: int, large: Size, recipe: Recipe, symmetry: str
 
 
 class Made(NamedTuple):
-    """A grown run: weights and moments, where coordinates are new, and how many steps each optimizer state has had;
-    ``[weights]`` each."""
+    """A grown run: weights and moments, where coordinates are new, and the settings of its optimizer; ``[weights]``."""
 
     moments: Moments
     new: Tensor
-    steps: Tensor
+    settings: Settings
 
 
 def grow(stack: Stack, large: Size, recipe: Recipe) -> Stack:
@@ -75,18 +75,19 @@ def grow(stack: Stack, large: Size, recipe: Recipe) -> Stack:
     device = stack.setting.device
     buffers = zip(*(run.moments for run in made), strict=True)
     moments = Moments(*(torch.stack(buffer).to(device) for buffer in buffers))
-    rate, born = 1 + (recipe.new_rate - 1) * made[0].new, stack.step - made[0].steps
-    return replace(
-        stack.copy(), size=large, moments=moments, rate=rate.unsqueeze(0).to(device), born=born.unsqueeze(0).to(device)
-    )
+    settings = Settings(*(buffer.unsqueeze(0).to(device) for buffer in made[0].settings))
+    faster = 1 + (recipe.new_rate - 1) * made[0].new.unsqueeze(0).to(device)
+    return replace(stack.copy(), size=large, moments=moments, settings=settings._replace(rate=settings.rate * faster))
 
 
 def _made(stack: Stack, run: int, large: Size, recipe: Recipe) -> Made:
     if recipe.shrink is not None:
         moments = _padded(stack, run, large, recipe.shrink)
-        return Made(moments, torch.zeros_like(moments.weights), torch.full_like(moments.weights, stack.step))
+        decayed = program(large, stack.setting).decayed[0].cpu()
+        one = torch.ones_like(decayed)
+        return Made(moments, torch.zeros_like(one), Settings(one, decayed, EPSILON * one, torch.zeros_like(one)))
     noise = float(recipe.symmetry.removeprefix("noise:")) if recipe.symmetry.startswith("noise:") else 0.0
-    made = made_of(grown_run(stack, run, large, recipe, "noise:1" if noise > 1 else recipe.symmetry))
+    made = made_of(grown_run(stack, run, large, recipe, "noise:1" if noise > 1 else recipe.symmetry), stack.step)
     if noise > 1:
         without = flat_of(grown_run(stack, run, large, recipe, "none").model.parameters())
         moments = made.moments._replace(weights=without + noise * (made.moments.weights - without))
@@ -94,21 +95,27 @@ def _made(stack: Stack, run: int, large: Size, recipe: Recipe) -> Made:
     return made
 
 
-def made_of(grown: growth.Grown[PreTrainedModel]) -> Made:
+def made_of(grown: growth.Grown[PreTrainedModel], step: int) -> Made:
     """What the grown model and its optimizer hold; a parameter without a state (of a new layer) starts one."""
-    optimizer = grown.optimizer
-    assert optimizer is not None and all(group["lr"] == 1.0 for group in optimizer.param_groups)
-    named, new = dict(grown.model.named_parameters()), grown.new_coordinates()
-    states = [optimizer.state.get(weight, {}) for weight in named.values()]
+    optimizer, weights = grown.optimizer, dict(grown.model.named_parameters())
+    assert optimizer is not None
+    group_of = {weight: group for group in optimizer.param_groups for weight in group["params"]}
+    states = {weight: optimizer.state.get(weight, {}) for weight in weights.values()}
+
+    def flat(values: Iterable[Tensor | float]) -> Tensor:
+        pairs = zip(values, weights.values(), strict=True)
+        return flat_of(torch.as_tensor(value).expand(weight.shape) for value, weight in pairs)
+
     first, second, steps = (
-        flat_of(
-            state.get(name, torch.zeros(())).expand(weight.shape)
-            for state, weight in zip(states, named.values(), strict=True)
-        )
-        for name in ("exp_avg", "exp_avg_sq", "step")
+        flat(state.get(name, 0.0) for state in states.values()) for name in ("exp_avg", "exp_avg_sq", "step")
     )
-    masks = flat_of(new.get(name, torch.tensor(False)).expand_as(weight) for name, weight in named.items())
-    return Made(Moments(flat_of(named.values()), first, second), masks, steps)
+    groups = [group_of[weight] for weight in weights.values()]  # made with a learning rate of 1
+    decay = flat(group["lr"] * group["weight_decay"] / DECAY for group in groups)
+    settings = Settings(flat(g["lr"] for g in groups), decay, flat(g["eps"] for g in groups), step - steps)
+    new = grown.new_coordinates()
+    return Made(
+        Moments(flat_of(weights.values()), first, second), flat(new.get(name, 0.0) for name in weights), settings
+    )
 
 
 def _padded(stack: Stack, run: int, large: Size, shrink: float) -> Moments:

@@ -208,7 +208,7 @@ def _selected(stack: Stack, seeds: Sequence[int]) -> Stack:
         tuple(seeds),
         stack.lrs[rows],
         Moments(*(buffer[rows] for buffer in stack.moments)),
-        *(stack.rate, stack.born),
+        stack.settings,
         *(stack.step, stack.flops, stack.seconds),
         [list(stack.curves[row]) for row in rows],
     )

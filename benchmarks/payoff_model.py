@@ -75,7 +75,7 @@ class Program:
         self.counts = [math.prod(shape) for shape in self.shapes.values()]
         matrices = [torch.full((math.prod(shape),), float(len(shape) > 1)) for shape in self.shapes.values()]
         device = torch.device(setting.device)
-        self.decayed = torch.cat(matrices).to(device)
+        self.decayed = torch.cat(matrices).unsqueeze(0).to(device)
         half = torch.arange(0, setting.head_dim, 2) / setting.head_dim
         angles = torch.outer(torch.arange(setting.context).float(), THETA**-half).repeat(1, 2).to(device)
         self.cosine, self.sine = angles.cos(), angles.sin()
@@ -155,17 +155,27 @@ def _linear(x: Tensor, weight: Tensor) -> Tensor:
     return torch.bmm(x, weight.transpose(1, 2))
 
 
-def adamw(moments: Moments, gradient: Tensor, lr: Tensor, rate: Tensor, age: Tensor, decayed: Tensor) -> Moments:
-    """One step of AdamW behind clipping by the global norm, for each run. ``lr``: ``[runs, 1]``; ``rate``: a factor on
-    the update of each weight, ``age``: the steps that it has had with this one, both ``[1, weights]``."""
+class Settings(NamedTuple):
+    """Of the optimizer for each weight, ``[1, weights]`` each: factors on the learning rate of its update and of its
+    decay, epsilon, and the step at which its state began."""
+
+    rate: Tensor
+    decay: Tensor
+    epsilon: Tensor
+    born: Tensor
+
+
+def adamw(moments: Moments, gradient: Tensor, lr: Tensor, settings: Settings, age: Tensor) -> Moments:
+    """One step of AdamW behind clipping by the global norm, for each run. ``lr``: ``[runs, 1]``; ``age``: the steps
+    that a weight has had with this one, ``[1, weights]``."""
     weights, first, second = moments
     norm = gradient.pow(2).sum(1, keepdim=True).sqrt()
     gradient = gradient * (CLIP / (norm + 1e-6)).clamp(max=1.0)
     first = first + (gradient - first) * (1 - BETAS[0])
     second = second * BETAS[1] + gradient * gradient * (1 - BETAS[1])
     seen = [-torch.expm1(age * math.log(beta)) for beta in BETAS]  # 1 - beta ** age
-    update = rate * (first / seen[0]) / ((second / seen[1]).sqrt() + EPSILON)
-    return Moments(weights * (1 - lr * DECAY * decayed) - lr * update, first, second)
+    update = settings.rate * (first / seen[0]) / ((second / seen[1]).sqrt() + settings.epsilon)
+    return Moments(weights * (1 - lr * DECAY * settings.decay) - lr * update, first, second)
 
 
 @cache

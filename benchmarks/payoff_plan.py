@@ -87,13 +87,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model grows. ``symmetry`` and ``moments`` are growth's own; noise of more than 1 is that of 1 scaled up.
+    """How a model grows. ``symmetry``, ``moments`` and ``hyper`` are growth's own; noise of more than 1 is that of 1
+    scaled up.
     ``new_rate``: factor on the updates of new coordinates. ``copied``: new layers are plain copies. ``shrink``: not
     what growth does, but that times the small weights, padded with zeros, plus initial weights of the large model
     (Mallik et al., arXiv 2605.13405)."""
 
     symmetry: str = "none"
     moments: str = "preserve"
+    hyper: str = "keep"
     new_rate: float = 1.0
     copied: bool = False
     shrink: float | None = None
@@ -106,7 +108,8 @@ RECIPES = {
     "noise:2": Recipe("noise:2"),
     "noise:4": Recipe("noise:4"),
     "split:1/8:varied": Recipe("split:1/8:varied"),
-    "none, fresh moments, new x1.3": Recipe("none", "fresh", 1.3),
+    "noise:1, rates preserved": Recipe("noise:1", hyper="preserve"),
+    "none, fresh moments, new x1.3": Recipe("none", "fresh", new_rate=1.3),
     "zero-padded x0.4, perturbed": Recipe(shrink=0.4),
     "zero-padded x1, perturbed": Recipe(shrink=1.0),
     "exact layers": Recipe(),
@@ -167,7 +170,10 @@ class Arm:
             f"{self.recipe} at {self.grown_at:g}" if self.grows else f"for {self.grown_at:g}" if self.grown_at else ""
         )
         parts = [f"{self.pair.axis} x{self.pair.factor:g}", self.name, sizes, growth, f"horizon {self.horizon:g}"]
-        parts += [self.schedule if self.schedule != "wsd" else "", "wide rate" if self.wide_factors else ""]
+        parts += [
+            self.schedule if self.schedule != "wsd" else "",
+            "wide rate" if len(set(self.wide_factors)) > 1 else "",
+        ]
         parts += [f"sweep {self.sweep}" if self.sweep else "", f"seeds {min(self.seeds)}-{max(self.seeds)}"]
         return ", ".join(part for part in [*parts, self.note] if part)
 

@@ -10,6 +10,7 @@ from payoff_plan import Arm, Pair, Setting, Size, Sparse
 SWEPT = (0.00283, 0.004, 0.00566, 0.008, 0.0113)
 """Learning rates, a factor of sqrt(2) apart."""
 LOWER = (0.002, 0.00283)
+PADDED = "zero-padded x0.4, perturbed"
 
 
 def sweep(arm: Arm, name: str, rates: tuple[float, ...]) -> Arm:
@@ -26,6 +27,11 @@ def equal_tokens(arm: Arm, share: float) -> Arm:
 
 def later_seeds(arm: Arm) -> Arm:
     return replace(arm, seeds=tuple(range(8, 16)))
+
+
+def slower(arm: Arm, factor: float) -> Arm:
+    """At a lower rate after the growth."""
+    return replace(arm, wide_factors=(factor,) * len(arm.seeds), note=f"rate x{factor:g}")
 
 
 def wide_rates(arm: Arm) -> Arm:
@@ -74,14 +80,18 @@ def cpu_plan() -> list[Arm]:
         later_seeds(deep),
     ]
     plan += [replace(arm, horizon=0.5) for arm in (scratch, small, quarter, grown, deep, copied, deeper)]
-    plan += [replace(arm, horizon=4.0) for arm in (scratch, small, grown, deep, copied, deeper)]
-    plan += [replace(grown, recipe=recipe) for recipe in (*later, "zero-padded x0.4, perturbed", "noise:4")]
+    plan += [wide_rates(grown), wide_rates(deeper)]
+    louder = replace(grown, recipe="noise:2")
+    plan += [replace(grown, recipe=recipe) for recipe in (*later, "noise:1, rates preserved", PADDED, "noise:4")]
+    plan += [replace(arm, horizon=0.5) for arm in (louder, slower(copied, 0.71), slower(copied, 0.5))]
+    plan += [slower(copied, 0.71), slower(louder, 0.71), replace(louder, grown_at=0.25)]
+    plan += [replace(arm, horizon=4.0) for arm in (scratch, small, louder, deep, copied)]
     plan += [replace(grown, grown_at=share) for share in (0.1, 0.75)]
+    plan += [*other_factors(), *both(small), *experts(), *cosines(scratch, grown)]
     plan += [sooner, equal_tokens(deep, 0.5), equal_tokens(replace(small, pair=DEPTH), 0.5)]
-    plan += [wide_rates(grown), wide_rates(deeper), *other_factors(), *both(small), *cosines(scratch, grown)]
     for share in (0.1, 0.25, 0.75):
         plan += [equal_tokens(scratch, share), equal_tokens(small, share)]
-    return [*plan, *experts(), replace(quarter, horizon=4.0)]
+    return [*plan, *(replace(arm, horizon=4.0) for arm in (deeper, grown, quarter))]
 
 
 def other_factors() -> Iterable[Arm]:
@@ -96,7 +106,6 @@ def both(small: Arm) -> Iterable[Arm]:
     yield Arm(BOTH, "scratch", "scratch, width", horizon=2.0)
     yield Arm(BOTH, "grown", "grown, width", "noise:1, exact layers", 0.5, horizon=2.0)
     yield replace(small, pair=BOTH, horizon=2.0, also=((WIDTH, "small"), (DEPTH, "small")))
-    yield Arm(BOTH, "grown", "grown, width", "noise:1, copied layers", 0.5, horizon=2.0)
 
 
 def experts() -> Iterable[Arm]:

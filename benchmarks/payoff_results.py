@@ -62,9 +62,10 @@ class Row:
 
     @property
     def curve(self) -> list[tuple[float, float]]:
-        """(FLOPs, mean loss over the seeds on the half that chooses)."""
-        curves = [record["curve"] for record in self.runs.values()]
-        return [(points[0][1], fmean(point[2] for point in points)) for points in zip(*curves, strict=True)]
+        """(FLOPs, mean loss over the seeds on the half that chooses), at the points that all seeds have."""
+        curves = [{point[1]: point[2] for point in record["curve"]} for record in self.runs.values()]
+        common = sorted(set.intersection(*map(set, curves)))
+        return [(flops, fmean(curve[flops] for curve in curves)) for flops in common]
 
 
 @dataclass(frozen=True)

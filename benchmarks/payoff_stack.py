@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from payoff_model import Moments, Program, build, flat_of, program
+from payoff_model import EPSILON, Moments, Program, Settings, build, flat_of, program
 from payoff_plan import Setting, Size
 from payoff_text import Batches, Corpus
 from torch import Tensor
@@ -19,17 +19,15 @@ EVALUATED_AT_ONCE = 16
 
 @dataclass
 class Stack:
-    """Runs in training. ``rate``: factor on the updates; ``born``: the step at which a weight's optimizer state began;
-    both ``[1, weights]``. ``curves``: for each run [tokens, FLOPs, loss] of the half that chooses; ``seconds``: CPU
-    time of the whole stack (on a GPU: seconds on the clock)."""
+    """Runs in training. ``curves``: for each run [tokens, FLOPs, loss] of the half that chooses; ``seconds``: CPU time
+    of the whole stack (on a GPU: seconds on the clock)."""
 
     size: Size
     setting: Setting
     seeds: tuple[int, ...]
     lrs: Tensor
     moments: Moments
-    rate: Tensor
-    born: Tensor
+    settings: Settings
     step: int = 0
     flops: float = 0.0
     seconds: float = 0.0
@@ -46,8 +44,9 @@ class Stack:
         weights = torch.stack(buffers).to(setting.device)
         rates = torch.tensor(lrs, dtype=torch.float32, device=setting.device).unsqueeze(1)
         empty = Moments(weights, torch.zeros_like(weights), torch.zeros_like(weights))
-        ones, curves = torch.ones_like(weights[:1]), [list[list[float]]() for _ in seeds]
-        return cls(size, setting, tuple(seeds), rates, empty, ones, torch.zeros_like(ones), curves=curves)
+        one, curves = torch.ones_like(weights[:1]), [list[list[float]]() for _ in seeds]
+        settings = Settings(one, program(size, setting).decayed, EPSILON * one, torch.zeros_like(one))
+        return cls(size, setting, tuple(seeds), rates, empty, settings, curves=curves)
 
     @property
     def program(self) -> Program:
@@ -89,8 +88,8 @@ class Stack:
 
     @torch.no_grad()
     def _stepped(self, gradient: Tensor, lr: Tensor) -> Moments:
-        age = (self.step - self.born).clamp(min=1.0)
-        return Moments(*self.program.step(self.moments, gradient, lr, self.rate, age, self.program.decayed))
+        age = (self.step - self.settings.born).clamp(min=1.0)
+        return Moments(*self.program.step(self.moments, gradient, lr, self.settings, age))
 
     def _warm(self, batches: Batches) -> None:
         """Compile before the clock starts: what the second step is given may differ in kind from the first's."""

@@ -65,13 +65,14 @@ def trained(corpus: Corpus, steps: int = STEPS, size: Size = WIDER.small) -> Sta
 def by_torch(model: PreTrainedModel, optimizer: Any, corpus: Corpus, run: int, first: int, steps: int) -> torch.Tensor:
     """The weights of a model after so many steps of torch's own AdamW and clipping, on the batches of a run."""
     batches = Batches(corpus.train, range(4), TINY.context, TINY.batch)
+    factors = [group["lr"] for group in optimizer.param_groups]  # 1, but where growth preserves the pace
     for step in range(first, first + steps):
         windows = batches.at(step)[run]
         logits = model(input_ids=windows[:, :-1]).logits
         cross_entropy(logits.flatten(0, 1), windows[:, 1:].reshape(-1)).backward()
         clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = (0.01, 0.02)[run % 2] * constant(step)
+        for group, factor in zip(optimizer.param_groups, factors, strict=True):
+            group["lr"] = factor * (0.01, 0.02)[run % 2] * constant(step)
         optimizer.step()
         optimizer.zero_grad()
     return flat_of(model.parameters())
@@ -100,6 +101,7 @@ def test_a_run_of_a_stack_is_one_of_transformers_and_torch(corpus: Corpus, monke
         ("exact layers", Size(12, 2)),
         ("none, fresh moments, new x1.3", Size(24, 1)),
         ("noise:1, more experts", Sparse(12, 1, experts=8)),
+        ("noise:1, rates preserved", Size(24, 1)),
     ],
 )
 def test_a_stack_grows_as_widen_does(recipe: str, large: Size, corpus: Corpus) -> None:
@@ -117,17 +119,19 @@ def test_a_stack_grows_as_widen_does(recipe: str, large: Size, corpus: Corpus) -
     assert torch.allclose(wide[3], expected, atol=2e-5)
     if choices.new_rate == 1:  # and goes on as widen's own model does under its own optimizer
         weights = by_torch(widened.model, widened.optimizer, corpus, 3, STEPS, 8)
-        old = replace(grown.copy(), born=torch.zeros_like(grown.born)).train(STEPS + 8, constant, corpus)
+        settings, one = grown.settings, torch.ones_like(grown.settings.rate)
+        wrong = settings._replace(born=0 * one, rate=one, decay=grown.program.decayed)
+        old = replace(grown.copy(), settings=wrong).train(STEPS + 8, constant, corpus)
         assert (grown.train(STEPS + 8, constant, corpus).moments.weights[3] - weights).abs().max() < 3e-5
-        if large.layers > 1:  # as old as the others, the states of new layers would be seen
+        if large.layers > 1 or "preserved" in recipe:  # states as old as the others, equal rates: would be seen
             assert (old.moments.weights[3] - weights).abs().max() > 1e-3
 
 
 def test_new_coordinates_move_at_their_own_rate(corpus: Corpus) -> None:
     stack = trained(corpus)
     faster = grow(stack, WIDER.large, RECIPES["none, fresh moments, new x1.3"])
-    plain = replace(faster.copy(), rate=torch.ones_like(faster.rate))
-    new = faster.rate[0] > 1
+    plain = replace(faster.copy(), settings=faster.settings._replace(rate=torch.ones_like(faster.settings.rate)))
+    new = faster.settings.rate[0] > 1
     assert 0.6 < float(new.float().mean()) < 0.8
     assert (faster.moments.second[0][new] == 0).all()  # fresh
     weights = faster.moments.weights.clone()
