@@ -62,7 +62,7 @@ def grown_run(stack: Stack, run: int, large: Size, recipe: Recipe, symmetry: str
 
 
 class Made(NamedTuple):
-    """A grown run: weights and moments, where coordinates are new, and the settings of its optimizer; ``[weights]``."""
+    """A grown run: weights and moments, where coordinates are new, its optimizer's settings; all ``[weights]``."""
 
     moments: Moments
     new: Tensor
@@ -113,9 +113,8 @@ def made_of(grown: growth.Grown[PreTrainedModel], step: int) -> Made:
     decay = flat(group["lr"] * group["weight_decay"] / DECAY for group in groups)
     settings = Settings(flat(g["lr"] for g in groups), decay, flat(g["eps"] for g in groups), step - steps)
     new = grown.new_coordinates()
-    return Made(
-        Moments(flat_of(weights.values()), first, second), flat(new.get(name, 0.0) for name in weights), settings
-    )
+    masks = flat(new.get(name, 0.0) for name in weights)
+    return Made(Moments(flat_of(weights.values()), first, second), masks, settings)
 
 
 def _padded(stack: Stack, run: int, large: Size, shrink: float) -> Moments:
