@@ -50,7 +50,7 @@ EXPERTS = Pair("experts", 2.0, Sparse(24, experts=4), Sparse(24, experts=8))
 def cpu_plan() -> list[Arm]:
     """In order of priority."""
     scratch = Arm(WIDTH, "scratch", "scratch, width", also=((MORE, "scratch"),))
-    small = Arm(WIDTH, "small", "small", also=((DEPTH, "small"), (LESS, "small")))
+    small = Arm(WIDTH, "small", "small", also=((DEPTH, "small"), (LESS, "small"), (BOTH, "small")))
     grown = Arm(WIDTH, "grown", "grown, width", "noise:1", 0.5)
     quarter = replace(grown, grown_at=0.25)
     deep = Arm(DEPTH, "scratch", "scratch, depth")
@@ -85,12 +85,15 @@ def cpu_plan() -> list[Arm]:
     plan += [replace(grown, recipe=recipe) for recipe in (*later, "noise:1, rates preserved", PADDED, "noise:4")]
     plan += [replace(arm, horizon=0.5) for arm in (louder, slower(copied, 0.71), slower(copied, 0.5))]
     plan += [slower(copied, 0.71), slower(louder, 0.71), replace(louder, grown_at=0.25)]
-    plan += [replace(arm, horizon=4.0) for arm in (scratch, small, louder, deep, copied)]
+    plan += [replace(arm, horizon=4.0) for arm in (scratch, small, louder)]
+    plan += [*both(1.0), *experts(), *other_factors()]
     plan += [replace(grown, grown_at=share) for share in (0.1, 0.75)]
-    plan += [*other_factors(), *both(small), *experts(), *cosines(scratch, grown)]
+    plan += [replace(arm, horizon=4.0) for arm in (deep, copied)]
+    plan += cosines(scratch, grown)
     plan += [sooner, equal_tokens(deep, 0.5), equal_tokens(replace(small, pair=DEPTH), 0.5)]
     for share in (0.1, 0.25, 0.75):
         plan += [equal_tokens(scratch, share), equal_tokens(small, share)]
+    plan += [*both(2.0), replace(small, horizon=2.0, also=((DEPTH, "small"), (BOTH, "small")))]
     return [*plan, *(replace(arm, horizon=4.0) for arm in (deeper, grown, quarter))]
 
 
@@ -102,19 +105,15 @@ def other_factors() -> Iterable[Arm]:
     yield Arm(MORE, "small", "grown, width")
 
 
-def both(small: Arm) -> Iterable[Arm]:
-    yield Arm(BOTH, "scratch", "scratch, width", horizon=2.0)
-    yield Arm(BOTH, "grown", "grown, width", "noise:1, exact layers", 0.5, horizon=2.0)
-    yield replace(small, pair=BOTH, horizon=2.0, also=((WIDTH, "small"), (DEPTH, "small")))
+def both(horizon: float) -> Iterable[Arm]:
+    yield Arm(BOTH, "scratch", "scratch, width", horizon=horizon)
+    yield Arm(BOTH, "grown", "grown, width", "noise:1, exact layers", 0.5, horizon=horizon)
 
 
 def experts() -> Iterable[Arm]:
-    """Twice as many experts, of which twice as many are taken."""
-    scratch = Arm(EXPERTS, "scratch", "scratch, experts")
-    grown = Arm(EXPERTS, "grown", "grown, experts", "noise:1, more experts", 0.5)
-    yield sweep(scratch, "scratch, experts", SWEPT[:4])
-    yield sweep(grown, "grown, experts", SWEPT[1:])
-    yield from (scratch, grown, Arm(EXPERTS, "small", "grown, experts"), replace(grown, recipe="equal experts"))
+    """Twice as many experts, of which twice as many are taken; at the rates of depth, whose models are as wide."""
+    grown = Arm(EXPERTS, "grown", "grown, depth", "noise:1, more experts", 0.5)
+    yield from (Arm(EXPERTS, "scratch", "scratch, depth"), Arm(EXPERTS, "small", "small"), grown)
 
 
 def cosines(scratch: Arm, grown: Arm) -> Iterable[Arm]:

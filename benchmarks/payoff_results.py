@@ -152,10 +152,26 @@ def comparisons(records: Iterable[Record]) -> list[Comparison]:
         else:
             row = comparison.rows.setdefault(name, Row(name))
         row.runs[record["seed"]] = record
+    _share_references(found.values())
     order = sorted(
         found.values(), key=lambda one: (one.factor != 2, one.factor, one.small, one.schedule != "wsd", one.horizon)
     )
     return sorted(order, key=lambda one: AXES.index(one.axis))
+
+
+def _share_references(found: Iterable[Comparison]) -> None:
+    """A model trained without growth is a reference wherever its size is, at the same horizon and schedule."""
+    flat: dict[tuple[str, float, str], Row] = {}
+    for comparison in found:
+        for arm, size in (("scratch", comparison.large), ("small", comparison.small)):
+            if row := comparison.reference(arm):
+                flat.setdefault((size, comparison.horizon, comparison.schedule), row)
+    for comparison in found:
+        for arm, size in (("scratch", comparison.large), ("small", comparison.small)):
+            row = flat.get((size, comparison.horizon, comparison.schedule))
+            if row and not comparison.reference(arm):
+                name = Name(arm, "", None, 1.0)
+                comparison.rows[name] = Row(name, row.runs)
 
 
 def to_equal_loss(of: Sequence[Comparison], arm: str, row: Row, key: str = "flops") -> float | None:

@@ -8,6 +8,8 @@ from payoff_presets import PRESETS
 from payoff_results import LIMIT, MINUS, Comparison, Gain, Record, Row, to_equal_loss
 from payoff_statistics import Difference
 
+SEEDS = 8
+"""Arms of fewer are in the tables alone."""
 REFERENCE = {"scratch": "the large model from scratch", "small": "the small one trained on"}
 
 
@@ -20,11 +22,11 @@ def measured(difference: Difference) -> str:
 
 
 def judged(comparison: Sequence[Comparison]) -> list[tuple[Comparison, Row, Gain]]:
-    """The grown arms that have both references."""
+    """The grown arms that have both references and enough seeds."""
     found = []
     for one in comparison:
         for row in one.grown:
-            if gain := one.gain(row):
+            if len(row.runs) >= SEEDS and (gain := one.gain(row)):
                 found.append((one, row, gain))
     return found
 
@@ -49,17 +51,24 @@ def counted(every: Sequence[Comparison]) -> str:
     if not found:
         return "* No grown arm has both references yet."
     answer = "Yes" if shown else "A little" if beats else "No" if ruled_out == len(found) else "Not shown"
+    to_scratch, to_small = ([getattr(gain, name) for _, _, gain in found] for name in ("scratch", "small"))
     return (
         f"* **{answer}**, at equal FLOPs (the small phase counted), against the better of two references: the large "
-        f"model from scratch, and the small one trained on. Of {len(found)} grown arms {beats} ended lower than both, "
-        f"each difference resolved at 95 %. A gain of more than {LIMIT:g} nats per byte over the better one is shown "
-        f"by {shown}, ruled out for {ruled_out} and left open by {left}."
+        f"model from scratch, and the small one trained on. Of {len(found)} grown arms of {SEEDS} seeds {beats} ended "
+        f"lower than both; {_lower_and_higher(to_scratch)} than scratch, {_lower_and_higher(to_small)} than the small "
+        f"one (counted where a difference is resolved at 95 %). A gain of more than {LIMIT:g} nats per byte over the "
+        f"better one is shown by {shown}, ruled out for {ruled_out} and left open by {left}."
     )
+
+
+def _lower_and_higher(differences: Sequence[Difference]) -> str:
+    resolved = [difference.mean for difference in differences if difference.resolved]
+    return f"{sum(mean < 0 for mean in resolved)} lower and {sum(mean > 0 for mean in resolved)} higher"
 
 
 def listed(entries: Iterable[tuple[Comparison, Row, Gain]]) -> list[str]:
     return [
-        f"  * {place(comparison)}, {row.name}: {measured(gain.over_better)} against {REFERENCE[gain.better]}"
+        f"  * {place(comparison)}, {row.name}: {against(gain.over_better, REFERENCE[gain.better])}"
         for comparison, row, gain in entries
     ]
 

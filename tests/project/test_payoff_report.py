@@ -23,7 +23,7 @@ from support.payoff_cases import made_up
 
 ROOT = Path(__file__).parents[2]
 VERDICTS = "lower, resolved|higher, resolved|not resolved"
-SAID = re.compile(rf"([+\N{{MINUS SIGN}}]\d\.\d{{4}}) ± (\d\.\d{{4}}) against [^()]*? \(({VERDICTS})\)")
+SAID = re.compile(rf"([+\N{{MINUS SIGN}}]\d\.\d{{4}}) ± (\d\.\d{{4}}) against [^()±]*? \(({VERDICTS})\)")
 
 
 def too_much(text: str) -> list[str]:
@@ -111,7 +111,11 @@ def test_the_better_reference_is_the_lower_one_and_beating_it_needs_both() -> No
     (_, _, gain), *_ = judged(comparisons(both_references(SPREAD, FAR, [loss + 0.002 for loss in SPREAD])))
     assert gain.beats_both and gain.better == "small" and gain.of_more_than_the_limit == "ruled out"
     assert abs(gain.over_better.mean) < LIMIT
-    assert judged(comparisons(made_up("grown", SPREAD) + made_up("scratch", SPREAD))) == []  # one reference is none
+    alone = made_up("grown", SPREAD) + made_up("scratch", SPREAD)
+    assert judged(comparisons(alone)) == []  # one reference is none
+    deeper = made_up("small", FAR, axis="depth", large="24x4")
+    assert len(judged(comparisons(alone + deeper))) == 1  # that of another axis is one, if it is as large
+    assert judged(comparisons(alone + [record | {"horizon": 4.0} for record in deeper])) == []
 
 
 def test_tables_hold_every_arm_once_with_what_was_made_up() -> None:
