@@ -219,10 +219,13 @@ def schedule_of(arm: Arm, steps: Steps, setting: Setting) -> Callable[[int], flo
 
 
 def branch_of(arm: Arm, steps: Steps) -> int:
-    """The step at which an arm leaves its trunk, the run of constant rate. A cosine has none."""
+    """The step at which an arm leaves its trunk, the run of constant rate; a reference of lowered rate at half of its
+    steps. A cosine has none."""
     if arm.schedule != "wsd":
         return 0
-    return steps.before if arm.grows else steps.total - steps.decay
+    if arm.grows:
+        return steps.before
+    return steps.total // 2 if arm.wide_factors else steps.total - steps.decay
 
 
 def marks_of(setting: Setting, size: Size, flops: float, step: int, until: int) -> set[int]:

@@ -30,7 +30,7 @@ def later_seeds(arm: Arm) -> Arm:
 
 
 def slower(arm: Arm, factor: float) -> Arm:
-    """At a lower rate after the growth."""
+    """At a lower rate after the growth; a reference from the middle of its steps on."""
     return replace(arm, wide_factors=(factor,) * len(arm.seeds), note=f"rate x{factor:g}")
 
 
@@ -85,6 +85,7 @@ def cpu_plan() -> list[Arm]:
     plan += [replace(grown, recipe=recipe) for recipe in (*later, "noise:1, rates preserved", PADDED, "noise:4")]
     plan += [replace(arm, horizon=0.5) for arm in (louder, slower(copied, 0.71), slower(copied, 0.5))]
     plan += [slower(copied, 0.71), slower(louder, 0.71), replace(louder, grown_at=0.25)]
+    plan += [slower(replace(arm, horizon=horizon), 0.71) for horizon in (1.0, 0.5) for arm in (deep, small)]
     plan += [replace(arm, horizon=4.0) for arm in (scratch, small, louder)]
     plan += [*both(1.0), *experts(), *other_factors()]
     plan += [replace(grown, grown_at=share) for share in (0.1, 0.75)]

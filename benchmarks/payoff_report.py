@@ -49,8 +49,8 @@ def main_tables(every: Sequence[Comparison]) -> str:
         header = ["arm", "horizon", "rate", "seeds", "tokens", "FLOPs", "loss", "minus scratch", "minus small"]
         rows = []
         for comparison in pair:
-            references = [comparison.reference(arm) for arm in ("scratch", "small", "middle")]
-            rows += [_reference(comparison, row) for row in references if row is not None]
+            for arm in ("scratch", "small", "middle"):
+                rows += [_reference(comparison, row) for row in comparison.references(arm)]
             rows += [_grown(comparison, row) for row in comparison.grown]
         parts.append(f"### {_capital(pair[0].title)}{schedule}\n\n{table(header, rows)}")
     return "\n\n".join(parts)

@@ -35,9 +35,10 @@ class Name(NamedTuple):
     wide_factor: float
 
     def __str__(self) -> str:
-        if self.arm != "grown":
-            return {"scratch": "large from scratch", "small": "small trained on", "middle": "middle-sized"}[self.arm]
         rate = f", rate x{self.wide_factor:g} after" if self.wide_factor != 1 else ""
+        if self.arm != "grown":
+            names = {"scratch": "large from scratch", "small": "small trained on", "middle": "middle-sized"}
+            return names[self.arm] + rate + (" the middle" if rate else "")
         return f"grown at {100 * (self.grown_at or 0):.0f} %, {self.recipe}{rate}"
 
 
@@ -110,8 +111,12 @@ class Comparison:
     def title(self) -> str:
         return f"{self.axis} {TIMES}{self.factor:g}, {self.small} → {self.large}"
 
+    def references(self, arm: str) -> list[Row]:
+        """At one rate throughout, and with a lowered one, the lower loss first."""
+        return sorted((row for name, row in self.rows.items() if name.arm == arm), key=lambda row: row.loss)
+
     def reference(self, arm: str) -> Row | None:
-        return self.rows.get(Name(arm, "", None, 1.0))
+        return next(iter(self.references(arm)), None)
 
     @property
     def grown(self) -> list[Row]:
@@ -161,17 +166,18 @@ def comparisons(records: Iterable[Record]) -> list[Comparison]:
 
 def _share_references(found: Iterable[Comparison]) -> None:
     """A model trained without growth is a reference wherever its size is, at the same horizon and schedule."""
-    flat: dict[tuple[str, float, str], Row] = {}
+    flat: dict[tuple[str, float, str, float], Row] = {}
     for comparison in found:
         for arm, size in (("scratch", comparison.large), ("small", comparison.small)):
-            if row := comparison.reference(arm):
-                flat.setdefault((size, comparison.horizon, comparison.schedule), row)
+            for row in comparison.references(arm):
+                key = size, comparison.horizon, comparison.schedule, row.name.wide_factor
+                flat.setdefault(key, row)
     for comparison in found:
         for arm, size in (("scratch", comparison.large), ("small", comparison.small)):
-            row = flat.get((size, comparison.horizon, comparison.schedule))
-            if row and not comparison.reference(arm):
-                name = Name(arm, "", None, 1.0)
-                comparison.rows[name] = Row(name, row.runs)
+            for key, row in flat.items():
+                name = row.name._replace(arm=arm)
+                if key[:3] == (size, comparison.horizon, comparison.schedule) and name not in comparison.rows:
+                    comparison.rows[name] = Row(name, row.runs)
 
 
 def to_equal_loss(of: Sequence[Comparison], arm: str, row: Row, key: str = "flops") -> float | None:
