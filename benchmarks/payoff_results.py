@@ -68,6 +68,12 @@ class Row:
         common = sorted(set.intersection(*map(set, curves)))
         return [(flops, fmean(curve[flops] for curve in curves)) for flops in common]
 
+    @property
+    def rise(self) -> float | None:
+        """From the growth to the next point of the curve; none where the curve has no two such points."""
+        after = [loss for flops, loss in self.curve if flops >= self.mean("flops_before")]
+        return after[1] - after[0] if len(after) > 1 else None
+
 
 @dataclass(frozen=True)
 class Gain:

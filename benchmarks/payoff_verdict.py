@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from payoff_presets import PRESETS
-from payoff_results import LIMIT, MINUS, Comparison, Gain, Record, Row, to_equal_loss
+from payoff_results import LIMIT, MINUS, TIMES, Comparison, Gain, Record, Row, to_equal_loss
 from payoff_statistics import Difference
 
 SEEDS = 8
@@ -123,6 +123,20 @@ def small_is_there(every: Sequence[Comparison]) -> list[str]:
     return lines
 
 
+def rises(every: Sequence[Comparison]) -> list[str]:
+    """The bump behind a growth, at horizon 1 and an unchanged rate."""
+    said = []
+    for comparison in every:
+        for row in comparison.grown:
+            if comparison.horizon == 1 and row.name.wide_factor == 1 and row.name.grown_at == 0.5 and row.rise:
+                said.append(
+                    f"{number(row.rise, 2)} ({comparison.axis} {TIMES}{comparison.factor:g}, {row.name.recipe})"
+                )
+    if not said:
+        return []
+    return [f"* From the growth to the next point of its curve the loss of an arm moves by {', '.join(said)}."]
+
+
 def for_docs(every: Sequence[Comparison]) -> str:
     found, lines = judged(every), [counted(every)]
     shown = [entry for entry in found if entry[2].of_more_than_the_limit == "shown"]
@@ -134,7 +148,7 @@ def for_docs(every: Sequence[Comparison]) -> str:
         (f"A gain of {LIMIT:g} neither shown nor ruled out:", left),
     ):
         lines += [f"* {title}", *listed(entries)] if entries else []
-    lines += by_comparison(every) + small_is_there(every)
+    lines += by_comparison(every) + small_is_there(every) + rises(every)
     lines.append("* There is no correction for the number of comparisons: of a hundred intervals of 95 %, five miss.")
     return "\n".join(lines)
 
