@@ -1,214 +1,216 @@
-"""What the runs of `payoff.py` add up to: a table, and a verdict in sentences.
+"""The tables and sentences of docs/payoff.md and README.md, from the result file of `payoff.py`.
 
-A learning rate is chosen per arm by the mean loss over seeds on the windows that choose, and the
-loss on the other windows is reported. Differences are taken seed by seed, since arms of a seed
-share their batches. One is called a difference only if 0 lies outside the 95 % interval of its mean
-(Student's t); with two or three seeds that takes much. Every sentence is a comparison by itself:
-among many arms the best of them is partly luck."""
+python benchmarks/payoff_report.py [FILE]           print them
+python benchmarks/payoff_report.py [FILE] --write   put them into the two pages and draw docs/payoff.svg"""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 
-GROWN = "grown"
-REFERENCES = {"scratch": "the wide model from scratch", "small": "the small model continued"}
-EQUAL = ("FLOPs", "tokens")
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""97.5 % quantiles of Student's t for 1 to 10 degrees of freedom; the last serves beyond, where it
-is a little too wide."""
+from payoff_results import MINUS, Comparison, Record, Row, comparisons, read, to_equal_loss
+from payoff_statistics import Difference, paired
+from payoff_verdict import for_docs, for_readme, missing_jobs
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "payoff.jsonl"
+BEGIN, END = "<!-- payoff: python benchmarks/payoff_report.py --write -->", "<!-- end of payoff -->"
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training.
-
-    Args:
-        arm: its name.
-        equal: the comparisons it takes part in: at equal FLOPs, tokens, or both.
-        seed, lr: of it.
-        small_steps, wide_steps: taken by the small model, and by the wide one.
-        tokens, flops: of both phases.
-        choosing, reported: loss on either half of what is held out.
-        jump: by how much the growth itself changed the reported loss.
-        seconds: of training, the small phase included.
-    """
-
-    arm: str
-    equal: tuple[str, ...]
-    seed: int
-    lr: float
-    small_steps: int
-    wide_steps: int
-    tokens: int
-    flops: int
-    choosing: float
-    reported: float
-    jump: float
-    seconds: float
+def signed(difference: Difference | None) -> str:
+    """Bold where the interval excludes 0."""
+    if difference is None:
+        return ""
+    text = f"{difference.mean:+.4f} ± {difference.half:.4f}".replace("-", MINUS)
+    return f"**{text}**" if difference.resolved else text
 
 
-@dataclass(frozen=True)
-class Row:
-    """An arm in one comparison, at its best learning rate.
-
-    Args:
-        arm, equal: which.
-        lr: the best.
-        edge: whether that is the lowest or highest of the grid.
-        runs: at that learning rate, by seed.
-    """
-
-    arm: str
-    equal: str
-    lr: float
-    edge: bool
-    runs: dict[int, Run]
-
-    @property
-    def losses(self) -> list[float]:
-        return [run.reported for run in self.runs.values()]
-
-    @property
-    def label(self) -> str:
-        return self.arm if self.arm in REFERENCES else f"{GROWN} ({self.arm.replace(',', ', ')})"
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(header)} |", f"|{'|'.join(['---'] + ['---:'] * (len(header) - 1))}|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Of two rows, seed by seed: loss of the reference minus loss of the arm, so that above 0 the
-    arm is better."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return fmean(self.values)
-
-    @property
-    def interval(self) -> float:
-        """Half the width of the 95 % interval of the mean; infinite for one seed, or where a run
-        diverged."""
-        degrees = len(self.values) - 1
-        if not degrees or not all(map(math.isfinite, self.values)):
-            return math.inf
-        return STUDENT[min(degrees, len(STUDENT)) - 1] * stdev(self.values) / math.sqrt(len(self.values))
-
-    @property
-    def seen(self) -> bool:
-        return abs(self.mean) > self.interval
+def same_pair(every: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Comparisons of one pair of sizes and schedule, the horizons in order."""
+    found: dict[tuple[str, ...], list[Comparison]] = defaultdict(list)
+    for comparison in every:
+        found[comparison.title, comparison.schedule].append(comparison)
+    return [pair for pair in found.values() if any(comparison.grown for comparison in pair)]
 
 
-def rows(runs: Iterable[Run]) -> list[Row]:
-    """One per arm and comparison, the best first, over the seeds that every arm has at every rate.
-    A diverged run is infinitely bad."""
-    found = []
-    runs = whole(runs)
-    for equal in EQUAL:
-        for arm in dict.fromkeys(run.arm for run in runs if equal in run.equal):
-            mine = [run for run in runs if run.arm == arm and equal in run.equal]
-            grid = sorted({run.lr for run in mine})
-            best = min(grid, key=lambda lr: fmean(_finite(run.choosing) for run in mine if run.lr == lr))
-            found.append(
-                Row(arm, equal, best, best in (grid[0], grid[-1]), {run.seed: run for run in mine if run.lr == best})
-            )
-    return sorted(found, key=lambda row: (EQUAL.index(row.equal), fmean(map(_finite, row.losses))))
+def main_tables(every: Sequence[Comparison]) -> str:
+    """One for each pair of sizes and schedule: all arms at equal FLOPs, both references."""
+    parts = []
+    for pair in same_pair(every):
+        schedule = "" if pair[0].schedule == "wsd" else ", cosine schedule"
+        header = ["arm", "horizon", "rate", "seeds", "tokens", "FLOPs", "loss", "minus scratch", "minus small"]
+        rows = []
+        for comparison in pair:
+            for arm in ("scratch", "small", "middle"):
+                rows += [_reference(comparison, row) for row in comparison.references(arm)]
+            rows += [_grown(comparison, row) for row in comparison.grown]
+        parts.append(f"### {_capital(pair[0].title)}{schedule}\n\n{table(header, rows)}")
+    return "\n\n".join(parts)
 
 
-def whole(runs: Iterable[Run]) -> list[Run]:
-    """The runs of seeds that every arm has at every one of its learning rates, so that means
-    compare the same seeds."""
-    runs = list(runs)
-    seeds: dict[tuple[str, tuple[str, ...], float], set[int]] = {}
-    for run in runs:
-        seeds.setdefault((run.arm, run.equal, run.lr), set()).add(run.seed)
-    common = set.intersection(*seeds.values())
-    if not common:
-        raise SystemExit("no seed was run for every arm at every learning rate. Run one that was.")
-    return [run for run in runs if run.seed in common]
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
-def _finite(loss: float) -> float:
-    return loss if math.isfinite(loss) else math.inf
+def _cells(comparison: Comparison, row: Row) -> list[str]:
+    rate = f"{row.mean('lr'):.3g}"
+    size = f"{row.loss:.4f}" + (f" (sd {stdev(row.losses.values()):.4f})" if len(row.runs) > 1 else "")
+    figures = [f"{row.mean('tokens') / 1e6:.2f} M", f"{row.mean('flops'):.3e}", size]
+    return [str(row.name), f"{comparison.horizon:g}", rate, str(len(row.runs)), *figures]
 
 
-def difference(row: Row, reference: Row) -> Difference:
-    return Difference(tuple(reference.runs[seed].reported - run.reported for seed, run in row.runs.items()))
+def _reference(comparison: Comparison, row: Row) -> list[str]:
+    return [*_cells(comparison, row), "", ""]
 
 
-def report(runs: Iterable[Run]) -> tuple[str, str]:
-    """The Markdown table and the verdict."""
-    runs = list(runs)
-    found = rows(runs)
-    return table(found), verdict(found, runs)
+def _grown(comparison: Comparison, row: Row) -> list[str]:
+    gain = comparison.gain(row)
+    return [*_cells(comparison, row), signed(gain and gain.scratch), signed(gain and gain.small)]
 
 
-def table(found: list[Row]) -> str:
-    """One line per row, the best first; an arm that meets others twice by the same runs has one."""
-    same: dict[tuple[str, float, str], list[Row]] = {}
-    for row in found:
-        same.setdefault((row.arm, row.lr, str(row.losses)), []).append(row)
-    lines = [
-        "| equal | arm | steps, small + wide | tokens | FLOPs | best lr | held-out loss |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for twins in sorted(same.values(), key=lambda twins: fmean(map(_finite, twins[0].losses))):
-        row, equal = twins[0], " and ".join(twin.equal for twin in twins)
-        run = next(iter(row.runs.values()))
-        spread = f" ± {stdev(row.losses):.4f}" if len(row.losses) > 1 and all(map(math.isfinite, row.losses)) else ""
-        steps = f"{run.small_steps} + {run.wide_steps}"
-        rate = f"{row.lr:g}{' (edge)' if row.edge else ''}"
-        lines.append(
-            f"| {equal} | {row.label} | {steps} | {run.tokens:.3g} | {run.flops:.3g} | {rate} | "
-            f"{fmean(row.losses):.4f}{spread} |"
+def recipe_table(every: Sequence[Comparison]) -> str:
+    """Arms of one trunk, against the first recipe, seed by seed."""
+    rows = []
+    for comparison in every:
+        groups: dict[float | None, list[Row]] = defaultdict(list)
+        for row in comparison.grown:
+            groups[row.name.grown_at].append(row)
+        for group in groups.values():
+            base = next((row for row in group if row.name.wide_factor == 1 and row.name.recipe in DEFAULTS), None)
+            for row in group:
+                if base is None or row is base or not (difference := paired(row.losses, base.losses)):
+                    continue
+                rate = f", rate x{row.name.wide_factor:g} after" if row.name.wide_factor != 1 else ""
+                where = f"{comparison.title}, horizon {comparison.horizon:g}, {100 * (row.name.grown_at or 0):.0f} %"
+                jump = f"{row.mean('jump'):+.4f}".replace("-", MINUS)
+                better = f"{difference.lower} of {difference.count}"
+                rows.append([row.name.recipe + rate, base.name.recipe, where, jump, signed(difference), better])
+    return table(["recipe", "against", "where", "jump of the loss", "difference", "lower in"], rows) if rows else ""
+
+
+DEFAULTS = ("noise:1", "exact layers", "noise:1, exact layers", "exact experts")
+"""The recipe of each axis that the others are compared with."""
+
+
+def closure_table(every: Sequence[Comparison]) -> str:
+    rows = []
+    for comparison in every:
+        for row in comparison.grown:
+            if found := comparison.closure(row):
+                small, scratch = (
+                    comparison.equal_tokens[arm, row.name.grown_at or 0.0] for arm in ("small", "scratch")
+                )
+                losses = [f"{one.loss:.4f}" for one in (small, scratch, row)]
+                where = f"{comparison.title}, horizon {comparison.horizon:g}"
+                figures = [f"{found.value:.3f}", f"{found.break_even:.3f}", signed(found.margin)]
+                rows.append([where, str(row.name), *losses, *figures])
+    header = ["where", "arm", "small, equal tokens", "scratch, equal tokens", "grown", "η", "η*", f"η {MINUS} η*"]
+    return table(header, rows) if rows else ""
+
+
+def equal_loss_table(every: Sequence[Comparison]) -> str:
+    """What the references take to reach the loss of a grown arm, as multiples of what that takes."""
+    rows = []
+    for pair in same_pair(every):
+        for comparison in pair:
+            for row in comparison.grown:
+                cells = []
+                for arm in ("scratch", "small"):
+                    for key in ("flops", "cpu_seconds"):
+                        needed = to_equal_loss(pair, arm, row, key)
+                        cells.append("" if needed is None else f"{needed / row.mean(key):.2f}")
+                if any(cells):
+                    rows.append([comparison.title, str(row.name), f"{comparison.horizon:g}", *cells])
+    header = ["where", "arm", "horizon", "scratch, FLOPs", "scratch, seconds", "small, FLOPs", "small, seconds"]
+    return table(header, rows) if rows else ""
+
+
+def rate_table(records: Sequence[Record]) -> str:
+    """Every sweep: mean loss on the half that chooses, at each rate; the lowest is bold."""
+    sweeps: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record.get("sweep"):
+            sweeps[record["sweep"]][record["lr"]].append(record["choose"])
+    rates = sorted({rate for losses in sweeps.values() for rate in losses})
+    rows = []
+    for name, losses in sweeps.items():
+        means = {rate: fmean(values) for rate, values in losses.items()}
+        best = min(means, key=means.__getitem__)
+        cells = [f"{means[rate]:.4f}" if rate in means else "" for rate in rates]
+        rows.append(
+            [name, *(f"**{cell}**" if rate == best else cell for rate, cell in zip(rates, cells, strict=True))]
         )
-    return "\n".join(lines)
+    return table(["learning rate", *(f"{rate:g}" for rate in rates)], rows) if rows else ""
 
 
-def verdict(found: list[Row], runs: list[Run]) -> str:
-    """For each comparison how many grown arms came out lower or higher, then a sentence each, then
-    what to bear in mind."""
-    lines = []
-    for equal, (reference, name) in itertools.product(EQUAL, REFERENCES.items()):
-        at = {row.arm: row for row in found if row.equal == equal}
-        grown = [row for row in at.values() if row.arm not in REFERENCES]
-        if grown and reference in at:
-            gaps = [difference(row, at[reference]) for row in grown]
-            lower, higher = (sum(gap.seen and gap.mean * sign > 0 for gap in gaps) for sign in (1, -1))
-            rest = f"and {len(grown) - lower - higher} with no difference beyond the spread over seeds"
-            rest += " (one seed: nothing can be)" if len(at[reference].runs) == 1 else ""
-            lines.append(
-                f"* At equal {equal}, against {name}: of {len(grown)} grown arms {lower} ended lower, {higher} "
-                f"higher, {rest}."
-            )
-            lines += [f"  * {_sentence(row.label, gap)}" for row, gap in zip(grown, gaps, strict=True)]
-    edges = {
-        label: [row.equal for row in found if row.edge and row.label == label]
-        for label in sorted({row.label for row in found})
-    }
-    if named := "; ".join(f"{label} at equal {' and '.join(equals)}" for label, equals in edges.items() if equals):
-        lines.append(
-            "* The best learning rate lies at the edge of the grid, so that a wider grid might do better, for: "
-            f"{named}."
-        )
-    if any(run.arm not in REFERENCES for run in runs):
-        lines.append(f"* The growth itself changed no held-out loss by more than {max(run.jump for run in runs):.1e}.")
-    return "\n".join(lines)
-
-
-def _sentence(label: str, gap: Difference) -> str:
-    if not all(map(math.isfinite, gap.values)):
-        return f"{label}: a run did not stay finite; no verdict."
-    better, sign = ("lower", 1) if gap.mean > 0 else ("higher", -1)
-    if len(gap.values) == 1:
-        return f"{label}: {better} by {abs(gap.mean):.4f} in one seed; no spread, no verdict."
-    agree = sum(value * sign > 0 for value in gap.values)
-    size = f"{abs(gap.mean):.4f} ± {gap.interval:.4f}, in {agree} of {len(gap.values)} seeds"
+def setting_text(header: Record, records: Sequence[Record]) -> str:
+    setting, versions = header["setting"], header["versions"]
+    texts = ", ".join(f"`{name}` {digest[:12]}" for name, digest in header["texts"].items())
+    runs = [record for record in records if record["arm"] != "trunk"]
+    seconds = {(record["job"], record["seed"], record["lr"], record["wide_factor"]): record for record in runs}
     return (
-        f"{label}: {better} by {size}."
-        if gap.seen
-        else f"{label}: no difference beyond the spread ({better} by {size})."
+        f"Measured on a {header['machine']} with growth {versions['growth']}, torch {versions['torch']}, transformers "
+        f"{versions['transformers']}: {len(seconds)} runs. Horizon 1 is {setting['steps']} steps of the size "
+        f"{setting['unit']} (width x layers). {header['trained_bytes'] / 1e6:.2f} MB are trained on; "
+        f"{header['held_out_windows']['choose']} windows choose rates and {header['held_out_windows']['report']} are "
+        f"reported. SHA-256 of the texts: {texts}."
     )
+
+
+def docs_section(header: Record, records: Sequence[Record]) -> str:
+    """All that stands in docs/payoff.md between the two marks."""
+    every = comparisons(records)
+    parts = ["## What came out", for_docs(every), missing_jobs(header, records), setting_text(header, records)]
+    parts += ["## Every arm at equal FLOPs", main_tables(every)]
+    for title, text in (
+        ("## Recipes, off one trunk", recipe_table(every)),
+        ("## Gap closure at equal tokens", closure_table(every)),
+        ("## FLOPs and seconds to equal loss", equal_loss_table(every)),
+        ("## Learning rates", rate_table(records)),
+    ):
+        parts += [title, text] if text else []
+    return "\n\n".join(part for part in parts if part)
+
+
+def readme_section(header: Record, records: Sequence[Record]) -> str:
+    return for_readme(comparisons(records))
+
+
+def between_marks(page: str, text: str) -> str:
+    start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+    return f"{page[:start]}\n{text}\n{page[end:]}"
+
+
+def write(header: Record, records: Sequence[Record], root: Path = ROOT) -> None:
+    for name, section in (("docs/payoff.md", docs_section), ("README.md", readme_section)):
+        page = root / name
+        page.write_text(between_marks(page.read_text(encoding="utf-8"), section(header, records)), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, nargs="?", default=RESULTS)
+    parser.add_argument("--write", action="store_true")
+    args = parser.parse_args()
+    header, records = read(args.file)
+    if header is None:
+        raise SystemExit(f"{args.file} has no results. Run benchmarks/payoff.py first.")
+    if args.write:
+        from payoff_figure import draw
+
+        write(header, records)
+        draw(records, ROOT / "docs" / "payoff.svg")
+    else:
+        print(docs_section(header, records))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""docs/payoff.svg: loss against FLOPs of the small model, the large one from scratch and the grown one, from the
+result file of `payoff.py`. Needs matplotlib: pip install 'transformer-growth[plot]'.
+
+    python benchmarks/payoff_figure.py [FILE] [PICTURE]"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import matplotlib
+from payoff_results import Comparison, Name, Record, Row, comparisons, read
+from payoff_statistics import student
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+
+COLOURS = {"small": "#8a8a8a", "scratch": "#1f5fa8", "grown": "#c8501e"}
+LABELS = {"small": "small, trained on", "scratch": "large, from scratch", "grown": "grown"}
+
+
+def draw(records: Sequence[Record], picture: Path) -> None:
+    """One panel for each axis at factor 2; curves are means over seeds, on the held-out books that choose."""
+    pairs: dict[str, list[Comparison]] = {}
+    for comparison in comparisons(records):
+        if comparison.schedule == "wsd" and comparison.factor == 2 and comparison.axis in ("width", "depth"):
+            pairs.setdefault(comparison.title, []).append(comparison)
+    shown = {title: pair for title, pair in pairs.items() if _recipe(pair)}
+    if not shown:
+        return
+    style = {"svg.fonttype": "none", "svg.hashsalt": "payoff", "font.size": 9, "font.family": "sans-serif"}
+    with pyplot.rc_context(style):
+        figure, panels = pyplot.subplots(1, len(shown), figsize=(4.4 * len(shown), 3.2), squeeze=False)
+        for panel, (title, pair) in zip(panels[0], shown.items(), strict=True):
+            _panel(panel, title, pair)
+        figure.tight_layout()
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def _recipe(pair: Sequence[Comparison]) -> str:
+    """The recipe of growth at half of the steps that was run at the most horizons; of several, the lowest."""
+    losses: dict[str, list[float]] = {}
+    for comparison in pair:
+        for row in comparison.grown:
+            if row.name.grown_at == 0.5 and row.name.wide_factor == 1:
+                losses.setdefault(row.name.recipe, []).append(row.loss)
+    return min(losses, key=lambda recipe: (-len(losses[recipe]), fmean(losses[recipe])), default="")
+
+
+def _row(comparison: Comparison, arm: str, recipe: str) -> Row | None:
+    if arm != "grown":
+        return comparison.reference(arm)
+    return comparison.rows.get(Name("grown", recipe, 0.5, 1.0))
+
+
+def _panel(panel: Any, title: str, pair: Sequence[Comparison]) -> None:
+    recipe = _recipe(pair)
+    lowest = min(row.loss for comparison in pair for row in comparison.rows.values())
+    for arm, colour in COLOURS.items():
+        rows = [row for comparison in pair if (row := _row(comparison, arm, recipe)) is not None]
+        for row in rows:
+            label = LABELS[arm] + (f" ({recipe})" if arm == "grown" else "")
+            last = {"alpha": 1.0, "label": label} if row is rows[-1] else {"alpha": 0.35}
+            panel.plot(*zip(*row.curve, strict=True), color=colour, linewidth=1.2, **last)
+            ends = [record["choose"] for record in row.runs.values()]
+            half = student(len(ends) - 1) * stdev(ends) / len(ends) ** 0.5 if len(ends) > 1 else 0.0
+            panel.errorbar(row.mean("flops"), fmean(ends), yerr=half, fmt="o", color=colour, markersize=3, capsize=2)
+    panel.set_xscale("log")
+    panel.set_ylim(lowest - 0.15, lowest + 0.9)
+    panel.set_title(title, fontsize=9)
+    panel.set_xlabel("FLOPs, the small phase counted")
+    panel.set_ylabel("held-out loss, nats per byte")
+    panel.legend(frameon=False, fontsize=8)
+
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    source = Path(sys.argv[1]) if len(sys.argv) > 1 else here / "payoff.jsonl"
+    draw(read(source)[1], Path(sys.argv[2]) if len(sys.argv) > 2 else here.parent / "docs" / "payoff.svg")

@@ -1,0 +1,169 @@
+"""The sentences of `payoff_report.py`. Each says what the intervals of the result file say, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from payoff_presets import PRESETS
+from payoff_results import LIMIT, MINUS, TIMES, Comparison, Gain, Record, Row, to_equal_loss
+from payoff_statistics import Difference
+
+SEEDS = 8
+"""Arms of fewer are in the tables alone."""
+REFERENCE = {"scratch": "the large model from scratch", "small": "the small one trained on"}
+
+
+def number(value: float, digits: int = 4) -> str:
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def measured(difference: Difference) -> str:
+    return f"{number(difference.mean)} ± {difference.half:.4f}"
+
+
+def judged(comparison: Sequence[Comparison]) -> list[tuple[Comparison, Row, Gain]]:
+    """The grown arms that have both references and enough seeds."""
+    found = []
+    for one in comparison:
+        for row in one.grown:
+            if len(row.runs) >= SEEDS and (gain := one.gain(row)):
+                found.append((one, row, gain))
+    return found
+
+
+def against(difference: Difference, reference: str) -> str:
+    """One comparison in words; "lower" and "higher" only where the interval excludes 0."""
+    said = f"{'lower' if difference.mean < 0 else 'higher'}, resolved" if difference.resolved else "not resolved"
+    return f"{measured(difference)} against {reference} ({said})"
+
+
+def place(comparison: Comparison) -> str:
+    schedule = "" if comparison.schedule == "wsd" else f", {comparison.schedule}"
+    return f"{comparison.title}, horizon {comparison.horizon:g}{schedule}"
+
+
+def counted(every: Sequence[Comparison]) -> str:
+    """The central question: is there a gain of more than the limit over the better reference?"""
+    found = judged(every)
+    kinds = [gain.of_more_than_the_limit for _, _, gain in found]
+    shown, ruled_out, left = (kinds.count(kind) for kind in ("shown", "ruled out", "open"))
+    beats = sum(gain.beats_both for _, _, gain in found)
+    if not found:
+        return "* No grown arm has both references yet."
+    answer = "Yes" if shown else "A little" if beats else "No" if ruled_out == len(found) else "Not shown"
+    to_scratch, to_small = ([getattr(gain, name) for _, _, gain in found] for name in ("scratch", "small"))
+    return (
+        f"* **{answer}**, at equal FLOPs (the small phase counted), against the better of two references: the large "
+        f"model from scratch, and the small one trained on. Of {len(found)} grown arms of {SEEDS} seeds {beats} ended "
+        f"lower than both; {_lower_and_higher(to_scratch)} than scratch, {_lower_and_higher(to_small)} than the small "
+        f"one (counted where a difference is resolved at 95 %). A gain of more than {LIMIT:g} nats per byte over the "
+        f"better one is shown by {shown}, ruled out for {ruled_out} and left open by {left}."
+    )
+
+
+def _lower_and_higher(differences: Sequence[Difference]) -> str:
+    resolved = [difference.mean for difference in differences if difference.resolved]
+    return f"{sum(mean < 0 for mean in resolved)} lower and {sum(mean > 0 for mean in resolved)} higher"
+
+
+def listed(entries: Iterable[tuple[Comparison, Row, Gain]]) -> list[str]:
+    return [
+        f"  * {place(comparison)}, {row.name}: {against(gain.over_better, REFERENCE[gain.better])}"
+        for comparison, row, gain in entries
+    ]
+
+
+def lowest(comparison: Comparison) -> str:
+    """The grown arm that ended lowest, against both references; nothing where there is none."""
+    found = judged([comparison])
+    if not found:
+        return ""
+    _, row, gain = min(found, key=lambda entry: entry[1].loss)
+    which = f"{row.name}, the lowest of {len(found)}" if len(found) > 1 else f"{row.name}"
+    scratch, small = against(gain.scratch, "scratch"), against(gain.small, "the small one trained on")
+    return f"{which}, ended at {scratch} and {small}"
+
+
+def by_comparison(every: Sequence[Comparison]) -> list[str]:
+    """A line for each pair of sizes, horizon and schedule."""
+    said = [(comparison, lowest(comparison)) for comparison in every]
+    return [f"* {_capital(place(comparison))}: {text}." for comparison, text in said if text]
+
+
+def by_pair(every: Sequence[Comparison]) -> list[str]:
+    """A line for each pair of sizes, all horizons in it."""
+    lines: dict[str, list[str]] = {}
+    for comparison in every:
+        if text := lowest(comparison):
+            lines.setdefault(comparison.title, []).append(f"horizon {comparison.horizon:g}: {text}")
+    return [f"* {_capital(title)}. {_capital('; '.join(texts))}." for title, texts in lines.items()]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def small_is_there(every: Sequence[Comparison]) -> list[str]:
+    """What growing saves where the small phase need not be paid: the FLOPs of the large phase against those from
+    scratch to the same loss."""
+    lines = []
+    for comparison in every:
+        pair = [one for one in every if (one.title, one.schedule) == (comparison.title, comparison.schedule)]
+        for row in comparison.grown:
+            if row.name.wide_factor != 1 or row.name.recipe not in ("noise:1", "exact layers"):
+                continue
+            needed = to_equal_loss(pair, "scratch", row)
+            if needed is None:
+                continue
+            share = (row.mean("flops") - row.mean("flops_before")) / needed
+            lines.append(
+                f"* {_capital(place(comparison))}, {row.name}: if the small model is there already, the large phase "
+                f"takes {100 * share:.0f} % of the FLOPs that scratch takes to the same mean loss."
+            )
+    return lines
+
+
+def rises(every: Sequence[Comparison]) -> list[str]:
+    """The bump behind a growth, at horizon 1 and an unchanged rate."""
+    said = []
+    for comparison in every:
+        for row in comparison.grown:
+            if comparison.horizon == 1 and row.name.wide_factor == 1 and row.name.grown_at == 0.5 and row.rise:
+                said.append(
+                    f"{number(row.rise, 2)} ({comparison.axis} {TIMES}{comparison.factor:g}, {row.name.recipe})"
+                )
+    if not said:
+        return []
+    return [f"* From the growth to the next point of its curve the loss of an arm moves by {', '.join(said)}."]
+
+
+def for_docs(every: Sequence[Comparison]) -> str:
+    found, lines = judged(every), [counted(every)]
+    shown = [entry for entry in found if entry[2].of_more_than_the_limit == "shown"]
+    beats = [entry for entry in found if entry[2].beats_both and entry not in shown]
+    left = [entry for entry in found if entry[2].of_more_than_the_limit == "open" and entry not in beats]
+    for title, entries in (
+        (f"More than {LIMIT:g} below the better reference:", shown),
+        ("Lower than both, but not shown to be lower by that much:", beats),
+        (f"A gain of {LIMIT:g} neither shown nor ruled out:", left),
+    ):
+        lines += [f"* {title}", *listed(entries)] if entries else []
+    lines += by_comparison(every) + small_is_there(every) + rises(every)
+    lines.append("* There is no correction for the number of comparisons: of a hundred intervals of 95 %, five miss.")
+    return "\n".join(lines)
+
+
+def for_readme(every: Sequence[Comparison]) -> str:
+    plain = [one for one in every if one.schedule == "wsd" and one.factor == 2]
+    return "\n".join([counted(every), *by_pair(plain)])
+
+
+def missing_jobs(header: Record, records: Sequence[Record]) -> str:
+    """What of the plan the file does not have."""
+    done = {record["job"] for record in records}
+    plan = PRESETS[header["preset"]][1]()
+    missing = [arm.job for arm in plan if arm.job not in done]
+    if not missing:
+        return "Every arm of the plan was run."
+    items = "\n".join(f"* {job}" for job in missing)
+    return f"Of the plan's {len(plan)} jobs {len(missing)} were not run:\n\n{items}"
