@@ -18,6 +18,7 @@ from growth.checkpoint.parameter_numbers import Numbers
 from growth.errors import ProofError
 from growth.plan.plan import Plan
 from growth.training.moments import Moments, first_values, grown_values
+from growth.training.optimizer import ORIGIN
 from growth.training.optimizer_kinds import KINDS
 from growth.weights.fold import check_finite
 
@@ -57,14 +58,21 @@ def grown_optimizer(
         assert writer is not None
         state |= _grown(loaded, writer, numbers, held, old, new, plan, moments, allow_nonfinite)
     numbered = {number: state[name] for number, name in numbers.new.items() if name in state}
-    return {**loaded, "state": numbered, "param_groups": _groups(loaded, numbers)}
+    return {**loaded, "state": numbered, "param_groups": _groups(loaded, numbers, new)}
 
 
-def _groups(loaded: Mapping[str, Any], numbers: Numbers) -> list[dict[str, Any]]:
-    """The parameter groups, with the parameters of the grown model."""
+def _groups(loaded: Mapping[str, Any], numbers: Numbers, new: PreTrainedModel) -> list[dict[str, Any]]:
+    """The parameter groups, with the parameters of the grown model; what an earlier growth says of a group that it
+    split, with the shapes of now."""
     groups = []
     for group, params in zip(loaded["param_groups"], numbers.groups, strict=True):
-        named = {"param_names": [numbers.new[number] for number in params]} if "param_names" in group else {}
+        names = [numbers.new[number] for number in params]
+        named: dict[str, Any] = {"param_names": names} if "param_names" in group else {}
+        if ORIGIN in group:
+            named[ORIGIN] = {
+                **group[ORIGIN],
+                "shapes": {name: list(new.get_parameter(name).shape) for name in names},
+            }
         groups.append({**group, **named, "params": list(params)})
     return groups
 

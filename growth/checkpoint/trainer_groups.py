@@ -23,11 +23,14 @@ from growth.training.moments import tensor_plans
 from growth.training.optimizer import split_groups
 from growth.training.optimizer_kinds import KINDS
 
-RATES = ("base_lrs", "_last_lr", "min_lrs")
+RATES = ("base_lrs", "_last_lr", "min_lrs", "max_lrs")
 """Entries of a scheduler's state with a learning rate for each group."""
 
 OTHERS = ("lr_lambdas",)
 """Entries with something else for each group."""
+
+SHARED = ("eta_min", "max_lr", "min_lr", "base_lr")
+"""A learning rate for all groups, which cannot be scaled for each."""
 
 Sources = Sequence[tuple[int, float]]
 
@@ -77,6 +80,11 @@ def grown_schedule(folder: Path, sources: Sources) -> dict[str, Any]:
         raise CheckpointError(f"{folder / SCHEDULER} does not hold the state of a scheduler. Fetch the file again.")
     grown = dict(state)
     for name, value in state.items():
+        if name in SHARED and value and any(rate != 1 for _, rate in sources):
+            raise CheckpointError(
+                f"{SCHEDULER} has one learning rate '{name}' for all parameter groups, which cannot follow the rates "
+                "of each. Leave --hyper out: settings then stay, and the file is copied."
+            )
         if not isinstance(value, list) or not value:
             continue
         if name not in (*RATES, *OTHERS) or len(value) != count:

@@ -35,6 +35,7 @@ from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
 from growth.training.factors import factors_of
 from growth.training.moments import Moments, tensor_plans
+from growth.training.optimizer import ORIGIN
 from growth.training.optimizer_checks import Hyper
 from growth.training.optimizer_kinds import KINDS
 
@@ -86,17 +87,17 @@ class TrainerState:
     @property
     def rates(self) -> tuple[float, float]:
         """The smallest and the largest factor on the learning rate, over all parameters, that would
-        continue training as the small model's. Not applied, but reported."""
+        continue training as the small model's: applied under ``hyper="preserve"``, and else reported."""
         return (1.0, 1.0) if self.writer is None else rates_of(self.new, self.plan, KINDS[self.writer].degree)
 
     @property
     def note(self) -> str:
         """What happens to the optimizer's settings, and what that means for training."""
         kept = (
-            "learning rate, epsilon and weight decay are set per tensor; give Trainer the groups: "
-            f"optimizer_cls_and_kwargs=({self.called if self.writer is None else self.writer.__name__}, "
-            "{'params': growth.training.parameter_groups(model, DST)})"
-            if self.hyper == "preserve"
+            f"learning rate, epsilon and weight decay {self._settings}; give Trainer the groups, and the class of the "
+            "optimizer that you trained with: optimizer_cls_and_kwargs=(CLASS, {'params': "
+            "growth.training.parameter_groups(model, DST), 'lr': args.learning_rate})"
+            if self._split
             else "learning rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter "
             "groups itself"
         )
@@ -120,6 +121,15 @@ class TrainerState:
             "learning_rate_factors": list(self.rates),
             "parameters": [len(group) for group in self._groups],
         }
+
+    @property
+    def _split(self) -> bool:
+        """Whether the grown file has other groups than Trainer makes: this growth splits them, or one before did."""
+        return self.hyper == "preserve" or any(ORIGIN in group for group in self.loaded["param_groups"])
+
+    @property
+    def _settings(self) -> str:
+        return "are set per tensor" if self.hyper == "preserve" else "stay as an earlier growth set them"
 
     @property
     def _groups(self) -> Sequence[Sequence[int]]:
@@ -232,7 +242,8 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments, hyper:
     old, new = (without_weights(config_to_build(raw), plan.model_class) for raw in (plan.old, plan.new))
     writer, called = writer_of(loaded)
     adds = len(list(new.parameters())) > len(list(old.parameters()))
-    numbered = moments != "reset" or hyper == "preserve" or writer is Adagrad or adds
+    split = hyper == "preserve" or any(ORIGIN in group for group in loaded["param_groups"])
+    numbered = moments != "reset" or split or writer is Adagrad or adds
     return TrainerState(
         source=source,
         progress=progress,

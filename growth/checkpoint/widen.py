@@ -170,6 +170,8 @@ def widen_checkpoint(
             trained = (moments, hyper) if optimizer else None
             work = _prepared(src, target, options, wanted, allow_nonfinite, limit, trained)
         check_alike(ranks, work.made_of)
+        if optimizer and ranks.first:
+            warn_of_equal_copies(work.growth.plan, moments)
         with ranks.agreeing():
             if ranks.first:
                 there = held_bytes(target) if resume else 0
@@ -190,8 +192,6 @@ def widen_checkpoint(
             left_behind = _finish(folder, target, work, proof, hashes, done, wanted) if ranks.first else ()
             files.check_unchanged()
     training = work.training
-    if training is not None:
-        warn_of_equal_copies(plan, moments)
     return WidenedCheckpoint(
         target,
         plan,

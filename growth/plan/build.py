@@ -75,11 +75,13 @@ def build_plan(
         CheckpointError: for a missing tensor or a wrong shape.
     """
     build = partial(_build, raw, shapes, declared=declared, dtypes=dtypes, in_ratio_of=in_ratio_of, extends=extends)
-    plan = build(options.at_depth(layers_of(shapes)))
-    if options.symmetry != AUTO:
-        check_noise_at_depth(options.breaking, plan.tensors)
-    elif (deeper := options.at_depth(layers_of(plan.tensors))).breaking.noise < plan.options.breaking.noise:
-        plan = build(deeper)
+    plan = build(options.at_depth(1))
+    depth = layers_of(plan.tensors, plan.new)
+    if options.symmetry == AUTO:
+        settled = options.at_depth(depth)
+        return plan if settled.symmetry == plan.options.symmetry else build(settled)
+    if in_ratio_of is None:  # a miniature takes what the model takes
+        check_noise_at_depth(options.breaking, depth)
     return plan
 
 

@@ -215,8 +215,7 @@ def check_together(choices: Mapping[str, Any]) -> None:
             "one with like (--like), or keep a size by --size NAME=keep."
         )
     noise, symmetry = choices.get("noise"), choices.get("symmetry")
-    said = noise is not None and symmetry is not None and (noise or symmetry.startswith("noise"))
-    if said and symmetry != check_symmetry(f"noise:{noise}"):
+    if noise is not None and symmetry is not None and symmetry != check_symmetry(f"noise:{noise}"):
         raise IllegalGrowthError(
             f"noise {noise} and symmetry {symmetry} contradict each other. Choose one of the two."
         )

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from growth.errors import IllegalGrowthError
 from growth.plan.symmetry import LARGEST_NOISE, Symmetry
@@ -35,18 +36,33 @@ LARGEST = 120.0
 TRAINS_BEST = 2.0
 """Noise of 2 ended lower than 1 and 4 (docs/payoff.md)."""
 
-_NUMBERED = re.compile(r"(.*?)\.(\d+)\.")
+_NUMBERED = re.compile(r"((?:.*?\.)??)([^.]*)\.(\d+)\.")
 
 
-def layers_of(names: Iterable[str]) -> int:
-    """The number of layers of all stacks, by the names of tensors; at least 1.
+def layers_of(names: Iterable[str], config: Mapping[str, Any]) -> int:
+    """The number of layers that an input passes through: of all stacks, by the names of tensors, or what the config
+    says where layers share their weights; at least 1.
+
+    Lists that stand beside each other, as XLM keeps the parts of its layers, are one stack.
+
+    Args:
+        names: of the model's tensors.
+        config: of the model.
 
     Example:
-        >>> layers_of(["embed.weight", "layers.0.mlp.up.weight", "layers.1.mlp.up.weight"])
+        >>> layers_of(["layers.0.mlp.up.weight", "layers.1.mlp.up.weight"], {})
         2
+        >>> layers_of(["xlm.attentions.0.q.weight", "xlm.ffns.0.lin1.weight"], {})
+        1
     """
-    found = {match[0] for match in map(_NUMBERED.match, names) if match}
-    return max(1, len(found))
+    stacks: dict[str, dict[str, int]] = {}
+    for match in filter(None, map(_NUMBERED.match, names)):
+        lists = stacks.setdefault(match[1], {})
+        lists[match[2]] = max(lists.get(match[2], 0), int(match[3]) + 1)
+    said = (config.get(name) for name in ("num_hidden_layers", "n_layers", "num_layers"))
+    return max(
+        1, sum(max(lists.values()) for lists in stacks.values()), *(count for count in said if isinstance(count, int))
+    )
 
 
 def largest_noise(layers: int) -> float:
@@ -70,17 +86,17 @@ def automatic_noise(layers: int) -> float:
     return min(TRAINS_BEST, largest_noise(layers))
 
 
-def check_noise_at_depth(symmetry: Symmetry, names: Iterable[str]) -> None:
+def check_noise_at_depth(symmetry: Symmetry, layers: int) -> None:
     """Refuse noise that the depth of a model would magnify.
 
     Args:
         symmetry: the caller's.
-        names: of the model's tensors.
+        layers: of the grown model.
 
     Raises:
         IllegalGrowthError: saying how much it takes.
     """
-    if symmetry.noise > 1 and symmetry.noise > (most := largest_noise(layers := layers_of(names))):
+    if symmetry.noise > 1 and symmetry.noise > (most := largest_noise(layers)):
         raise IllegalGrowthError(
             f"noise {symmetry.noise:g} in {layers} layers would magnify what rounding leaves between the copies. Use "
             f"at most {most:g} at this depth, or leave it out."

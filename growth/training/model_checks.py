@@ -40,8 +40,8 @@ def check_training(
 def warn_of_equal_copies(plan: Plan, moments: Moments) -> None:
     """A `UserWarning` where a model is to be trained on whose copies are equal and stay so: equal copies
     with equal moments get equal updates. (Under moments ``fresh`` the moments part them, slowly.)"""
-    options = plan.options
-    if options.widens and not options.breaking.breaks and moments != "fresh":
+    wider = any(plan.new_sizes[name] != size for name, size in plan.extended_sizes.items())
+    if wider and not plan.options.breaking.breaks and moments != "fresh":
         warnings.warn(
             "with symmetry='none' the copies are equal and train as one (dropout aside), so that the wide model "
             "learns what the small one would, at its own cost. Leave symmetry out, unless that trajectory is what you "

@@ -106,7 +106,8 @@ def parameter_groups(model: nn.Module, checkpoint: str | os.PathLike[str]) -> li
     Example:
         >>> model = AutoModelForCausalLM.from_pretrained("wide/checkpoint-500")
         >>> groups = growth.training.parameter_groups(model, "wide/checkpoint-500")
-        >>> trainer = Trainer(model, args, optimizer_cls_and_kwargs=(torch.optim.AdamW, {"params": groups}))
+        >>> settings = {"params": groups, "lr": args.learning_rate}  # some schedules read the rate that is given
+        >>> trainer = Trainer(model, args, optimizer_cls_and_kwargs=(torch.optim.AdamW, settings))
         >>> trainer.train(resume_from_checkpoint="wide/checkpoint-500")
     """
     check_kind("model", model, nn.Module, "the wide model")
@@ -115,7 +116,7 @@ def parameter_groups(model: nn.Module, checkpoint: str | os.PathLike[str]) -> li
         raise CheckpointError(f"{path} does not exist. Name a folder that Trainer can resume from.")
     state = unpickle(path)
     saved = state.get("param_groups") if isinstance(state, Mapping) else None
-    if not saved or not all(group.get(ORIGIN) for group in saved):
+    if not saved or not all(isinstance(group, Mapping) and group.get(ORIGIN) for group in saved):
         raise IllegalGrowthError(
             f"the groups in {path} were not split by a growth, so Trainer makes them itself. Leave "
             "optimizer_cls_and_kwargs out, or grow with hyper='preserve' (--hyper preserve)."

@@ -119,7 +119,17 @@ ALWAYS = {architectures.EVERY_GROWTH}
 """Refusals that apply to everything."""
 
 
-@pytest.mark.parametrize("model_type", architectures.known())
+OFTEN = {"llama", "bert", "gpt2", "t5", "mixtral", "deepseek_v3", "falcon", "clip", "roformer", "modernbert"}
+"""One of each structure; the others are slow tests."""
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        pytest.param(model_type, marks=[pytest.mark.slow] * (model_type not in OFTEN))
+        for model_type in architectures.known()
+    ],
+)
 def test_what_is_refused_is_what_the_declaration_says(model_type: str) -> None:
     refuses, found = architectures.find(model_type).refuses, verdicts(QUICK, model_type, one_by_one(model_type))
     assert found and not disagreements(refuses, found)

@@ -101,6 +101,32 @@ def test_wrong_settings_leave_it(
     assert abs(loss(model) - after_8) > 1e-4
 
 
+@pytest.mark.parametrize("rate", [True, False])
+def test_a_schedule_with_a_least_rate_reads_the_rate_that_is_given(rate: bool, tmp_path: Path) -> None:
+    """It divides by the learning rate that the optimizer was made with; so without it training goes elsewhere."""
+    least: dict[str, Any] = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 3e-4}}
+    settings: dict[str, Any] = {**EXACT, **least, "warmup_steps": 1}
+    with exact_arithmetic():
+        torch.manual_seed(0)
+        model = MODELS["gpt2"]().double()
+        run(model, tmp_path / "small", steps=8, **settings)
+        grown = grow(tmp_path / "small" / "checkpoint-4", tmp_path / "wide" / "checkpoint-4")
+        wide = AutoModelForCausalLM.from_pretrained(grown, dtype=torch.float64)
+        run(wide, tmp_path / "wide", grown, steps=8, groups=parameter_groups(wide, grown), rate=rate, **settings)
+    assert (abs(loss(wide) - loss(model)) <= 1e-10) is rate
+
+
+def test_a_checkpoint_with_split_groups_grows_with_its_settings_kept(
+    small: tuple[Path, float, float], tmp_path: Path
+) -> None:
+    folder, *_ = small
+    grow(folder / "checkpoint-4", tmp_path / "wide" / "checkpoint-4")
+    trained_on(tmp_path / "wide" / "checkpoint-4", tmp_path / "wide", 8)
+    for name, choices in (("wider", {}), ("deeper", {"layers": 3}), ("anew", {"moments": "reset"})):
+        target = grow(tmp_path / "wide" / "checkpoint-8", tmp_path / name / "checkpoint-8", hyper="keep", **choices)
+        trained_on(target, tmp_path / name, 9)
+
+
 @pytest.mark.parametrize("kind", [*MODELS])
 def test_the_groups_are_those_of_growth_in_memory(kind: str, tmp_path: Path) -> None:
     source, model, optimizer = checkpoint(tmp_path, kind)
@@ -135,5 +161,8 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     shutil.copytree(source, other)
     torch.save({**torch.load(other / "scheduler.pt"), "milestones": [3, 4, 5]}, other / "scheduler.pt")
     with pytest.raises(CheckpointError, match=r"keeps 3 values under 'milestones'.* Leave --hyper out"):
+        grow(other, tmp_path / "never")
+    torch.save({**torch.load(source / "scheduler.pt"), "eta_min": 1e-4}, other / "scheduler.pt")
+    with pytest.raises(CheckpointError, match=r"one learning rate 'eta_min' for all parameter groups"):
         grow(other, tmp_path / "never")
     assert not (tmp_path / "never").exists()

@@ -124,6 +124,7 @@ PLANTED: dict[str, tuple[Callable[[Patch], None], str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
     plant, kind, finding = PLANTED[name]

@@ -41,7 +41,7 @@ def exact(folder: Path, inputs: dict[str, Tensor] | None = None) -> tuple[Tensor
 
 
 @pytest.mark.parametrize("name", EACH)
-@pytest.mark.parametrize("width", [2, 3])
+@pytest.mark.parametrize("width", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_folder(name: str, width: int, tmp_path: Path) -> None:
     tiny(name, torch.float64).save_pretrained(tmp_path / "small")
     result = growth.widen_checkpoint(tmp_path / "small", tmp_path / "wide", width=width, noise=1.0)

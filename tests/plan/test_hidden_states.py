@@ -106,7 +106,7 @@ def test_an_untied_head_reads_an_equal_last_hidden_state(model_type: str, width:
 
 def test_a_reader_that_is_not_told_does_not_pass_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     """The norm writes the last hidden state times 1, the head reads as if it were divided."""
-    tensor = build._tensor
+    tensor = build.planned_tensor
 
     def not_told(name: str, *arguments: Any) -> Any:
         (shape, architecture, roles, maps, *others) = arguments
@@ -117,7 +117,7 @@ def test_a_reader_that_is_not_told_does_not_pass_the_twin(monkeypatch: pytest.Mo
             }
         return tensor(name, shape, architecture, roles, maps, *others)
 
-    monkeypatch.setattr(build, "_tensor", not_told)
+    monkeypatch.setattr(build, "planned_tensor", not_told)
     raw = small_config("llama", "LlamaForCausalLM", {}, tied=False)
     assert twin_report(raw, Options(width=2, last_hidden_state="equal")).difference > 1e-3
     assert twin_report(raw, Options(width=2)).difference <= TOLERANCE

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import BertConfig, LlamaConfig, T5Config
+from transformers import AlbertConfig, BertConfig, LlamaConfig, T5Config
 
 import growth
 from growth.errors import IllegalGrowthError
 from growth.plan import noise_limit
 from growth.plan.noise_limit import largest_noise, layers_of
+from growth.proof.twin import prove_twin
 from support.real_checkpoints import smollm2
 
 
@@ -60,10 +61,29 @@ def test_the_default_takes_what_trains_best_as_far_as_depth_allows(
 
 def test_layers_are_those_of_all_stacks() -> None:
     both = T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=3, num_decoder_layers=2, num_heads=4)
-    assert layers_of(growth.plan_widening(both, width=2).tensors) == 5
     encoder = BertConfig(hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=3)
-    assert layers_of(growth.plan_widening(encoder, width=2).tensors) == 3
-    assert layers_of(["weight"]) == 1
+    shared = AlbertConfig(
+        hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=48, embedding_size=16
+    )
+    for raw, layers in ((both, 5), (encoder, 3), (shared, 48)):
+        plan = growth.plan_widening(raw, width=2)
+        assert layers_of(plan.tensors, plan.new) == layers
+        assert plan.options.breaking.noise == min(2, largest_noise(layers))
+    parallel = [f"xlm.{kind}.{layer}.weight" for kind in ("attentions", "ffns", "norms.x") for layer in range(12)]
+    assert layers_of(parallel, {}) == 24  # norms.x stands elsewhere
+    assert layers_of(["weight"], {}) == 1
+
+
+def test_shared_layers_count_as_often_as_they_are_passed() -> None:
+    """Noise of 8 in an ALBERT of 48 layers destroyed its outputs, where one set of weights was counted."""
+    shared = AlbertConfig(hidden_size=32, num_attention_heads=4, intermediate_size=64, num_hidden_layers=48)
+    with pytest.raises(IllegalGrowthError, match=r"in 48 layers .* at most 1\.5 "):
+        growth.plan_widening(shared, width=2, noise=8)
+
+
+def test_a_miniature_takes_what_its_model_takes() -> None:
+    """One layer takes noise of 8, and its miniature has two."""
+    assert prove_twin(growth.plan_widening(config(1), width=2, noise=8)).ok
 
 
 @pytest.mark.slow

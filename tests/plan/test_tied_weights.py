@@ -100,13 +100,13 @@ def other_readers_not_told(patch: pytest.MonkeyPatch) -> None:
 
 def noise_in_the_final_gain(patch: pytest.MonkeyPatch) -> None:
     """What growth did before: the sums over copies stay, the hidden state turns."""
-    build = build_module._tensor
+    build = build_module.planned_tensor
 
     def noisy(*arguments: Any) -> TensorPlan:
         plan, (options, ties, _) = build(*arguments), arguments[-3:]
         return replace(plan, symmetry=options.breaking) if plan.name in ties.writers else plan
 
-    patch.setattr(build_module, "_tensor", noisy)
+    patch.setattr(build_module, "planned_tensor", noisy)
 
 
 def the_same_copies_everywhere(patch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,7 @@ def results(folder: Path, texts: Path, plan: list[Arm] | None = None, workers: i
     return [{key: value for key, value in record.items() if key != "cpu_seconds"} for record in records]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

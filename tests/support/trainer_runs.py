@@ -111,6 +111,7 @@ def run(
     steps: int = 60,
     save: int = 30,
     groups: list[dict[str, Any]] | None = None,
+    rate: bool = True,
     loss: Any = None,
     **changes: Any,
 ) -> Run:
@@ -132,13 +133,15 @@ def run(
         **{"use_cpu": True, "report_to": [], "disable_tqdm": True, "dataloader_pin_memory": False, "seed": 3},
     }
     seen = Seen()
+    arguments = TrainingArguments(str(folder), **{**settings, **changes})
+    given = {"lr": arguments.learning_rate} if rate else {}
     trained = Trainer(
         model,
-        TrainingArguments(str(folder), **{**settings, **changes}),
+        arguments,
         train_dataset=DATA,
         callbacks=[seen],
         compute_loss_func=loss,
-        optimizer_cls_and_kwargs=None if groups is None else (torch.optim.AdamW, {"params": groups}),
+        optimizer_cls_and_kwargs=None if groups is None else (torch.optim.AdamW, {"params": groups, **given}),
     )
     trained.remove_callback(PrinterCallback)
     trained.train(resume_from_checkpoint=None if resume is None else str(resume))

@@ -271,7 +271,7 @@ def test_copies_of_mutants_do_not_add_up(mutant: str, dtype: torch.dtype, monkey
     assert not torch.equal(folded(new, plan), expected) and not fold.exact and fold.ulps > 0
 
 
-@pytest.mark.parametrize("symmetry", ["noise:0.3", "split:varied"])
+@pytest.mark.parametrize("symmetry", ["noise:0.3", pytest.param("split:varied", marks=pytest.mark.slow)])
 def test_threads_blocks_and_layout_change_no_bit(symmetry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mean = np.arange(4 * N) >= 3 * N
     carried = Map(3 * N, np.arange(4 * N) % (3 * N), np.ones(4 * N), np.where(mean, 0.0, 1.0), mean)
