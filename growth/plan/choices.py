@@ -218,9 +218,10 @@ CHOICES: Mapping[str, Choice] = {
         Choice(
             "symmetry",
             "How copies are made to differ, so that they can learn different things; the function stays. noise:R adds "
-            "noise that no layer sees, of RMS R times each weight's; auto is noise of what trains best: 2, or less in "
-            "a deep model. split:A/B reads the copies in uneven shares, split:1/2:varied in shares that vary by "
-            "weight. none: equal copies, which train as one; for proofs, tests and exact trajectories.",
+            "noise that no layer sees, of R times the weights' RMS as far as small weights hold it; auto is what "
+            "trains best: noise:2, or less in a deep model. split:A/B reads the copies in uneven shares, "
+            "split:1/2:varied in shares that vary by weight. none: equal copies, which train as one; for proofs, "
+            "tests and exact trajectories.",
             check_symmetry,
             default=AUTO,
             takes="auto|noise:R|split:A/B|none",
