@@ -89,8 +89,8 @@ def cpu_plan() -> list[Arm]:
     plan += [replace(arm, horizon=4.0) for arm in (scratch, small, louder)]
     plan += [*both(1.0), *experts(), *other_factors()]
     plan += [replace(grown, grown_at=share) for share in (0.1, 0.75)]
-    plan += [replace(arm, horizon=4.0) for arm in (deep, copied)]
     plan += cosines(scratch, grown)
+    plan += [replace(arm, horizon=4.0) for arm in (deep, copied)]
     plan += [sooner, equal_tokens(deep, 0.5), equal_tokens(replace(small, pair=DEPTH), 0.5)]
     for share in (0.1, 0.25, 0.75):
         plan += [equal_tokens(scratch, share), equal_tokens(small, share)]
