@@ -87,10 +87,9 @@ def cpu_plan() -> list[Arm]:
     plan += [slower(copied, 0.71), slower(louder, 0.71), replace(louder, grown_at=0.25)]
     plan += [slower(replace(arm, horizon=horizon), 0.71) for horizon in (1.0, 0.5) for arm in (deep, small)]
     plan += [replace(arm, horizon=4.0) for arm in (scratch, small, louder)]
-    plan += [*both(1.0), *experts(), *other_factors()]
-    plan += [replace(grown, grown_at=share) for share in (0.1, 0.75)]
-    plan += [replace(arm, horizon=4.0) for arm in (deep, copied)]
+    plan += [*both(1.0), *experts(), *(replace(grown, grown_at=share) for share in (0.1, 0.75)), *other_factors()]
     plan += cosines(scratch, grown)
+    plan += [replace(arm, horizon=4.0) for arm in (deep, copied)]
     plan += [sooner, equal_tokens(deep, 0.5), equal_tokens(replace(small, pair=DEPTH), 0.5)]
     for share in (0.1, 0.25, 0.75):
         plan += [equal_tokens(scratch, share), equal_tokens(small, share)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from payoff_presets import PRESETS
 from payoff_results import LIMIT, MINUS, TIMES, Comparison, Gain, Record, Row, to_equal_loss
-from payoff_statistics import Difference
+from payoff_statistics import Difference, welch
 
 SEEDS = 8
 """Arms of fewer are in the tables alone."""
@@ -123,6 +123,21 @@ def small_is_there(every: Sequence[Comparison]) -> list[str]:
     return lines
 
 
+def middles(every: Sequence[Comparison]) -> list[str]:
+    """The lowest grown arm against a model of a size between, trained from scratch."""
+    lines = []
+    for comparison in every:
+        middle, found = comparison.reference("middle"), judged([comparison])
+        if middle is None or not found:
+            continue
+        row = min((row for _, row, _ in found), key=lambda row: row.loss)
+        if difference := welch(row.losses, middle.losses):
+            size = next(iter(middle.runs.values()))["size"]
+            said = against(difference, f"a model of a size between, {size}, from scratch")
+            lines.append(f"* {_capital(place(comparison))}: the lowest grown arm, {row.name}, ended at {said}.")
+    return lines
+
+
 def rises(every: Sequence[Comparison]) -> list[str]:
     """The bump behind a growth, at horizon 1 and an unchanged rate."""
     said = []
@@ -148,7 +163,7 @@ def for_docs(every: Sequence[Comparison]) -> str:
         (f"A gain of {LIMIT:g} neither shown nor ruled out:", left),
     ):
         lines += [f"* {title}", *listed(entries)] if entries else []
-    lines += by_comparison(every) + small_is_there(every) + rises(every)
+    lines += by_comparison(every) + middles(every) + small_is_there(every) + rises(every)
     lines.append("* There is no correction for the number of comparisons: of a hundred intervals of 95 %, five miss.")
     return "\n".join(lines)
 
