@@ -1,5 +1,5 @@
 """Growth of a stack, run by run, for `payoff.py`: `growth.widen` itself with real AdamW state in and out. Two ways
-that growth does not offer are made here: noise of more than 1, and padding with zeros."""
+that growth does not offer are made here: noise scaled up beyond what weights hold, and padding with zeros."""
 
 from __future__ import annotations
 
@@ -86,11 +86,10 @@ def _made(stack: Stack, run: int, large: Size, recipe: Recipe) -> Made:
         decayed = program(large, stack.setting).decayed[0].cpu()
         one = torch.ones_like(decayed)
         return Made(moments, torch.zeros_like(one), Settings(one, decayed, EPSILON * one, torch.zeros_like(one)))
-    noise = float(recipe.symmetry.removeprefix("noise:")) if recipe.symmetry.startswith("noise:") else 0.0
-    made = made_of(grown_run(stack, run, large, recipe, "noise:1" if noise > 1 else recipe.symmetry), stack.step)
-    if noise > 1:
+    made = made_of(grown_run(stack, run, large, recipe, recipe.symmetry), stack.step)
+    if recipe.louder != 1:
         without = flat_of(grown_run(stack, run, large, recipe, "none").model.parameters())
-        moments = made.moments._replace(weights=without + noise * (made.moments.weights - without))
+        moments = made.moments._replace(weights=without + recipe.louder * (made.moments.weights - without))
         made = made._replace(moments=moments)
     return made
 

@@ -87,8 +87,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model grows. ``symmetry``, ``moments`` and ``hyper`` are growth's own; noise of more than 1 is that of 1
-    scaled up.
+    """How a model grows. ``symmetry``, ``moments`` and ``hyper`` are growth's own. ``louder``: factor on how far the
+    weights then are from those of equal copies; not what growth does, whose noise small weights limit.
     ``new_rate``: factor on the updates of new coordinates. ``copied``: new layers are plain copies. ``shrink``: not
     what growth does, but that times the small weights, padded with zeros, plus initial weights of the large model
     (Mallik et al., arXiv 2605.13405)."""
@@ -96,6 +96,7 @@ class Recipe:
     symmetry: str = "none"
     moments: str = "preserve"
     hyper: str = "keep"
+    louder: float = 1.0
     new_rate: float = 1.0
     copied: bool = False
     shrink: float | None = None
@@ -106,7 +107,9 @@ RECIPES = {
     "noise:0.1": Recipe("noise:0.1"),
     "noise:0.5": Recipe("noise:0.5"),
     "noise:2": Recipe("noise:2"),
-    "noise:4": Recipe("noise:4"),
+    "noise:3": Recipe("noise:3"),
+    "noise:1 doubled": Recipe("noise:1", louder=2.0),
+    "noise:1 quadrupled": Recipe("noise:1", louder=4.0),
     "split:1/8:varied": Recipe("split:1/8:varied"),
     "noise:1, rates preserved": Recipe("noise:1", hyper="preserve"),
     "none, fresh moments, new x1.3": Recipe("none", "fresh", new_rate=1.3),

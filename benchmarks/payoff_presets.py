@@ -69,7 +69,7 @@ def cpu_plan() -> list[Arm]:
         equal_tokens(scratch, 0.5),
         equal_tokens(small, 0.5),
     ]
-    first, later = ("noise:2", "none, fresh moments, new x1.3"), ("noise:0.5", "noise:0.1", "split:1/8:varied")
+    first, later = ("noise:1 doubled", "none, fresh moments, new x1.3"), ("noise:0.5", "noise:0.1", "split:1/8:varied")
     plan += [replace(grown, recipe=recipe) for recipe in first]
     plan += [
         sweep(deep, "scratch, depth", SWEPT[:4]),
@@ -81,13 +81,18 @@ def cpu_plan() -> list[Arm]:
     ]
     plan += [replace(arm, horizon=0.5) for arm in (scratch, small, quarter, grown, deep, copied, deeper)]
     plan += [wide_rates(grown), wide_rates(deeper)]
-    louder = replace(grown, recipe="noise:2")
-    plan += [replace(grown, recipe=recipe) for recipe in (*later, "noise:1, rates preserved", PADDED, "noise:4")]
+    louder = replace(grown, recipe="noise:1 doubled")
+    plan += [
+        replace(grown, recipe=recipe) for recipe in (*later, "noise:1, rates preserved", PADDED, "noise:1 quadrupled")
+    ]
     plan += [replace(arm, horizon=0.5) for arm in (louder, slower(copied, 0.71), slower(copied, 0.5))]
     plan += [slower(copied, 0.71), slower(louder, 0.71), replace(louder, grown_at=0.25)]
     plan += [slower(replace(arm, horizon=horizon), 0.71) for horizon in (1.0, 0.5) for arm in (deep, small)]
     plan += [replace(arm, horizon=4.0) for arm in (scratch, small, louder)]
     plan += [*both(1.0), *experts(), *(replace(grown, grown_at=share) for share in (0.1, 0.75)), *other_factors()]
+    plan += [
+        replace(arm, recipe=recipe) for recipe, arm in (("noise:2", grown), ("noise:3", grown), ("noise:2", quarter))
+    ]
     plan += cosines(scratch, grown)
     plan += [replace(arm, horizon=4.0) for arm in (deep, copied)]
     plan += [sooner, equal_tokens(deep, 0.5), equal_tokens(replace(small, pair=DEPTH), 0.5)]

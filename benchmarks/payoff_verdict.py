@@ -50,14 +50,16 @@ def counted(every: Sequence[Comparison]) -> str:
     beats = sum(gain.beats_both for _, _, gain in found)
     if not found:
         return "* No grown arm has both references yet."
-    answer = "Yes" if shown else "A little" if beats else "No" if ruled_out == len(found) else "Not shown"
+    answer = (
+        "pays" if shown else "gains little" if beats else "does not pay" if ruled_out == len(found) else "is a tie"
+    )
     to_scratch, to_small = ([getattr(gain, name) for _, _, gain in found] for name in ("scratch", "small"))
     return (
-        f"* **{answer}**, at equal FLOPs (the small phase counted), against the better of two references: the large "
-        f"model from scratch, and the small one trained on. Of {len(found)} grown arms of {SEEDS} seeds {beats} ended "
-        f"lower than both; {_lower_and_higher(to_scratch)} than scratch, {_lower_and_higher(to_small)} than the small "
-        f"one (counted where a difference is resolved at 95 %). A gain of more than {LIMIT:g} nats per byte over the "
-        f"better one is shown by {shown}, ruled out for {ruled_out} and left open by {left}."
+        f"* **From nothing, growing {answer} here.** At equal FLOPs, the small phase counted, {beats} of {len(found)} "
+        f"grown arms ended lower than both references, the large model from scratch and the small one trained on: "
+        f"{_lower_and_higher(to_scratch)} than scratch, {_lower_and_higher(to_small)} than the small one, counted "
+        f"where a difference is resolved at 95 % ({SEEDS} seeds). A gain of more than {LIMIT:g} nats per byte over the "
+        f"better reference is shown by {shown} arms, ruled out for {ruled_out} and left open by {left}."
     )
 
 
@@ -110,17 +112,38 @@ def small_is_there(every: Sequence[Comparison]) -> list[str]:
     for comparison in every:
         pair = [one for one in every if (one.title, one.schedule) == (comparison.title, comparison.schedule)]
         for row in comparison.grown:
-            if row.name.wide_factor != 1 or row.name.recipe not in ("noise:1", "exact layers"):
+            if row.name.wide_factor != 1 or row.name.recipe not in ("noise:1", "noise:2", "exact layers"):
                 continue
-            needed = to_equal_loss(pair, "scratch", row)
-            if needed is None:
+            if (share := share_of_scratch(pair, row)) is None:
                 continue
-            share = (row.mean("flops") - row.mean("flops_before")) / needed
             lines.append(
                 f"* {_capital(place(comparison))}, {row.name}: if the small model is there already, the large phase "
                 f"takes {100 * share:.0f} % of the FLOPs that scratch takes to the same mean loss."
             )
     return lines
+
+
+def share_of_scratch(pair: Sequence[Comparison], row: Row) -> float | None:
+    """The FLOPs of the large phase over those from scratch to the same mean loss; None where no run reaches it."""
+    needed = to_equal_loss(pair, "scratch", row)
+    return None if needed is None else (row.mean("flops") - row.mean("flops_before")) / needed
+
+
+def if_the_small_model_is_there(every: Sequence[Comparison]) -> list[str]:
+    """One sentence: the default recipes at horizon 1, grown at half of the steps."""
+    said = []
+    for comparison in every:
+        pair = [one for one in every if (one.title, one.schedule) == (comparison.title, comparison.schedule)]
+        for row in comparison.grown if comparison.horizon == 1 and comparison.schedule == "wsd" else ():
+            usual = row.name.recipe in ("noise:2", "exact layers") and row.name.wide_factor == 1
+            if usual and row.name.grown_at == 0.5 and (share := share_of_scratch(pair, row)) is not None:
+                said.append(f"{100 * share:.0f} % ({comparison.axis} {TIMES}{comparison.factor:g})")
+    if not said:
+        return []
+    return [
+        "* **If the small model is there already,** its FLOPs are not spent again: to the loss where it ends, growing "
+        f"takes {' and '.join(said)} of the FLOPs from scratch."
+    ]
 
 
 def middles(every: Sequence[Comparison]) -> list[str]:
@@ -169,8 +192,8 @@ def for_docs(every: Sequence[Comparison]) -> str:
 
 
 def for_readme(every: Sequence[Comparison]) -> str:
-    plain = [one for one in every if one.schedule == "wsd" and one.factor == 2]
-    return "\n".join([counted(every), *by_pair(plain)])
+    plain = [one for one in every if one.schedule == "wsd" and one.factor == 2 and one.horizon == 1]
+    return "\n".join([counted(every), *if_the_small_model_is_there(every), *by_pair(plain)])
 
 
 def missing_jobs(header: Record, records: Sequence[Record]) -> str:

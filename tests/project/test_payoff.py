@@ -145,14 +145,14 @@ def test_new_coordinates_move_at_their_own_rate(corpus: Corpus) -> None:
     assert ratio[seen & ~new].median() == pytest.approx(1.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("noise", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_more_noise_is_that_of_one_scaled_up(noise: int, corpus: Corpus) -> None:
+@pytest.mark.parametrize(("name", "factor"), [("doubled", 2), pytest.param("quadrupled", 4, marks=pytest.mark.slow)])
+def test_noise_is_scaled_up(name: str, factor: int, corpus: Corpus) -> None:
     stack = trained(corpus)
     none, one, more = (
-        grow(stack, WIDER.large, RECIPES.get(name, Recipe())) for name in ("", "noise:1", f"noise:{noise}")
+        grow(stack, WIDER.large, RECIPES.get(recipe, Recipe())) for recipe in ("", "noise:1", f"noise:1 {name}")
     )
     apart, further = (made.moments.weights - none.moments.weights for made in (one, more))
-    assert torch.allclose(further, noise * apart, atol=1e-6) and apart.abs().max() > 0.1
+    assert torch.allclose(further, factor * apart, atol=1e-6) and apart.abs().max() > 0.1
     assert more.score(corpus.report) == pytest.approx(stack.score(corpus.report), abs=1e-5)
 
 
