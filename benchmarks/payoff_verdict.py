@@ -50,7 +50,8 @@ def counted(every: Sequence[Comparison]) -> str:
     beats = sum(gain.beats_both for _, _, gain in found)
     if not found:
         return "* No grown arm has both references yet."
-    answer = "Yes" if shown else "A little" if beats else "No" if ruled_out == len(found) else "Not shown"
+    few = f"In {beats} ways of {len(found)}, and not shown to be by more than {LIMIT:g} nats"
+    answer = "Yes" if shown else few if beats else "No" if ruled_out == len(found) else "Not shown"
     to_scratch, to_small = ([getattr(gain, name) for _, _, gain in found] for name in ("scratch", "small"))
     return (
         f"* **{answer}**, at equal FLOPs (the small phase counted), against the better of two references: the large "
