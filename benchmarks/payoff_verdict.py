@@ -58,8 +58,8 @@ def counted(every: Sequence[Comparison]) -> str:
         f"* **From nothing, growing {answer} here.** At equal FLOPs, the small phase counted, {beats} of {len(found)} "
         f"grown arms ended lower than both references, the large model from scratch and the small one trained on: "
         f"{_lower_and_higher(to_scratch)} than scratch, {_lower_and_higher(to_small)} than the small one, counted "
-        f"where a difference is resolved at 95 % ({SEEDS} seeds). A gain of more than {LIMIT:g} nats per byte over the "
-        f"better reference is shown by {shown} arms, ruled out for {ruled_out} and left open by {left}."
+        f"where a difference is resolved at 95 % ({SEEDS} seeds). A gain of more than {LIMIT:g} nats per byte over "
+        f"the better reference is shown by {shown} arms, ruled out for {ruled_out} and left open by {left}."
     )
 
 
