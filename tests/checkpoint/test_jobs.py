@@ -55,8 +55,15 @@ def widened(source: Path, home: Path, jobs: int | None, **choices: Any) -> dict[
 
 
 @pytest.mark.parametrize("name", ["llama", "mixtral"])
-@pytest.mark.parametrize("choices", [{"width": 2, "noise": 1}, {"width": 1.5}, {"width": 2, "symmetry": "split:1/3"}])
-@pytest.mark.parametrize("limit", ["5GB", "100KB"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"width": 1.5},
+        pytest.param({"width": 2}, marks=pytest.mark.slow),
+        pytest.param({"width": 2, "symmetry": "split:1/3"}, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("limit", [pytest.param("5GB", marks=pytest.mark.slow), "100KB"])
 def test_any_number_of_workers_writes_the_same(
     name: str, choices: dict[str, Any], limit: str, source: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +107,7 @@ def test_the_source_is_read_once(source: Path, tmp_path: Path, monkeypatch: pyte
     assert sum(again) <= config + 100
 
 
+@pytest.mark.slow
 def test_a_draw_that_depends_on_the_order_is_found(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
