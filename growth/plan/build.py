@@ -75,7 +75,7 @@ def build_plan(
         CheckpointError: for a missing tensor or a wrong shape.
     """
     build = partial(_build, raw, shapes, declared=declared, dtypes=dtypes, in_ratio_of=in_ratio_of, extends=extends)
-    plan = build(options.at_depth(1))
+    plan = build(options.at_depth(layers_of(shapes, raw)))  # right for most, so that planning again is seldom
     depth = layers_of(plan.tensors, plan.new)
     if options.symmetry == AUTO:
         settled = options.at_depth(depth)
