@@ -288,6 +288,7 @@ def test_processes_do_what_one_does(texts: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch's own compiler warns
 def test_a_compiled_stack_is_the_other_one(corpus: Corpus) -> None:
     compiled = Stack.new(WIDER.small, replace(TINY, compiled=True), range(4), [0.01, 0.02] * 2)
     compiled.train(STEPS, constant, corpus)

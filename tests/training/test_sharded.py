@@ -227,6 +227,7 @@ def _accelerated() -> None:
     grown = growth.widen(
         model,
         width=2,
+        symmetry="none",
         optimizer=optimizer.optimizer,
         shard=lambda wide: fsdp2_prepare_model(accelerator, wide),
     )
