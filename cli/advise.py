@@ -15,6 +15,8 @@ from growth.hf.paths import local_path
 from .progress import Progress
 from .strict import Once
 
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
 
 @click.command(cls=Once, short_help="Whether to grow, when, or to start large.")
 @click.argument("small_log")
@@ -50,19 +52,19 @@ from .strict import Once
 )
 @click.option(
     "--grown-at",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="N",
     help="With --grown-log: after how many tokens of the small model it grew.",
 )
 @click.option(
     "--budget-tokens",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="N",
     help="What there is to spend: tokens of the (first) large model that it would pay for. 2e9, for example.",
 )
 @click.option(
     "--budget-flops",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="N",
     help="The same in FLOPs; needs the configs.",
 )
@@ -71,7 +73,7 @@ from .strict import Once
 )
 @click.option(
     "--tokens-per-step",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     metavar="N",
     help="Tokens of an optimizer step, where a log counts steps only.",
 )

@@ -6,7 +6,7 @@ its own, as for parameters that were not trained so far."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from growth.checkpoint.parameter_numbers import Numbers
 from growth.errors import ProofError
 from growth.plan.plan import Plan
 from growth.training.moments import Moments, first_values, grown_values
-from growth.training.optimizer import ORIGIN
 from growth.training.optimizer_kinds import KINDS
 from growth.weights.fold import check_finite
 
@@ -27,6 +26,7 @@ def grown_optimizer(
     loaded: Mapping[str, Any],
     writer: type[Optimizer] | None,
     numbers: Numbers | None,
+    groups: Sequence[Mapping[str, Any]],
     old: PreTrainedModel,
     new: PreTrainedModel,
     plan: Plan,
@@ -40,6 +40,7 @@ def grown_optimizer(
         writer: the class of the optimizer that wrote it; None if it has no growth rule, which only
             ``moments="reset"`` accepts.
         numbers: of the parameters; None to keep them, where no state grows.
+        groups: of the grown file (`growth.checkpoint.trainer_groups.grown_groups`).
         old, new: the model before and after growth, which may be on the meta device.
         plan: how it grew, by the names that its parameters have on disk.
         moments: ``preserve``, ``fresh`` or ``reset``, see
@@ -50,7 +51,7 @@ def grown_optimizer(
         CheckpointError: a state that holds NaN or infinity.
     """
     if numbers is None:
-        return {**loaded, "state": {}}
+        return {**loaded, "state": {}, "param_groups": list(groups)}
     held = {numbers.old[number]: state for number, state in loaded["state"].items()}
     first = numbers.new.values() if moments == "reset" else numbers.added
     state = _begun(loaded, numbers, held, first, new) if writer is Adagrad else {}
@@ -58,23 +59,7 @@ def grown_optimizer(
         assert writer is not None
         state |= _grown(loaded, writer, numbers, held, old, new, plan, moments, allow_nonfinite)
     numbered = {number: state[name] for number, name in numbers.new.items() if name in state}
-    return {**loaded, "state": numbered, "param_groups": _groups(loaded, numbers, new)}
-
-
-def _groups(loaded: Mapping[str, Any], numbers: Numbers, new: PreTrainedModel) -> list[dict[str, Any]]:
-    """The parameter groups, with the parameters of the grown model; what an earlier growth says of a group that it
-    split, with the shapes of now."""
-    groups = []
-    for group, params in zip(loaded["param_groups"], numbers.groups, strict=True):
-        names = [numbers.new[number] for number in params]
-        named: dict[str, Any] = {"param_names": names} if "param_names" in group else {}
-        if ORIGIN in group:
-            named[ORIGIN] = {
-                **group[ORIGIN],
-                "shapes": {name: list(new.get_parameter(name).shape) for name in names},
-            }
-        groups.append({**group, **named, "params": list(params)})
-    return groups
+    return {**loaded, "state": numbered, "param_groups": list(groups)}
 
 
 def _grown(

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from growth.checkpoint.parameter_numbers import Numbers
@@ -20,8 +19,9 @@ from growth.hf.reader import unpickle
 from growth.plan.plan import Plan
 from growth.training.factors import factors_of, times
 from growth.training.moments import tensor_plans
-from growth.training.optimizer import split_groups
-from growth.training.optimizer_kinds import KINDS
+from growth.training.optimizer import ORIGIN, split_groups
+from growth.training.optimizer_checks import Hyper
+from growth.training.optimizer_kinds import Kind
 
 RATES = ("base_lrs", "_last_lr", "min_lrs", "max_lrs")
 """Entries of a scheduler's state with a learning rate for each group."""
@@ -35,14 +35,20 @@ SHARED = ("eta_min", "max_lr", "min_lr", "base_lr")
 Sources = Sequence[tuple[int, float]]
 
 
+def is_split(loaded: Mapping[str, Any], hyper: Hyper) -> bool:
+    """Whether the grown file has other groups than Trainer makes: this growth splits them, or one before did."""
+    return hyper == "preserve" or any(ORIGIN in group for group in loaded["param_groups"])
+
+
 def grown_groups(
-    loaded: Mapping[str, Any], writer: type[Optimizer], numbers: Numbers, new: PreTrainedModel, plan: Plan
+    loaded: Mapping[str, Any], kind: Kind | None, numbers: Numbers, new: PreTrainedModel, plan: Plan
 ) -> tuple[list[dict[str, Any]], Sources]:
-    """The groups of ``optimizer.pt`` with settings that continue training as the small model's.
+    """The parameter groups of the grown ``optimizer.pt``.
 
     Args:
         loaded: the content of the file.
-        writer: the class of the optimizer that wrote it.
+        kind: of the optimizer, for settings that continue training as the small model's; None for settings that
+            stay.
         numbers: of the parameters.
         new: the model after growth, on any device.
         plan: how it grew, by the names that its parameters have on disk.
@@ -50,10 +56,10 @@ def grown_groups(
     Returns:
         The groups; and for each the index of the old one and the factor on its learning rate.
     """
-    tensors = tensor_plans(new, plan)
+    tensors = tensor_plans(new, plan) if kind is not None else {}
     factors = {name: factors_of(tensor, plan.part(tensor.name)) for name, tensor in tensors.items()}
     held = [[numbers.new[number] for number in group] for group in numbers.groups]
-    groups, sources = split_groups(loaded["param_groups"], held, new, factors, KINDS[writer])
+    groups, sources = split_groups(loaded["param_groups"], held, new, factors, kind)
     numbered = {name: number for number, name in numbers.new.items()}
     for group in groups:
         group["params"] = [numbered[name] for name in group["params"]]

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from growth.checkpoint.optimizer_file import OPTIMIZER, check_writer, read_optim
 from growth.checkpoint.parameter_numbers import Numbers, is_named, numbers_of
 from growth.checkpoint.parameter_tensors import by_parameter_names
 from growth.checkpoint.trainer_files import COPIED, PROGRESS, SCHEDULER
-from growth.checkpoint.trainer_groups import grown_groups, grown_schedule
+from growth.checkpoint.trainer_groups import Sources, grown_groups, grown_schedule, is_split
 from growth.errors import CheckpointError
 from growth.hf.config_json import read_json
 from growth.hf.configs import config_to_build
@@ -35,7 +36,6 @@ from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
 from growth.training.factors import factors_of
 from growth.training.moments import Moments, tensor_plans
-from growth.training.optimizer import ORIGIN
 from growth.training.optimizer_checks import Hyper
 from growth.training.optimizer_kinds import KINDS
 
@@ -75,8 +75,7 @@ class TrainerState:
     @property
     def files(self) -> list[Path]:
         """The files that were read."""
-        read = [OPTIMIZER, PROGRESS, *([SCHEDULER] if self.hyper == "preserve" else [])]
-        return [self.source.folder / name for name in read]
+        return [self.source.folder / name for name in _read(self.hyper)]
 
     @property
     def bytes(self) -> int:
@@ -97,7 +96,7 @@ class TrainerState:
             f"learning rate, epsilon and weight decay {self._settings}; give Trainer the groups, and the class of the "
             "optimizer that you trained with: optimizer_cls_and_kwargs=(CLASS, {'params': "
             "growth.training.parameter_groups(model, DST), 'lr': args.learning_rate})"
-            if self._split
+            if is_split(self.loaded, self.hyper)
             else "learning rate, epsilon and weight decay stay as they are, since Trainer makes its two parameter "
             "groups itself"
         )
@@ -119,23 +118,21 @@ class TrainerState:
             "moments": self.moments,
             "hyper": self.hyper,
             "learning_rate_factors": list(self.rates),
-            "parameters": [len(group) for group in self._groups],
+            "parameters": [len(group["params"]) for group in self._groups[0]],
         }
-
-    @property
-    def _split(self) -> bool:
-        """Whether the grown file has other groups than Trainer makes: this growth splits them, or one before did."""
-        return self.hyper == "preserve" or any(ORIGIN in group for group in self.loaded["param_groups"])
 
     @property
     def _settings(self) -> str:
         return "are set per tensor" if self.hyper == "preserve" else "stay as an earlier growth set them"
 
-    @property
-    def _groups(self) -> Sequence[Sequence[int]]:
-        """The numbers of the parameters in each group of the grown file."""
-        kept = [group["params"] for group in self.loaded["param_groups"]]
-        return kept if self.numbers is None else self.numbers.groups
+    @cached_property
+    def _groups(self) -> tuple[Sequence[Mapping[str, Any]], Sources]:
+        """The groups of the grown file; and for each the index of the old one and the factor on its learning rate."""
+        kept = self.loaded["param_groups"]
+        if self.numbers is None:
+            return kept, [(index, 1.0) for index in range(len(kept))]
+        kind = KINDS[self.writer] if self.hyper == "preserve" and self.writer is not None else None
+        return grown_groups(self.loaded, kind, self.numbers, self.new, self.plan)
 
     def write(self, folder: Path, target: Path, allow_nonfinite: bool = False) -> list[str]:
         """Write the grown training state.
@@ -156,19 +153,21 @@ class TrainerState:
         for name in copied:
             if name != SCHEDULER or self.hyper == "keep":
                 self.source.copy(here / name, folder / name)
-        grown = grown_optimizer(
-            self.loaded, self.writer, self.numbers, self.old, self.new, self.plan, self.moments, allow_nonfinite
-        )
+        groups, sources = self._groups
+        models = (self.old, self.new, self.plan, self.moments, allow_nonfinite)
+        grown = grown_optimizer(self.loaded, self.writer, self.numbers, groups, *models)
         if self.hyper == "preserve":
-            assert self.writer is not None and self.numbers is not None
-            groups, sources = grown_groups(self.loaded, self.writer, self.numbers, self.new, self.plan)
-            grown["param_groups"] = groups
             write_file(folder / SCHEDULER, grown_schedule(here, sources))
         write_file(folder / OPTIMIZER, grown)
         (folder / PROGRESS).write_text(
             json.dumps(grown_progress(self.progress, here, target), indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
         return [*copied, OPTIMIZER, PROGRESS]
+
+
+def _read(hyper: Hyper) -> tuple[str, ...]:
+    """The files that are read; ``scheduler.pt`` only where it grows."""
+    return (OPTIMIZER, PROGRESS, *([SCHEDULER] if hyper == "preserve" else []))
 
 
 def rates_of(new: PreTrainedModel, plan: Plan, degree: int) -> tuple[float, float]:
@@ -232,7 +231,7 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments, hyper:
         UnsupportedModelError: an optimizer whose state has no growth rule.
     """
     folder = source.folder
-    for name in (PROGRESS, OPTIMIZER, *([SCHEDULER] if hyper == "preserve" else [])):
+    for name in _read(hyper):
         source.note(folder / name)
     progress, loaded = read_json(folder / PROGRESS), read_optimizer(folder / OPTIMIZER)
     if not isinstance(progress, dict) or not isinstance(progress.get("global_step"), int):
@@ -242,8 +241,7 @@ def open_trainer_state(source: SourceFiles, plan: Plan, moments: Moments, hyper:
     old, new = (without_weights(config_to_build(raw), plan.model_class) for raw in (plan.old, plan.new))
     writer, called = writer_of(loaded)
     adds = len(list(new.parameters())) > len(list(old.parameters()))
-    split = hyper == "preserve" or any(ORIGIN in group for group in loaded["param_groups"])
-    numbered = moments != "reset" or split or writer is Adagrad or adds
+    numbered = moments != "reset" or is_split(loaded, hyper) or writer is Adagrad or adds
     return TrainerState(
         source=source,
         progress=progress,

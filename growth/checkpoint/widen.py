@@ -191,7 +191,6 @@ def widen_checkpoint(
             proof = Proof(ranks.tell(twin), Fold.merged(one.fold for one in done))
             left_behind = _finish(folder, target, work, proof, hashes, done, wanted) if ranks.first else ()
             files.check_unchanged()
-    training = work.training
     return WidenedCheckpoint(
         target,
         plan,
@@ -200,7 +199,7 @@ def widen_checkpoint(
         ranks.tell(left_behind),
         plan.bytes(new=False),
         work.size,
-        training.to_json() if training else None,
+        work.training.to_json() if work.training else None,
         str(src),
         str(dst),
     )

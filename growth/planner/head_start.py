@@ -27,11 +27,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from growth.planner.loss_curves import LossCurve
-
-Numbers = NDArray[np.float64]
+from growth.planner.loss_curves import LossCurve, Numbers
 
 MIXING = 4.3
 SHORT, LONG = 50.0, 400.0

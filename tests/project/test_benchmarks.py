@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import deeper
 import frozen
 
 from support.optimizers import no_twin
+from support.threads import one_thread
 
-__all__ = ["no_twin"]  # a fixture for every test here
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["no_twin", "one_thread"]  # fixtures for every test here
 
 
 @pytest.mark.slow

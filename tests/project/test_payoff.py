@@ -4,7 +4,6 @@ its books, and that an interrupted run goes on."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,12 @@ from payoff_text import Batches, Corpus, read_corpus
 
 from support.optimizers import no_twin
 from support.payoff_cases import TINY, WIDER, tiny_plan, write_texts
+from support.threads import one_thread
 
-__all__ = ["no_twin"]  # a fixture for every test here
+__all__ = ["no_twin", "one_thread"]  # fixtures for every test here
+
 
 STEPS = 12
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

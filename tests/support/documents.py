@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from click.testing import CliRunner
 
@@ -109,7 +108,10 @@ def run_page(page: str, folder: Path, name: str = "page") -> int:
     """
     module = types.ModuleType("__page__")  # a real one: dataclasses look theirs up by name
     namespace, ran = vars(module), 0
-    with contextlib.chdir(folder), patch.dict(sys.modules, {module.__name__: module}):
+    # Only this one goes again. Modules that a page imports stay, or their classes would be made a second time.
+    with contextlib.chdir(folder), contextlib.ExitStack() as stack:
+        sys.modules[module.__name__] = module
+        stack.callback(sys.modules.pop, module.__name__)
         for block in blocks(page):
             if block.language not in RUN or block.excuse is not None:
                 continue

@@ -19,17 +19,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import growth
 from growth.proof.float64 import exact_arithmetic
+from support.threads import one_thread
+
+__all__ = ["one_thread"]  # a fixture for every test here
 
 N, HIDDEN, VOCABULARY = 96, 192, 16
 """hidden_size, intermediate_size and vocab_size; the first two of the narrow model."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
