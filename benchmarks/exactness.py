@@ -1,8 +1,8 @@
 """What is left of "the same function" in each dtype, with and without broken symmetry.
 
     python benchmarks/exactness.py [--models embedded minilm smollm2] [--dtypes float32 bfloat16
-                                   float16] [--symmetries none noise:0.1 split:1/2] [--width 2]
-                                   [--tokens 512] [--folder DIR]
+                                   float16] [--symmetries none noise:0.1 noise:2 split:1/2]
+                                   [--width 2] [--tokens 512] [--folder DIR]
 
 For every model, stored in every dtype, and every symmetry: widen it, fold it, run both on English
 text, and print one row of Markdown:
@@ -33,7 +33,7 @@ from growth.hf.config_json import read_json
 from growth.hf.model_classes import class_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from real_checkpoints import minilm, smollm2
+from support.real_checkpoints import minilm, smollm2
 
 EMBEDDED = Path(growth.__file__).parent / "assets" / "austen-llama"
 HEADER = ("model", "dtype", "symmetry", "fold, ulp", "max \\|d\\|", "floor", "KL, nats", "top-1 agrees")
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument(
         "--dtypes", nargs="+", default=["float32", "bfloat16", "float16"], choices=["float32", "bfloat16", "float16"]
     )
-    parser.add_argument("--symmetries", nargs="+", default=["none", "noise:0.1", "split:1/2"])
+    parser.add_argument("--symmetries", nargs="+", default=["none", "noise:0.1", "noise:2", "split:1/2"])
     parser.add_argument("--width", type=float, default=2)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument(
