@@ -52,12 +52,12 @@ def stored_as(source: Path, dtype: str, folder: Path) -> Path:
     target = folder / f"{source.name}-{dtype}"
     model.save_pretrained(target)
     for companion in source.iterdir():
-        if (
-            companion.is_file()
-            and companion.suffix not in (".safetensors", ".bin")
-            and not (target / companion.name).exists()
-        ):
-            shutil.copyfile(companion, target / companion.name)
+        if companion.suffix in (".safetensors", ".bin") or (target / companion.name).exists():
+            continue
+        copy = (
+            shutil.copytree if companion.is_dir() else shutil.copyfile
+        )  # modules of sentence-transformers are folders
+        copy(companion, target / companion.name)
     return target
 
 

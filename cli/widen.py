@@ -98,7 +98,7 @@ def widen(src: str, dst: str, as_json: bool, **options: Any) -> None:
 
             progress.say("planning, and comparing a miniature before and after growth ...")
             with process_group() as group, warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "with symmetry='none'")  # the plan's note says it
+                warnings.filterwarnings("ignore", "with symmetry=")  # the plan's notes say it
                 result = widen_checkpoint(src, dst, progress=progress.written, group=group, **options)
         if not speaks():
             return

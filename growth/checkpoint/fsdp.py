@@ -32,7 +32,8 @@ from growth.plan.loading import loading_note
 from growth.plan.options import Options
 from growth.plan.plan import Plan
 from growth.plan.rounding import result_dtypes
-from growth.proof.twin import Proof, prove_twin
+from growth.proof.proof import Proof
+from growth.proof.twin import prove_twin
 from growth.training.moments import Moments
 from growth.weights.blocks import Each
 from growth.weights.fold import Fold

@@ -96,7 +96,7 @@ class FsdpTraining:
         kept = "learning rate, epsilon and weight decay stay as they are, in the groups that the training made"
         if any(self._added(name) for name in self.origin) and self.moments != "reset":
             kept = f"the parameters of new layers start with moments of 0 and a step count of their own; {kept}"
-        return "; ".join(filter(None, (kept, pace_of(self.rates))))
+        return "; ".join(filter(None, (kept, "" if self.plan.options.breaking.breaks else pace_of(self.rates))))
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``training`` of ``growth.json``."""

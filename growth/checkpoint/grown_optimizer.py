@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from growth.checkpoint.parameter_numbers import Numbers
 from growth.errors import ProofError
 from growth.plan.plan import Plan
+from growth.training.factors import Factors
 from growth.training.moments import Moments, first_values, grown_values
 from growth.training.optimizer_kinds import KINDS
 from growth.weights.fold import check_finite
@@ -31,6 +32,7 @@ def grown_optimizer(
     new: PreTrainedModel,
     plan: Plan,
     moments: Moments,
+    factors: Mapping[str, Factors],
     allow_nonfinite: bool = False,
 ) -> dict[str, Any]:
     """What the grown file holds.
@@ -45,6 +47,7 @@ def grown_optimizer(
         plan: how it grew, by the names that its parameters have on disk.
         moments: ``preserve``, ``fresh`` or ``reset``, see
             `growth.training.optimizer.grow_optimizer`.
+        factors: of each parameter of the new model, where settings continue training.
         allow_nonfinite: carry NaN and infinity over instead of refusing them.
 
     Raises:
@@ -54,7 +57,9 @@ def grown_optimizer(
         return {**loaded, "state": {}, "param_groups": list(groups)}
     held = {numbers.old[number]: state for number, state in loaded["state"].items()}
     first = numbers.new.values() if moments == "reset" else numbers.added
-    state = _begun(loaded, numbers, held, first, new) if writer is Adagrad else {}
+    state = (
+        _begun(loaded, numbers, held, first, new, factors if moments == "reset" else {}) if writer is Adagrad else {}
+    )
     if moments != "reset":
         assert writer is not None
         state |= _grown(loaded, writer, numbers, held, old, new, plan, moments, allow_nonfinite)
@@ -102,9 +107,10 @@ def _begun(
     held: Mapping[str, Mapping[str, Any]],
     names: Iterable[str],
     new: PreTrainedModel,
+    factors: Mapping[str, Factors],
 ) -> dict[str, dict[str, Any]]:
-    """The state that some parameters have in a new Adagrad. Adagrad makes it when it is built, and
-    would fail at its first step if the file it loads had none."""
+    """The state that some parameters have in a new Adagrad, scaled as their gradients. Adagrad makes it when it
+    is built, and would fail at its first step if the file it loads had none."""
     initial = {
         numbers.new[number]: group["initial_accumulator_value"]
         for group, params in zip(loaded["param_groups"], numbers.groups, strict=True)
@@ -114,7 +120,8 @@ def _begun(
     for name in names:
         sums = held.get(numbers.sources[name], {}).get("sum")
         dtype = sums.dtype if isinstance(sums, Tensor) else torch.float32
-        full = torch.full(new.get_parameter(name).shape, initial[name], dtype=dtype)
+        start = initial[name] * (factors[name].gradient ** KINDS[Adagrad].state["sum"] if name in factors else 1.0)
+        full = torch.full(new.get_parameter(name).shape, start, dtype=dtype)
         state[name] = {"step": torch.tensor(0.0), "sum": full}
     return state
 

@@ -11,7 +11,7 @@ from growth.errors import printable
 from growth.hf.source_files import SourceFiles, leaves
 from growth.plan.plan import Plan
 from growth.plan.text import new_layers
-from growth.proof.twin import Proof
+from growth.proof.proof import Proof
 from growth.version import __version__
 
 

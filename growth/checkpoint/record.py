@@ -15,7 +15,7 @@ import transformers
 from growth.checkpoint.shards import Done
 from growth.hf.reader import Checkpoint
 from growth.plan.plan import Plan
-from growth.proof.twin import Proof
+from growth.proof.proof import Proof
 from growth.version import __version__
 
 

@@ -12,7 +12,7 @@ from growth.hf.companion_names import is_weights
 from growth.hf.fsdp_folder import FULL_OPTIMIZER, SHARDED_OPTIMIZER
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
-from growth.proof.twin import Proof
+from growth.proof.proof import Proof
 from growth.text import Part, Shown, Table, as_argument, as_command, readable
 
 
@@ -36,12 +36,6 @@ class WidenedCheckpoint(Shown):
     def _parts(self) -> Sequence[Part]:
         sizes = ("bytes", readable(self.bytes_before), readable(self.bytes_after))
         parts: list[Part] = [grown_table(self.plan, sizes), str(self.proof)]
-        if self.plan.lossy:
-            twin = self.proof.twin
-            parts.append(
-                f"LOSSY, as you asked: outputs of the miniature move by up to {twin.difference:.3g} (they go up to "
-                f"{twin.scale:.3g}). What that does to the loss on text, the next command measures."
-            )
         if told := self.training:
             step = "of a step that is not counted" if told["global_step"] is None else f"step {told['global_step']}"
             resumes = "accelerator.load_state(...)" if told.get("saved_by") == "accelerate" else _RESUMES

@@ -16,9 +16,7 @@ from growth.checkpoint.parameter_numbers import Numbers
 from growth.checkpoint.trainer_files import SCHEDULER
 from growth.errors import CheckpointError
 from growth.hf.reader import unpickle
-from growth.plan.plan import Plan
-from growth.training.factors import factors_of, times
-from growth.training.moments import tensor_plans
+from growth.training.factors import Factors, times
 from growth.training.optimizer import ORIGIN, split_groups
 from growth.training.optimizer_checks import Hyper
 from growth.training.optimizer_kinds import Kind
@@ -41,7 +39,11 @@ def is_split(loaded: Mapping[str, Any], hyper: Hyper) -> bool:
 
 
 def grown_groups(
-    loaded: Mapping[str, Any], kind: Kind | None, numbers: Numbers, new: PreTrainedModel, plan: Plan
+    loaded: Mapping[str, Any],
+    kind: Kind | None,
+    numbers: Numbers,
+    new: PreTrainedModel,
+    factors: Mapping[str, Factors],
 ) -> tuple[list[dict[str, Any]], Sources]:
     """The parameter groups of the grown ``optimizer.pt``.
 
@@ -51,13 +53,11 @@ def grown_groups(
             stay.
         numbers: of the parameters.
         new: the model after growth, on any device.
-        plan: how it grew, by the names that its parameters have on disk.
+        factors: of each of its parameters, where settings continue training.
 
     Returns:
         The groups; and for each the index of the old one and the factor on its learning rate.
     """
-    tensors = tensor_plans(new, plan) if kind is not None else {}
-    factors = {name: factors_of(tensor, plan.part(tensor.name)) for name, tensor in tensors.items()}
     held = [[numbers.new[number] for number in group] for group in numbers.groups]
     groups, sources = split_groups(loaded["param_groups"], held, new, factors, kind)
     numbered = {name: number for number, name in numbers.new.items()}

@@ -34,8 +34,9 @@ from growth.hf.configs import config_to_build
 from growth.hf.expected_tensors import without_weights
 from growth.hf.source_files import SourceFiles
 from growth.plan.plan import Plan
-from growth.training.factors import factors_of
+from growth.training.factors import Factors, factors_of
 from growth.training.moments import Moments, tensor_plans
+from growth.training.optimizer import born_of, uneven_of
 from growth.training.optimizer_checks import Hyper
 from growth.training.optimizer_kinds import KINDS
 
@@ -107,8 +108,14 @@ class TrainerState:
                 f"parameters are taken to be in the order of Trainer's own groups, since {OPTIMIZER} holds no names; "
                 f"{kept}"
             )
-        pace = pace_of(self.rates) if self.hyper == "keep" else ""
-        return f"{kept}; {pace}; --hyper preserve sets it per tensor" if pace else kept
+        if self.plan.options.breaking.breaks:  # training leaves the small model's course on purpose
+            return kept
+        if self.hyper == "keep":
+            pace = pace_of(self.rates)
+            return f"{kept}; {pace}; --hyper preserve sets it per tensor" if pace else kept
+        count = len({name for names in self._departing.values() for name in names})
+        where = f"training does not continue exactly in {count} parameters, 'uneven' and 'born' in growth.json"
+        return f"{where}; {kept}" if count else kept
 
     def to_json(self) -> dict[str, Any]:
         """The entry ``training`` of ``growth.json``."""
@@ -118,6 +125,7 @@ class TrainerState:
             "moments": self.moments,
             "hyper": self.hyper,
             "learning_rate_factors": list(self.rates),
+            **(self._departing if self.hyper == "preserve" else {}),
             "parameters": [len(group["params"]) for group in self._groups[0]],
         }
 
@@ -126,13 +134,29 @@ class TrainerState:
         return "are set per tensor" if self.hyper == "preserve" else "stay as an earlier growth set them"
 
     @cached_property
+    def _factors(self) -> Mapping[str, Factors]:
+        """Of each parameter of the grown model, where settings continue training as the small model's."""
+        return all_factors(self.new, self.plan) if self.hyper == "preserve" else {}
+
+    @cached_property
+    def _departing(self) -> dict[str, list[str]]:
+        """Under ``hyper="preserve"``, the parameters that do not continue exactly: `Grown.uneven`, `Grown.born`."""
+        assert self.numbers is not None and self.writer is not None
+        states = {} if self.moments == "reset" else self.loaded["state"]
+        numbered = {name: number for number, name in self.numbers.old.items()}
+        held = [[self.numbers.new[number] for number in group] for group in self.numbers.groups]
+        kept = {name: states.get(numbered[self.numbers.sources[name]], {}) for name in self.numbers.new.values()}
+        uneven = uneven_of(self.loaded["param_groups"], held, kept, self._factors, KINDS[self.writer])
+        return {"uneven": [*uneven], "born": [*born_of(tensor_plans(self.new, self.plan), self.plan)]}
+
+    @cached_property
     def _groups(self) -> tuple[Sequence[Mapping[str, Any]], Sources]:
         """The groups of the grown file; and for each the index of the old one and the factor on its learning rate."""
         kept = self.loaded["param_groups"]
         if self.numbers is None:
             return kept, [(index, 1.0) for index in range(len(kept))]
         kind = KINDS[self.writer] if self.hyper == "preserve" and self.writer is not None else None
-        return grown_groups(self.loaded, kind, self.numbers, self.new, self.plan)
+        return grown_groups(self.loaded, kind, self.numbers, self.new, self._factors)
 
     def write(self, folder: Path, target: Path, allow_nonfinite: bool = False) -> list[str]:
         """Write the grown training state.
@@ -154,7 +178,7 @@ class TrainerState:
             if name != SCHEDULER or self.hyper == "keep":
                 self.source.copy(here / name, folder / name)
         groups, sources = self._groups
-        models = (self.old, self.new, self.plan, self.moments, allow_nonfinite)
+        models = (self.old, self.new, self.plan, self.moments, self._factors, allow_nonfinite)
         grown = grown_optimizer(self.loaded, self.writer, self.numbers, groups, *models)
         if self.hyper == "preserve":
             write_file(folder / SCHEDULER, grown_schedule(here, sources))
@@ -179,9 +203,13 @@ def rates_of(new: PreTrainedModel, plan: Plan, degree: int) -> tuple[float, floa
         plan: how it grew, by the names that its parameters have on disk.
         degree: of the optimizer's update in the gradient.
     """
-    factors = [factors_of(tensor, plan.part(tensor.name)) for tensor in tensor_plans(new, plan).values()]
-    rates = [factor.value / factor.gradient**degree for factor in factors]
+    rates = [factor.value / factor.gradient**degree for factor in all_factors(new, plan).values()]
     return min(rates), max(rates)
+
+
+def all_factors(new: PreTrainedModel, plan: Plan) -> dict[str, Factors]:
+    """Name of each parameter of the grown model -> how its value and its gradient scale."""
+    return {name: factors_of(tensor, plan.part(tensor.name)) for name, tensor in tensor_plans(new, plan).items()}
 
 
 def pace_of(rates: tuple[float, float]) -> str:

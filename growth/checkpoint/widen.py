@@ -46,8 +46,9 @@ from growth.plan.choices import Choices, takes_choices
 from growth.plan.loading import loading_note
 from growth.plan.options import Options, chosen
 from growth.plan.rounding import result_dtypes
-from growth.proof.twin import Proof, prove_twin
-from growth.training.model_checks import warn_of_equal_copies
+from growth.proof.proof import Proof
+from growth.proof.twin import prove_twin
+from growth.training.model_checks import part_copies, warn_of_equal_copies
 from growth.training.moments import Moments
 from growth.training.optimizer_checks import Hyper
 from growth.weights.fold import Fold
@@ -160,7 +161,7 @@ def widen_checkpoint(
         )
         result = widen_fsdp(found, target, (str(src), str(dst)), options, how)
         if optimizer:
-            warn_of_equal_copies(result.plan, moments)
+            warn_of_equal_copies(result.plan, moments == "fresh")
         return result
     with ranks.reporting():
         with ranks.agreeing():
@@ -170,8 +171,8 @@ def widen_checkpoint(
             trained = (moments, hyper) if optimizer else None
             work = _prepared(src, target, options, wanted, allow_nonfinite, limit, trained)
         check_alike(ranks, work.made_of)
-        if optimizer and ranks.first:
-            warn_of_equal_copies(work.growth.plan, moments)
+        if work.training is not None and ranks.first:
+            warn_of_equal_copies(work.growth.plan, part_copies(moments, work.training.loaded["state"].values()))
         with ranks.agreeing():
             if ranks.first:
                 there = held_bytes(target) if resume else 0

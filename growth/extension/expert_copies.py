@@ -148,7 +148,11 @@ def with_more_experts(
             CHOSEN: "all copies of those chosen",
             **({size: f"each copy has 1/{parts} of the features"} if parts > 1 else {}),
         },
-        copies=(Copies(tuple({_head(pattern, which) for pattern, which in found.lists.items()}), found.count),),
+        copies=(
+            Copies(
+                tuple({_head(pattern, which) for pattern, which in found.lists.items()}), found.count, copies // parts
+            ),
+        ),
         noise=noise if copies > parts else 0.0,
         seed=seed,
         notes=tuple(_notes(found, copies, parts, noise)),

@@ -64,6 +64,7 @@ class Copies:
     Args:
         lists: their names, as the declaration spells them, with ``*`` for the numbers in them.
         count: how many modules each had.
+        alike: how many copies of a module have the same features.
 
     Example:
         >>> Copies(("layers.*.mlp.experts",), 4).source("model.layers.11.mlp.experts.6.up_proj")
@@ -72,6 +73,7 @@ class Copies:
 
     lists: tuple[str, ...]
     count: int
+    alike: int = 1
 
     def source(self, path: str) -> str:
         """The path that a module, or a parameter, has in the model."""
@@ -113,6 +115,11 @@ class Extension:
     noise: float = 0.0
     seed: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def equal_experts(self) -> bool:
+        """Whether there are copies of an expert that are equal and train as one."""
+        return not self.noise and any(copies.alike > 1 for copies in self.copies)
 
     @property
     def new_shapes(self) -> dict[str, tuple[int, ...]]:

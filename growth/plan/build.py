@@ -250,6 +250,6 @@ def _about_saving(model_class: type[PreTrainedModel], tensors: Iterable[str]) ->
 def _about_symmetry(options: Options, widens: bool) -> Iterator[str]:
     if widens and not options.breaking.breaks:
         yield (
-            "with symmetry none the copies are equal and train as one, so that the wide model learns what the small "
-            "one would; leave that out to train on"
+            "with symmetry none the copies are equal and train as one (unless moments fresh part them, slowly), so "
+            "that the wide model learns what the small one would; leave that out to train on"
         )

@@ -25,12 +25,13 @@ from growth.plan.options import Options, chosen
 from growth.plan.plan import Plan
 from growth.plan.text import grown_table, note_parts
 from growth.proof.own_run import Trial, shapes, try_model
+from growth.proof.proof import Proof
 from growth.proof.run import prove_grown
-from growth.proof.twin import Proof, prove_twin
+from growth.proof.twin import prove_twin
 from growth.text import Part, Shown
 from growth.training.coordinates import masks_of
 from growth.training.lr_schedulers import repoint
-from growth.training.model_checks import check_state, check_ties, check_training, warn_of_equal_copies
+from growth.training.model_checks import check_state, check_ties, check_training, part_copies, warn_of_equal_copies
 from growth.training.moments import Moments
 from growth.training.optimizer import grow_optimizer
 from growth.training.optimizer_checks import Hyper, not_kept, settings_of
@@ -50,8 +51,8 @@ M = TypeVar("M", bound=nn.Module)
 class Grown(Shown, Generic[M]):
     """The result of `growth.widen`.
 
-    Under ``symmetry="none"``, and without ``uneven`` and ``born`` parameters, training continues
-    exactly as the small model's would have.
+    Under ``symmetry="none"`` (the default is noise), and without ``uneven`` and ``born`` parameters,
+    training continues exactly as the small model's would have.
 
     Args:
         model: the wider model, of the class of the one given.
@@ -234,7 +235,7 @@ def widen(
         )
         if optimizer is None:
             return result
-        warn_of_equal_copies(plan, moments)
+        warn_of_equal_copies(plan, part_copies(moments, optimizer.state.values()))
         if lost := not_kept(optimizer):
             note = f"not kept of the optimizer: {', '.join(lost)}; give it to the grown one"
             result = replace(result, plan=replace(plan, notes=(*plan.notes, note)))

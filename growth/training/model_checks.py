@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,15 +38,33 @@ def check_training(
         )
 
 
-def warn_of_equal_copies(plan: Plan, moments: Moments) -> None:
+def part_copies(moments: Moments, states: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether moments make equal copies train apart, slowly: under ``fresh``, where there are any.
+
+    Args:
+        moments: what becomes of them.
+        states: of the old parameters: without moments before an optimizer's first step, or where it has none.
+    """
+    return moments == "fresh" and any(
+        isinstance(one, Tensor) and one.ndim for state in states for one in state.values()
+    )
+
+
+def warn_of_equal_copies(plan: Plan, parted: bool) -> None:
     """A `UserWarning` where a model is to be trained on whose copies are equal and stay so: equal copies
-    with equal moments get equal updates. (Under moments ``fresh`` the moments part them, slowly.)"""
+    with equal moments get equal updates.
+
+    Args:
+        plan: how it grew.
+        parted: whether moments make the copies differ (`part_copies`).
+    """
     wider = any(plan.new_sizes[name] != size for name, size in plan.extended_sizes.items())
-    if wider and not plan.options.breaking.breaks and moments != "fresh":
+    experts = plan.extension is not None and plan.extension.equal_experts
+    if not parted and (experts or (wider and not plan.options.breaking.breaks)):
         warnings.warn(
-            "with symmetry='none' the copies are equal and train as one (dropout aside), so that the wide model "
-            "learns what the small one would, at its own cost. Leave symmetry out, unless that trajectory is what you "
-            "want.",
+            f"with symmetry={plan.options.symmetry!r} the copies{' of experts' if experts else ''} are equal and "
+            "train as one (dropout aside), so that the large model learns what the small one would, at its own cost. "
+            "Leave symmetry out, unless that trajectory is what you want.",
             stacklevel=3,
         )
 

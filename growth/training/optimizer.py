@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from growth.errors import UnsupportedModelError
 from growth.hf.custom_modules import MODULE
 from growth.plan.plan import Plan
+from growth.plan.tensor_plan import TensorPlan
 from growth.training.factors import Factors, SettingFactors, factors_of, rounded, times
 from growth.training.moments import Gather, Moments, grow_state, tensor_plans
 from growth.training.optimizer_checks import Hyper, check_optimizer
@@ -118,14 +119,13 @@ def grow_optimizer(
         grow_state(optimizer, grown, old, new, plan, names, kind, moments, read)
     elif kind is not None and kind.start is not None and hyper == "preserve":
         _scale_first_state(grown, new, factors, kind)
-    uneven = _uneven(optimizer, grown_from, factors, kind, moments) if hyper == "preserve" and kind is not None else ()
-    born = tuple(
-        name
-        for name in factors
-        if (plan.extension is not None and plan.extension.adds(name))
-        or not all(d.active.all() for d in tensors[name].dimensions)
-    )
-    return GrownOptimizer(grown, sources, uneven, born)
+    uneven: tuple[str, ...] = ()
+    if hyper == "preserve" and kind is not None:
+        kept = {} if moments == "reset" else optimizer.state
+        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        states = {name: kept.get(one, {}) for one in parameters for name in grown_from[id(one)]}
+        uneven = uneven_of(optimizer.param_groups, held, states, factors, kind)
+    return GrownOptimizer(grown, sources, uneven, born_of({name: tensors[name] for name in factors}, plan))
 
 
 def made_like(optimizer: Optimizer, groups: list[dict[str, Any]]) -> Optimizer:
@@ -159,24 +159,45 @@ def _scale_first_state(grown: Optimizer, new: PreTrainedModel, factors: Mapping[
             grown.state[new.get_parameter(name)][key] *= factor.gradient**degree
 
 
-def _uneven(
-    optimizer: Optimizer,
-    grown_from: Mapping[int, Sequence[str]],
+def uneven_of(
+    groups: Sequence[Mapping[str, Any]],
+    held: Sequence[Sequence[str]],
+    states: Mapping[str, Mapping[str, Any]],
     factors: Mapping[str, Factors],
     kind: Kind,
-    moments: Moments,
 ) -> tuple[str, ...]:
-    """Parameters for which no settings continue training exactly."""
+    """Parameters for which no settings continue training exactly.
+
+    Args:
+        groups: of the old optimizer, or of its ``state_dict()``.
+        held: for each of them, the names of the parameters that grew from its own.
+        states: name of such a parameter -> the state of the one that it grew from, if that is kept.
+        factors: of each of them.
+        kind: of the optimizer.
+    """
     found = []
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            state = {} if moments == "reset" else optimizer.state.get(parameter, {})
-            for name in grown_from[id(parameter)]:
-                factor = factors[name]
-                decayed = factor.shifted and (kind.own_scale or group["weight_decay"])
-                if not factor.even or decayed or (factor.gradient != 1.0 and kind.unsettled(group, state)):
-                    found.append(name)
+    for group, names in zip(groups, held, strict=True):
+        for name in names:
+            factor = factors[name]
+            decayed = factor.shifted and (kind.own_scale or group["weight_decay"])
+            if not factor.even or decayed or (factor.gradient != 1.0 and kind.unsettled(group, states.get(name, {}))):
+                found.append(name)
     return tuple(found)
+
+
+def born_of(tensors: Mapping[str, TensorPlan], plan: Plan) -> tuple[str, ...]:
+    """Parameters with new coordinates that start at zero, or whose gradient the small model does not determine.
+
+    Args:
+        tensors: name of a parameter -> how it grew.
+        plan: how the model did.
+    """
+    return tuple(
+        name
+        for name, tensor in tensors.items()
+        if (plan.extension is not None and plan.extension.adds(name))
+        or not all(dimension.active.all() for dimension in tensor.dimensions)
+    )
 
 
 def split_groups(

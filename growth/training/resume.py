@@ -101,7 +101,8 @@ def parameter_groups(model: nn.Module, checkpoint: str | os.PathLike[str]) -> li
 
     Raises:
         CheckpointError: a folder without ``optimizer.pt``.
-        IllegalGrowthError: groups that growth has not split, or another model than was saved.
+        IllegalGrowthError: groups that growth has not split; another model than was saved; a parameter that is not
+            frozen and in no group, which would not be trained.
 
     Example:
         >>> model = AutoModelForCausalLM.from_pretrained("wide/checkpoint-500")
@@ -130,6 +131,7 @@ def parameter_groups(model: nn.Module, checkpoint: str | os.PathLike[str]) -> li
         if "param_names" in group:
             held = list(zip(group["param_names"], held, strict=True))
         groups.append({**{key: value for key, value in group.items() if key != "param_names"}, "params": held})
+    _check_trained(saved, parameters, type(inside).__name__)
     return groups
 
 
@@ -160,6 +162,18 @@ def _check_model(origins: Sequence[Mapping[str, Any]], parameters: Parameters, w
                 f"{'does not exist' if found is None else f'has shape {found}'} in this {whose}. Give the model that "
                 "was saved with the state."
             )
+
+
+def _check_trained(saved: Sequence[Mapping[str, Any]], parameters: Parameters, whose: str) -> None:
+    """Raise IllegalGrowthError if a parameter that is to be trained is in no group: no optimizer would train it."""
+    grouped = {name for group in saved for name in group[ORIGIN]["shapes"]}
+    left = [name for name, parameter in parameters.items() if parameter.requires_grad and name not in grouped]
+    if left:
+        raise IllegalGrowthError(
+            f"'{left[0]}'{f' and {len(left) - 1} more parameters' if left[1:] else ''} of this {whose} would not be "
+            "trained, since no saved group holds them. Freeze what was frozen then (requires_grad_(False)); to train "
+            "parameters that are new, begin with a new optimizer."
+        )
 
 
 def _check_groups(origins: Sequence[Mapping[str, Any]], parameters: Parameters, optimizer: Optimizer) -> None:

@@ -30,8 +30,8 @@ def fresh_warmup(grown: Grown[Any], steps: int, rate: float = 1.0) -> Warmup:
 
     A weight is new unless it belongs to the first copy of an old coordinate along every dimension
     of its tensor. The warm-up works through hooks on the optimizer, and keeps a copy of the new
-    weights during each step. It does not survive another growth, which makes a new optimizer, nor a
-    restart, after which it is to be called again.
+    weights during each step; two at once multiply. It does not survive another growth, which makes a
+    new optimizer, nor a restart, after which it is to be called again.
 
     Args:
         grown: a growth that included its optimizer.

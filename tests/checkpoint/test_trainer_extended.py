@@ -30,7 +30,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "AdamW, fused": {"optim": "adamw_torch_fused"},
     "SGD": {"optim": "sgd", "optim_args": "momentum=0.9", "learning_rate": 0.1},
     "RMSprop": {"optim": "rmsprop", "optim_args": "momentum=0.5,centered=true", "learning_rate": 1e-4},
-    "Adagrad": {"optim": "adagrad", "optim_args": "initial_accumulator_value=0.25", "learning_rate": 1e-2},
+    "Adagrad": {"made": (torch.optim.Adagrad, {"lr": 1e-2, "initial_accumulator_value": 0.25})},
 }
 """Which optimizer of Trainer -> how it is asked for."""
 

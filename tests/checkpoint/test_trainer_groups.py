@@ -91,6 +91,7 @@ def test_wrong_settings_leave_it(
     folder, after_8, _ = small
     if wrong == "settings kept":
         grown = grow(folder / "checkpoint-4", tmp_path / "checkpoint-4", hyper="keep")
+        assert "2 times faster" in (grown / "growth.json").read_text()
         with exact_arithmetic():
             model = AutoModelForCausalLM.from_pretrained(grown, dtype=torch.float64)
             run(model, tmp_path, grown, steps=8, **EXACT)
@@ -144,6 +145,58 @@ def test_the_groups_are_those_of_growth_in_memory(kind: str, tmp_path: Path) -> 
             key: value for key, value in held.items() if key not in ("params", "param_names")
         }
     assert len({group["lr"] for group in groups}) > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "choices"),
+    [
+        ("llama", {"width": 2}),
+        ("llama", {"width": 1.5, "heads": "keep"}),
+        ("gpt2", {"layers": 3}),
+        ("gpt2", {"untie": True}),
+    ],
+    ids=str,
+)
+def test_what_does_not_continue_exactly_is_said(kind: str, choices: dict[str, Any], tmp_path: Path) -> None:
+    source, model, optimizer = checkpoint(tmp_path, kind)
+    asked = {"symmetry": "none", "hyper": "preserve", **choices}
+    result = growth.widen_checkpoint(source, tmp_path / "wide", optimizer=True, **asked)
+    grown = growth.widen(model, optimizer=optimizer, **asked)
+    assert result.training is not None
+    told = [sorted(result.training[which]) for which in ("uneven", "born")]
+    assert told == [sorted(grown.uneven), sorted(grown.born)]
+    departing = {*grown.uneven, *grown.born}
+    assert bool(departing) is (choices != {"width": 2})
+    note = f"does not continue exactly in {len(departing)} parameters"
+    assert any(note in one for one in result.plan.notes) is bool(departing)
+
+
+def test_adagrad_starts_as_growth_in_memory_starts_it(tmp_path: Path) -> None:
+    """Its first sums, scaled as the squares of the gradients."""
+    settings = {"lr": 1e-2, "initial_accumulator_value": 0.25}
+    source, model, held = checkpoint(tmp_path, "llama", made=(torch.optim.Adagrad, settings))
+    target = grow(source, tmp_path / "wide", heads="keep", symmetry="noise:1", moments="reset")
+    grown = growth.widen(model, optimizer=held, width=2, heads="keep", hyper="preserve", moments="reset")
+    assert grown.optimizer is not None
+    states = [torch.load(target / "optimizer.pt", weights_only=True), grown.optimizer.state_dict()]
+    saved, sums = (
+        [state["state"][number]["sum"] for group in state["param_groups"] for number in group["params"]]
+        for state in states
+    )
+    assert all(torch.equal(one, wanted) for one, wanted in zip(saved, sums, strict=True))
+    assert {float(value.max()) for value in sums} > {0.25}  # scaled, not all as an optimizer starts
+
+
+def test_a_parameter_that_would_not_be_trained(tmp_path: Path) -> None:
+    source, *_ = checkpoint(tmp_path, "llama")
+    target = grow(source, tmp_path / "wide")
+    model = AutoModelForCausalLM.from_pretrained(target)
+    assert parameter_groups(model, target)
+    model.register_parameter("extra", torch.nn.Parameter(torch.zeros(3)))
+    with pytest.raises(IllegalGrowthError, match=r"'extra' of this LlamaForCausalLM would not be trained.* Freeze"):
+        parameter_groups(model, target)
+    model.extra.requires_grad_(False)
+    assert parameter_groups(model, target)
 
 
 def test_what_stands_in_the_way(tmp_path: Path) -> None:

@@ -112,9 +112,12 @@ def run(
     save: int = 30,
     groups: list[dict[str, Any]] | None = None,
     rate: bool = True,
+    made: tuple[Any, dict[str, Any]] | None = None,
     loss: Any = None,
     **changes: Any,
 ) -> Run:
+    """A run of Trainer. ``groups``: of AdamW; ``rate``: whether it is told the learning rate too; ``made``: the class
+    of another optimizer, and its settings."""
     settings: dict[str, Any] = {
         **{
             "max_steps": steps,
@@ -134,14 +137,15 @@ def run(
     }
     seen = Seen()
     arguments = TrainingArguments(str(folder), **{**settings, **changes})
-    given = {"lr": arguments.learning_rate} if rate else {}
+    if groups is not None:
+        made = torch.optim.AdamW, {"params": groups, **({"lr": arguments.learning_rate} if rate else {})}
     trained = Trainer(
         model,
         arguments,
         train_dataset=DATA,
         callbacks=[seen],
         compute_loss_func=loss,
-        optimizer_cls_and_kwargs=None if groups is None else (torch.optim.AdamW, {"params": groups, **given}),
+        optimizer_cls_and_kwargs=made,
     )
     trained.remove_callback(PrinterCallback)
     trained.train(resume_from_checkpoint=None if resume is None else str(resume))

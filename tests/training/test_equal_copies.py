@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW
 
 import growth
 from growth.plan.symmetry import AUTO
 from support.optimizers import llama, step
+from support.ranks import mixtral
 
 
 def optimizer_of(model: torch.nn.Module) -> AdamW:
@@ -25,10 +27,10 @@ def apart(model: Any) -> float:
     return float((one - other).abs().max())
 
 
-def warned(**choices: Any) -> list[warnings.WarningMessage]:
-    model = llama()
-    optimizer = optimizer_of(model)
-    step(model, optimizer)
+def warned(model: Any = None, optimizer: Any = None, steps: int = 1, **choices: Any) -> list[warnings.WarningMessage]:
+    model = llama() if model is None else model
+    optimizer = optimizer_of(model) if optimizer is None else optimizer(model.parameters(), lr=0.1)
+    step(model, optimizer, steps)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         growth.widen(model, optimizer=optimizer, **choices)
@@ -64,6 +66,32 @@ def test_equal_copies_beside_an_optimizer_bring_a_warning(choices: dict[str, Any
     found = warned(**choices)
     assert [each.category for each in found] == [UserWarning] * told
     assert all(each.filename == __file__ and "Leave symmetry out" in str(each.message) for each in found)
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ({}, False),
+        ({"noise": 0}, True),
+        ({"symmetry": "split:1/2", "width": 2}, True),
+        ({"noise": 0, "moments": "fresh"}, False),
+        ({"noise": 0, "expert_size": 16}, False),
+    ],
+    ids=str,
+)
+def test_equal_experts_too(choices: dict[str, Any], told: bool) -> None:
+    """Copies that share out an expert's features differ; a split of width leaves those of experts equal."""
+    torch.manual_seed(0)
+    found = warned(mixtral(), experts=8, experts_per_token=4, **choices)
+    assert [each.category for each in found] == [UserWarning] * told
+    assert all("the copies of experts are equal" in str(each.message) for each in found)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "steps", "told"), [(SGD, 1, True), (partial(SGD, momentum=0.9), 1, False), (None, 0, True)], ids=str
+)
+def test_fresh_moments_part_copies_only_where_there_are_moments(optimizer: Any, steps: int, told: bool) -> None:
+    assert bool(warned(None, optimizer, steps, width=2, symmetry="none", moments="fresh")) is told
 
 
 def test_no_optimizer_no_warning() -> None:
