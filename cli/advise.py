@@ -80,7 +80,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--context",
     type=click.IntRange(min=1),
-    help="Tokens of a sequence in training, for the cost. Default: 2048, or what the model takes if less.",
+    help="With configs: tokens of a sequence, for the cost. Default: 2048, or what the model takes if less.",
 )
 @click.option(
     "--plot",
@@ -137,11 +137,11 @@ def advise(
             check_config(local_path(config))
     with Progress(quiet=as_json) as progress:
         progress.load()
-        from growth.planner.advice_plot import check_matplotlib
+        from growth.planner.advice_plot import check_picture
         from growth.planner.advising import advise as advised
 
         if plot is not None:
-            check_matplotlib()
+            check_picture(plot)
         progress.say("fitting the curves ...")
         names = _names(large_configs or large_logs or cost_ratios, several)
         result = advised(
@@ -162,10 +162,16 @@ def _names(given: tuple[Any, ...], several: int) -> list[str]:
     """What the large models are called: by their configs, or by their logs."""
     if several == 1:
         return ["large"]
-    called = [Path(str(one)).stem if Path(str(one)).suffix else Path(str(one)).name for one in given]
+    called = [f"x{one:g}" if isinstance(one, float) else _name(one) for one in given]
     if len(set(called)) < several or "small" in called:
         return [f"large {number}" for number in range(1, several + 1)]
     return called
+
+
+def _name(given: str) -> str:
+    """Of a config or a log, without the ending of a file."""
+    path = Path(given)
+    return path.stem if path.suffix.lower() in (".json", ".csv", ".tsv", ".txt") else path.name
 
 
 def _by_name(names: list[str], given: tuple[Any, ...]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from growth.errors import UnsupportedModelError
+from growth.errors import CheckpointError, UnsupportedModelError
 from growth.planner.advice_text import named_way
 
 if TYPE_CHECKING:
@@ -18,12 +18,17 @@ ENDINGS = (".png", ".svg", ".pdf")
 _STEPS = 80
 
 
-def check_matplotlib() -> None:
-    """Refuse a picture where matplotlib is missing.
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Refuse a picture where matplotlib is missing, or does not write such a file.
 
     Raises:
-        UnsupportedModelError: with the command that installs it.
+        UnsupportedModelError: with the command that installs it, or the endings that it writes.
+        CheckpointError: for a folder that does not exist.
     """
+    if (ending := Path(path).suffix.lower()) not in ENDINGS:
+        raise UnsupportedModelError(f"a picture cannot be written as '{ending}'. Use {', '.join(ENDINGS)}.")
+    if not Path(path).absolute().parent.is_dir():
+        raise CheckpointError(f"the folder of {path} does not exist. Make it, or name another file.")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -35,8 +40,8 @@ def check_matplotlib() -> None:
 def draw(advice: Advice, path: str | os.PathLike[str]) -> None:
     """Draw advice into a file: loss against what was spent, in tokens of the small model.
 
-    Points are those of the logs; the bands hold 95 % of the drawn curves; crosses are the candidates at the end of the
-    budget, with their intervals.
+    Points are those of the logs; the bands hold 95 % of the drawn curves; a cross is the growth that is expected to
+    end lowest, with its interval.
 
     Args:
         advice: what to draw.
@@ -44,10 +49,9 @@ def draw(advice: Advice, path: str | os.PathLike[str]) -> None:
 
     Raises:
         UnsupportedModelError: if matplotlib is not installed, or does not write such a file.
+        CheckpointError: if its folder does not exist.
     """
-    check_matplotlib()
-    if (ending := Path(path).suffix.lower()) not in ENDINGS:
-        raise UnsupportedModelError(f"a picture cannot be written as '{ending}'. Use {', '.join(ENDINGS)}.")
+    check_picture(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

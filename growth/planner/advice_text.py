@@ -176,9 +176,9 @@ def notes_of(
     if free:
         notes.append(f"the {counted(free)} tokens that the small model has seen are not counted")
     notes.append(
-        "losses are at a constant learning rate; a decay at the end of the same cost takes off all alike, but for "
-        f"{100 * DECAY:.1f} % of the loss for each e-fold of its tokens, of which the small model has more. "
-        "Not in the intervals: seeds, and learning rates that do not suit a model"
+        "losses are at a constant learning rate. A decay at the end, at the same cost for all, is taken to lower all "
+        f"alike, but by {100 * DECAY:.1f} % of the loss more for a model that sees 2.7 times the tokens in it. Not in "
+        "the intervals: seeds, and learning rates that do not suit a model"
     )
     return tuple(notes)
 

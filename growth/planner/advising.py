@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from growth.arguments import check_flag
+from growth.errors import IllegalGrowthError
 from growth.plan.choices import Like
 from growth.planner.advice import SMALL, Advice, Candidate
-from growth.planner.advice_text import notes_of, recommended
+from growth.planner.advice_text import counted, notes_of, recommended
 from growth.planner.alternatives import Alternative, Large, alternatives
 from growth.planner.budgets import GROWN, Costs, budget_of, costs_of, named, trial_at
 from growth.planner.curve_pairs import drawn_together, guessed, with_common_drift
@@ -64,10 +65,10 @@ def advise(
         cost_ratio: of a token of the large model over one of the small; or name -> ratio. Not needed with configs.
         small_config, large_config: folders, hub ids, ``config.json`` or configs; of several large models name ->
             config. The cost of a token follows from them, and what grows.
-        axis: what the large model has more of, where no configs say it: ``width``, ``depth``, ``both`` or ``experts``.
+        axis: with ``cost_ratio``: what the large model has more of: ``width``, ``depth``, ``both`` or ``experts``.
         small_is_free: the small model is there, and what its training has cost is not counted.
         tokens_per_step: where a log counts steps only.
-        context: tokens of a sequence, for the cost; by default 2048, or what the model takes if that is less.
+        context: with configs: tokens of a sequence, for the cost; by default 2048, or what the model takes if less.
 
     Returns:
         The advice: print it, or call ``plot("advice.png")``.
@@ -92,6 +93,7 @@ def advise(
     random = np.random.default_rng(0)
     curves = _curves(logs, costs, random)
     free = logs[SMALL].seen if small_is_free else 0.0
+    _check_budget(logs, costs, budget, free)
     larges = []
     for name in names:
         if grown is None:
@@ -111,6 +113,17 @@ def advise(
     sentence = recommended(verdict, best, rivals, _as_good(best, ways), telling, curves, costs, budget, free)
     notes = notes_of(logs, costs, budget, free, grown, at)
     return Advice(verdict, sentence, tuple(candidates), curves, logs, costs, budget, free, grown, at, notes)
+
+
+def _check_budget(logs: Mapping[str, TrainingLog], costs: Costs, budget: float, free: float) -> None:
+    """Refuse a budget that ends before the first point of a log: its curve says nothing of that."""
+    for name, log in logs.items():
+        pays_for = free + budget if name == SMALL else budget / costs.ratios[name]
+        if pays_for < log.tokens[0]:
+            raise IllegalGrowthError(
+                f"the budget pays for {counted(pays_for)} tokens of the {name} model, and the points of its log begin "
+                f"at {counted(log.tokens[0])}, warm-up left out. Give a larger budget, or log from earlier on."
+            )
 
 
 def _curves(logs: Mapping[str, TrainingLog], costs: Costs, random: np.random.Generator) -> dict[str, LossCurve]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from growth.arguments import check_word, real_number
+from growth.arguments import check_word, real_number, whole_number
 from growth.errors import IllegalGrowthError, shown
 from growth.plan.choices import Like
 from growth.planner.head_start import KNOWN
@@ -104,6 +104,11 @@ def costs_of(
         check_word("axis", axis, (one for one in KNOWN if one != "unknown"))
     if cost_ratio is not None:
         ratios = {name: _ratio(cost_ratio[name] if isinstance(cost_ratio, Mapping) else cost_ratio) for name in names}
+        if context is not None:
+            raise IllegalGrowthError(
+                "the ratio of the costs is given, so that no sequence length is needed for them. Leave context "
+                "(--context) out, or give both configs in place of the ratio."
+            )
         if small_config is None and large_config is None:
             return _costly(Costs(ratios, dict.fromkeys(names, axis or "unknown"), None, {}, None))
         raise IllegalGrowthError(
@@ -114,13 +119,21 @@ def costs_of(
             "it is not said what a token of the large model costs. Give both configs (--small-config, "
             "--large-config), or the ratio of the costs (--cost-ratio, cost_ratio=)."
         )
+    if axis is not None:
+        raise IllegalGrowthError(
+            "axis (--axis) goes with the ratio of the costs, and the configs say themselves what grows. Leave it out."
+        )
+    if context is not None and (whole_number(context) or 0) < 1:
+        raise IllegalGrowthError(
+            f"context must be a whole number above 0, not {shown(context)}. Use 2048, for example."
+        )
     configs = large_config if _of_several_configs(large_config) else {names[0]: large_config}
     small = cost_of(small_config, context)
     large: dict[str, ModelCost] = {name: cost_of(configs[name], small.context) for name in names}
     return _costly(
         Costs(
             {name: cost.flops / small.flops for name, cost in large.items()},
-            {name: axis or axis_of(small, cost) for name, cost in large.items()},
+            {name: axis_of(small, cost) for name, cost in large.items()},
             small.flops,
             {name: cost.weights for name, cost in large.items()},
             small.context,
@@ -190,8 +203,8 @@ def budget_of(tokens: Any, flops: Any, ratio: float, flops_of_small: float | Non
     """
     if (tokens is None) == (flops is None):
         raise IllegalGrowthError(
-            f"the budget is given {'twice' if tokens is not None else 'not at all'}. Give it in tokens of the large "
-            "model (--budget-tokens, budget_tokens=) or in FLOPs (--budget-flops, budget_flops=)."
+            f"{'no budget is given' if tokens is None else 'the budget is given twice'}. Give it in tokens of the "
+            "large model (--budget-tokens, budget_tokens=) or in FLOPs (--budget-flops, budget_flops=)."
         )
     value = real_number(flops if tokens is None else tokens)
     if value is None or not 0 < value < float("inf"):

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from growth.errors import CheckpointError, shown
+from growth.arguments import real_number
+from growth.errors import CheckpointError, IllegalGrowthError, shown
 from growth.hf.config_json import read_json
 from growth.hf.paths import local_path
 
@@ -34,6 +35,10 @@ COLUMNS = {
     "rate": ("learning_rate", "lr", "train/learning_rate"),
 }
 """What a column holds -> what it may be called, in lower case."""
+
+
+class TooFewPoints(CheckpointError):
+    """A log has fewer than `FEWEST` points of a kind at a constant rate."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class _Points:
 
 
 def read_logs(logs: Mapping[str, Log], tokens_per_step: float | None = None) -> dict[str, TrainingLog]:
-    """Read logs to be compared: held-out losses if every one has enough of them, else training losses.
+    """Read logs to be compared: held-out losses if every one has enough of them at a constant rate, else training
+    losses.
 
     Args:
         logs: a name each -> a ``trainer_state.json``, the folder of a run or of a checkpoint of
@@ -78,26 +84,35 @@ def read_logs(logs: Mapping[str, Log], tokens_per_step: float | None = None) -> 
 
     Raises:
         CheckpointError: for a log that cannot be read, or has fewer than `FEWEST` points at a constant rate.
+        IllegalGrowthError: for ``tokens_per_step`` that is no number above 0.
 
     Example:
         >>> read_logs({"small": "out/checkpoint-500"}, tokens_per_step=32768)["small"].loss[-1]
         3.2
     """
+    if tokens_per_step is not None and not 0 < (real_number(tokens_per_step) or 0) < float("inf"):
+        raise IllegalGrowthError(
+            f"tokens_per_step must be a number above 0, not {shown(tokens_per_step)}. Use batch size times sequence "
+            "length: 32768, for example."
+        )
     found = {name: _kinds(name, log, tokens_per_step) for name, log in logs.items()}
-    held_out = all(len(kinds.get("held out", _NONE).tokens) >= FEWEST for kinds in found.values())
-    read: dict[str, TrainingLog] = {}
-    for name, kinds in found.items():
-        kind = "held out" if held_out else "loss"
-        if kind not in kinds:
-            raise CheckpointError(
-                f"{_called(name, logs[name])} has held-out losses alone and another log has not enough of them, so "
-                "that the two cannot be compared. Log the same loss in both runs."
-            )
-        read[name] = _constant_part(_called(name, logs[name]), kinds[kind], held_out)
-    return read
-
-
-_NONE = _Points(np.empty(0), np.empty(0), None)
+    trained = all("loss" in kinds for kinds in found.values())
+    if all("held out" in kinds for kinds in found.values()):
+        try:
+            return {
+                name: _constant_part(_called(name, logs[name]), kinds["held out"], True)
+                for name, kinds in found.items()
+            }
+        except TooFewPoints:
+            if not trained:
+                raise
+    if not trained:
+        name = next(name for name, kinds in found.items() if "loss" not in kinds)
+        raise CheckpointError(
+            f"{_called(name, logs[name])} has held-out losses alone and another log has none, so that the two cannot "
+            "be compared. Log the same loss in both runs."
+        )
+    return {name: _constant_part(_called(name, logs[name]), kinds["loss"], False) for name, kinds in found.items()}
 
 
 def _called(name: str, log: Log) -> str:
@@ -139,12 +154,16 @@ def _file_of(path: Path) -> Path:
 
 
 def _rows_of_state(path: Path) -> list[dict[str, float]]:
-    """What a log says, entry by entry: what it is -> the number."""
+    """What a log says, entry by entry: what it is -> the number. Trainer's closing entry, whose ``train_loss`` is the
+    mean over the whole run, is left out."""
     content = read_json(path)
     history = content.get("log_history") if isinstance(content, dict) else None
     if not isinstance(history, list):
         raise CheckpointError(f"{path} has no 'log_history'. Give the trainer_state.json of a Trainer run.")
-    return [_row(entry) for entry in history if isinstance(entry, dict)]
+    entries = (entry for entry in history if isinstance(entry, dict))
+    return [
+        _row(entry) for entry in entries if "loss" in entry or "train_loss" not in entry
+    ]  # not the closing summary
 
 
 def _step_of(state: Path) -> int:
@@ -222,7 +241,7 @@ def _points(
         rate = row.get("rate", rate)
         if kind not in row:
             continue
-        at = row["step"] * tokens_per_step if tokens_per_step and "step" in row else row.get("tokens")
+        at = row.get("tokens") or (row["step"] * tokens_per_step if tokens_per_step and "step" in row else None)
         if at is None:
             raise CheckpointError(
                 f"{called} does not say after how many tokens a loss was measured. Give --tokens-per-step N "
@@ -271,7 +290,7 @@ def _constant_part(called: str, points: _Points, held_out: bool) -> TrainingLog:
                 f"its learning rate falls after {tokens[steady[-1]]:.3g} tokens, and points behind that are left out"
             )
     if kept.sum() < FEWEST:
-        raise CheckpointError(
+        raise TooFewPoints(
             f"{called} has {int(kept.sum())} points at a constant learning rate, warm-up and decay left out, and "
             f"{FEWEST} are needed. Log more often, or train at a constant rate "
             "(lr_scheduler_type='constant_with_warmup')."

@@ -59,7 +59,19 @@ def test_costs_of_configs(grow: Grow, logs: tuple[Path, Path], small: Path, tmp_
     out = grow("advise", logs[0], *both, *BUDGET).out
     assert "grow into deep at 25 %" in out and "wide is GUESSED" in out
     twice = grow("advise", logs[0], "--cost-ratio", "2", "--cost-ratio", "4", *BUDGET, "--json").json
-    assert list(twice["costs"]["ratios"].values()) == [2, 4]
+    assert twice["costs"]["ratios"] == {"x2": 2, "x4": 4}
+    for name, change in (("Wide-1.5B", {"intermediate_size": 400}), ("Wide-2.5B", {"intermediate_size": 500})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({**config, **change}))
+    names = (
+        "--small-config",
+        small,
+        "--large-config",
+        tmp_path / "Wide-1.5B",
+        "--large-config",
+        tmp_path / "Wide-2.5B",
+    )
+    assert {"Wide-1.5B", "Wide-2.5B"} == {*grow("advise", logs[0], *names, *BUDGET, "--json").json["costs"]["ratios"]}
 
 
 def test_real_trainer_runs(grow: Grow, tmp_path: Path) -> None:
@@ -107,6 +119,9 @@ def test_the_ending_of_a_picture(grow: Grow, logs: tuple[Path, Path], tmp_path: 
     pytest.importorskip("matplotlib")
     complaint = grow("advise", *logs[:1], "--cost-ratio", "4", *BUDGET, "--plot", tmp_path / "b.doc").complaint
     assert "Use .png" in complaint
+    nowhere = tmp_path / "no" / "a.png"
+    complaint = grow("advise", *logs[:1], "--cost-ratio", "4", *BUDGET, "--plot", nowhere).complaint
+    assert f"the folder of {nowhere} does not exist" in complaint
 
 
 WRONG: dict[str, tuple[tuple[str, ...], str]] = {

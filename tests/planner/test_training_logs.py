@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from growth.errors import CheckpointError
+from growth.errors import CheckpointError, IllegalGrowthError
 from growth.planner import training_logs
 from growth.planner.training_logs import Log, TrainingLog, read_logs
 from support import trainer_runs
@@ -62,7 +62,9 @@ def test_a_real_trainer_run(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"lr_scheduler_type": "warmup_stable_decay", "warmup_steps": 5, "logging_steps": 2}
     settings |= {"lr_scheduler_kwargs": {"num_decay_steps": 10}, "include_num_input_tokens_seen": True}
     folder = tmp_path / "out"
-    trainer_runs.run(trainer_runs.MODELS["llama"](), folder, steps=40, save=40, **settings)
+    done = trainer_runs.run(trainer_runs.MODELS["llama"](), folder, steps=40, save=40, **settings)
+    done.trainer.save_state()  # with a closing entry: the mean loss of the whole run
+    assert "train_loss" in (folder / "trainer_state.json").read_text()
     for place in (folder, folder / "checkpoint-40", folder / "checkpoint-40" / "trainer_state.json"):
         log = read(place)
         history = json.loads((folder / "checkpoint-40" / "trainer_state.json").read_text())["log_history"]
@@ -72,8 +74,7 @@ def test_a_real_trainer_run(tmp_path: Path) -> None:
         )
         assert log.seen == 40 * 256 and log.tokens[-1] <= 32 * 256 and log.tokens[0] >= 6 * 256
         assert "learning rate falls" in " ".join(log.notes) and not log.held_out
-    by_steps = read(folder, tokens_per_step=512)
-    assert np.array_equal(by_steps.tokens, 2 * log.tokens)
+    assert np.array_equal(read(folder, tokens_per_step=512).tokens, log.tokens)  # which the log says itself
 
 
 def state(path: Path, **entry: float) -> Path:
@@ -87,6 +88,9 @@ def test_steps_need_their_tokens(tmp_path: Path) -> None:
     path = state(tmp_path / "run")
     with pytest.raises(CheckpointError, match="Give --tokens-per-step N"):
         read(path)
+    for wrong in (0, -4, float("nan"), "many"):
+        with pytest.raises(IllegalGrowthError, match="tokens_per_step must be a number above 0"):
+            read(path, tokens_per_step=wrong)  # type: ignore[arg-type]
     log = read(path, tokens_per_step=1e6)
     assert log.tokens[-1] == 1.95e7  # an average over a step belongs to its middle
 
@@ -97,6 +101,10 @@ def test_held_out_losses_where_every_log_has_them() -> None:
     assert read(both).held_out and read(both).loss[-1] == LOSS[-1] + 1
     mixed = read_logs({"small": both, "large": plain})
     assert not mixed["small"].held_out and mixed["small"].loss[-1] == LOSS[-1]
+    few = {**both, "eval_loss": [float(number) if number < 4 else None for number in range(len(TOKENS))]}
+    assert not read(few).held_out and np.array_equal(read(few).loss, read(plain).loss)
+    with pytest.raises(CheckpointError, match="has 4 points at a constant"):
+        read({"tokens": TOKENS[-4:], "eval_loss": LOSS[-4:]})
     alone = {"tokens": TOKENS, "eval_loss": LOSS}
     with pytest.raises(CheckpointError, match="Log the same loss in both runs"):
         read_logs({"small": alone, "large": plain})
