@@ -39,7 +39,11 @@ from growth.planner.advice import Advice
 from growth.planner.advising import advise
 from growth.planner.head_start import Carry
 
-BEFORE = {"width": Carry(0.0, 0.2, 0.6, 0.25, ""), "both": Carry(0.0, 0.2, 0.5, 0.3, "")}
+BEFORE = {
+    "width": Carry(0.0, 0.2, 0.6, 0.25, ""),
+    "depth": Carry(0.25, 0.3, 0.6, 0.25, ""),
+    "both": Carry(0.0, 0.2, 0.5, 0.3, ""),
+}
 """Axis -> what was known of the carry before the runs of ``payoff.jsonl``, where that has changed since."""
 
 

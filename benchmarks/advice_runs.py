@@ -16,8 +16,12 @@ from growth.planner.run_costs import cost_of
 
 Record = dict[str, Any]
 RESULTS = Path(__file__).parent / "payoff.jsonl"
-RECIPES = {"width": "noise:1", "depth": "exact layers", "both": "noise:1, exact layers"}
-"""Axis -> the recipe that counts as growing, of those that keep the function."""
+RECIPES = {
+    "width": ("noise:2", "noise:1"),
+    "depth": ("exact layers, stacked", "exact layers"),
+    "both": ("noise:2, exact layers, stacked", "noise:1, exact layers"),
+}
+"""Axis -> the recipe that counts as growing: growth's default; where that was not run, what the default was."""
 REFERENCES = {"scratch": "large", "small": "small"}
 NEAR = 0.16
 """A recommended time of growth stands for runs that grew at most this share of the steps earlier or later."""
@@ -43,6 +47,8 @@ class Comparison:
     axis: str
     factor: float
     horizon: float
+    small: str
+    large: str
     ways: dict[tuple[str, float | None], dict[int, Record]] = field(default_factory=dict)
 
     def losses(self, way: tuple[str, float | None]) -> list[float]:
@@ -66,21 +72,27 @@ class Comparison:
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:
-    """Those that have both references and a growth, of at least two seeds each."""
-    found: dict[tuple[str, float, float], Comparison] = {}
+    """Those that have both references and a growth, of at least two seeds each. A model trained without growth is a
+    reference wherever its size is, at the same horizon."""
+    found: dict[tuple[Any, ...], Comparison] = {}
+    flat: dict[tuple[str, float], dict[int, Record]] = {}
+    grown: dict[tuple[Any, ...], dict[str, dict[int, Record]]] = {}
     for run in records:
         if run.get("sweep") or run["schedule"] != "wsd" or run["wide_factor"] != 1 or not math.isfinite(run["report"]):
             continue
         if run["arm"] == "grown":
-            if run.get("recipe", run.get("symmetry")) != RECIPES.get(run["axis"]):
-                continue
-            way: tuple[str, float | None] = ("grow", run["grown_at"])
+            key = tuple(run[name] for name in ("axis", "factor", "horizon", "small", "large", "grown_at"))
+            grown.setdefault(key, {}).setdefault(run["recipe"], {})[run["seed"]] = run
         elif run["arm"] in REFERENCES:
-            way = (REFERENCES[run["arm"]], None)
-        else:
-            continue
-        key = (run["axis"], run["factor"], run["horizon"])
-        found.setdefault(key, Comparison(*key)).ways.setdefault(way, {})[run["seed"]] = run
+            size = run["large" if run["arm"] == "scratch" else "small"]
+            flat.setdefault((size, run["horizon"]), {})[run["seed"]] = run
+    for (*names, share), recipes in grown.items():
+        if recipe := next((name for name in RECIPES.get(names[0], ()) if name in recipes), None):
+            found.setdefault(tuple(names), Comparison(*names)).ways["grow", share] = recipes[recipe]
+    for one in found.values():
+        for kind, size in (("large", one.large), ("small", one.small)):
+            if runs := flat.get((size, one.horizon)):
+                one.ways[kind, None] = runs
     return [
         one
         for one in found.values()

@@ -26,9 +26,11 @@ import growth
 LAYERS = 6
 ARMS: dict[str, dict[str, Any]] = {
     "small": {},
-    "silent, even": {"layers": LAYERS},
+    "silent, stacked": {"layers": LAYERS},
+    "silent, even": {"layers": LAYERS, "insert": "even"},
     "silent, at the end": {"layers": LAYERS, "insert": "end"},
-    "copied, even": {"layers": LAYERS, "new_layers": "copied", "lossy": True},
+    "copied, stacked": {"layers": LAYERS, "new_layers": "copied", "lossy": True},
+    "copied, even": {"layers": LAYERS, "insert": "even", "new_layers": "copied", "lossy": True},
 }
 """Name -> how the model grows (empty: not at all)."""
 

@@ -3,7 +3,7 @@
     python benchmarks/new_layers.py
 
 For each family a small model with random weights as loud as trained ones is given as many new layers as it
-has, each behind one of its own, and the loss of next-token prediction on random tokens is taken back once.
+has, stacked on its own, and the loss of next-token prediction on random tokens is taken back once.
 Printed for old and new blocks: the RMS of the gradient over all weights of a block, the mean over the blocks;
 and the largest RMS of any one tensor of a new block, over that of the largest of an old one. Beside it, where
 a norm follows what writes the residual stream, the same with the writer silent instead of the norm's gain.

@@ -45,7 +45,7 @@ def grown_run(stack: Stack, run: int, large: Size, recipe: Recipe, symmetry: str
     if large.width != stack.size.width:
         choices["width"] = large.width / stack.size.width
     if large.layers != stack.size.layers:
-        choices["layers"] = large.layers
+        choices |= {"layers": large.layers, "insert": recipe.insert}
     if isinstance(large, Sparse):
         choices["experts"] = large.experts
     if recipe.copied:

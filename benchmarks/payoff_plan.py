@@ -89,9 +89,9 @@ class Setting:
 class Recipe:
     """How a model grows. ``symmetry``, ``moments`` and ``hyper`` are growth's own. ``louder``: factor on how far the
     weights then are from those of equal copies; not what growth does, whose noise small weights limit.
-    ``new_rate``: factor on the updates of new coordinates. ``copied``: new layers are plain copies. ``shrink``: not
-    what growth does, but that times the small weights, padded with zeros, plus initial weights of the large model
-    (Mallik et al., arXiv 2605.13405)."""
+    ``new_rate``: factor on the updates of new coordinates. ``copied``: new layers are plain copies. ``insert``: where
+    new layers stand. ``shrink``: not what growth does, but that times the small weights, padded with zeros, plus
+    initial weights of the large model (Mallik et al., arXiv 2605.13405)."""
 
     symmetry: str = "none"
     moments: str = "preserve"
@@ -99,6 +99,7 @@ class Recipe:
     louder: float = 1.0
     new_rate: float = 1.0
     copied: bool = False
+    insert: str = "even"
     shrink: float | None = None
 
 
@@ -112,12 +113,21 @@ RECIPES = {
     "noise:1 quadrupled": Recipe("noise:1", louder=4.0),
     "split:1/8:varied": Recipe("split:1/8:varied"),
     "noise:1, rates preserved": Recipe("noise:1", hyper="preserve"),
+    "noise:1, moments fresh": Recipe("noise:1", moments="fresh"),
+    "noise:1, moments reset": Recipe("noise:1", moments="reset"),
     "none, fresh moments, new x1.3": Recipe("none", "fresh", new_rate=1.3),
     "zero-padded x0.4, perturbed": Recipe(shrink=0.4),
     "zero-padded x1, perturbed": Recipe(shrink=1.0),
     "exact layers": Recipe(),
     "copied layers": Recipe(copied=True),
+    "exact layers, at the end": Recipe(insert="end"),
+    "copied layers, at the end": Recipe(copied=True, insert="end"),
+    "exact layers, stacked": Recipe(insert="stack"),
+    "copied layers, stacked": Recipe(copied=True, insert="stack"),
+    "exact layers, at the start": Recipe(insert="start"),
     "noise:1, exact layers": Recipe("noise:1"),
+    "noise:2, exact layers": Recipe("noise:2"),
+    "noise:2, exact layers, stacked": Recipe("noise:2", insert="stack"),
     "noise:1, copied layers": Recipe("noise:1", copied=True),
     "noise:1, more experts": Recipe("noise:1"),
     "equal experts": Recipe(),

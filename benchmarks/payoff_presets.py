@@ -26,7 +26,8 @@ def equal_tokens(arm: Arm, share: float) -> Arm:
 
 
 def later_seeds(arm: Arm) -> Arm:
-    return replace(arm, seeds=tuple(range(8, 16)))
+    later = tuple(range(8, 16))
+    return replace(arm, seeds=later, stacked=later)
 
 
 def slower(arm: Arm, factor: float) -> Arm:
@@ -41,6 +42,8 @@ def wide_rates(arm: Arm) -> Arm:
 
 WIDTH = Pair("width", 2.0, Size(24), Size(48))
 DEPTH = Pair("depth", 2.0, Size(24), Size(24, 4))
+DEEP = Pair("depth", 2.0, Size(24, 4), Size(24, 8))
+DEEPEST = Pair("depth", 2.0, Size(24, 6), Size(24, 12))
 LESS = Pair("width", 1.5, Size(24), Size(36))
 MORE = Pair("width", 4.0, Size(12), Size(48))
 BOTH = Pair("both", 2.0, Size(24), Size(48, 4))
@@ -93,13 +96,27 @@ def cpu_plan() -> list[Arm]:
     plan += [
         replace(arm, recipe=recipe) for recipe, arm in (("noise:2", grown), ("noise:3", grown), ("noise:2", quarter))
     ]
-    plan += cosines(scratch, grown)
+    plan += cosines(scratch, grown, replace(small, also=()))
     plan += [replace(arm, horizon=4.0) for arm in (deep, copied)]
     plan += [sooner, equal_tokens(deep, 0.5), equal_tokens(replace(small, pair=DEPTH), 0.5)]
     for share in (0.1, 0.25, 0.75):
         plan += [equal_tokens(scratch, share), equal_tokens(small, share)]
     plan += [*both(2.0), replace(small, horizon=2.0, also=((DEPTH, "small"), (BOTH, "small")))]
-    return [*plan, *(replace(arm, horizon=4.0) for arm in (deeper, grown, quarter))]
+    plan += [replace(arm, horizon=4.0) for arm in (deeper, grown, quarter)]
+    plan += [*more_layers(deep, deeper), *placements(deeper)]
+    wide_and_deep = Arm(BOTH, "grown", "grown, width", "noise:2, exact layers", 0.5)
+    stacked = replace(wide_and_deep, recipe="noise:2, exact layers, stacked")
+    plan += [wide_and_deep, stacked, replace(stacked, horizon=2.0)]
+    plan += [later_seeds(replace(arm, horizon=0.5)) for arm in (deep, small, deeper, copied, slower(copied, 0.71))]
+    again = [slower(deep, 0.71), *(replace(deeper, recipe=f"{kind} layers, stacked") for kind in ("exact", "copied"))]
+    plan += [later_seeds(replace(arm, horizon=horizon)) for horizon in (0.5, 1.0) for arm in again]
+    sooner = replace(deeper, recipe="copied layers, stacked", grown_at=0.25)
+    plan += [sooner, slower(sooner, 0.71), later_seeds(sooner), later_seeds(slower(sooner, 0.71))]
+    plan += [slower(scratch, 0.71)]
+    plan += [replace(grown, recipe=f"noise:1, moments {moments}") for moments in ("fresh", "reset")]
+    plan += [replace(grown, recipe="noise:2", horizon=horizon) for horizon in (0.5, 4.0)]
+    more = (next(experts()), Arm(EXPERTS, "small", "small"), Arm(BOTH, "scratch", "scratch, width"))
+    return [*plan, *(equal_tokens(arm, 0.5) for arm in (*more, replace(small, pair=BOTH)))]
 
 
 def other_factors() -> Iterable[Arm]:
@@ -108,6 +125,29 @@ def other_factors() -> Iterable[Arm]:
     yield Arm(LESS, "grown", "grown, width", "noise:1", 0.5)
     yield Arm(MORE, "grown", "grown, width", "noise:1", 0.5)
     yield Arm(MORE, "small", "grown, width")
+
+
+def placements(deeper: Arm) -> Iterable[Arm]:
+    """New layers in one block, not spread between the old ones: behind the last one, as copies of it or of all of
+    them, and before the first."""
+
+    def at(kind: str, place: str) -> Arm:
+        return replace(deeper, recipe=f"{kind} layers, {place}")
+
+    behind = [at(kind, place) for kind in ("exact", "copied") for place in ("at the end", "stacked")]
+    yield from (replace(arm, horizon=horizon) for horizon in (1.0, 0.5) for arm in behind)
+    yield from (slower(arm, 0.71) for arm in behind)
+    yield from (replace(at("exact", place), grown_at=0.25) for place in ("at the end", "stacked"))
+    yield at("exact", "at the start")
+    yield from (replace(at(kind, "stacked"), horizon=4.0) for kind in ("exact", "copied"))
+
+
+def more_layers(deep: Arm, deeper: Arm) -> Iterable[Arm]:
+    """Where layers stand, from 4 to 8 of them and from 6 to 12; from 4, the small one is the large one of depth x2."""
+    yield replace(deep, pair=DEEP)
+    places = ("", ", at the end", ", stacked")
+    for kind, pair in (("exact", DEEP), ("copied", DEEP), ("exact", DEEPEST)):
+        yield from (replace(deeper, pair=pair, recipe=f"{kind} layers{place}") for place in places)
 
 
 def both(horizon: float) -> Iterable[Arm]:
@@ -121,9 +161,9 @@ def experts() -> Iterable[Arm]:
     yield from (Arm(EXPERTS, "scratch", "scratch, depth"), Arm(EXPERTS, "small", "small"), grown)
 
 
-def cosines(scratch: Arm, grown: Arm) -> Iterable[Arm]:
+def cosines(*arms: Arm) -> Iterable[Arm]:
     """At the rates of the other schedule, raised by a step of the grid: a cosine's mean is half of its peak."""
-    for arm in (scratch, grown):
+    for arm in arms:
         yield replace(arm, schedule="cosine", raised=1.41)
 
 

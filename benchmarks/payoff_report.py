@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 
 from payoff_results import MINUS, Comparison, Record, Row, comparisons, read, to_equal_loss
 from payoff_statistics import Difference, paired
-from payoff_verdict import for_docs, for_readme, missing_jobs
+from payoff_verdict import for_docs, for_readme, missing_jobs, small_is_there
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "payoff.jsonl"
@@ -133,6 +133,13 @@ def equal_loss_table(every: Sequence[Comparison]) -> str:
     return table(header, rows) if rows else ""
 
 
+def there_table(every: Sequence[Comparison]) -> str:
+    """Growth's own recipes, where the small phase is not paid."""
+    header = ["where", "arm", "FLOPs of the large phase, of those from scratch to the same mean loss"]
+    rows = small_is_there(every)
+    return table(header, rows) if rows else ""
+
+
 def rate_table(records: Sequence[Record]) -> str:
     """Every sweep: mean loss on the half that chooses, at each rate; the lowest is bold."""
     sweeps: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -173,6 +180,7 @@ def docs_section(header: Record, records: Sequence[Record]) -> str:
     for title, text in (
         ("## Recipes, off one trunk", recipe_table(every)),
         ("## Gap closure at equal tokens", closure_table(every)),
+        ("## If the small model is there already", there_table(every)),
         ("## FLOPs and seconds to equal loss", equal_loss_table(every)),
         ("## Learning rates", rate_table(records)),
     ):

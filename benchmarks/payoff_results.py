@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -16,6 +16,8 @@ Record = dict[str, Any]
 LIMIT = 0.015
 """Nats: the gain over the better reference that is looked for."""
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+GROUPS = 8
+"""Of seeds, which are left out one at a time for an interval; an arm of 16 has two in each."""
 AXES = ("width", "depth", "both", "experts")
 
 
@@ -60,6 +62,10 @@ class Row:
 
     def mean(self, key: str) -> float:
         return fmean(record[key] for record in self.runs.values())
+
+    def without(self, group: int) -> Row:
+        """Without the seeds that are this number modulo `GROUPS`."""
+        return Row(self.name, {seed: record for seed, record in self.runs.items() if seed % GROUPS != group})
 
     @property
     def curve(self) -> list[tuple[float, float]]:
@@ -117,12 +123,20 @@ class Comparison:
     def title(self) -> str:
         return f"{self.axis} {TIMES}{self.factor:g}, {self.small} → {self.large}"
 
+    def without(self, group: int) -> Comparison:
+        """Without the seeds that are this number modulo `GROUPS`."""
+        rows = {name: row.without(group) for name, row in self.rows.items()}
+        return replace(
+            self, rows=rows, equal_tokens={key: row.without(group) for key, row in self.equal_tokens.items()}
+        )
+
     def references(self, arm: str) -> list[Row]:
         """At one rate throughout, and with a lowered one, the lower loss first."""
         return sorted((row for name, row in self.rows.items() if name.arm == arm), key=lambda row: row.loss)
 
     def reference(self, arm: str) -> Row | None:
-        return next(iter(self.references(arm)), None)
+        """The one of several rates that is lower on the books that choose."""
+        return min(self.references(arm), key=lambda row: row.mean("choose"), default=None)
 
     @property
     def grown(self) -> list[Row]:

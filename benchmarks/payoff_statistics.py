@@ -105,14 +105,19 @@ def closure(small: Losses, grown: Losses, scratch: Losses, equal_flops: Losses) 
 
     value, break_even = of(seeds)
     margins = [_margin(of, [seed for seed in seeds if seed != out]) for out in seeds]
-    count, mean = len(seeds), fmean(margins)
-    error = math.sqrt((count - 1) / count * sum((margin - mean) ** 2 for margin in margins))
-    return Closure(value, break_even, Difference(value - break_even, student(count - 1) * error, count))
+    return Closure(value, break_even, jackknife(value - break_even, margins))
 
 
 def _margin(of: Callable[[Sequence[int]], tuple[float, float]], seeds: Sequence[int]) -> float:
     value, break_even = of(seeds)
     return value - break_even
+
+
+def jackknife(value: float, without: Sequence[float]) -> Difference:
+    """A figure of many seeds, and its interval from what it is with each of them, or group of them, left out."""
+    count, mean = len(without), fmean(without)
+    error = math.sqrt((count - 1) / count * sum((one - mean) ** 2 for one in without))
+    return Difference(value, student(count - 1) * error, count)
 
 
 def interpolated(points: Sequence[tuple[float, float]], loss: float) -> float | None:

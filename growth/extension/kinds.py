@@ -107,7 +107,7 @@ def places(
     kept, reason, nearest = desired, "", ""
     for numbers in (False, True):
         for _ in range(2):  # as wanted; then where the class has layers of the same kinds
-            stack = Stack(layers.name, layers.path, tuple(_origins(kept, wanted)), tuple(kept))
+            stack = Stack(layers.name, layers.path, tuple(insert.copied(kept, wanted)), tuple(kept))
             try:
                 new = with_layers(config, fields, stack.origins, stack.kept, numbers=numbers, per_layer=per_layer)
                 kinds = kinds_of_layers(new, model_class, layers)
@@ -115,7 +115,7 @@ def places(
                 reason = reason or ("" if numbers else str(error).partition(". ")[0])
                 break
             if (exact := _of_their_kind(stack, old, kinds)) is not None:
-                if kept == desired or insert.way == "even":
+                if kept == desired or insert.way in ("stack", "even"):
                     return new, exact
                 nearest = nearest or f" The nearest places are --insert {Insert.at(kept, wanted)}."
             found = aligned(desired, old, kinds)
@@ -128,20 +128,6 @@ def places(
         f"{wanted} layers of this {config.parsed.model_type} cannot hold its {layers.count} with insert {insert}: "
         f"{follows}." + (nearest or " Keep the number of layers, and grow in width.")
     )
-
-
-def _origins(kept: Sequence[int], wanted: int) -> list[int]:
-    """For each place, the old layer that is there, or that stands before it; before the first, that.
-
-    Example:
-        >>> _origins([1, 3], 5)
-        [0, 0, 0, 1, 1]
-    """
-    origins, number = [], -1
-    for place in range(wanted):
-        number += number + 1 < len(kept) and kept[number + 1] == place
-        origins.append(max(number, 0))
-    return origins
 
 
 def _of_their_kind(stack: Stack, old: Sequence[Kind], new: Sequence[Kind]) -> Stack | None:

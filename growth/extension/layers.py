@@ -2,7 +2,7 @@
 
 A layer adds what its sub-layers write to the residual stream, ``x + W f(norm(x))``. With every
 weight that writes the stream at zero it adds exactly 0, in every dtype, whatever its other weights
-are; those are copies of a neighbour's, so that training starts from features that are of use. Where
+are; those are copies of an old layer's, so that training starts from features that are of use. Where
 a norm stands on what the sub-layer writes, ``x + gain * norm(W f(x))`` (Gemma 2, OLMo 2), the gain
 is silent and W a copy: a norm of zeros would have a Jacobian of ``1 / sqrt(epsilon)``. A gain to
 which 1 is added is silent at -1.

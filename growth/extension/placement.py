@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from growth.errors import IllegalGrowthError, shown
 
-WAYS = ("even", "end", "start", "after:LIST")
+WAYS = ("stack", "even", "end", "start", "after:LIST")
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,9 @@ class Insert:
     """Where new layers go.
 
     Args:
-        way: ``even``, ``end``, ``start`` or ``after``.
+        way: ``stack``, ``even``, ``end``, ``start`` or ``after``. Under ``stack`` and ``end`` new layers stand
+            behind the last one, as copies of all the old ones in their order (Du et al. 2024, arXiv 2405.15319,
+            "G_stack"), or of the last one.
         after: with ``after``, the numbers of the layers that a new one follows, from 0; -1 for one
             that stands before the first.
 
@@ -26,18 +28,18 @@ class Insert:
         [1, 0, 0, 1]
     """
 
-    way: str = "even"
+    way: str = "stack"
     after: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, text: object) -> Insert:
-        """Read ``even``, ``end``, ``start`` or ``after:0,3``; -1 stands for a place before the first.
+        """Read ``stack``, ``even``, ``end``, ``start`` or ``after:0,3``; -1 stands for a place before the first.
 
         Raises:
             IllegalGrowthError: for anything else.
         """
         found = (
-            re.fullmatch(r"(even|end|start)|after:\s*((?:-1|\d+)(?:\s*,\s*(?:-1|\d+))*)", text.strip())
+            re.fullmatch(r"(stack|even|end|start)|after:\s*((?:-1|\d+)(?:\s*,\s*(?:-1|\d+))*)", text.strip())
             if isinstance(text, str)
             else None
         )
@@ -71,7 +73,7 @@ class Insert:
         Example:
             Two new layers among six, evenly; as many as there are, one behind each:
 
-            >>> Insert().behind(6, 8), Insert().behind(3, 6)
+            >>> Insert("even").behind(6, 8), Insert("even").behind(3, 6)
             ([0, 1, 0, 0, 1, 0], [1, 1, 1])
         """
         more = new - old
@@ -80,7 +82,7 @@ class Insert:
             return [self.after.count(number) for number in range(old)]
         if self.way == "start":
             return [0] * old
-        if self.way == "end":
+        if self.way in ("end", "stack"):
             return [0] * (old - 1) + [more]
         upto = [(2 * number * more + old) // (2 * old) for number in range(old + 1)]
         return [after - before for before, after in itertools.pairwise(upto)]
@@ -101,12 +103,33 @@ class Insert:
                 "one of them several times if several new ones are to follow it."
             )
 
+    def copied(self, kept: Sequence[int], new: int) -> list[int]:
+        """For each place, the old layer that is there, or that a new one is copied from if it can be: the one
+        before it; before the first, that.
+
+        Args:
+            kept: the places of the old layers.
+            new: how many layers there are.
+
+        Example:
+            >>> Insert("even").copied([1, 3], 5), Insert("stack").copied([0, 1], 5)
+            ([0, 0, 0, 1, 1], [0, 1, 0, 1, 0])
+        """
+        if self.way == "stack":
+            added = itertools.cycle(range(len(kept)))
+            return [kept.index(place) if place in kept else next(added) for place in range(new)]
+        origins, number = [], -1
+        for place in range(new):
+            number += number + 1 < len(kept) and kept[number + 1] == place
+            origins.append(max(number, 0))
+        return origins
+
 
 def placed(insert: Insert, old: int, new: int) -> list[int]:
     """The places of the old layers among the new ones.
 
     Example:
-        >>> placed(Insert(), 3, 6), placed(Insert("start"), 3, 5), placed(Insert("end"), 3, 5)
+        >>> placed(Insert("even"), 3, 6), placed(Insert("start"), 3, 5), placed(Insert("end"), 3, 5)
         ([0, 2, 4], [2, 3, 4], [0, 1, 2])
     """
     place, places = insert.before(old, new), []

@@ -161,7 +161,8 @@ def _rope(
         return changed, False
     inexact = [str(table.get("rope_type")) for kind, table in rope_of(config).items() if kind not in changed]
     notes += [
-        f"rotary pairs at the stock frequencies of '{kind}' are not exact; the loss is measured" for kind in inexact
+        f"rotary pairs at the stock frequencies of '{kind}' are not exact; how far outputs move is shown"
+        for kind in inexact
     ]
     if changed:
         ignored = "" if "" in changed and (is_for_4(config) or holds_in_4(config)) else " (transformers 4 does)"

@@ -4,12 +4,15 @@ taken for granted where the config or the caller did not say."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from growth.hf.model_classes import class_is_guessed
 from growth.plan.choices import CHOICES
 from growth.plan.hidden_states import LAST
 from growth.plan.like import OtherModel
+from growth.plan.noise_limit import layers_of
 from growth.plan.plan import Plan
+from growth.plan.symmetry import AUTO
 
 
 def choice_notes(plan: Plan) -> list[str]:
@@ -60,6 +63,8 @@ def _without_effect(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"attention {options.attention}", "the sizes that are named leave the heads as wide as they are"
     if options.last_hidden_state != CHOICES["last_hidden_state"].default and (why := _is_equal_anyway(plan)):
         yield f"last_hidden_state {options.last_hidden_state}", why
+    if not _makes_copies(plan) and options.symmetry != _default_symmetry(plan):
+        yield f"symmetry {options.symmetry}", "no copies are made, since nothing becomes wider"
     if options.seed and not (options.breaking.kind == "noise" or options.breaking.varied):
         yield f"seed {options.seed}", "nothing is drawn at random without noise or a varied split"
     if plan.extension is None or not plan.extension.stacks:
@@ -68,6 +73,16 @@ def _without_effect(plan: Plan) -> Iterator[tuple[str, str]]:
                 yield f"{name} {value}", "no number of layers grows"
     if options.lossy and not plan.lossy:
         yield "lossy", "this growth is exact"
+
+
+def _makes_copies(plan: Plan) -> bool:
+    """Whether there are copies that could differ: of coordinates, or of experts."""
+    experts = plan.extension is not None and any(copies.alike > 1 for copies in plan.extension.copies)
+    return experts or any(plan.new_sizes[name] != size for name, size in plan.extended_sizes.items())
+
+
+def _default_symmetry(plan: Plan) -> str:
+    return replace(plan.options, symmetry=AUTO).at_depth(layers_of(plan.tensors, plan.new)).symmetry
 
 
 def _is_equal_anyway(plan: Plan) -> str | None:

@@ -144,18 +144,19 @@ CHOICES: Mapping[str, Choice] = {
         _kept_size(
             "layers",
             "num_hidden_layers",
-            "Number of layers. New ones change nothing at first: what they would add is silent, the rest a copy of a "
-            "neighbour. Of two stacks, name one by --size decoder.num_hidden_layers=N.",
+            "Number of layers. New ones change nothing at first: what they would add is silent, the rest a copy of an "
+            "old one. Of two stacks, name one by --size decoder.num_hidden_layers=N.",
         ),
         _kept_size("experts", "num_experts", "Number of experts: a multiple of it. As many more are chosen."),
         _kept_size("experts_per_token", "num_experts_per_tok", "Experts that a token takes. Follows from experts."),
         _kept_size("expert_size", "expert_size", "Width of an expert. With more of them, a part of what it is."),
         Choice(
             "insert",
-            "Where new layers go: even, end, start, or after:0,3 (behind the first and the fourth).",
+            "Where new layers go: stack (behind the last one, copies of all old ones in order), even, end, start, or "
+            "after:0,3 (behind the first and the fourth).",
             check_insert,
-            default="even",
-            takes="even|end|start|after:LIST",
+            default="stack",
+            takes="stack|even|end|start|after:LIST",
         ),
         _listed(
             "new_layers", ("silent", "copied"), "What new layers do at first: nothing; or as those they copy (lossy)."
@@ -218,10 +219,9 @@ CHOICES: Mapping[str, Choice] = {
         Choice(
             "symmetry",
             "How copies are made to differ, so that they can learn different things; the function stays. noise:R adds "
-            "noise that no layer sees, of R times the weights' RMS as far as small weights hold it; auto is what "
-            "trains best: noise:2, or less in a deep model. split:A/B reads the copies in uneven shares, "
-            "split:1/2:varied in shares that vary by weight. none: equal copies, which train as one; for proofs, "
-            "tests and exact trajectories.",
+            "noise that no layer sees, of R times the weights' RMS as far as small weights hold it; auto is noise:2, "
+            "or less in a deep model. split:A/B reads the copies in uneven shares, split:1/2:varied in shares that "
+            "vary by weight. none: equal copies, which train as one; for proofs, tests and exact trajectories.",
             check_symmetry,
             default=AUTO,
             takes="auto|noise:R|split:A/B|none",
@@ -236,7 +236,7 @@ CHOICES: Mapping[str, Choice] = {
         Choice("seed", "Seed of noise and varied splits.", check_seed, default=0, takes="N", parse=read_whole),
         Choice(
             "lossy",
-            "Accept copied layers, or rope pairs where the config cannot hold the frequencies; the loss is measured.",
+            "Accept copied layers, or rope pairs where the config cannot hold the frequencies; shows what moves.",
             check_lossy,
             default=False,
         ),

@@ -53,7 +53,7 @@ class Options:
     symmetry: str = AUTO
     seed: int = 0
     lossy: bool = False
-    insert: str = "even"
+    insert: str = "stack"
     new_layers: Literal["silent", "copied"] = "silent"
     untie: bool = False
     vouch: tuple[str, ...] = ()

@@ -26,10 +26,10 @@ from growth.errors import IllegalGrowthError
 LARGEST_NOISE = 8
 """Of any model. A deep one takes less (`growth.plan.noise_limit`)."""
 
-NOISE_HINT = "1 is as large as the weight itself; left out, it is what measured best. The function stays."
+NOISE_HINT = "1 is as large as the weight itself; left out, it is 2, or less in a deep model. The function stays."
 
 AUTO = "auto"
-"""The text for as much noise as trains best, or as much as the depth of the model takes
+"""The text for as much noise as measured well, or as much as the depth of the model takes
 (`growth.plan.noise_limit`). Which that is, a plan says."""
 
 SHARES = (1.0, 2.0)
@@ -163,5 +163,5 @@ def _ratio(shares: tuple[float, float]) -> str:
 def _unknown(text: object) -> IllegalGrowthError:
     return IllegalGrowthError(
         f"symmetry must be auto, noise:R, split:A/B, split:A/B:varied or none, not {text!r}. The default, auto, "
-        "breaks the symmetry as measured best, without changing the function."
+        "breaks the symmetry by noise, without changing the function."
     )

@@ -17,7 +17,8 @@ What is known of the carry (docs/advise.md has the table; measured runs: docs/pa
 
 * width x2, 24 -> 48 and 32 -> 64, at 50 % of the steps: 0 to -0.3 (gap closure 0.49 to 0.64), since a model is set
   back for a while when it grows, which weighs most where it grows early;
-* depth x2, exact, at 50 %: about 0.3; width and depth together: about 0;
+* depth x2, exact layers: 0.3 to 0.7 where they are spread; 1 and more where they are stacked, which is the default;
+  width and depth together, stacked: about 0.2;
 * published, with ten to a hundred times as many tokens for each weight: gap closure 0.90 (SPARKLING, width x2) and
   0.81 to 1.0 (Expert Upcycling, experts x2), which is a carry of 0.7 to 1.
 """
@@ -57,8 +58,8 @@ KNOWN = {
     "width": Carry(
         -0.1, 0.35, 0.6, 0.25, "width x2: gap closure 0.49 to 0.64 at 50 %; SPARKLING 0.90 (arXiv:2602.02472)"
     ),
-    "depth": Carry(0.25, 0.3, 0.6, 0.25, "depth x2 at 50 %, measured here; no gap closure is published"),
-    "both": Carry(0.0, 0.3, 0.5, 0.3, "width and depth x2 at 50 %, measured here; no gap closure is published"),
+    "depth": Carry(0.9, 0.4, 0.9, 0.4, "depth x2, stacked, measured here; no gap closure is published"),
+    "both": Carry(0.2, 0.35, 0.5, 0.3, "width and depth x2 at 50 %, measured here; no gap closure is published"),
     "experts": Carry(0.3, 0.4, 0.85, 0.2, "experts x2: gap closure 0.81 to 1.0 (Expert Upcycling, arXiv:2604.19835)"),
     "unknown": Carry(0.1, 0.3, 0.6, 0.3, "width, depth and experts together, since it is not said what grows"),
 }

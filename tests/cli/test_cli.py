@@ -210,7 +210,7 @@ def test_plan_as_json(grow: Grow, small: Path) -> None:
         "seed": 7,
         "lossy": False,
         "vouch": [],
-        "insert": "even",
+        "insert": "stack",
         "new_layers": "silent",
         "untie": False,
         "sizes": {},

@@ -77,6 +77,14 @@ CASES = {
         pattern("deepseek_v3", 4, first_k_dense_replace=2),
         *(2, EVEN, (0, 1, 3, 5), (0, 1, 2, 2, 2, 3)),
     ),
+    "stacked, by a written list": (
+        pattern("gemma3_text", 3, layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+        *(4, "stack", (0, 1, 2), (0, 1, 2, 0, 1, 2, 0)),
+    ),
+    "stacked, but dense layers come first": (
+        pattern("deepseek_v3", 4, first_k_dense_replace=2),
+        *(3, "stack", (0, 1, 2, 3), (0, 1, 2, 3, 2, 2, 2)),
+    ),
     "a first layer without a norm": (
         pattern("modernbert", 4, global_attn_every_n_layers=2),
         *(2, EVEN, (0, 1, 2, 5), (0, 1, 2, 1, 2, 3)),
@@ -119,7 +127,7 @@ def test_lists_are_rewritten_in_their_dialect() -> None:
     assert new["attention_types"] == [[["global", "global", "local", "global", "local"], 1]]
     assert new["attention_layers"] == ["global", "global", "local", "global", "local"]
     backbone = CASES["hidden states that a backbone returns"][0]
-    new = plan_config(backbone, chosen(deeper(backbone, 2))).new  # type: ignore[arg-type]
+    new = plan_config(backbone, chosen(deeper(backbone, 2, insert=EVEN))).new  # type: ignore[arg-type]
     assert new.parsed.out_features == ["stage2"] and new.parsed.stage_names[-1] == "stage4"
 
 
@@ -147,7 +155,7 @@ def test_one_layer_with_a_table_is_no_pattern_for_more() -> None:
 def test_a_reader_of_all_layers_reads_nothing_of_new_ones() -> None:
     """ESM's contact head reads the attention maps of every head of every layer."""
     raw = pattern("esm", 2, {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32})
-    large, plan = check(raw, deeper(raw, 2, width=2, symmetry="none"), twin=False)
+    large, plan = check(raw, deeper(raw, 2, width=2, symmetry="none", insert=EVEN), twin=False)
     weight = large.esm.contact_head.regression.weight.reshape(4, -1)
     assert places(plan) == [((0, 2), (0, 0, 1, 1))]
     assert weight[[0, 2]].all() and not weight[[1, 3]].any()

@@ -28,7 +28,7 @@ def pair(model_type: str, **choice: Any) -> tuple[dict[str, Tensor], dict[str, T
 
 
 def test_hidden_states_and_router_logits_of_every_layer_are_compared() -> None:
-    before, after, plan = pair("mixtral")
+    before, after, plan = pair("mixtral", insert="even")
     found = of_old_layers(after, plan)
     assert found.keys() == before.keys() >= {"hidden_states.2", "router_logits.0", "router_logits.1"}
     assert all(torch.equal(found[name], value) for name, value in before.items())
@@ -49,6 +49,6 @@ def test_router_logits_of_some_layers_are_not() -> None:
 )
 def test_a_difference_in_an_old_layer_is_seen(wrong: Callable[[str, Tensor], Tensor]) -> None:
     """Old layer 1 is layer 2 of the new model: it receives entry 2."""
-    before, after, plan = pair("mixtral")
+    before, after, plan = pair("mixtral", insert="even")
     assert [stack.kept for stack in plan.extension.stacks] == [(0, 2)]
     assert largest_difference(before, {name: wrong(name, value) for name, value in after.items()}, plan) > 1e-10

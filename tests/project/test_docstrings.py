@@ -21,7 +21,7 @@ MODULES = [
 WITHOUT_EXAMPLE = {
     "growth.architectures.declaration_checks",
     *(f"growth.plan.{name}" for name in ("build", "candidate", "choices", "planned_tensor", "target_sizes", "text")),
-    *(f"growth.extension.{name}" for name in ("alike", "extend", "layers", "untied")),
+    *(f"growth.extension.{name}" for name in ("alike", "extend", "kinds", "layers", "untied")),
     "growth.plan.requested_sizes",
     "growth.weights.model_weights",
     "growth.architectures.variant",

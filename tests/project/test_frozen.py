@@ -42,7 +42,7 @@ PUBLIC = [
 
 KEYWORDS = (
     "width=None, hidden_size=None, intermediate_size=None, heads=None, kv_heads=None, head_dim=None, layers=None, "
-    "experts=None, experts_per_token=None, expert_size=None, insert='even', new_layers='silent', untie=False, "
+    "experts=None, experts_per_token=None, expert_size=None, insert='stack', new_layers='silent', untie=False, "
     "sizes=None, like=None, keep=(), attention='heads', rope='slots', scaling='unit', "
     "last_hidden_state='divided', symmetry='auto', noise=None, seed=0, lossy=False, towers=(), vouch=()"
 )
@@ -101,7 +101,7 @@ OPTIONS_OF_GROWTH = [
     "--experts None",
     "--experts-per-token None",
     "--expert-size None",
-    "--insert even",
+    "--insert stack",
     "--new-layers silent (silent, copied)",
     "--untie",
     "--size ...",

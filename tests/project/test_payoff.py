@@ -149,6 +149,17 @@ def test_noise_is_scaled_up(name: str, factor: int, corpus: Corpus) -> None:
     assert more.score(corpus.report) == pytest.approx(stack.score(corpus.report), abs=1e-5)
 
 
+@pytest.mark.parametrize("place", ["", ", at the end"])
+def test_layers_stand_where_the_recipe_says(place: str, corpus: Corpus) -> None:
+    stack = trained(corpus, size=Size(12, 2))
+    deep = grow(stack, Size(12, 4), RECIPES[f"copied layers{place}"])
+    weights = deep.program.parameters(deep.moments.weights)
+    layers = [weights[f"model.layers.{number}.mlp.up_proj.weight"] for number in range(4)]
+    assert [one.equal(layers[1]) for one in layers] == (
+        [False, True, True, True] if place else [True, True, False, False]
+    )
+
+
 def test_what_growth_does_not_offer_changes_the_loss(corpus: Corpus) -> None:
     stack = trained(corpus)
     for name, large in (("zero-padded x0.4, perturbed", WIDER.large), ("copied layers", Size(12, 2))):
