@@ -24,12 +24,18 @@ LABELS = {"small": "small, trained on", "scratch": "large, from scratch", "grown
 
 
 def draw(records: Sequence[Record], picture: Path) -> None:
-    """One panel for each axis at factor 2; curves are means over seeds, on the held-out books that choose."""
+    """One panel for each axis at factor 2, of the pair of sizes that was run at the most horizons; curves are means
+    over seeds, on the held-out books that choose."""
     pairs: dict[str, list[Comparison]] = {}
     for comparison in comparisons(records):
         if comparison.schedule == "wsd" and comparison.factor == 2 and comparison.axis in ("width", "depth"):
             pairs.setdefault(comparison.title, []).append(comparison)
-    shown = {title: pair for title, pair in pairs.items() if _recipe(pair)}
+    shown: dict[str, list[Comparison]] = {}
+    for axis in ("width", "depth"):
+        own = {title: pair for title, pair in pairs.items() if pair[0].axis == axis and _recipe(pair)}
+        if own:
+            title = max(own, key=lambda title: len(own[title]))
+            shown[title] = own[title]
     if not shown:
         return
     style = {"svg.fonttype": "none", "svg.hashsalt": "payoff", "font.size": 9, "font.family": "sans-serif"}
