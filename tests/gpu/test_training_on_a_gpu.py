@@ -108,7 +108,7 @@ def test_fused_adamw_grows_as_on_the_cpu_and_goes_on(device: str, width: float, 
 def test_fused_adamw_trains_on_exactly(device: str) -> None:
     with exact_arithmetic():
         model, optimizer = trained(device, torch.float64, eps=1e-4)
-        grown = growth.widen(model, width=2, optimizer=optimizer)
+        grown = growth.widen(model, width=2, symmetry="none", optimizer=optimizer)
         assert grown.optimizer is not None and not grown.uneven and not grown.born
         one, other = train(model, optimizer, device, 8), train(grown.model, grown.optimizer, device, 8)
         apart = [abs(before - after) / before for before, after in zip(one, other, strict=True)]
@@ -122,7 +122,7 @@ def test_fused_adamw_trains_on_exactly(device: str) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_grown_model_compiles_and_trains(device: str) -> None:
     model, optimizer = trained(device, torch.float32)
-    grown = growth.widen(torch.compile(model), width=2, optimizer=optimizer)
+    grown = growth.widen(torch.compile(model), width=2, symmetry="none", optimizer=optimizer)
     assert type(grown.model) is type(model) and grown.optimizer is not None
     compiled: Any = torch.compile(grown.model)
     ids = tokens(device, 7)
