@@ -43,7 +43,7 @@ def build(model_type: str, model_class: str, changes: dict[str, Any]) -> PreTrai
 
 @every_case
 @pytest.mark.parametrize("choice", CHOICES, ids=["heads", "head-dim"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 def test_memory_and_disk_agree_bit_for_bit(
     model_type: str,
     model_class: str,

@@ -90,7 +90,13 @@ def drawn(raw: dict[str, Any], number: int, branch: Mapping[str, Any] = MappingP
 
 
 @pytest.mark.parametrize(
-    ("model_type", "model_class", "branch", "number"), [(*case, ALL.index(case)) for case in QUICK], ids=label
+    ("model_type", "model_class", "branch", "number"),
+    [
+        pytest.param(*case, number, marks=() if case in MAIN or number % 2 else pytest.mark.slow)
+        for case in QUICK
+        for number in [ALL.index(case)]
+    ],
+    ids=label,
 )
 def test_every_class(model_type: str, model_class: str, branch: dict[str, Any], number: int) -> None:
     raw = small_config(model_type, model_class, branch)
@@ -113,7 +119,7 @@ def test_one_family_of_each_structure(model_type: str) -> None:
     check_twin(small_config(*next(case for case in MAIN if case[0] == model_type)), {"width": 3, "noise": 0.4})
 
 
-@every_family
+@every_structure
 def test_wider_heads_and_a_fraction(model_type: str, model_class: str, branch: dict[str, Any]) -> None:
     raw = small_config(model_type, model_class, branch)
     check_twin(raw, wider_if_accepted(raw))

@@ -33,10 +33,10 @@ from growth.rules.norm import FINAL, RESIDUAL, norm
 from support.family_cases import small_config
 
 SEEN_OR_HEARD = [
-    ("vit", "ViTForMaskedImageModeling"),
-    ("dinov2", "Dinov2Backbone"),
+    pytest.param("vit", "ViTForMaskedImageModeling", marks=pytest.mark.slow),
+    pytest.param("dinov2", "Dinov2Backbone", marks=pytest.mark.slow),
     ("clip", "CLIPModel"),
-    ("siglip", "SiglipModel"),
+    pytest.param("siglip", "SiglipModel", marks=pytest.mark.slow),
     ("whisper", "WhisperForConditionalGeneration"),
 ]
 

@@ -38,7 +38,7 @@ def proved(twin: TwinReport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "prove_twin", lambda plan, device="cpu": twin)
 
 
-@pytest.mark.parametrize("step", ["grow_blocks", "check_fold"])
+@pytest.mark.parametrize("step", ["grow_blocks", pytest.param("check_fold", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("failure", FAILURES, ids=attrgetter("name"))
 @pytest.mark.usefixtures("proved")
 def test_crash_at_every_tensor_leaves_nothing(

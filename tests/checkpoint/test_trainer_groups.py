@@ -54,7 +54,7 @@ def trained_on(grown: Path, folder: Path, steps: int) -> PreTrainedModel:
     return model
 
 
-@pytest.fixture(scope="module", params=["llama", "gpt2"])
+@pytest.fixture(scope="module", params=["llama", pytest.param("gpt2", marks=pytest.mark.slow)])
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
     """A folder of checkpoints after 4, 8 and 12 steps in float64, and the loss after 8 and 12."""
     torch.manual_seed(0)

@@ -109,7 +109,11 @@ def save(model: nn.Module, folder: Path, **also: Any) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("choices", CHOICES, ids=lambda choices: "-".join(map(str, choices.values())))
+@pytest.mark.parametrize(
+    "choices",
+    [pytest.param(one, marks=pytest.mark.slow) if one["width"] == 3 else one for one in CHOICES],
+    ids=lambda choices: "-".join(map(str, choices.values())),
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_choice_is_exact_in_memory_and_the_same_from_disk(
     notebook: Any, name: str, choices: dict[str, Any], tmp_path: Path

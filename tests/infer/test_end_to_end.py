@@ -24,8 +24,8 @@ from support.trajectories import SAME, adamw, parting, train
 from support.undeclared import MODELS, tiny
 
 IDS = torch.randint(20, 120, (2, 13), generator=torch.Generator().manual_seed(2))
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3_next", "llava")]
-EACH = ["apertus", "glm4_moe", "mamba2", *SLOW]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("glm4_moe", "mamba2", "qwen3_next", "llava")]
+EACH = ["apertus", *SLOW]
 
 
 def exact(folder: Path, inputs: dict[str, Tensor] | None = None) -> tuple[Tensor, PreTrainedModel, dict[str, Tensor]]:

@@ -167,7 +167,7 @@ def drawn(model_type: str, model_class: str, branch: Branch, examples: int, *pha
     return counted
 
 
-@pytest.mark.parametrize(("model_type", "model_class", "branch"), MAIN[::2], ids=label)
+@pytest.mark.parametrize(("model_type", "model_class", "branch"), MAIN[::4], ids=label)
 def test_random_shapes(model_type: str, model_class: str, branch: Branch) -> None:
     counted = drawn(model_type, model_class, branch, 2, Phase.generate)
     assert counted[True], "nothing was grown"
