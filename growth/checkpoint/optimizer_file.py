@@ -31,7 +31,7 @@ COUNTERS = frozenset({"step", "mu_product"})
 """States that do not depend on the gradient."""
 
 
-REMEDY = "Use --moments reset, which keeps its settings only, or leave --optimizer out."
+REMEDY = "Use --moments reset (with --hyper keep and no new layers) for its settings alone, or leave --optimizer out."
 
 
 def read_optimizer(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from growth.planner.curve_pairs import drawn_together, guessed, with_common_drif
 from growth.planner.decision import Interval, Rival, chances, compared, is_worse, most_telling, over_references
 from growth.planner.head_start import draw_carry
 from growth.planner.loss_curves import DRAWS, LossCurve, Numbers, fit
-from growth.planner.training_logs import Log, TrainingLog, read_logs
+from growth.planner.training_logs import SETTLED, Log, TrainingLog, read_logs
 from growth.planner.trial import open_carry, tried
 
 
@@ -121,8 +121,9 @@ def _check_budget(logs: Mapping[str, TrainingLog], costs: Costs, budget: float, 
         pays_for = free + budget if name == SMALL else budget / costs.ratios[name]
         if pays_for < log.tokens[0]:
             raise IllegalGrowthError(
-                f"the budget pays for {counted(pays_for)} tokens of the {name} model, and the points of its log begin "
-                f"at {counted(log.tokens[0])}, warm-up left out. Give a larger budget, or log from earlier on."
+                f"the budget pays for {counted(pays_for)} tokens of the {name} model, and its curve begins at "
+                f"{counted(log.tokens[0])}: warm-up and the first {SETTLED:.0%} of a log are left out. Give a larger "
+                "budget, or a log that begins or ends earlier."
             )
 
 

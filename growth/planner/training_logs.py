@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,13 @@ def read_logs(logs: Mapping[str, Log], tokens_per_step: float | None = None) -> 
                 for name, kinds in found.items()
             }
         except TooFewPoints:
-            if not trained:
+            if not any("loss" in kinds for kinds in found.values()):
                 raise
     if not trained:
         name = next(name for name, kinds in found.items() if "loss" not in kinds)
         raise CheckpointError(
-            f"{_called(name, logs[name])} has held-out losses alone and another log has none, so that the two cannot "
-            "be compared. Log the same loss in both runs."
+            f"{_called(name, logs[name])} has held-out losses alone, and another log has none or too few of them, so "
+            "that the two cannot be compared. Log the same loss in both runs."
         )
     return {name: _constant_part(_called(name, logs[name]), kinds["loss"], False) for name, kinds in found.items()}
 
@@ -160,10 +160,7 @@ def _rows_of_state(path: Path) -> list[dict[str, float]]:
     history = content.get("log_history") if isinstance(content, dict) else None
     if not isinstance(history, list):
         raise CheckpointError(f"{path} has no 'log_history'. Give the trainer_state.json of a Trainer run.")
-    entries = (entry for entry in history if isinstance(entry, dict))
-    return [
-        _row(entry) for entry in entries if "loss" in entry or "train_loss" not in entry
-    ]  # not the closing summary
+    return [_row(entry) for entry in history if isinstance(entry, dict) and "total_flos" not in entry]
 
 
 def _step_of(state: Path) -> int:
@@ -228,7 +225,7 @@ def _number(value: Any) -> float | None:
 
 
 def _points(
-    called: str, rows: Iterable[Mapping[str, float]], kind: str, tokens_per_step: float | None, averaged: bool
+    called: str, rows: Sequence[Mapping[str, float]], kind: str, tokens_per_step: float | None, averaged: bool
 ) -> _Points:
     """The points with a loss of one kind. A learning rate counts until the next one. Trainer logs the average of the
     training loss since it last did, which belongs to the middle of that time (``averaged``)."""
@@ -237,11 +234,14 @@ def _points(
     rates: list[float] = []
     ends: list[float] = []
     rate, before = np.nan, 0.0
+    counted = any(row.get("tokens") for row in rows)  # Trainer may write 0 throughout
     for row in rows:
         rate = row.get("rate", rate)
         if kind not in row:
             continue
-        at = row.get("tokens") or (row["step"] * tokens_per_step if tokens_per_step and "step" in row else None)
+        at = row.get("tokens")
+        if not counted:
+            at = row["step"] * tokens_per_step if tokens_per_step and "step" in row else None
         if at is None:
             raise CheckpointError(
                 f"{called} does not say after how many tokens a loss was measured. Give --tokens-per-step N "
@@ -264,8 +264,8 @@ def _constant_part(called: str, points: _Points, held_out: bool) -> TrainingLog:
     if not good.all():
         if good.mean() < 0.5:
             raise CheckpointError(
-                f"{len(good) - good.sum()} of {len(good)} losses of {called} are not finite numbers above 0. Check "
-                "whether the run diverged."
+                f"{len(good) - good.sum()} of {len(good)} {'held-out' if held_out else 'training'} losses of {called} "
+                "are not finite numbers above 0. Check whether the run diverged."
             )
         notes.append(f"{len(good) - good.sum()} points that are not finite numbers above 0 are left out")
     tokens, loss = points.tokens[good], points.loss[good]

@@ -256,7 +256,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a budget of one token": (
         {**RATIO, "budget_tokens": 1},
         IllegalGrowthError,
-        r"pays for 4 tokens of the small model, and the points of its log begin at .*larger budget",
+        r"pays for 4 tokens of the small model, and its curve begins at .*first 15% of a log.*larger budget",
     ),
     "a sequence length beside a ratio": (
         {**RATIO, "context": 64},

@@ -95,6 +95,20 @@ def test_steps_need_their_tokens(tmp_path: Path) -> None:
     assert log.tokens[-1] == 1.95e7  # an average over a step belongs to its middle
 
 
+def test_a_log_may_begin_at_no_tokens() -> None:
+    for log in ([(0, 10.8), *zip(TOKENS, LOSS, strict=True)], {"tokens": [0, *TOKENS], "loss": [10.8, *LOSS]}):
+        assert np.array_equal(read(log, tokens_per_step=7).tokens, TOKENS[-KEPT:])  # type: ignore[arg-type]
+    zeros = {"tokens": [0] * 20, "step": list(range(1, 21)), "loss": LOSS}
+    assert read(zeros, tokens_per_step=1e6).tokens[-1] == 2e7
+
+
+def test_a_training_loss_of_another_name(tmp_path: Path) -> None:
+    history = [{"step": number, "train_loss": loss} for number, loss in enumerate(LOSS, 1)]
+    history.append({"step": 20, "train_loss": 9.0, "total_flos": 3.0})
+    path = written(tmp_path / "trainer_state.json", json.dumps({"log_history": history}))
+    assert read(path, tokens_per_step=1e6).loss[-1] == LOSS[-1]
+
+
 def test_held_out_losses_where_every_log_has_them() -> None:
     both = {"tokens": TOKENS, "loss": LOSS, "eval_loss": [loss + 1 for loss in LOSS]}
     plain = {"tokens": TOKENS, "loss": LOSS}
@@ -105,6 +119,12 @@ def test_held_out_losses_where_every_log_has_them() -> None:
     assert not read(few).held_out and np.array_equal(read(few).loss, read(plain).loss)
     with pytest.raises(CheckpointError, match="has 4 points at a constant"):
         read({"tokens": TOKENS[-4:], "eval_loss": LOSS[-4:]})
+    with pytest.raises(
+        CheckpointError, match="'large' has held-out losses alone, and another log has none or too few"
+    ):
+        read_logs({"small": few, "large": {"tokens": TOKENS, "eval_loss": few["eval_loss"]}})
+    with pytest.raises(CheckpointError, match="20 of 20 held-out losses"):
+        read({**both, "eval_loss": [float("nan")] * len(TOKENS)})
     alone = {"tokens": TOKENS, "eval_loss": LOSS}
     with pytest.raises(CheckpointError, match="Log the same loss in both runs"):
         read_logs({"small": alone, "large": plain})
@@ -134,7 +154,7 @@ def test_what_is_no_number_is_left_out() -> None:
     loss = [*LOSS[:10], float("nan"), float("inf"), *LOSS[12:]]
     log = read({"tokens": TOKENS, "loss": loss})
     assert len(log.tokens) == KEPT - 2 and "2 points that are not finite" in log.notes[0]
-    with pytest.raises(CheckpointError, match=r"11 of 20 losses .* Check whether the run diverged"):
+    with pytest.raises(CheckpointError, match=r"11 of 20 training losses .* Check whether the run diverged"):
         read({"tokens": TOKENS, "loss": [*LOSS[:9], *[float("nan")] * 11]})
 
 
