@@ -31,7 +31,8 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from advice_runs import RESULTS, Comparison, Record, comparisons, config_of, constant, judged, read, trial_of
+from advice_runs import RESULTS, Comparison, comparisons, config_of, constant, judged, trial_of
+from payoff_results import Record, read
 
 from growth.errors import CheckpointError
 from growth.planner import head_start
@@ -206,6 +207,8 @@ def main() -> None:
     if not args.now:
         head_start.KNOWN.update(BEFORE)
     header, records = read(args.file)
+    if header is None:
+        raise SystemExit(f"{args.file} has no results. Run benchmarks/payoff.py first.")
     found = list(scores(header, records, args.shares, args.trial))
     print(table(found))
     print()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
 
+import payoff_results
+from payoff_results import Name, Record
+
 from growth.planner.advice import Candidate
 from growth.planner.decision import PRACTICAL
 from growth.planner.run_costs import cost_of
 
-Record = dict[str, Any]
 RESULTS = Path(__file__).parent / "payoff.jsonl"
 RECIPES = {
     "width": ("noise:2", "noise:1"),
@@ -25,19 +26,6 @@ RECIPES = {
 REFERENCES = {"scratch": "large", "small": "small"}
 NEAR = 0.16
 """A recommended time of growth stands for runs that grew at most this share of the steps earlier or later."""
-
-
-def read(path: Path) -> tuple[Record, list[Record]]:
-    """What describes the setting, and the runs; a last line that is still being written is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    records = []
-    for number, line in enumerate(lines):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines) - 1:
-                raise
-    return records[0], records[1:]
 
 
 @dataclass
@@ -71,33 +59,22 @@ class Comparison:
         return near if abs((near[1] or 0.0) - (candidate.share or 0.0)) <= NEAR else None
 
 
-def comparisons(records: Sequence[Record]) -> list[Comparison]:
-    """Those that have both references and a growth, of at least two seeds each. A model trained without growth is a
-    reference wherever its size is, at the same horizon."""
-    found: dict[tuple[Any, ...], Comparison] = {}
-    flat: dict[tuple[str, float], dict[int, Record]] = {}
-    grown: dict[tuple[Any, ...], dict[str, dict[int, Record]]] = {}
-    for run in records:
-        if run.get("sweep") or run["schedule"] != "wsd" or run["wide_factor"] != 1 or not math.isfinite(run["report"]):
-            continue
-        if run["arm"] == "grown":
-            key = tuple(run[name] for name in ("axis", "factor", "horizon", "small", "large", "grown_at"))
-            grown.setdefault(key, {}).setdefault(run["recipe"], {})[run["seed"]] = run
-        elif run["arm"] in REFERENCES:
-            size = run["large" if run["arm"] == "scratch" else "small"]
-            flat.setdefault((size, run["horizon"]), {})[run["seed"]] = run
-    for (*names, share), recipes in grown.items():
-        if recipe := next((name for name in RECIPES.get(names[0], ()) if name in recipes), None):
-            found.setdefault(tuple(names), Comparison(*names)).ways["grow", share] = recipes[recipe]
-    for one in found.values():
-        for kind, size in (("large", one.large), ("small", one.small)):
-            if runs := flat.get((size, one.horizon)):
-                one.ways[kind, None] = runs
-    return [
-        one
-        for one in found.values()
-        if {"large", "small", "grow"} <= {kind for kind, _ in one.ways} and all(len(w) > 1 for w in one.ways.values())
-    ]
+def comparisons(records: Iterable[Record]) -> list[Comparison]:
+    """Those that have both references and a growth, of at least two seeds each, at the rates that were chosen."""
+    found = []
+    for one in payoff_results.comparisons(record for record in records if math.isfinite(record["report"])):
+        ways: dict[tuple[str, float | None], dict[int, Record]] = {}
+        for arm, kind in REFERENCES.items():
+            if row := one.rows.get(Name(arm, "", None, 1.0)):
+                ways[kind, None] = row.runs
+        for share in dict.fromkeys(name.grown_at for name in one.rows if name.arm == "grown"):
+            named = (one.rows.get(Name("grown", recipe, share, 1.0)) for recipe in RECIPES.get(one.axis, ()))
+            if row := next(filter(None, named), None):
+                ways["grow", share] = row.runs
+        complete = {"large", "small", "grow"} <= {kind for kind, _ in ways}
+        if one.schedule == "wsd" and complete and all(len(runs) > 1 for runs in ways.values()):
+            found.append(Comparison(one.axis, one.factor, one.horizon, one.small, one.large, ways))
+    return found
 
 
 def constant(run: Record, flops: float, warmup: int, tokens_per_step: int) -> dict[str, list[float]]:

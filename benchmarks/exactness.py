@@ -54,9 +54,8 @@ def stored_as(source: Path, dtype: str, folder: Path) -> Path:
     for companion in source.iterdir():
         if companion.suffix in (".safetensors", ".bin") or (target / companion.name).exists():
             continue
-        copy = (
-            shutil.copytree if companion.is_dir() else shutil.copyfile
-        )  # modules of sentence-transformers are folders
+        # modules of sentence-transformers are folders
+        copy = shutil.copytree if companion.is_dir() else shutil.copyfile
         copy(companion, target / companion.name)
     return target
 

@@ -123,6 +123,11 @@ def end_with_parent() -> None:
     threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
+def scheduled(plan: list[Arm], schedule: str | None) -> list[Arm]:
+    """The arms of one schedule, or of all, and the sweeps that their rates come from."""
+    return [arm for arm in plan if arm.sweep or schedule in (None, arm.schedule)]
+
+
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="folder of austen.txt, kjv.txt and jargon.txt")
@@ -146,8 +151,15 @@ def main() -> None:
     out = args.out or RESULTS[args.preset]
     work = args.work or out.with_suffix(".trunks")
     workers = args.workers if args.workers is not None else 2 if setting.device == "cpu" else 0
-    arms = [arm for arm in plan() if arm.sweep or args.schedule in (None, arm.schedule)]
-    run(arms, setting, args.text, out, work, workers, header(args.preset, setting, args.text))
+    run(
+        scheduled(plan(), args.schedule),
+        setting,
+        args.text,
+        out,
+        work,
+        workers,
+        header(args.preset, setting, args.text),
+    )
 
 
 if __name__ == "__main__":

@@ -117,7 +117,6 @@ RECIPES = {
     "noise:1, moments reset": Recipe("noise:1", moments="reset"),
     "none, fresh moments, new x1.3": Recipe("none", "fresh", new_rate=1.3),
     "zero-padded x0.4, perturbed": Recipe(shrink=0.4),
-    "zero-padded x1, perturbed": Recipe(shrink=1.0),
     "exact layers": Recipe(),
     "copied layers": Recipe(copied=True),
     "exact layers, at the end": Recipe(insert="end"),
@@ -128,9 +127,7 @@ RECIPES = {
     "noise:1, exact layers": Recipe("noise:1"),
     "noise:2, exact layers": Recipe("noise:2"),
     "noise:2, exact layers, stacked": Recipe("noise:2", insert="stack"),
-    "noise:1, copied layers": Recipe("noise:1", copied=True),
     "noise:1, more experts": Recipe("noise:1"),
-    "equal experts": Recipe(),
 }
 
 

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 
 from payoff_results import MINUS, Comparison, Record, Row, comparisons, read, to_equal_loss
 from payoff_statistics import Difference, paired
-from payoff_verdict import for_docs, for_readme, missing_jobs, small_is_there
+from payoff_verdict import capital, for_docs, for_readme, missing_jobs, small_is_there
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "payoff.jsonl"
@@ -52,12 +52,8 @@ def main_tables(every: Sequence[Comparison]) -> str:
             for arm in ("scratch", "small", "middle"):
                 rows += [_reference(comparison, row) for row in comparison.references(arm)]
             rows += [_grown(comparison, row) for row in comparison.grown]
-        parts.append(f"### {_capital(pair[0].title)}{schedule}\n\n{table(header, rows)}")
+        parts.append(f"### {capital(pair[0].title)}{schedule}\n\n{table(header, rows)}")
     return "\n\n".join(parts)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _cells(comparison: Comparison, row: Row) -> list[str]:
@@ -96,7 +92,7 @@ def recipe_table(every: Sequence[Comparison]) -> str:
     return table(["recipe", "against", "where", "jump of the loss", "difference", "lower in"], rows) if rows else ""
 
 
-DEFAULTS = ("noise:1", "exact layers", "noise:1, exact layers", "exact experts")
+DEFAULTS = ("noise:1", "exact layers", "noise:1, exact layers")
 """The recipe of each axis that the others are compared with."""
 
 

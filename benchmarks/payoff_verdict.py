@@ -97,7 +97,7 @@ def lowest(comparison: Comparison) -> str:
 def by_comparison(every: Sequence[Comparison]) -> list[str]:
     """A line for each pair of sizes, horizon and schedule."""
     said = [(comparison, lowest(comparison)) for comparison in every]
-    return [f"* {_capital(place(comparison))}: {text}." for comparison, text in said if text]
+    return [f"* {capital(place(comparison))}: {text}." for comparison, text in said if text]
 
 
 def usual(every: Sequence[Comparison]) -> list[str]:
@@ -109,11 +109,11 @@ def usual(every: Sequence[Comparison]) -> list[str]:
         if name := next((name for name in names if name in found), None):
             gain = found[name][2]
             scratch, small = against(gain.scratch, "scratch"), against(gain.small, "the small one trained on")
-            lines.append(f"* {_capital(comparison.title)}, {name.recipe}: {scratch}, {small}.")
+            lines.append(f"* {capital(comparison.title)}, {name.recipe}: {scratch}, {small}.")
     return lines
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
@@ -125,7 +125,7 @@ def small_is_there(every: Sequence[Comparison]) -> list[tuple[str, str, str]]:
         pair = [one for one in every if (one.title, one.schedule) == (comparison.title, comparison.schedule)]
         for row in comparison.grown:
             if row.name.wide_factor == 1 and row.name.recipe in USUAL and (share := share_of_scratch(pair, row)):
-                rows.append((_capital(place(comparison)), str(row.name), percent(share)))
+                rows.append((capital(place(comparison)), str(row.name), percent(share)))
     return rows
 
 
@@ -174,7 +174,7 @@ def middles(every: Sequence[Comparison]) -> list[str]:
         if difference := welch(row.losses, middle.losses):
             size = next(iter(middle.runs.values()))["size"]
             said = against(difference, f"a model of a size between, {size}, from scratch")
-            lines.append(f"* {_capital(place(comparison))}: the lowest grown arm, {row.name}, ended at {said}.")
+            lines.append(f"* {capital(place(comparison))}: the lowest grown arm, {row.name}, ended at {said}.")
     return lines
 
 

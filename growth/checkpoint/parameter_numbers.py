@@ -44,6 +44,11 @@ class Numbers:
     sources: Mapping[str, str]
     added: Collection[str]
 
+    @property
+    def held(self) -> list[list[str]]:
+        """The names of the parameters in each group of the grown file."""
+        return [[self.new[number] for number in group] for group in self.groups]
+
 
 def numbers_of(loaded: Mapping[str, Any], old: PreTrainedModel, new: PreTrainedModel, plan: Plan) -> Numbers:
     """The numbers of all parameters, in the file and in the grown one.

@@ -58,8 +58,7 @@ def grown_groups(
     Returns:
         The groups; and for each the index of the old one and the factor on its learning rate.
     """
-    held = [[numbers.new[number] for number in group] for group in numbers.groups]
-    groups, sources = split_groups(loaded["param_groups"], held, new, factors, kind)
+    groups, sources = split_groups(loaded["param_groups"], numbers.held, new, factors, kind)
     numbered = {name: number for number, name in numbers.new.items()}
     for group in groups:
         group["params"] = [numbered[name] for name in group["params"]]

@@ -142,11 +142,11 @@ class TrainerState:
     def _departing(self) -> dict[str, list[str]]:
         """Under ``hyper="preserve"``, the parameters that do not continue exactly: `Grown.uneven`, `Grown.born`."""
         assert self.numbers is not None and self.writer is not None
-        states = {} if self.moments == "reset" else self.loaded["state"]
-        numbered = {name: number for number, name in self.numbers.old.items()}
-        held = [[self.numbers.new[number] for number in group] for group in self.numbers.groups]
-        kept = {name: states.get(numbered[self.numbers.sources[name]], {}) for name in self.numbers.new.values()}
-        uneven = uneven_of(self.loaded["param_groups"], held, kept, self._factors, KINDS[self.writer])
+        numbers, groups = self.numbers, self.loaded["param_groups"]
+        kept = {} if self.moments == "reset" else self.loaded["state"]
+        of_old = {numbers.old[number]: state for number, state in kept.items()}
+        states = {name: of_old.get(source, {}) for name, source in numbers.sources.items()}
+        uneven = uneven_of(groups, numbers.held, states, self._factors, KINDS[self.writer])
         return {"uneven": [*uneven], "born": [*born_of(tensor_plans(self.new, self.plan), self.plan)]}
 
     @cached_property

@@ -117,9 +117,14 @@ class Extension:
     notes: tuple[str, ...] = ()
 
     @property
+    def copies_experts(self) -> bool:
+        """Whether there are copies of an expert with the same features, equal but for noise."""
+        return any(copies.alike > 1 for copies in self.copies)
+
+    @property
     def equal_experts(self) -> bool:
         """Whether there are copies of an expert that are equal and train as one."""
-        return not self.noise and any(copies.alike > 1 for copies in self.copies)
+        return self.copies_experts and not self.noise
 
     @property
     def new_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -104,8 +104,8 @@ class Insert:
             )
 
     def copied(self, kept: Sequence[int], new: int) -> list[int]:
-        """For each place, the old layer that is there, or that a new one is copied from if it can be: the one
-        before it; before the first, that.
+        """For each place, the old layer that is there, or that a new one is copied from if it can be: under ``stack``
+        all in turn, else the one before it; before the first, that.
 
         Args:
             kept: the places of the old layers.

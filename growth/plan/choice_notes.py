@@ -77,8 +77,7 @@ def _without_effect(plan: Plan) -> Iterator[tuple[str, str]]:
 
 def _makes_copies(plan: Plan) -> bool:
     """Whether there are copies that could differ: of coordinates, or of experts."""
-    experts = plan.extension is not None and any(copies.alike > 1 for copies in plan.extension.copies)
-    return experts or any(plan.new_sizes[name] != size for name, size in plan.extended_sizes.items())
+    return plan.widens or (plan.extension is not None and plan.extension.copies_experts)
 
 
 def _default_symmetry(plan: Plan) -> str:

@@ -92,6 +92,11 @@ class Plan(Shown):
         """The sizes of the extended model."""
         return self.architecture.read_sizes(self.extended.parsed)
 
+    @property
+    def widens(self) -> bool:
+        """Whether a size grows, beside what the extended model has more of."""
+        return any(self.new_sizes[name] != size for name, size in self.extended_sizes.items())
+
     def reading(self, read: Reader) -> Reader:
         """A reader of the extended model's tensors, from one of the model's."""
         return read if self.extension is None else self.extension.reading(read)

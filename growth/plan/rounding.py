@@ -190,8 +190,7 @@ def _remedies(plan: Plan, dtype: torch.dtype | None) -> tuple[str, ...]:
         power = 2 ** max(1, round(math.log2(options.width)))
         others[f"--width {power}"] = replace(options, width=power)
     shapes = {name: tensor.shape for name, tensor in plan.tensors.items()}
-    widens = any(plan.new_sizes[name] != size for name, size in plan.extended_sizes.items())
-    for choice, other in others.items() if widens else ():
+    for choice, other in others.items() if plan.widens else ():
         if other != options:
             try:
                 changed = build_plan(plan.extended, shapes, other.widening, plan.declared, dtypes=plan.dtypes)

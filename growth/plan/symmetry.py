@@ -29,7 +29,7 @@ LARGEST_NOISE = 8
 NOISE_HINT = "1 is as large as the weight itself; left out, it is 2, or less in a deep model. The function stays."
 
 AUTO = "auto"
-"""The text for as much noise as measured well, or as much as the depth of the model takes
+"""The text for the usual noise, or as much of it as the depth of the model takes
 (`growth.plan.noise_limit`). Which that is, a plan says."""
 
 SHARES = (1.0, 2.0)

@@ -58,9 +58,8 @@ def warn_of_equal_copies(plan: Plan, parted: bool) -> None:
         plan: how it grew.
         parted: whether moments make the copies differ (`part_copies`).
     """
-    wider = any(plan.new_sizes[name] != size for name, size in plan.extended_sizes.items())
     experts = plan.extension is not None and plan.extension.equal_experts
-    if not parted and (experts or (wider and not plan.options.breaking.breaks)):
+    if not parted and (experts or (plan.widens and not plan.options.breaking.breaks)):
         warnings.warn(
             f"with symmetry={plan.options.symmetry!r} the copies{' of experts' if experts else ''} are equal and "
             "train as one (dropout aside), so that the large model learns what the small one would, at its own cost. "

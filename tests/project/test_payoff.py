@@ -181,6 +181,14 @@ def test_flops_are_those_that_torch_counts(size: Size) -> None:
     assert counter.get_total_flops() == 2 * TINY.context * TINY.flops_per_token(size)
 
 
+@pytest.mark.parametrize("schedule", [None, "wsd", "cosine"])
+def test_the_arms_of_one_schedule_and_the_sweeps_they_need(schedule: str | None) -> None:
+    plan = PRESETS["cpu"][1]()
+    chosen = payoff.scheduled(plan, schedule)
+    assert {arm.schedule for arm in chosen if not arm.sweep} == ({schedule} if schedule else {"wsd", "cosine"})
+    assert [arm for arm in chosen if arm.sweep] == [arm for arm in plan if arm.sweep]
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_arms_have_equal_flops_or_equal_tokens_and_fall_for_equal_flops(preset: str) -> None:
     setting, plan = PRESETS[preset][0], PRESETS[preset][1]()
